@@ -1,0 +1,1 @@
+"""How Zarr readers are measured: targets, workloads, readers, the conductor, counters, pages and commands."""

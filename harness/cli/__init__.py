@@ -1,0 +1,53 @@
+"""The ``zcb`` command: one module per command, one way to fail."""
+
+import sys
+from importlib.metadata import entry_points
+
+import click
+
+from harness.cli import store
+from harness.errors import ZcbError
+
+_INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def zcb(debug: bool) -> None:
+    """Measure how fast Zarr readers read sharded arrays from object storage."""
+
+
+zcb.add_command(store.store)
+
+
+def main() -> None:
+    """Run ``zcb``: errors are one line on stderr, exit codes are those of docs/commands.md."""
+    _add_commands_of_other_packages()
+    debug = "--debug" in sys.argv[1:2]
+    try:
+        sys.exit(zcb.main(standalone_mode=False) or 0)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _fail("interrupted", _INTERRUPTED)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(2)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except ZcbError as error:
+        if debug:
+            raise
+        _fail(str(error), error.exit_code)
+    except Exception as error:  # the last resort: no traceback unless asked for
+        if debug:
+            raise
+        _fail(f"unexpected {type(error).__name__}: {error} (`zcb --debug` shows where)", 4)
+
+
+def _add_commands_of_other_packages() -> None:
+    for point in entry_points(group="zcb.commands"):
+        zcb.add_command(point.load(), point.name)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"zcb: {' '.join(message.split())}", err=True)
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""The embedded object store's life: build, start, stop, state and counters."""

@@ -1,0 +1,75 @@
+"""What is known of the running embedded store: the line it printed when it was ready."""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from harness.errors import StoreError
+from harness.paths import state_dir
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """The service time the store was started with; None is unlimited or not sampled."""
+
+    name: str
+    first_byte_ms: float | None = None
+    first_byte_p99_ms: float | None = None
+    connection_mb_s: float | None = None
+    link_gbit_s: float | None = None
+    seed: int | None = None
+
+
+class StoreState(msgspec.Struct, frozen=True, kw_only=True):
+    """The ready line of the store (``docs/store.md``)."""
+
+    schema: int
+    endpoint: str
+    """``http://host:port`` of the S3 service."""
+    control: str
+    """``http://127.0.0.1:port`` of the counters."""
+    pid: int
+    root: str
+    auth: bool
+    profile: Profile
+
+
+def store_dir() -> Path:
+    """Return the directory of the store's state: ready line, lock, log and, by default, its objects."""
+    return state_dir() / "store"
+
+
+def state_file() -> Path:
+    """Return the file that holds the ready line while the store runs."""
+    return store_dir() / "store.json"
+
+
+def is_alive(pid: int) -> bool:
+    """Whether `pid` is a running s3-store; a recycled process id of another program is not."""
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe")).removesuffix(" (deleted)") == "s3-store"  # noqa: PTH115, PTH119
+    except OSError:
+        return False
+
+
+def running() -> StoreState | None:
+    """Return the state of the running store, or None; a state file left by a dead one counts as none."""
+    try:
+        state = msgspec.json.decode(state_file().read_bytes(), type=StoreState)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return state if is_alive(state.pid) else None
+
+
+def require_running() -> StoreState:
+    """Return the state of the running store.
+
+    Raises
+    ------
+    StoreError
+        No store is running.
+    """
+    state = running()
+    if state is None:
+        raise StoreError("the embedded store is not running: start it with `zcb store start --profile s3`")
+    return state
