@@ -32,6 +32,8 @@ class StoreState(msgspec.Struct, frozen=True, kw_only=True):
     root: str
     auth: bool
     profile: Profile
+    born: int | None = None
+    """Start of the process in the kernel's clock ticks since boot: with `pid`, it names one process for ever."""
 
 
 def store_dir() -> Path:
@@ -44,12 +46,26 @@ def state_file() -> Path:
     return store_dir() / "store.json"
 
 
-def is_alive(pid: int) -> bool:
-    """Whether `pid` is a running s3-store; a recycled process id of another program is not."""
+def is_alive(pid: int, born: int | None = None) -> bool:
+    """Whether `pid` is a running s3-store; a recycled process id of another program is not.
+
+    With `born`, a store that was started later under the same process id is not either.
+    """
     try:
-        return os.path.basename(os.readlink(f"/proc/{pid}/exe")).removesuffix(" (deleted)") == "s3-store"  # noqa: PTH115, PTH119
+        name = os.path.basename(os.readlink(f"/proc/{pid}/exe")).removesuffix(" (deleted)")  # noqa: PTH115, PTH119
     except OSError:
         return False
+    return name == "s3-store" and (born is None or born == birth(pid))
+
+
+def birth(pid: int) -> int | None:
+    """Return when process `pid` started, in clock ticks since boot; None when there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The command's name stands in parentheses and may hold blanks; the start time is the 20th field after it.
+    return int(stat.rpartition(")")[2].split()[19])
 
 
 def running() -> StoreState | None:
@@ -58,7 +74,7 @@ def running() -> StoreState | None:
         state = msgspec.json.decode(state_file().read_bytes(), type=StoreState)
     except (OSError, msgspec.DecodeError):
         return None
-    return state if is_alive(state.pid) else None
+    return state if is_alive(state.pid, state.born) else None
 
 
 def require_running() -> StoreState:

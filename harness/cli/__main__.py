@@ -1,0 +1,5 @@
+"""``python -m harness.cli``: the command without its console script."""
+
+from harness.cli import main
+
+main()

@@ -1,0 +1,173 @@
+"""``zcb store``: start, stop and look at the embedded object store."""
+
+import time
+from typing import Any
+
+import click
+import msgspec
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from harness.errors import BadUseError, StoreError
+from harness.store import lifecycle, state
+from harness.store.control import StoreControl, StoreCounters
+from harness.store.lifecycle import StoreSettings
+from harness.store.state import StoreState
+from harness.targets import PROFILES
+
+_POSITIVE = click.FloatRange(min=0, min_open=True)
+_MIB = 2**20
+
+
+def _say(line: str) -> None:
+    click.echo(f"zcb store: {line}", err=True)
+
+
+@click.group()
+def store() -> None:
+    """Run the embedded S3 store, with the service time of a real one."""
+
+
+@store.command()
+@click.option(
+    "--profile",
+    type=click.Choice(PROFILES),
+    default="s3",
+    show_default=True,
+    help="Service time: none; 20 ms, 90 MB/s per connection, 2 Gbit/s; or the same with a tail.",
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port to serve on (default: any free one)."
+)
+@click.option("--root", metavar="DIR", help="Directory of the objects (default: below the state directory).")
+@click.option(
+    "--auth", is_flag=True, help="Demand signatures; keys from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY."
+)
+@click.option(
+    "--link", type=click.Choice(["lo", "veth"]), default="lo", help="Network to serve on (only lo so far)."
+)
+@click.option("--first-byte-ms", type=click.FloatRange(min=0), help="Time to the first byte (median).")
+@click.option("--first-byte-p99-ms", type=_POSITIVE, help="Its 99th percentile: draws from a log-normal.")
+@click.option("--connection-mb-s", type=_POSITIVE, help="Rate of each connection in MB/s.")
+@click.option("--link-gbit-s", type=_POSITIVE, help="Rate of all connections together in Gbit/s.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of the draws.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the store's whole state as JSON instead of its URL."
+)
+def start(link: str, as_json: bool, **values: Any) -> None:
+    """Start the store in the background and print its URL.
+
+    \b
+    Example:
+      zcb store start --profile s3-tail
+      export AWS_ENDPOINT_URL=$(zcb store start)
+    """
+    if link != "lo":
+        raise BadUseError("--link veth is not available yet: the store serves on loopback, --link lo")
+    running = lifecycle.start(StoreSettings(**values), _say)
+    click.echo(msgspec.json.encode(running).decode() if as_json else running.endpoint)
+
+
+@store.command()
+def stop() -> None:
+    """Stop the store that `start` started; its objects stay.
+
+    \b
+    Example:
+      zcb store stop
+    """
+    _say("stopped" if lifecycle.stop() else "nothing was running")
+
+
+@store.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(as_json: bool) -> None:
+    """Show the running store and its counters; exit code 3 when none is running.
+
+    \b
+    Example:
+      zcb store status --json
+    """
+    running = state.running()
+    if running is None and as_json:
+        click.echo('{"schema":1,"running":false}')
+    running = running or state.require_running()
+    with StoreControl(running.control) as control:
+        counters = control.counters()
+    uptime = _uptime_s(running.pid)
+    if as_json:
+        click.echo(_as_json(running, counters, uptime))
+    else:
+        _show(running, counters, uptime)
+
+
+def _uptime_s(pid: int) -> float:
+    try:
+        return time.time() - psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess as error:
+        raise StoreError("the store ended just now: start it again with `zcb store start`") from error
+
+
+def _as_json(running: StoreState, counters: StoreCounters, uptime_s: float) -> str:
+    report = {"schema": 1, "running": True, **msgspec.to_builtins(running)}
+    report |= {"uptime_seconds": round(uptime_s, 3), "counters": msgspec.to_builtins(counters)}
+    return msgspec.json.encode(report).decode()
+
+
+def _show(running: StoreState, counters: StoreCounters, uptime_s: float) -> None:
+    table = Table(show_header=False, box=None)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    rows = {
+        "endpoint": running.endpoint + (" (signatures demanded)" if running.auth else ""),
+        "profile": _profile_in_words(running),
+        "objects in": running.root,
+        "process": f"{running.pid}, up {_duration(uptime_s)}",
+        "requests": f"{counters.requests:,} ({_kinds(counters)})",
+        "errors": _errors(counters),
+        "bytes": f"{counters.bytes_out / _MIB:,.1f} MiB out, {counters.bytes_in / _MIB:,.1f} MiB in",
+        "in flight": f"{counters.in_flight} now, {counters.max_in_flight} at most",
+        "connections": f"{counters.connections_open} open, {counters.connections_accepted:,} accepted",
+        "costs": f"{counters.cpu_seconds:,.1f} CPU seconds, {counters.peak_rss_bytes / _MIB:,.0f} MiB at most",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console(highlight=False).print(table)
+
+
+def _profile_in_words(running: StoreState) -> str:
+    profile = running.profile
+    parts = {
+        "first byte {:g} ms": profile.first_byte_ms,
+        "p99 {:g} ms": profile.first_byte_p99_ms,
+        "{:g} MB/s per connection": profile.connection_mb_s,
+        "{:g} Gbit/s in all": profile.link_gbit_s,
+    }
+    words = [text.format(value) for text, value in parts.items() if value]
+    return f"{profile.name}: {', '.join(words) or 'as fast as the machine'}"
+
+
+def _kinds(counters: StoreCounters) -> str:
+    kinds = {
+        "index": counters.get_index,
+        "data": counters.get_data,
+        "metadata": counters.get_metadata,
+        "head": counters.head,
+        "put": counters.put,
+        "list": counters.list,
+        "delete": counters.delete,
+        "other": counters.other,
+    }
+    return ", ".join(f"{name} {count:,}" for name, count in kinds.items() if count) or "none yet"
+
+
+def _errors(counters: StoreCounters) -> str:
+    by_status = ", ".join(f"{count:,} x {code}" for code, count in sorted(counters.errors_by_status.items()))
+    return f"{counters.errors:,}" + (f" ({by_status})" if by_status else "")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"

@@ -1,0 +1,279 @@
+"""The embedded store's life: build it when its sources are newer, start it detached, stop exactly that process."""
+
+import contextlib
+import fcntl
+import os
+import select
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from harness.errors import BadUseError, StoreError
+from harness.paths import ROOT, write_atomically
+from harness.store import state
+from harness.store.state import StoreState, state_file, store_dir
+from harness.targets import PROFILES
+
+RUST = ROOT / "rust"
+BINARY = RUST / "target" / "release" / "s3-store"
+KEY_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+_READY_WITHIN_S = 30.0
+_STOPS_WITHIN_S = 5.0
+_POLL_S = 0.01
+
+Say = Callable[[str], None]
+
+
+class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a store is started; None leaves a value to the profile, port 0 to the system."""
+
+    profile: str = "s3"
+    port: int = 0
+    root: str | None = None
+    """Directory of the objects; None is ``objects`` beside the store's state."""
+    auth: bool = False
+    """Demand signatures with the keys in `KEY_VARIABLES`."""
+    first_byte_ms: float | None = None
+    first_byte_p99_ms: float | None = None
+    connection_mb_s: float | None = None
+    link_gbit_s: float | None = None
+    seed: int | None = None
+
+    def resolved(self) -> "StoreSettings":
+        """Return the settings with an absolute root, so that they mean the same from every directory."""
+        root = Path(self.root) if self.root else store_dir() / "objects"
+        return msgspec.structs.replace(self, root=str(root.resolve()))
+
+    def arguments(self) -> list[str]:
+        """Return the command-line arguments of the binary; the keys are not among them."""
+        values = msgspec.structs.asdict(self)
+        auth = values.pop("auth")
+        given = [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value is not None]
+        return [*given, *(["--auth"] if auth else [])]
+
+
+class _Record(StoreState, frozen=True, kw_only=True):
+    """The state file: the ready line and how the store was asked for."""
+
+    settings: StoreSettings | None = None
+
+
+_children: dict[int, subprocess.Popen[bytes]] = {}  # started by this process, which has to collect them
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def start(settings: StoreSettings, say: Say = _silent) -> StoreState:
+    """Start the store and return its state when it serves; a running one with the same settings is left as it is.
+
+    Parameters
+    ----------
+    settings
+        How to start it.
+    say
+        Is told, in one line each, what takes long or was found running.
+
+    Raises
+    ------
+    BadUseError
+        Unusable settings, no keys for `auth`, no compiler, or a store with other settings is running.
+    StoreError
+        The port is taken, or the store did not become ready within 30 s.
+    """
+    settings = settings.resolved()
+    _check(settings)
+    with _only_one(say):
+        found = _running()
+        if found:
+            _demand_same(found, settings)
+            say(f"already running (pid {found.pid})")
+            return found
+        return _launch(build(say), settings)
+
+
+def stop() -> bool:
+    """Stop the recorded store, by force when SIGTERM has no effect for 5 s; return whether one was running."""
+    with _only_one():
+        found = _running()
+        if found:
+            _end(found)
+        state_file().unlink(missing_ok=True)
+        return found is not None
+
+
+def is_built() -> bool:
+    """Whether the binary exists and is newer than its sources."""
+    try:
+        built = BINARY.stat().st_mtime
+    except OSError:
+        return False
+    return all(source.stat().st_mtime <= built for source in _sources())
+
+
+def find_cargo() -> str | None:
+    """Return the path of cargo, on PATH or where its installer puts it, or None."""
+    return shutil.which("cargo") or shutil.which("cargo", path=Path.home() / ".cargo" / "bin")
+
+
+def build(say: Say = _silent) -> Path:
+    """Return the binary, built first when it is missing or older than its sources.
+
+    Raises
+    ------
+    BadUseError
+        There is no cargo, or the build failed (its own messages are on stderr).
+    """
+    if is_built():
+        return BINARY
+    cargo = find_cargo()
+    if cargo is None:
+        if BINARY.exists():
+            say("warning: the store is older than its sources, and cargo to rebuild it is not installed")
+            return BINARY
+        raise BadUseError("the store has to be built and cargo is missing: install Rust 1.92 or later")
+    say("building the embedded store (about a minute the first time) ...")
+    stderr = 2  # our stdout is for the endpoint only
+    command = [cargo, "build", "--release", "--locked", "-p", "s3-store"]
+    where = ["--manifest-path", str(RUST / "Cargo.toml"), "--target-dir", str(RUST / "target")]
+    if subprocess.run([*command, *where], stdout=stderr, check=False).returncode:
+        raise BadUseError("the store could not be built: see cargo's message above")
+    BINARY.touch()  # cargo leaves the file alone when a newer source did not change what is built
+    return BINARY
+
+
+def _sources() -> Iterator[Path]:
+    yield from (RUST / "Cargo.toml", RUST / "Cargo.lock")
+    yield RUST / "s3-store" / "Cargo.toml"
+    yield from (RUST / "s3-store" / "src").rglob("*.rs")
+
+
+def _check(settings: StoreSettings) -> None:
+    if settings.profile not in PROFILES:
+        raise BadUseError(f"unknown profile {settings.profile!r}: choose from {', '.join(PROFILES)}")
+    missing = [name for name in KEY_VARIABLES if not os.environ.get(name)]
+    if settings.auth and missing:
+        raise BadUseError(f"--auth takes the keys from the environment: set {' and '.join(missing)}")
+
+
+@contextlib.contextmanager
+def _only_one(say: Say = _silent) -> Iterator[None]:
+    """Keep other starts and stops of the same state directory waiting."""
+    try:
+        store_dir().mkdir(parents=True, exist_ok=True)
+        lock = (store_dir() / "lock").open("wb")
+    except OSError as error:
+        raise BadUseError(f"cannot write to the state directory {store_dir()}: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another `zcb store` command ...")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _running() -> _Record | None:
+    if state.running() is None:
+        return None
+    return msgspec.json.decode(state_file().read_bytes(), type=_Record)
+
+
+def _demand_same(found: _Record, wanted: StoreSettings) -> None:
+    if wanted.port == 0 and found.settings:  # any port will do, so the one it has will
+        wanted = msgspec.structs.replace(wanted, port=found.settings.port)
+    if found.settings != wanted:
+        raise BadUseError(
+            f"a store with other settings is running (profile {found.profile.name}, {found.endpoint}, "
+            f"root {found.root}): stop it first with `zcb store stop`"
+        )
+
+
+def _launch(binary: Path, settings: StoreSettings) -> StoreState:
+    ready, log = store_dir() / "ready.json", store_dir() / "s3-store.log"
+    _make_root(str(settings.root))
+    # Files, not pipes: nobody reads any more once the store is ready.
+    with ready.open("wb") as stdout, log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [binary, *settings.arguments()],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,  # outlives the terminal and its Ctrl-C
+        )
+    try:
+        record = _when_ready(process, ready, log)
+        record = msgspec.structs.replace(record, settings=settings, born=state.birth(process.pid))
+        write_atomically(state_file(), msgspec.json.encode(record) + b"\n")
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        ready.unlink()
+    _children[process.pid] = process
+    return record
+
+
+def _make_root(root: str) -> None:
+    try:
+        Path(root).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadUseError(f"cannot keep objects in {root}: {error.strerror}") from error
+
+
+def _when_ready(process: subprocess.Popen[bytes], ready: Path, log: Path) -> _Record:
+    deadline = time.monotonic() + _READY_WITHIN_S
+    while time.monotonic() < deadline:
+        ended = process.poll()
+        line = ready.read_bytes()
+        if line.endswith(b"\n"):
+            return msgspec.json.decode(line, type=_Record)
+        if ended is not None:
+            raise _refusal(ended, log)
+        time.sleep(_POLL_S)
+    raise StoreError(f"the store was not ready within {_READY_WITHIN_S:.0f} s: see {log}")
+
+
+def _refusal(exit_code: int, log: Path) -> BadUseError | StoreError:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    reason = lines[-1].removeprefix("s3-store: ") if lines else "without a message"
+    if exit_code == BadUseError.exit_code:
+        return BadUseError(reason)
+    return StoreError(f"the store did not start (exit code {exit_code}): {reason}")
+
+
+def _end(store: StoreState) -> None:
+    try:
+        handle = os.pidfd_open(store.pid)
+    except ProcessLookupError:
+        return
+    try:
+        # The handle pins the process: if it is the store now, no recycled id can be hit afterwards.
+        if state.is_alive(store.pid, store.born):
+            _signal_until_gone(handle, store.pid)
+    finally:
+        os.close(handle)
+        child = _children.pop(store.pid, None)
+        if child:
+            child.wait()
+
+
+def _signal_until_gone(handle: int, pid: int) -> None:
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)  # readable when the process has ended
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            signal.pidfd_send_signal(handle, number)
+            if poll.poll(_STOPS_WITHIN_S * 1000):
+                return
+    except PermissionError as error:
+        raise StoreError(f"the store (pid {pid}) belongs to another user: they have to stop it") from error
+    raise StoreError(f"the store (pid {pid}) does not end, not even by SIGKILL")
