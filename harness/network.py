@@ -16,8 +16,8 @@ _PLAUSIBLE_AFTER_WRAP = 2**31
 class NicCounters(msgspec.Struct, frozen=True, kw_only=True):
     """What an interface had received at one moment.
 
-    On the loopback interface both counters are None, not 0: ``lo`` books each packet as sent and as received, so
-    the two directions of a conversation are summed and requests cannot be told from answers.
+    On the loopback interface both counters are None, not 0: ``lo`` books each packet as sent and as received,
+    so the two directions of a conversation are summed and requests cannot be told from answers.
     """
 
     interface: str

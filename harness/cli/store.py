@@ -29,7 +29,9 @@ def store() -> None:
     """Run the embedded S3 store, with the service time of a real one."""
 
 
-@store.command()
+@store.command(
+    epilog="\b\nExample:\n  zcb store start --profile s3-tail\n  export AWS_ENDPOINT_URL=$(zcb store start)"
+)
 @click.option(
     "--profile",
     type=click.Choice(PROFILES),
@@ -55,40 +57,24 @@ def store() -> None:
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the store's whole state as JSON instead of its URL."
 )
-def start(link: str, as_json: bool, **values: Any) -> None:
-    """Start the store in the background and print its URL.
-
-    \b
-    Example:
-      zcb store start --profile s3-tail
-      export AWS_ENDPOINT_URL=$(zcb store start)
-    """
+def start(link: str, as_json: bool, **values: Any) -> None:  # noqa: ANN401, the fields of StoreSettings
+    """Start the store in the background and print its URL."""
     if link != "lo":
         raise BadUseError("--link veth is not available yet: the store serves on loopback, --link lo")
     running = lifecycle.start(StoreSettings(**values), _say)
     click.echo(msgspec.json.encode(running).decode() if as_json else running.endpoint)
 
 
-@store.command()
+@store.command(epilog="\b\nExample:\n  zcb store stop")
 def stop() -> None:
-    """Stop the store that `start` started; its objects stay.
-
-    \b
-    Example:
-      zcb store stop
-    """
+    """Stop the store that `start` started; its objects stay."""
     _say("stopped" if lifecycle.stop() else "nothing was running")
 
 
-@store.command()
+@store.command(epilog="\b\nExample:\n  zcb store status --json")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(as_json: bool) -> None:
-    """Show the running store and its counters; exit code 3 when none is running.
-
-    \b
-    Example:
-      zcb store status --json
-    """
+    """Show the running store and its counters; exit code 3 when none is running."""
     running = state.running()
     if running is None and as_json:
         click.echo('{"schema":1,"running":false}')
@@ -129,7 +115,7 @@ def _show(running: StoreState, counters: StoreCounters, uptime_s: float) -> None
         "bytes": f"{counters.bytes_out / _MIB:,.1f} MiB out, {counters.bytes_in / _MIB:,.1f} MiB in",
         "in flight": f"{counters.in_flight} now, {counters.max_in_flight} at most",
         "connections": f"{counters.connections_open} open, {counters.connections_accepted:,} accepted",
-        "costs": f"{counters.cpu_seconds:,.1f} CPU seconds, {counters.peak_rss_bytes / _MIB:,.0f} MiB at most",
+        "costs": f"{counters.cpu_seconds:,.1f} CPU s, at most {counters.peak_rss_bytes / _MIB:,.0f} MiB",
     }
     for name, value in rows.items():
         table.add_row(name, value)

@@ -16,7 +16,7 @@ _TIMEOUT_S = 10.0
 
 
 class StoreCounters(msgspec.Struct, frozen=True, kw_only=True):
-    """What the store did in an interval; fields ending in ``open``, ``in_flight`` and ``rss_bytes`` are now."""
+    """What the store did in an interval; `connections_open`, `in_flight`, `rss_bytes` are of now."""
 
     requests: int
     get_index: int
@@ -112,7 +112,7 @@ class StoreControl:
         return self._decoded(StoreCounters, "/counters")
 
     def reset_draws(self) -> None:
-        """Rewind the random stream of the service times: the k-th request of a kind gets the same draw again."""
+        """Rewind the random service times: the k-th request of a kind gets the same draw again."""
         self._ask("POST", "/reset-draws")
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class StoreControl:
             raise StoreError(f"{self.url}{path} answers something unexpected: {error}") from error
 
     def _ask(self, method: str, path: str) -> bytes:
-        """Send one request; every one of them may be repeated, so a connection closed while idle is renewed."""
+        """Send one request; all of them may be repeated, so a connection closed while idle is renewed."""
         fresh = self._connection.sock is None
         try:
             return self._exchange(method, path)

@@ -1,4 +1,4 @@
-"""The embedded store's life: build it when its sources are newer, start it detached, stop exactly that process."""
+"""The embedded store's life: build it when it is out of date, start it detached, stop exactly it."""
 
 import contextlib
 import fcntl
@@ -72,7 +72,7 @@ def _silent(_: str) -> None:
 
 
 def start(settings: StoreSettings, say: Say = _silent) -> StoreState:
-    """Start the store and return its state when it serves; a running one with the same settings is left as it is.
+    """Start the store and return its state when it serves; one with the same settings is left running.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def start(settings: StoreSettings, say: Say = _silent) -> StoreState:
 
 
 def stop() -> bool:
-    """Stop the recorded store, by force when SIGTERM has no effect for 5 s; return whether one was running."""
+    """Stop the recorded store, by force when SIGTERM has no effect for 5 s; return whether one was there."""
     with _only_one():
         found = _running()
         if found:

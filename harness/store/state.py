@@ -33,7 +33,7 @@ class StoreState(msgspec.Struct, frozen=True, kw_only=True):
     auth: bool
     profile: Profile
     born: int | None = None
-    """Start of the process in the kernel's clock ticks since boot: with `pid`, it names one process for ever."""
+    """Start of the process in the kernel's clock ticks since boot: with `pid`, it names one process only."""
 
 
 def store_dir() -> Path:

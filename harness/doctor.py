@@ -1,0 +1,284 @@
+"""What is missing on this machine, for what it is needed, and what cures it."""
+
+import importlib.metadata
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import psutil
+
+from harness.paths import ROOT, state_dir
+from harness.store import lifecycle, state
+
+_GIB = 2**30
+_DEMO_ARRAY = _GIB // 4  # each array of the preset `demo`, decoded
+_DEMO_OBJECTS = _GIB
+_BUILDS = 4 * _GIB  # Rust's target directory and asv's environments
+_RAM_SHARE = 4  # whole_array refuses above a quarter of the memory
+_OLDEST_PYTHON = (3, 12)
+_OLDEST_RUST = (1, 92)
+_FILES = 1024
+_BUSY = 0.25  # of all cores, before a benchmark starts
+_STEADY_CLOCKS = {"tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter", "xen"}
+_CLOCK = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+
+Verdict = Literal["ok", "warn", "missing"]
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing looked at."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    needed_for: str
+    cure: str | None = None
+    """What to do; None when all is well."""
+
+
+def examine() -> list[Check]:
+    """Return every check, in the order in which a person would mend things; never raises."""
+    return [_fallible(check) for check in _CHECKS]
+
+
+def can_bench(checks: list[Check]) -> bool:
+    """Whether nothing that ``make bench`` needs is missing."""
+    return all(check.verdict != "missing" for check in checks)
+
+
+def _fallible(check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except Exception as error:  # a machine odd enough to break a check still gets the others
+        name = check.__name__.strip("_").replace("_", " ")
+        return Check(name=name, verdict="warn", found=f"cannot tell: {error}", needed_for="-")
+
+
+def _check(name: str, good: bool, otherwise: Verdict, *, found: str, needed_for: str, cure: str) -> Check:
+    return Check(
+        name=name,
+        verdict="ok" if good else otherwise,
+        found=found,
+        needed_for=needed_for,
+        cure=None if good else cure,
+    )
+
+
+def _python() -> Check:
+    return _check(
+        "Python",
+        sys.version_info[:2] >= _OLDEST_PYTHON,
+        "missing",
+        found=".".join(map(str, sys.version_info[:3])),
+        needed_for="everything: zarr 3.2 and later",
+        cure=f"install Python {_dotted(_OLDEST_PYTHON)} or later, then run `make` with it",
+    )
+
+
+def _rust() -> Check:
+    cargo = lifecycle.find_cargo()
+    version = _version_of([Path(cargo).with_name("rustc"), "--version"]) if cargo else None
+    return _check(
+        "Rust",
+        version is not None and version >= _OLDEST_RUST,
+        "missing",
+        found=f"rustc {_dotted(version)}" if version else "no cargo and rustc found",
+        needed_for="building the embedded store and the zarrs readers",
+        cure=f"install Rust {_dotted(_OLDEST_RUST)} or later (rustup)",
+    )
+
+
+def _git() -> Check:
+    return _program("git", "asv: one commit per zarr release")
+
+
+def _make() -> Check:
+    return _program("make", "make bench, make test, make check")
+
+
+def _c_compiler() -> Check:
+    found = next(filter(None, map(shutil.which, (os.environ.get("CC") or "cc", "gcc", "clang"))), None)
+    return _check(
+        "C compiler",
+        found is not None,
+        "missing",
+        found=Path(found).name if found else "none of cc, gcc, clang on PATH",
+        needed_for="linking what Rust builds; zstd and blosc are C",
+        cure="install the system's C compiler, e.g. the package gcc",
+    )
+
+
+def _asv() -> Check:
+    try:
+        found = importlib.metadata.version("asv")
+    except importlib.metadata.PackageNotFoundError:
+        found = "not installed"
+    wanted = "0.6.6"
+    return _check(
+        "asv",
+        found == wanted,
+        "warn" if found[0].isdigit() else "missing",
+        found=found,
+        needed_for="running and publishing benchmarks",
+        cure=f"run `make` to install asv {wanted} into .venv, and use that",
+    )
+
+
+def _store_binary() -> Check:
+    exists = lifecycle.BINARY.exists()
+    return _check(
+        "store, built",
+        lifecycle.is_built(),
+        "warn",
+        found="up to date"
+        if lifecycle.is_built()
+        else "older than its sources"
+        if exists
+        else "not built yet",
+        needed_for="the target `embedded`",
+        cure="nothing: `zcb store start` builds it",
+    )
+
+
+def _store_running() -> Check:
+    running = state.running()
+    return _check(
+        "store, running",
+        running is not None,
+        "warn",
+        found=f"profile {running.profile.name}, {running.endpoint}" if running else "no",
+        needed_for="reading from the target `embedded`",
+        cure="`zcb store start --profile s3` (make bench does it)",
+    )
+
+
+def _memory() -> Check:
+    memory = psutil.virtual_memory()
+    enough = memory.total >= _RAM_SHARE * _DEMO_ARRAY and memory.available >= 2 * _DEMO_ARRAY
+    return _check(
+        "memory",
+        enough,
+        "missing",
+        found=f"{_gib(memory.available)} of {_gib(memory.total)} free",
+        needed_for="whole_array: 256 MiB, at most a quarter of the memory",
+        cure="close other programs, or measure on a machine with more memory",
+    )
+
+
+def _disk() -> Check:
+    where = state_dir()
+    while not where.exists():
+        where = where.absolute().parent
+    free = shutil.disk_usage(where).free
+    return _check(
+        "disk",
+        free >= _DEMO_OBJECTS + _BUILDS,
+        "missing" if free < _DEMO_OBJECTS else "warn",
+        found=f"{_gib(free)} free",
+        needed_for="1 GiB of objects (demo), about 4 GiB of builds and environments",
+        cure="free some space, or set ZCB_STATE_DIR to another disk",
+    )
+
+
+def _open_files() -> Check:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _check(
+        "open files",
+        limit >= _FILES or limit == resource.RLIM_INFINITY,
+        "warn",
+        found="no limit" if limit == resource.RLIM_INFINITY else f"at most {limit}",
+        needed_for="a hundred connections in flight, in each process",
+        cure=f"`ulimit -n {_FILES}` in this shell",
+    )
+
+
+def _cores() -> Check:
+    # The cores this process may use, not the machine's: containers and taskset restrict them.
+    count = len(os.sched_getaffinity(0))
+    return _check(
+        "cores",
+        count > 1,
+        "warn",
+        found=str(count),
+        needed_for="store and reader side by side",
+        cure="expect CPU-bound rows: with one core the store slows the reader down",
+    )
+
+
+def _other_load() -> Check:
+    load = os.getloadavg()[0]
+    count = os.cpu_count() or 1
+    return _check(
+        "other load",
+        load <= _BUSY * count,
+        "warn",
+        found=f"{load:.1f} of {count} cores in the last minute",
+        needed_for="figures without much noise",
+        cure="wait for other work to end before measuring",
+    )
+
+
+def _clock() -> Check:
+    source = _CLOCK.read_text().strip()
+    return _check(
+        "clock",
+        source in _STEADY_CLOCKS,
+        "warn",
+        found=source,
+        needed_for="cheap timestamps in timelines",
+        cure="timelines cost more here: prefer a machine whose clock source is tsc",
+    )
+
+
+def _program(name: str, needed_for: str) -> Check:
+    path = shutil.which(name)
+    version = _version_of([path, "--version"]) if path else None
+    return _check(
+        name,
+        path is not None,
+        "missing",
+        found=_dotted(version) if version else "found" if path else "not on PATH",
+        needed_for=needed_for,
+        cure=f"install the system's package {name}",
+    )
+
+
+def _version_of(command: list[str | Path]) -> tuple[int, ...] | None:
+    """Return the first version number a program prints, or None."""
+    # From the repository, since rustup and pyenv choose by directory.
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=30)
+    match = re.search(r"\d+(\.\d+)+", done.stdout)
+    return tuple(map(int, match.group().split("."))) if match else None
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def _gib(size: int) -> str:
+    return f"{size / _GIB:.1f} GiB"
+
+
+_CHECKS = (
+    _python,
+    _asv,
+    _git,
+    _make,
+    _c_compiler,
+    _rust,
+    _store_binary,
+    _store_running,
+    _memory,
+    _disk,
+    _open_files,
+    _cores,
+    _other_load,
+    _clock,
+)
