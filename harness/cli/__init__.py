@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 
 import click
 
-from harness.cli import store
+from harness.cli import doctor, history, read, store, workload
 from harness.errors import ZcbError
 
 _INTERRUPTED = 130
@@ -17,7 +17,11 @@ def zcb(debug: bool) -> None:
     """Measure how fast Zarr readers read sharded arrays from object storage."""
 
 
+zcb.add_command(doctor.doctor)
 zcb.add_command(store.store)
+zcb.add_command(history.history)
+zcb.add_command(workload.workload)
+zcb.add_command(read.read)
 
 
 def main() -> None:

@@ -1,0 +1,43 @@
+# `make bench` and `make test` do everything from nothing; the other targets are their steps.
+
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+ZCB    := $(VENV)/bin/zcb
+# asv must find virtualenv and the interpreters of the environment it runs in, not a pyenv shim.
+ACTIVE := . $(VENV)/bin/activate &&
+
+.PHONY: bench test test-python test-rust check lock clean
+
+bench: $(VENV)/.ready
+	$(ACTIVE) zcb bench
+
+test: test-rust test-python
+
+test-python: $(VENV)/.ready
+	$(ACTIVE) pytest
+
+test-rust:
+	cd rust && cargo test --locked --release
+
+check: $(VENV)/.ready
+	$(ACTIVE) ruff check .
+	$(ACTIVE) mypy
+	cd rust && cargo fmt --check && cargo clippy --locked --release --all-targets -- -D warnings
+
+# .python-version lets pyenv, uv and virtualenv find 3.13; elsewhere python3 has to be 3.12 or newer.
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@command -v cargo >/dev/null || { echo "make: cargo is missing: install Rust (https://rustup.rs)" >&2; exit 2; }
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 12))' || { echo "make: python3 is older than 3.12" >&2; exit 2; }
+	python3 -m venv --clear $(VENV)
+	$(PYTHON) -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Resolve the direct dependencies of pyproject.toml anew.
+lock: $(VENV)/.ready
+	$(ACTIVE) pip-compile --quiet --upgrade --extra dev --generate-hashes --allow-unsafe --strip-extras \
+	  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) .asv html results rust/target

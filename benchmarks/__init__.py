@@ -1,0 +1,9 @@
+"""What is measured: one module per read pattern. How it is measured stands in harness/."""
+
+import sys
+from pathlib import Path
+
+# asv puts only this package on the path of its benchmark processes.
+_ROOT = str(Path(__file__).resolve().parent.parent)
+if _ROOT not in sys.path:
+    sys.path.append(_ROOT)

@@ -1,0 +1,32 @@
+"""The whole array into memory."""
+
+from harness.measure import plain, tracked
+from harness.patterns import Parameters
+
+READERS = ["zarr-python+fsspec", "zarr-python+obstore"]
+DATASETS = ["small", "large"]
+
+
+class WholeArray(tracked.Tracked):
+    """Every chunk of the array, in one call."""
+
+    params = [READERS, DATASETS]
+    param_names = ["reader", "dataset"]
+
+    def setup_cache(self):
+        return tracked.run_pass("whole_array", READERS, {(d,): (d, Parameters()) for d in DATASETS})
+
+    setup_cache.timeout = tracked.PASS_SECONDS
+
+
+class PlainWholeArray(plain.Plain):
+    """The same read timed by asv itself, as a second source and for `asv profile`."""
+
+    params = [READERS, ["large"]]
+    param_names = ["reader", "dataset"]
+
+    def setup(self, reader, dataset):
+        self.prepare(reader, "whole_array", dataset, Parameters())
+
+    def time_read(self, reader, dataset):
+        self.read()

@@ -1,0 +1,69 @@
+"""``zcb read``: one reader on one workload, measured like in asv."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from harness import workload as workloads
+from harness.errors import BadUseError, MeasurementError
+from harness.measure.conductor import Conductor, Plan, Row
+from harness.measure.report import read_report
+from harness.readers import NETWORK_LIMIT, reader_class
+from harness.sample import FLAGS, Sample
+
+
+@click.command(epilog="Example: zcb read zarr-python+obstore w.json --samples 7")
+@click.argument("reader")
+@click.argument("workload", type=click.Path(path_type=Path))
+@click.option("--samples", type=click.IntRange(1, 10_000), default=5, show_default=True, help="Timed executions.")
+@click.option("--json", "as_json", is_flag=True, help="Print the samples as JSON.")
+def read(reader: str, workload: Path, samples: int, as_json: bool) -> None:
+    """Let READER execute a workload file, between turns of the network limit, and show what it cost."""
+    name = reader_class(reader).name
+    loaded = workloads.load(workload)
+    with Conductor([name], plan=Plan(samples=samples), say=lambda line: click.echo(line, err=True)) as conductor:
+        rows = {row.reader: row for row in conductor.measure(loaded)}
+    row, limit = rows[name], rows[NETWORK_LIMIT]
+    if row.na is not None:
+        raise BadUseError(f"{name} cannot do this workload: {row.na}")
+    if row.error is not None:
+        raise MeasurementError(f"{name}: {row.error}")
+    if limit.error is not None:
+        click.echo(f"zcb: the network limit could not be measured: {limit.error}", err=True)
+    if as_json:
+        click.echo(read_report(row, limit))
+    else:
+        _show(row)
+
+
+def _show(row: Row) -> None:
+    console = Console()
+    work = row.workload
+    table = Table(title=f"{row.reader}: {work.label} at {work.target.identity}", title_justify="left")
+    for heading in ("ms", "x limit", "requests", "fetched KiB", "CPU ms", "peak MiB", "in flight", "flags"):
+        table.add_column(heading, justify="left" if heading == "flags" else "right")
+    for sample in row.samples:
+        table.add_row(*_cells(sample))
+    console.print(table)
+    for flag in sorted({flag for sample in row.samples for flag in sample.flags}):
+        console.print(f"{flag}: {FLAGS[flag]}")
+    console.print(", ".join(f"{package} {version}" for package, version in row.versions.items()))
+
+
+def _cells(sample: Sample) -> list[str]:
+    return [
+        f"{sample.seconds * 1e3:.1f}",
+        _or_dash(sample.times_slower, ".2f"),
+        _or_dash(sample.requests, "d"),
+        _or_dash(sample.fetched_bytes and sample.fetched_bytes / 1024, ".1f"),
+        f"{sample.cpu_seconds * 1e3:.1f}",
+        _or_dash(sample.peak_rss_bytes and sample.peak_rss_bytes / 2**20, ".0f"),
+        _or_dash(sample.max_in_flight, "d"),
+        ", ".join(sample.flags),
+    ]
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,154 @@
+"""Counters around an execution, and what they say of it: a sample that counts, or the reason why it does not."""
+
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import msgspec
+
+from harness import network
+from harness.errors import MeasurementError
+from harness.readers.base import cores
+from harness.sample import FLAG_BELOW_LIMIT, FLAG_CPU_BOUND, FLAG_IN_FLIGHT, FLAG_NEW_CONNECTIONS, Sample, Tally, Timed
+from harness.store.control import StoreControl, StoreCounters
+from harness.store.state import require_running
+from harness.targets import EMBEDDED, Target
+from harness.workload import Workload
+
+_MARK = "sample"
+_BUSY = 0.9
+_IN_FLIGHT_TOLERANCE = 0.2
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What was counted outside the reader's process during one execution."""
+
+    store: StoreCounters | None
+    """None where the target is not the embedded store."""
+    nic: network.NicCounters
+
+
+class Probe:
+    """The counters around an execution: the embedded store's and the network interface's."""
+
+    def __init__(self, target: Target) -> None:
+        self._interface = network.interface_to(_host(target))
+        self._control = StoreControl(require_running().control) if target.name == EMBEDDED else None
+        self._nic = network.read(self._interface)
+
+    def begin(self) -> None:
+        """Start counting, and rewind the store's random stream: every execution gets the same draws."""
+        if self._control is not None:
+            self._control.reset_draws()
+            self._control.mark(_MARK)
+        self._nic = network.read(self._interface)
+
+    def end(self) -> Evidence:
+        """Return what was counted since `begin`."""
+        nic = network.read(self._interface).since(self._nic)
+        return Evidence(store=None if self._control is None else self._control.since(_MARK), nic=nic)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._control is not None:
+            self._control.close()
+
+
+def _host(target: Target) -> str:
+    host = urlsplit(target.endpoint).hostname if target.endpoint else None
+    return host or f"{target.bucket}.s3.{target.region or 'us-east-1'}.amazonaws.com"
+
+
+def make_sample(workload: Workload, timed: Timed, evidence: Evidence) -> Sample:
+    """Put what the reader and the counters say of one verified execution together.
+
+    Raises
+    ------
+    MeasurementError
+        A request failed, or the reader's count of its requests is not the store's.
+    """
+    store, tally = evidence.store, timed.tally
+    if store is not None:
+        _check_no_errors(store)
+        if tally is not None:
+            _check_agreement(tally, store)
+    counted = tally or (None if store is None else _tally_of(store))
+    return Sample(
+        seconds=timed.seconds,
+        array_bytes=timed.array_bytes,
+        calls=timed.calls,
+        requests=counted and counted.requests,
+        index_requests=counted and counted.index_requests,
+        head_requests=counted and counted.head_requests,
+        retries=_retries(tally, store),
+        requests_source="reader" if tally else "store" if store else None,
+        fetched_bytes=counted and counted.fetched_bytes,
+        nic_rx_bytes=evidence.nic.rx_bytes,
+        nic_rx_packets=evidence.nic.rx_packets,
+        cpu_seconds=timed.cpu_seconds,
+        store_cpu_seconds=store and store.cpu_seconds,
+        peak_rss_bytes=timed.peak_rss_bytes,
+        max_in_flight=store and store.max_in_flight,
+        new_connections=store and store.connections_accepted,
+        limit_seconds=None,
+        flags=_flags(workload, timed, store),
+        verified=True,
+    )
+
+
+def stand_against(sample: Sample, before: float | None, after: float | None) -> None:
+    """Give a sample the network limit around it: the mean of the limit's seconds `before` and `after`."""
+    if before is None or after is None:
+        return
+    sample.limit_seconds = (before + after) / 2
+    if sample.seconds < sample.limit_seconds:
+        sample.flags.append(FLAG_BELOW_LIMIT)
+
+
+def _check_no_errors(store: StoreCounters) -> None:
+    if store.errors:
+        statuses = ", ".join(f"{n} x {status}" for status, n in store.errors_by_status.items())
+        raise MeasurementError(f"the store answered {store.errors} of {store.requests} requests with an error ({statuses})")
+
+
+def _check_agreement(tally: Tally, store: StoreCounters) -> None:
+    seen = _tally_of(store)
+    for name in ("requests", "index_requests", "head_requests", "fetched_bytes"):
+        claimed, counted = getattr(tally, name), getattr(seen, name)
+        if claimed != counted:
+            raise MeasurementError(
+                f"the reader counts {claimed} {name.replace('_', ' ')}, the store {counted}: "
+                "a retry, another client of this store, or a miscount"
+            )
+
+
+def _tally_of(store: StoreCounters) -> Tally:
+    return Tally(
+        requests=store.requests,
+        index_requests=store.get_index,
+        head_requests=store.head,
+        fetched_bytes=store.bytes_out,
+    )
+
+
+def _retries(tally: Tally | None, store: StoreCounters | None) -> int | None:
+    """Return the retried requests: none where store and reader count the same requests and no error was answered."""
+    if tally is not None and store is not None:
+        return tally.retries
+    return tally.retries if tally is not None and tally.retries else None
+
+
+def _flags(workload: Workload, timed: Timed, store: StoreCounters | None) -> list[str]:
+    if store is None:
+        return []
+    flags = []
+    if store.connections_accepted:
+        flags.append(FLAG_NEW_CONNECTIONS)
+    off = abs(store.max_in_flight - workload.in_flight) > _IN_FLIGHT_TOLERANCE * workload.in_flight
+    if off and workload.wanted_chunks >= workload.in_flight:
+        flags.append(FLAG_IN_FLIGHT)
+    if timed.cpu_seconds + store.cpu_seconds > _BUSY * cores() * timed.seconds:
+        flags.append(FLAG_CPU_BOUND)
+    return flags

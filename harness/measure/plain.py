@@ -1,0 +1,42 @@
+"""Reads timed by asv itself, in the benchmark's own process: the second source beside the conductor."""
+
+from harness import workload as workloads
+from harness.errors import UnsupportedError
+from harness.measure.tracked import environment_target
+from harness.patterns import Parameters
+from harness.readers import reader_class
+from harness.readers.base import Reader
+from harness.targets import resolve
+
+
+class Plain:
+    """Base of ``time_read`` benchmarks: `prepare` in ``setup``, then `read` in the timed body."""
+
+    version = "1"
+    timeout = 120
+    number = 1
+    repeat = (3, 7, 3.0)
+    warmup_time = 0.0
+    _reader: Reader
+
+    def prepare(self, reader: str, pattern: str, dataset: str, parameters: Parameters) -> None:
+        """Open a reader, read once to warm its connections up, and compare that with the truth.
+
+        asv calls this before every sample, so that each one starts as the conductor's do.
+        """
+        workload = workloads.create(pattern, resolve(environment_target()), dataset=dataset, parameters=parameters)
+        self._reader = reader_class(reader)()
+        try:
+            self._reader.open(workload)
+        except UnsupportedError as reason:
+            raise NotImplementedError(str(reason)) from reason
+        self._reader.check(workload, self._reader.read())
+
+    def read(self) -> None:
+        """Execute the workload once; what asv times."""
+        self._reader.read()
+
+    def teardown(self, *_: object) -> None:
+        """Close the reader's connections."""
+        if hasattr(self, "_reader"):
+            self._reader.close()

@@ -1,0 +1,104 @@
+"""The conductor's end of a worker: start it, ask it, stop it."""
+
+import os
+import select
+import subprocess
+import tempfile
+import time
+from typing import Any
+
+import msgspec
+
+from harness.errors import MeasurementError
+from harness.paths import ROOT
+from harness.readers.base import Reader
+from harness.worker import PARENT_VARIABLE
+
+_READ_BYTES = 1 << 16
+_LAST_WORDS_BYTES = 4096
+
+
+class WorkerProcess:
+    """A reader's process, blocked on its stdin unless it has been asked something.
+
+    Start it from a thread that outlives it: the kernel kills a worker when the thread that started it ends.
+    """
+
+    def __init__(self, reader: type[Reader]) -> None:
+        self._name = reader.name
+        self._unread = b""
+        # asv waits for every process that holds its pipe, so a worker must never inherit it as stderr.
+        self._stderr = tempfile.TemporaryFile()
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        self._process = subprocess.Popen(
+            list(reader.command()),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            bufsize=0,
+            env={**os.environ, PARENT_VARIABLE: str(os.getpid()), "PYTHONPATH": path},
+        )
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def ask(self, request: dict[str, Any], *, timeout: float) -> dict[str, Any]:
+        """Send one request and return the answer.
+
+        Parameters
+        ----------
+        request
+            An operation of the worker's protocol.
+        timeout
+            Seconds until a worker that does not answer counts as hanging.
+
+        Raises
+        ------
+        MeasurementError
+            The worker died, hangs or answered something that is not JSON.
+        """
+        deadline = time.monotonic() + timeout
+        try:
+            self._pipe_in.write(msgspec.json.encode(request) + b"\n")
+            line = self._line(deadline, timeout)
+            answer: dict[str, Any] = msgspec.json.decode(line)
+        except BrokenPipeError as error:
+            raise MeasurementError(self._epitaph()) from error
+        except msgspec.DecodeError as error:
+            raise MeasurementError(f"{self._name}: its worker answered something that is not JSON") from error
+        return answer
+
+    @property
+    def _pipe_in(self) -> Any:  # noqa: ANN401 - Popen types its pipes as optional
+        return self._process.stdin
+
+    def _line(self, deadline: float, timeout: float) -> bytes:
+        stdout = self._process.stdout
+        assert stdout is not None  # noqa: S101 - it was asked for as a pipe
+        while b"\n" not in self._unread:
+            ready, _, _ = select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise MeasurementError(f"{self._name}: no answer within {timeout:.0f} s")
+            got = os.read(stdout.fileno(), _READ_BYTES)
+            if not got:
+                raise MeasurementError(self._epitaph())
+            self._unread += got
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
+
+    def _epitaph(self) -> str:
+        code = self._process.wait()
+        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
+        words = self._stderr.read().decode(errors="replace").strip().splitlines()
+        how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        return f"{self._name}: its worker died ({how}){': ' + words[-1] if words else ''}"
+
+    def stop(self) -> None:
+        """End the process; a worker has nothing to lose."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._stderr):
+            if pipe is not None:
+                pipe.close()

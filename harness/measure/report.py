@@ -1,0 +1,31 @@
+"""What ``zcb read --json`` prints: version 1 of the contract in docs/workload.md."""
+
+from typing import Any
+
+import msgspec
+
+from harness.measure.conductor import Row
+from harness.workload import Workload
+
+SCHEMA = 1
+
+
+def read_report(row: Row, limit: Row) -> str:
+    """Return the samples of one reader and of the network limit around them as JSON."""
+    report = {
+        "schema": SCHEMA,
+        "reader": row.reader,
+        "versions": row.versions,
+        "workload": _summary(row.workload),
+        "target": row.workload.target.identity,
+        "samples": row.samples,
+        "network_limit": {"seconds": [sample.seconds for sample in limit.samples], "versions": limit.versions},
+    }
+    return msgspec.json.format(msgspec.json.encode(report), indent=1).decode()
+
+
+def _summary(workload: Workload) -> dict[str, Any]:
+    """Return what identifies a workload, without its truth, which is as long as the workload is large."""
+    fields: dict[str, Any] = msgspec.to_builtins(workload)
+    del fields["truth"]
+    return fields | {"digest": workload.digest}

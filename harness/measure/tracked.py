@@ -1,0 +1,215 @@
+"""asv's side of the conductor: one pass per pattern, commit and environment, whose metrics asv then looks up.
+
+A benchmark class inherits `Tracked`, names its grid in `params`, and writes its own `setup_cache` (asv keys that by
+the line it stands on, so an inherited one would be shared by all classes).
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness import workload as workloads
+from harness.errors import BadUseError, ZcbError
+from harness.measure.conductor import DEFAULT_SAMPLES, Conductor, Plan, Row
+from harness.patterns import Parameters
+from harness.readers import NETWORK_LIMIT
+from harness.sample import Sample
+from harness.targets import resolve
+
+PASS_SECONDS = 600
+"""asv's timeout for `setup_cache`: seconds without a line of progress."""
+
+Key = tuple[str | int, ...]
+Cell = dict[str, Any]
+"""Of one reader and one workload: ``{"na": reason}``, ``{"error": reason}``, or metric -> list of values."""
+
+_GIB = 2**30
+_DIGITS = 6
+_ORPHAN_POLL_SECONDS = 0.5
+
+
+def _ratio(part: int | None, whole: int | None) -> float | None:
+    return None if part is None or not whole else part / whole
+
+
+METRICS: dict[str, Callable[[Sample], float | None]] = {
+    "seconds": lambda s: s.seconds,
+    "seconds_per_gib": lambda s: s.seconds / (s.array_bytes / _GIB),
+    "times_slower": lambda s: s.times_slower,
+    "requests": lambda s: s.requests,
+    "fetched_per_array_byte": lambda s: _ratio(s.fetched_bytes, s.array_bytes),
+    "nic_per_array_byte": lambda s: _ratio(s.nic_rx_bytes, s.array_bytes),
+    "cpu_seconds": lambda s: s.cpu_seconds,
+    "peak_rss": lambda s: s.peak_rss_bytes,
+    "max_in_flight": lambda s: s.max_in_flight,
+}
+"""What asv tracks, each from the same samples; lower is better for asv, except that in-flight has no direction."""
+
+
+def environment_plan() -> Plan:
+    """Return how much to measure: ``ZCB_SAMPLES`` rounds per workload, at most ``ZCB_WORKLOAD_SECONDS`` each.
+
+    Environment variables, because asv's own ``--quick`` does not reach `setup_cache`.
+    """
+    try:
+        budget = os.environ.get("ZCB_WORKLOAD_SECONDS")
+        return Plan(
+            samples=int(os.environ.get("ZCB_SAMPLES", DEFAULT_SAMPLES)),
+            budget_seconds=float(budget) if budget else None,
+        )
+    except ValueError as error:
+        raise BadUseError(f"ZCB_SAMPLES and ZCB_WORKLOAD_SECONDS must be numbers: {error}") from error
+
+
+def environment_target() -> str:
+    """Return the target that asv measures: ``ZCB_TARGET``, which the configuration sets and results are kept apart by."""
+    return os.environ.get("ZCB_TARGET", "embedded")
+
+
+def run_pass(
+    pattern: str, readers: Iterable[str], grid: Mapping[Key, tuple[str, Parameters]]
+) -> dict[Key, Cell]:
+    """Measure `readers` on every workload of `grid` and return ``(reader, *key) -> cell``.
+
+    Parameters
+    ----------
+    pattern
+        Name of the read pattern.
+    readers
+        The readers that take turns.
+    grid
+        asv's parameter values after the reader -> dataset and pattern parameters.
+    """
+    _leave_with_asv()
+    cells: dict[Key, Cell] = {}
+    try:
+        target, plan = resolve(environment_target()), environment_plan()
+        with Conductor(list(readers), plan=plan, say=_progress) as conductor:
+            for key, (dataset, parameters) in grid.items():
+                workload = workloads.create(pattern, target, dataset=dataset, parameters=parameters)
+                rows = conductor.measure(workload)
+                limit_holds = next(row for row in rows if row.reader == NETWORK_LIMIT).error is None
+                cells |= {(row.reader, *key): cell(row, limit_holds=limit_holds) for row in rows}
+    except ZcbError as error:
+        raise SystemExit(f"zcb: {error}") from error
+    return cells
+
+
+def cell(row: Row, *, limit_holds: bool = True) -> Cell:
+    """Return a row's metrics as lists of values; a metric unknown in any sample is left out."""
+    if row.na is not None:
+        return {"na": row.na}
+    if row.error is not None:
+        return {"error": row.error}
+    found: Cell = {"versions": row.versions, "flags": sorted({flag for s in row.samples for flag in s.flags})}
+    for name, metric in METRICS.items():
+        values = [metric(sample) for sample in row.samples]
+        if None not in values and (limit_holds or name != "times_slower"):
+            found[name] = [round(value, _DIGITS) for value in values if value is not None]
+    return found
+
+
+class Tracked:
+    """The metrics of a pass, as asv's ``track_`` methods; each looks one list of samples up."""
+
+    version = "1"
+    timeout = 60
+    param_names: list[str]
+    params: list[list[Any]]
+
+    def setup(self, cells: dict[Key, Cell], *key: str | int) -> None:
+        """Say n/a for what a reader cannot do, and fail with the reason where the measurement failed."""
+        if key not in cells:
+            raise NotImplementedError("not part of this pattern's grid")
+        if "na" in cells[key]:
+            raise NotImplementedError(cells[key]["na"])
+        if "error" in cells[key]:
+            raise SystemExit(f"{key[0]}: {cells[key]['error']}")
+
+    def track_seconds(self, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
+        """Wall time of one read on a warm reader."""
+        return _samples(cells, key, "seconds")
+
+    def track_seconds_per_gib(self, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
+        """Wall time per GiB of the final, decompressed array."""
+        return _samples(cells, key, "seconds_per_gib")
+
+    def track_times_slower(self, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
+        """Wall time over the network limit's, measured right before and after."""
+        return _samples(cells, key, "times_slower")
+
+    def track_requests(self, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
+        """HTTP requests, shard indexes included."""
+        return _samples(cells, key, "requests")
+
+    def track_fetched_per_array_byte(self, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
+        """Bytes of HTTP bodies per byte of the final array."""
+        return _samples(cells, key, "fetched_per_array_byte")
+
+    def track_nic_per_array_byte(self, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
+        """Bytes the network interface received, packet headers included, per byte of the final array."""
+        return _samples(cells, key, "nic_per_array_byte")
+
+    def track_cpu_seconds(self, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
+        """CPU time of the reader's process."""
+        return _samples(cells, key, "cpu_seconds")
+
+    def track_peak_rss(self, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
+        """Largest resident memory during the read alone."""
+        return _samples(cells, key, "peak_rss")
+
+    track_seconds.unit = "seconds"  # type: ignore[attr-defined]
+    track_seconds_per_gib.unit = "seconds/GiB"  # type: ignore[attr-defined]
+    track_times_slower.unit = "x network limit"  # type: ignore[attr-defined]
+    track_requests.unit = "requests"  # type: ignore[attr-defined]
+    track_fetched_per_array_byte.unit = "bytes/byte"  # type: ignore[attr-defined]
+    track_nic_per_array_byte.unit = "bytes/byte"  # type: ignore[attr-defined]
+    track_cpu_seconds.unit = "seconds"  # type: ignore[attr-defined]
+    track_peak_rss.unit = "bytes"  # type: ignore[attr-defined]
+
+
+def _samples(cells: dict[Key, Cell], key: Key, metric: str) -> dict[str, Any]:
+    """Return one list of samples in asv's form, once per pass.
+
+    asv can ask for the same list again (its rounds); serving it twice would double the samples and narrow the
+    interval falsely. The cache's directory is the working directory, so a marker file there lasts as long as the pass.
+    """
+    values = cells[key].get(metric)
+    if values is None:
+        raise NotImplementedError(_why_missing(metric))
+    marker = Path("-".join(["served", metric, *(str(part).replace("/", "_") for part in key)]))
+    try:
+        marker.touch(exist_ok=False)
+    except FileExistsError:
+        return {"samples": [], "number": 1}
+    return {"samples": values, "number": 1}
+
+
+def _why_missing(metric: str) -> str:
+    if metric == "nic_per_array_byte":
+        return "the loopback interface counts both directions"
+    return f"{metric} is unknown here"
+
+
+def _progress(line: str) -> None:
+    """Tell asv that the pass is alive; its timeout is one of silence."""
+    print(f"[zcb] {line}", flush=True)  # noqa: T201
+
+
+def _leave_with_asv() -> None:
+    """End this process, and by that its workers, when asv is gone: nobody would read the result."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_ORPHAN_POLL_SECONDS)
+        sys.stderr.flush()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+

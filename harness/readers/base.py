@@ -1,0 +1,83 @@
+"""What a reader is: a library stack that executes workloads, one file each in this folder."""
+
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, ClassVar
+
+from harness.sample import Tally
+from harness.workload import Workload, verify
+
+
+class Reader(ABC):
+    """A library stack under test. Subclasses import their libraries in `open`, so that listing readers stays cheap.
+
+    The life of a reader: `open` once, then `read` many times, then `close`. Only `read` is timed.
+    """
+
+    name: ClassVar[str]
+    """The value asv shows, e.g. ``zarr-python+obstore``."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Distributions whose versions belong to its figures."""
+
+    @classmethod
+    def command(cls) -> Sequence[str]:
+        """Return the command line of a worker process that speaks the protocol of docs/workload.md."""
+        return [sys.executable, "-m", "harness.worker", cls.name]
+
+    @abstractmethod
+    def open(self, workload: Workload) -> None:
+        """Open the array of a workload and set the library's knobs; outside the timed part.
+
+        Raises
+        ------
+        UnsupportedError
+            The stack cannot do this workload; the message is the reason.
+        """
+
+    @abstractmethod
+    def read(self) -> Sequence[Any]:
+        """Execute the workload's reads and return one newly allocated array each; this is what is timed."""
+
+    def check(self, workload: Workload, result: Sequence[Any]) -> None:
+        """Compare what `read` returned with the truth; a MeasurementError names the first difference."""
+        verify(workload, result)
+
+    def variants(self) -> Sequence[str]:
+        """Return the ways of doing the work that compete; an execution's figure is that of the fastest one."""
+        return ("",)
+
+    def use(self, variant: str) -> None:  # noqa: B027 - most readers have one way
+        """Choose the variant that `read` takes from now on."""
+
+    def tally(self) -> Tally | None:
+        """Return the requests counted since `reset_tally`; None where the library cannot count them."""
+        return None
+
+    def reset_tally(self) -> None:  # noqa: B027 - readers that cannot count have nothing to reset
+        """Start counting from zero."""
+
+    def calls(self, workload: Workload) -> int:
+        """Return how many calls of the library's API the workload takes."""
+        return len(workload.reads)
+
+    def close(self) -> None:  # noqa: B027 - most readers hold nothing
+        """Release connections."""
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        """Return the installed versions of `packages`."""
+        found = {}
+        for package in cls.packages:
+            try:
+                found[package] = version(package)
+            except PackageNotFoundError:
+                continue
+        return found
+
+
+def cores() -> int:
+    """Return the number of cores this process may use: the decode threads every reader gets."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,152 @@
+"""The network limit: the same bytes fetched without decoding, which no reader can be expected to beat."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import MeasurementError
+from harness.readers.base import Reader
+from harness.sample import Tally
+from harness.shards import MISSING, index_nbytes, parse_index, shard_key
+from harness.workload import Workload, chunks_by_shard, wanted_chunks
+
+MERGE_GAP_BYTES = 1 << 20
+PART_BYTES = 8 << 20
+_TRIALS = 3
+_CLEARLY_WORSE = 1.25
+
+Span = tuple[int, int]
+Plan = Callable[[Sequence[Span]], list[Span]]
+
+
+class _Shard(NamedTuple):
+    key: str
+    inner: tuple[npt.NDArray[np.intp], ...]
+    """Positions of the wanted chunks inside the shard, one index array per axis."""
+
+
+class NetworkLimit(Reader):
+    """obstore fetching indexes and chunks with the workload's requests in flight, bodies kept, nothing decoded.
+
+    Two plans compete (see `PLANS`). Both are tried when a workload is opened; those not clearly worse take part in
+    every turn, and the faster one counts.
+    """
+
+    name = "network-limit"
+    packages = ("obstore",)
+
+    def __init__(self) -> None:
+        self._tally = Tally()
+        self._loop = asyncio.new_event_loop()
+        self._plans: Sequence[str] = tuple(PLANS)
+        self._plan: Plan = exact
+
+    def open(self, workload: Workload) -> None:
+        from harness.objectstore import open_store
+
+        array = workload.array
+        self._store = open_store(workload.target, prefix=array.key)
+        wanted = [chunk for read in workload.reads for chunk in wanted_chunks(array, read)]
+        self._shards = [_Shard(shard_key(s), inner) for s, inner in chunks_by_shard(array, wanted).items()]
+        self._per_shard = array.chunks_per_shard
+        self._permits = asyncio.Semaphore(workload.in_flight)
+        self._plans = self._worth_running()
+
+    def _worth_running(self) -> Sequence[str]:
+        """Return the plans whose median time over a few alternating trials is near the better one's."""
+        seconds: dict[str, list[float]] = {name: [] for name in PLANS}
+        for _ in range(_TRIALS):
+            for name, times in seconds.items():
+                self.use(name)
+                begin = time.perf_counter()
+                self.read()
+                times.append(time.perf_counter() - begin)
+        median = {name: statistics.median(times) for name, times in seconds.items()}
+        best = min(median.values())
+        return [name for name, time_ in median.items() if time_ <= best * _CLEARLY_WORSE]
+
+    def variants(self) -> Sequence[str]:
+        return self._plans
+
+    def use(self, variant: str) -> None:
+        self._plan = PLANS[variant]
+
+    def read(self) -> Sequence[bytes]:
+        """Return the bodies of all chunk requests."""
+        return self._loop.run_until_complete(self._fetch_all(self._plan))
+
+    def check(self, workload: Workload, result: Sequence[bytes]) -> None:
+        fetched = sum(map(len, result))
+        if fetched < workload.wanted_bytes:
+            raise MeasurementError(f"fetched {fetched} bytes of {workload.wanted_bytes} wanted")
+
+    async def _fetch_all(self, plan: Plan) -> list[bytes]:
+        shards = await asyncio.gather(*(self._fetch_shard(shard, plan) for shard in self._shards))
+        return [body for bodies in shards for body in bodies]
+
+    async def _fetch_shard(self, shard: _Shard, plan: Plan) -> list[bytes]:
+        index = parse_index(await self._fetch_index(shard.key), self._per_shard)
+        begins, lengths = index.offsets[shard.inner], index.lengths[shard.inner]
+        stored = begins != MISSING
+        spans = sorted(zip(begins[stored].tolist(), (begins + lengths)[stored].tolist(), strict=True))
+        return list(await asyncio.gather(*(self._fetch_span(shard.key, *span) for span in plan(spans))))
+
+    async def _fetch_index(self, key: str) -> bytes:
+        async with self._permits:
+            size = index_nbytes(self._per_shard)
+            response = await self._store.get_async(key, options={"range": {"suffix": size}})
+            body = bytes(cast("bytes", await response.bytes_async()))
+        self._count(body, index=True)
+        return body
+
+    async def _fetch_span(self, key: str, begin: int, end: int) -> bytes:
+        async with self._permits:
+            body = cast("bytes", await self._store.get_range_async(key, start=begin, end=end))
+        self._count(body)
+        return body
+
+    def _count(self, body: bytes, *, index: bool = False) -> None:
+        self._tally.requests += 1
+        self._tally.index_requests += index
+        self._tally.fetched_bytes += len(body)
+
+    def tally(self) -> Tally:
+        return self._tally
+
+    def reset_tally(self) -> None:
+        self._tally = Tally()
+
+    def close(self) -> None:
+        self._loop.close()
+
+
+def exact(spans: Sequence[Span]) -> list[Span]:
+    """Return the chunks' own byte ranges, split into parts of at most 8 MiB."""
+    return _parts(spans)
+
+
+def merged(spans: Sequence[Span]) -> list[Span]:
+    """Return byte ranges merged over gaps of up to 1 MiB, split into parts of at most 8 MiB.
+
+    `spans` are half-open and in ascending order.
+    """
+    whole: list[Span] = []
+    for begin, end in spans:
+        if whole and begin - whole[-1][1] <= MERGE_GAP_BYTES:
+            whole[-1] = (whole[-1][0], max(end, whole[-1][1]))
+        else:
+            whole.append((begin, end))
+    return _parts(whole)
+
+
+def _parts(spans: Sequence[Span]) -> list[Span]:
+    return [(i, min(i + PART_BYTES, end)) for begin, end in spans for i in range(begin, end, PART_BYTES)]
+
+
+PLANS: dict[str, Plan] = {"exact": exact, "merged": merged}
+"""Every chunk's own range, and ranges merged over gaps."""

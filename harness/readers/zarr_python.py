@@ -1,0 +1,139 @@
+"""zarr-python over its two stores for object storage: obstore and fsspec (s3fs)."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from harness.errors import UnsupportedError
+from harness.readers.base import Reader, cores
+from harness.sample import Tally
+from harness.targets import Target
+from harness.workload import Workload
+
+
+_ATTEMPT = re.compile(r"attempt=(\d+)")
+
+
+class _ZarrPython(Reader):
+    """zarr-python as a user writes it: open the array, index it."""
+
+    def __init__(self) -> None:
+        self._tally = Tally()
+        self._array: Any = None
+        self._selections: list[tuple[slice, ...]] = []
+
+    def _store(self, workload: Workload) -> Any:  # noqa: ANN401 - a zarr Store of whichever version is installed
+        raise NotImplementedError
+
+    def open(self, workload: Workload) -> None:
+        import zarr
+
+        # async.concurrency is the one public knob; since 3.3.0 it bounds shards, each with 10 merged fetches.
+        zarr.config.set({"async.concurrency": workload.in_flight, "threading.max_workers": cores()})
+        self._array = zarr.open_array(self._store(workload), mode="r", zarr_format=3)
+        self._selections = [tuple(slice(*axis) for axis in read) for read in workload.reads]
+
+    def read(self) -> Sequence[npt.NDArray[Any]]:
+        return [self._array[selection] for selection in self._selections]
+
+    def tally(self) -> Tally:
+        return self._tally
+
+    def reset_tally(self) -> None:
+        self._tally = Tally()
+
+
+class ZarrPythonObstore(_ZarrPython):
+    """zarr-python's ObjectStore over obstore (Rust's object_store)."""
+
+    name = "zarr-python+obstore"
+    packages = ("zarr", "obstore", "numcodecs", "numpy")
+
+    def _store(self, workload: Workload) -> Any:
+        try:
+            from zarr.storage import ObjectStore
+        except ImportError as error:
+            raise UnsupportedError("this zarr has no ObjectStore; it came with 3.0.7") from error
+        from harness.objectstore import open_store
+
+        reader = self
+
+        class CountingStore(ObjectStore):  # type: ignore[type-arg,misc] # generic since 3.1 only
+            """Counts at the one method every read goes through: each call is one HTTP GET."""
+
+            async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+                buffer = await super().get(key, prototype, byte_range)
+                tally = reader._tally
+                tally.requests += 1
+                tally.index_requests += hasattr(byte_range, "suffix")
+                tally.fetched_bytes += 0 if buffer is None else len(buffer)
+                return buffer
+
+        return CountingStore(open_store(workload.target, prefix=workload.array.key), read_only=True)
+
+
+class ZarrPythonFsspec(_ZarrPython):
+    """zarr-python's FsspecStore over s3fs (aiobotocore, aiohttp)."""
+
+    name = "zarr-python+fsspec"
+    packages = ("zarr", "s3fs", "fsspec", "aiobotocore", "aiohttp", "numcodecs", "numpy")
+
+    def _store(self, workload: Workload) -> Any:
+        from zarr.storage import FsspecStore
+
+        target = workload.target
+        path = "/".join(filter(None, (target.bucket, target.prefix, workload.array.key)))
+        return FsspecStore.from_url(
+            f"s3://{path}", read_only=True, storage_options=self._s3fs_options(target, workload.in_flight)
+        )
+
+    def _s3fs_options(self, target: Target, in_flight: int) -> dict[str, Any]:
+        return {
+            "anon": target.anonymous,
+            "endpoint_url": target.endpoint,
+            "client_kwargs": {"region_name": target.region} if target.region else {},
+            "config_kwargs": {
+                "max_pool_connections": in_flight,
+                "http_session_cls": _counting_session(lambda: self._tally),
+            },
+            "skip_instance_cache": True,
+        }
+
+
+def _counting_session(tally: Callable[[], Tally]) -> type:
+    """Return botocore's public HTTP session class with aiohttp's public tracing switched on, to count requests.
+
+    s3fs adds HEADs and splits large objects behind one store call, so only the HTTP level can be counted.
+    """
+    import aiohttp
+    from aiobotocore.httpsession import AIOHTTPSession
+
+    suffix_get: contextvars.ContextVar[bool] = contextvars.ContextVar("suffix_get")
+
+    async def started(_session: Any, _context: Any, params: aiohttp.TraceRequestStartParams) -> None:
+        now = tally()
+        now.requests += 1
+        now.head_requests += params.method == "HEAD"
+        now.index_requests += params.headers.get("Range", "").startswith("bytes=-")
+        attempt = _ATTEMPT.search(params.headers.get("amz-sdk-request", ""))
+        now.retries += attempt is not None and int(attempt[1]) > 1
+
+    async def answered(_session: Any, _context: Any, params: aiohttp.TraceRequestEndParams) -> None:
+        if params.method == "GET":
+            tally().fetched_bytes += int(params.response.headers.get("Content-Length", 0))
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(started)
+    trace.on_request_end.append(answered)
+    trace.freeze()
+
+    class CountingSession(AIOHTTPSession):  # type: ignore[misc]
+        async def _get_session(self, proxy_url: Any) -> Any:
+            session = await super()._get_session(proxy_url)
+            if trace not in session.trace_configs:
+                session.trace_configs.append(trace)
+            return session
+
+    return CountingSession

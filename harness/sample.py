@@ -1,0 +1,78 @@
+"""One timed execution and everything that was counted around it."""
+
+from typing import Literal
+
+import msgspec
+
+FLAG_NEW_CONNECTIONS = "new-connections"
+FLAG_IN_FLIGHT = "in-flight"
+FLAG_CPU_BOUND = "cpu-bound"
+FLAG_BELOW_LIMIT = "below-limit"
+
+FLAGS = {
+    FLAG_NEW_CONNECTIONS: "the store accepted a new connection during the sample: it was not fully warm",
+    FLAG_IN_FLIGHT: "most requests in flight were more than 20 % off what was asked for, though the work allows it",
+    FLAG_CPU_BOUND: "reader and store kept over 90 % of all cores busy: the CPU was measured, not the network",
+    FLAG_BELOW_LIMIT: "faster than the network limit measured around it: the limit is not a limit here",
+}
+"""What each flag of a sample means."""
+
+
+class Tally(msgspec.Struct, kw_only=True):
+    """HTTP requests of a reader as its own code counts them; a total since the last reset."""
+
+    requests: int = 0
+    index_requests: int = 0
+    """GETs of a shard index (suffix ranges)."""
+    head_requests: int = 0
+    retries: int = 0
+    fetched_bytes: int = 0
+    """Bytes of HTTP bodies."""
+
+
+class Timed(msgspec.Struct, kw_only=True):
+    """What the reader's own process knows of one execution."""
+
+    seconds: float
+    cpu_seconds: float
+    """CPU clock of the reader's process over the timed part."""
+    peak_rss_bytes: int | None
+    """Largest resident set during the timed part alone; None where the kernel cannot reset it."""
+    array_bytes: int
+    calls: int
+    tally: Tally | None
+    """None where the library gives no way to count its requests."""
+
+
+class Sample(msgspec.Struct, kw_only=True):
+    """A verified sample; unknown is None, never 0."""
+
+    seconds: float
+    array_bytes: int
+    """Bytes of the final, decoded arrays."""
+    calls: int
+    requests: int | None
+    index_requests: int | None
+    head_requests: int | None
+    retries: int | None
+    requests_source: Literal["reader", "store"] | None
+    fetched_bytes: int | None
+    """Bytes of HTTP bodies received."""
+    nic_rx_bytes: int | None
+    """Bytes the interface received, headers included; None on lo, which counts both directions."""
+    nic_rx_packets: int | None
+    cpu_seconds: float
+    store_cpu_seconds: float | None
+    peak_rss_bytes: int | None
+    max_in_flight: int | None
+    new_connections: int | None
+    limit_seconds: float | None
+    """Mean of the two network-limit samples around this one."""
+    flags: list[str]
+    verified: bool
+    """The array equalled the truth; samples that did not are never recorded."""
+
+    @property
+    def times_slower(self) -> float | None:
+        """Seconds over those of the network limit around it."""
+        return None if self.limit_seconds is None else self.seconds / self.limit_seconds

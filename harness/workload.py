@@ -1,0 +1,259 @@
+"""Workloads: a pattern made concrete for a dataset, as a versioned JSON file that every reader executes alike.
+
+docs/workload.md describes the format for readers in other languages.
+"""
+
+import base64
+import hashlib
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from harness import manifest
+from harness.errors import BadUseError, MeasurementError
+from harness.patterns import Parameters, Slices, pattern, selection_shape, selection_size
+from harness.shards import ShardIndex, read_indexes
+from harness.targets import Target
+
+SCHEMA = 1
+DEFAULT_IN_FLIGHT = 100
+_RAM_SHARE = 4
+
+
+class ArrayInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """The array a workload reads."""
+
+    key: str
+    """Key under the target's URL, e.g. ``demo/small``."""
+    shape: tuple[int, ...]
+    chunk_shape: tuple[int, ...]
+    shard_shape: tuple[int, ...]
+    dtype: str
+    codec: str
+    subchunk_order: str
+
+    @property
+    def chunks_per_shard(self) -> tuple[int, ...]:
+        """Chunks along each axis of a shard."""
+        return tuple(s // c for s, c in zip(self.shard_shape, self.chunk_shape, strict=True))
+
+
+class Truth(msgspec.Struct, frozen=True, kw_only=True):
+    """What the arrays must hold."""
+
+    decoded_crc32c: str
+    """Base64 of little-endian uint32: CRC32C of each wanted chunk's decoded bytes in C order, read by read, chunks in C order."""
+
+
+class Workload(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of work for a reader: selections of one array, requests in flight asked for, and the truth."""
+
+    schema: int
+    pattern: str
+    parameters: Parameters
+    target: Target
+    array: ArrayInfo
+    in_flight: int
+    """Requests in flight that each library is asked for by its public knob."""
+    reads: tuple[Slices, ...]
+    """The calls of the pattern: ``(start, stop, step)`` per axis; each yields one newly allocated array."""
+    array_bytes: int
+    """Bytes of the final arrays."""
+    wanted_chunks: int
+    wanted_bytes: int
+    """Stored bytes of the wanted chunks: what must be fetched besides the shard indexes."""
+    wanted_shards: int
+    gap_bytes: tuple[int, ...]
+    """Stored bytes between neighbouring wanted chunks of the first shard touched (empty for a whole shard)."""
+    truth: Truth
+
+    @property
+    def label(self) -> str:
+        """Short name for tables, e.g. ``chunks_of_one_shard small gap=1``."""
+        given = (f"{k}={v}" for k, v in msgspec.structs.asdict(self.parameters).items() if v is not None)
+        return " ".join([self.pattern, self.array.key.rpartition("/")[2], *given])
+
+    @property
+    def digest(self) -> str:
+        """Identity of the work itself, whatever the address of the store: 16 hex digits."""
+        same = msgspec.structs.replace(self, target=msgspec.structs.replace(self.target, endpoint=None))
+        return hashlib.sha256(msgspec.json.encode(same)).hexdigest()[:16]
+
+
+def create(
+    pattern_name: str,
+    target: Target,
+    *,
+    dataset: str = "small",
+    parameters: Parameters | None = None,
+    in_flight: int = DEFAULT_IN_FLIGHT,
+) -> Workload:
+    """Make a pattern concrete for a dataset at `target`: reads its manifest and the shard indexes touched.
+
+    Raises
+    ------
+    BadUseError
+        Unknown pattern or dataset, parameters the dataset is too small for, or an array too large for the memory.
+    StoreError
+        The target cannot be reached.
+    """
+    if not 1 <= in_flight <= 10_000:
+        raise BadUseError(f"in flight must be between 1 and 10000, not {in_flight}")
+    rule, asked = pattern(pattern_name), parameters or Parameters()
+    known = manifest.load(target, dataset)
+    spec = known.spec
+    reads = rule.selections(spec, asked)
+    array = ArrayInfo(
+        key=spec.key,
+        shape=spec.shape,
+        chunk_shape=spec.chunk_shape,
+        shard_shape=spec.shard_shape,
+        dtype=spec.dtype,
+        codec=spec.codec,
+        subchunk_order=spec.subchunk_order,
+    )
+    array_bytes = sum(map(selection_size, reads)) * np.dtype(spec.dtype).itemsize
+    _check_memory(array_bytes)
+    wanted = [chunk for read in reads for chunk in wanted_chunks(array, read)]
+    by_shard = chunks_by_shard(array, wanted)
+    indexes = read_indexes(target, array, list(by_shard))
+    truth = known.decoded_crc32c[tuple(np.array(wanted).T)]
+    return Workload(
+        schema=SCHEMA,
+        pattern=pattern_name,
+        parameters=asked,
+        target=target,
+        array=array,
+        in_flight=in_flight,
+        reads=reads,
+        array_bytes=array_bytes,
+        wanted_chunks=len(wanted),
+        wanted_bytes=sum(int(indexes[s].lengths[inner].sum()) for s, inner in by_shard.items()),
+        wanted_shards=len(by_shard),
+        gap_bytes=_gaps(indexes, by_shard),
+        truth=Truth(decoded_crc32c=base64.b64encode(truth.astype("<u4").tobytes()).decode()),
+    )
+
+
+def wanted_chunks(array: ArrayInfo, read: Slices) -> Iterator[tuple[int, ...]]:
+    """Yield the grid coordinates of the chunks a selection touches, in C order."""
+    axes = [np.unique(np.arange(*axis) // size) for axis, size in zip(read, array.chunk_shape, strict=True)]
+    yield from itertools.product(*(axis.tolist() for axis in axes))
+
+
+def chunks_by_shard(
+    array: ArrayInfo, wanted: Sequence[tuple[int, ...]]
+) -> dict[tuple[int, ...], tuple[npt.NDArray[np.intp], ...]]:
+    """Group chunks by shard: shard coordinates -> index arrays (one per axis) of the chunks inside it."""
+    per_shard = array.chunks_per_shard
+    groups: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    for chunk in wanted:
+        shard = tuple(c // n for c, n in zip(chunk, per_shard, strict=True))
+        groups.setdefault(shard, []).append(tuple(c % n for c, n in zip(chunk, per_shard, strict=True)))
+    return {shard: tuple(np.array(inner).T) for shard, inner in groups.items()}
+
+
+def _gaps(
+    indexes: dict[tuple[int, ...], ShardIndex], by_shard: dict[tuple[int, ...], tuple[npt.NDArray[np.intp], ...]]
+) -> tuple[int, ...]:
+    shard, inner = next(iter(by_shard.items()))
+    index = indexes[shard]
+    if len(inner[0]) == index.offsets.size:
+        return ()
+    begin = np.sort(index.offsets[inner])
+    end = np.sort(index.offsets[inner] + index.lengths[inner])
+    return tuple(int(gap) for gap in begin[1:] - end[:-1])
+
+
+def _check_memory(array_bytes: int) -> None:
+    ram = psutil.virtual_memory().total
+    if array_bytes > ram // _RAM_SHARE:
+        raise BadUseError(
+            f"the arrays take {array_bytes / 2**30:.1f} GiB, more than a quarter of this machine's {ram / 2**30:.1f} GiB of memory"
+        )
+
+
+def encode(workload: Workload) -> bytes:
+    """Return the workload as JSON."""
+    return msgspec.json.format(msgspec.json.encode(workload), indent=1) + b"\n"
+
+
+def decode(data: bytes | dict[str, Any], *, origin: str = "workload") -> Workload:
+    """Read a workload from JSON text or from its parsed form.
+
+    Raises
+    ------
+    BadUseError
+        Not a workload, or one of another version.
+    """
+    try:
+        fields = msgspec.json.decode(data) if isinstance(data, bytes) else data
+        if isinstance(fields, dict) and fields.get("schema") != SCHEMA:
+            raise BadUseError(f"{origin} has schema {fields.get('schema')!r}; this version reads {SCHEMA}")
+        workload = msgspec.convert(fields, Workload)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise BadUseError(f"{origin} is not a workload file: {error}") from error
+    _check_memory(workload.array_bytes)
+    return workload
+
+
+def load(path: Path) -> Workload:
+    """Read a workload file; a BadUseError says what is wrong with it."""
+    try:
+        return decode(path.read_bytes(), origin=str(path))
+    except OSError as error:
+        raise BadUseError(f"cannot read {path}: {error.strerror}") from error
+
+
+def verify(workload: Workload, arrays: Sequence[npt.NDArray[Any]]) -> None:
+    """Compare the arrays a reader returned with the truth, chunk by chunk.
+
+    Parameters
+    ----------
+    workload
+        What was asked for.
+    arrays
+        One array per read, of the selection's shape and the array's dtype.
+
+    Raises
+    ------
+    MeasurementError
+        A wrong number, shape, dtype or element; the message names the first bad chunk.
+    """
+    if len(arrays) != len(workload.reads):
+        raise MeasurementError(f"{len(arrays)} arrays returned for {len(workload.reads)} reads")
+    truth = iter(np.frombuffer(base64.b64decode(workload.truth.decoded_crc32c), "<u4"))
+    dtype = np.dtype(workload.array.dtype)
+    for read, array in zip(workload.reads, arrays, strict=True):
+        shape = selection_shape(read)
+        if array.shape != shape or array.dtype != dtype:
+            raise MeasurementError(f"got {array.dtype}{array.shape}, expected {dtype}{shape}")
+        _verify_chunks(workload.array, read, array, truth)
+    if next(truth, None) is not None:
+        raise MeasurementError("the workload names more chunks than its reads touch")
+
+
+def _verify_chunks(array: ArrayInfo, read: Slices, got: npt.NDArray[Any], truth: Iterator[np.uint32]) -> None:
+    tiles = [_tiles(axis, size) for axis, size in zip(read, array.chunk_shape, strict=True)]
+    names = wanted_chunks(array, read)
+    for tile, chunk, crc in zip(itertools.product(*tiles), names, truth, strict=False):
+        part = np.ascontiguousarray(got[tile])
+        if part.size != math.prod(array.chunk_shape):
+            raise MeasurementError(f"chunk {chunk} is only wanted in part: its checksum cannot be compared")
+        if google_crc32c.value(part.tobytes()) != crc:
+            raise MeasurementError(f"chunk {chunk} of {array.key} is wrong: its decoded bytes do not match the manifest")
+
+
+def _tiles(axis: tuple[int, int, int], size: int) -> list[slice]:
+    """Return the slices of the final array that one chunk each fills along an axis."""
+    count = len(range(*axis))
+    length = size if axis[2] == 1 else 1
+    return [slice(i, i + length) for i in range(0, count, length)]
