@@ -13,7 +13,7 @@ import numpy.typing as npt
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
 _MULTIPLIER = 0xD6E8FEB86659FD93
-_WAVES = ((80, 600, 400), (12, 40, 50))
+_WAVES = ((60, 600, 400), (12, 40, 50))
 """Of each wave along an axis: amplitude in levels, least period in elements, range of periods."""
 
 _LANES = 4  # 16-bit noise lanes of one 64-bit hash
@@ -39,7 +39,7 @@ class Field:
         self._seed = seed
         self._dtype = np.dtype(dtype)
 
-    def box(self, start: tuple[int, ...], shape: tuple[int, ...]) -> Box:
+    def box(self, start: tuple[int, ...], shape: tuple[int, ...], out: Box | None = None) -> Box:
         """Return the field's values in a box of the array.
 
         Parameters
@@ -48,13 +48,15 @@ class Field:
             Coordinates of the box's first element.
         shape
             Elements per axis, each at least 1.
+        out
+            Where to write them: C-contiguous, of `shape` and the field's dtype. By default a new array.
 
         Returns
         -------
         numpy.ndarray
             Array of `shape` and the field's dtype.
         """
-        out = np.empty(shape, self._dtype)
+        out = np.empty(shape, self._dtype) if out is None else out
         rows = out.reshape(-1, shape[-1])
         row_levels, row_keys = self._rows(start[:-1], shape[:-1])
         column_levels = self._levels(len(shape) - 1, start[-1], shape[-1])
@@ -117,17 +119,17 @@ def _noise(keys: U64, start: int, length: int) -> U16:
     hashes ^= hashes >> np.uint64(32)
     hashes *= np.uint64(_MULTIPLIER)
     lanes = hashes.astype("<u8", copy=False).view("<u2").astype(np.uint16, copy=False)
-    # Two 5-bit draws of a lane, in steps of a level (16): nearer to a sensor's noise than a single draw.
-    noise = lanes >> np.uint16(7)
-    noise &= np.uint16(0x1F0)
-    lanes &= np.uint16(0x1F0)
+    # Two 6-bit draws of a lane, in steps of a level (16): nearer to a sensor's noise than a single draw.
+    noise = lanes >> np.uint16(6)
+    noise &= np.uint16(0x3F0)
+    lanes &= np.uint16(0x3F0)
     noise += lanes
     skip = start - first * _LANES
     return noise[:, skip : skip + length]
 
 
 def _convert(numbers: U16, out: Box) -> None:
-    """Write `numbers` into `out` as its dtype has them: exactly, but for 8 bits, which keep the upper half."""
+    """Write `numbers` into `out` as its dtype has them: exactly, but 8 bits keep the upper half."""
     kind, itemsize = out.dtype.kind, out.dtype.itemsize
     if itemsize == 1:
         numbers = numbers >> np.uint16(8)

@@ -71,9 +71,9 @@ def test_zstd_compresses_it_as_it_does_real_data(chunk, level, seed):
 
 def test_noise_is_level_and_shows_no_pattern():
     noise = field._noise(Field(0, "uint16")._rows((0,), (256,))[1], 0, 1024) >> 4
-    counts = np.bincount(noise.reshape(-1), minlength=63)
-    triangle = noise.size * (32 - abs(np.arange(63) - 31)) / 1024
-    assert np.sum((counts - triangle) ** 2 / triangle) < 62 + 5 * np.sqrt(2 * 62)  # chi-squared, 5 sigma
+    counts = np.bincount(noise.reshape(-1), minlength=127)
+    triangle = noise.size * (64 - abs(np.arange(127) - 63)) / 4096
+    assert np.sum((counts - triangle) ** 2 / triangle) < 126 + 5 * np.sqrt(2 * 126)  # chi-squared, 5 sigma
     centred = noise - noise.mean()
     for step in ((0, 1), (0, 2), (0, 4), (1, 0), (1, 1), (2, 4)):
         moved = np.roll(centred, step, (0, 1))

@@ -19,7 +19,7 @@ const MEAN_LEVEL: i64 = 2048;
 /// Noise lanes of 16 bits in one hash: neighbours along the last axis share it.
 const LANES: u64 = 4;
 /// Of each wave along an axis: its amplitude in levels, its least period in elements, the range of periods.
-const WAVES: [(i64, u64, u64); 2] = [(80, 600, 400), (12, 40, 50)];
+const WAVES: [(i64, u64, u64); 2] = [(60, 600, 400), (12, 40, 50)];
 
 /// How a number is stored, always little-endian. Wider types hold the same numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,12 +207,12 @@ fn sum(level: i64, noise: u16) -> u16 {
     u16::try_from(level << 4).expect("waves stay within 12 bits for up to 16 axes") + noise
 }
 
-/// Returns the noise at column `x`: two 5-bit draws from its lane of the hash, in steps of a level.
+/// Returns the noise at column `x`: two 6-bit draws from its lane of the hash, in steps of a level.
 fn noise(key: u64, x: u64) -> u16 {
     let hash = key.wrapping_add((x / LANES).wrapping_mul(GOLDEN));
     let hash = (hash ^ hash >> 32).wrapping_mul(MULTIPLIER);
     let lane = (hash >> (16 * (x % LANES))) as u16;
-    (lane >> 7 & 0x1F0) + (lane & 0x1F0)
+    (lane >> 6 & 0x3F0) + (lane & 0x3F0)
 }
 
 /// Returns a well-mixed hash of `value`.
