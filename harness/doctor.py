@@ -23,7 +23,7 @@ _DEMO_OBJECTS = _GIB
 _BUILDS = 4 * _GIB  # Rust's target directory and asv's environments
 _RAM_SHARE = 4  # whole_array refuses above a quarter of the memory
 _OLDEST_PYTHON = (3, 12)
-_OLDEST_RUST = (1, 92)
+_RUST_VERSION = re.compile(r'^rust-version = "(\d+)\.(\d+)', re.MULTILINE)
 _FILES = 1024
 _BUSY = 0.25  # of all cores, before a benchmark starts
 _STEADY_CLOCKS = {"tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter", "xen"}
@@ -77,7 +77,7 @@ def _python() -> Check:
         sys.version_info[:2] >= _OLDEST_PYTHON,
         "missing",
         found=".".join(map(str, sys.version_info[:3])),
-        needed_for="everything: zarr 3.2 and later",
+        needed_for="everything",
         cure=f"install Python {_dotted(_OLDEST_PYTHON)} or later, then run `make` with it",
     )
 
@@ -85,22 +85,30 @@ def _python() -> Check:
 def _rust() -> Check:
     cargo = lifecycle.find_cargo()
     version = _version_of([Path(cargo).with_name("rustc"), "--version"]) if cargo else None
+    oldest = _oldest_rust()
     return _check(
         "Rust",
-        version is not None and version >= _OLDEST_RUST,
+        version is not None and version >= oldest,
         "missing",
         found=f"rustc {_dotted(version)}" if version else "no cargo and rustc found",
-        needed_for="building the embedded store and the zarrs readers",
-        cure=f"install Rust {_dotted(_OLDEST_RUST)} or later (rustup)",
+        needed_for="the store, zarrs readers",
+        cure=f"install Rust {_dotted(oldest)} or later (rustup)",
     )
 
 
+def _oldest_rust() -> tuple[int, ...]:
+    """Return the oldest version that builds all of ours: the highest that a crate demands."""
+    manifests = [path.read_text() for path in lifecycle.RUST.glob("*/Cargo.toml")]
+    demands = [(int(major), int(minor)) for text in manifests for major, minor in _RUST_VERSION.findall(text)]
+    return max(demands, default=(1, 92))
+
+
 def _git() -> Check:
-    return _program("git", "asv: one commit per zarr release")
+    return _program("git", "asv: a commit per release")
 
 
 def _make() -> Check:
-    return _program("make", "make bench, make test, make check")
+    return _program("make", "make bench, test, check")
 
 
 def _c_compiler() -> Check:
@@ -110,7 +118,7 @@ def _c_compiler() -> Check:
         found is not None,
         "missing",
         found=Path(found).name if found else "none of cc, gcc, clang on PATH",
-        needed_for="linking what Rust builds; zstd and blosc are C",
+        needed_for="linking what Rust builds",
         cure="install the system's C compiler, e.g. the package gcc",
     )
 
@@ -126,7 +134,7 @@ def _asv() -> Check:
         found == wanted,
         "warn" if found[0].isdigit() else "missing",
         found=found,
-        needed_for="running and publishing benchmarks",
+        needed_for="running, publishing",
         cure=f"run `make` to install asv {wanted} into .venv, and use that",
     )
 
@@ -154,7 +162,7 @@ def _store_running() -> Check:
         running is not None,
         "warn",
         found=f"profile {running.profile.name}, {running.endpoint}" if running else "no",
-        needed_for="reading from the target `embedded`",
+        needed_for="the target `embedded`",
         cure="`zcb store start --profile s3` (make bench does it)",
     )
 
@@ -166,8 +174,8 @@ def _memory() -> Check:
         "memory",
         enough,
         "missing",
-        found=f"{_gib(memory.available)} of {_gib(memory.total)} free",
-        needed_for="whole_array: 256 MiB, at most a quarter of the memory",
+        found=f"{memory.available / _GIB:.1f} of {memory.total / _GIB:.1f} GiB free",
+        needed_for="whole_array: 4 x 256 MiB",
         cure="close other programs, or measure on a machine with more memory",
     )
 
@@ -181,8 +189,8 @@ def _disk() -> Check:
         "disk",
         free >= _DEMO_OBJECTS + _BUILDS,
         "missing" if free < _DEMO_OBJECTS else "warn",
-        found=f"{_gib(free)} free",
-        needed_for="1 GiB of objects (demo), about 4 GiB of builds and environments",
+        found=f"{free / _GIB:.1f} GiB free",
+        needed_for="objects 1, builds 4 GiB",
         cure="free some space, or set ZCB_STATE_DIR to another disk",
     )
 
@@ -194,7 +202,7 @@ def _open_files() -> Check:
         limit >= _FILES or limit == resource.RLIM_INFINITY,
         "warn",
         found="no limit" if limit == resource.RLIM_INFINITY else f"at most {limit}",
-        needed_for="a hundred connections in flight, in each process",
+        needed_for="100 requests in flight",
         cure=f"`ulimit -n {_FILES}` in this shell",
     )
 
@@ -207,7 +215,7 @@ def _cores() -> Check:
         count > 1,
         "warn",
         found=str(count),
-        needed_for="store and reader side by side",
+        needed_for="store beside reader",
         cure="expect CPU-bound rows: with one core the store slows the reader down",
     )
 
@@ -219,8 +227,8 @@ def _other_load() -> Check:
         "other load",
         load <= _BUSY * count,
         "warn",
-        found=f"{load:.1f} of {count} cores in the last minute",
-        needed_for="figures without much noise",
+        found=f"{load:.1f} of {count} cores",
+        needed_for="figures with little noise",
         cure="wait for other work to end before measuring",
     )
 
@@ -232,7 +240,7 @@ def _clock() -> Check:
         source in _STEADY_CLOCKS,
         "warn",
         found=source,
-        needed_for="cheap timestamps in timelines",
+        needed_for="timelines: cheap stamps",
         cure="timelines cost more here: prefer a machine whose clock source is tsc",
     )
 
@@ -260,10 +268,6 @@ def _version_of(command: list[str | Path]) -> tuple[int, ...] | None:
 
 def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
-
-
-def _gib(size: int) -> str:
-    return f"{size / _GIB:.1f} GiB"
 
 
 _CHECKS = (

@@ -101,6 +101,7 @@ def build(directory: Path, releases: list[str], say: Say = _silent) -> list[Rele
     StoreError
         The package index cannot be reached.
     """
+    _present(directory)  # refuses what is not ours before a lock file is left beside it
     with _locked(directory):
         present = _present(directory)
         index = _Index()
@@ -192,7 +193,8 @@ class _Index:
         except OSError as error:
             final = isinstance(error, urllib.error.HTTPError) and error.code < _SERVER_ERROR
             if final or attempts == 1:
-                raise StoreError(f"pip's package index cannot be reached: {error}") from error
+                reason = getattr(error, "reason", error)  # without urllib's wrapping
+                raise StoreError(f"pip's package index cannot be reached: {reason}") from error
         time.sleep(_PAUSE_S)
         return self._get(url, attempts - 1)
 

@@ -30,17 +30,14 @@ def doctor(as_json: bool) -> None:
 
 def _show(checks: list[Check]) -> None:
     table = Table(box=None, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("found", overflow="fold")
-    table.add_column("needed for, and the cure", overflow="fold")
+    for heading in ("", "verdict", "found", "needed for"):
+        table.add_column(heading, overflow="fold")
     for check in checks:
-        colour = _COLOURS[check.verdict]
-        cure = f"\n[{colour}]-> {escape(check.cure)}[/]" if check.cure else ""
-        table.add_row(
-            check.name,
-            f"[{colour}]{check.verdict}[/]",
-            escape(check.found),
-            escape(check.needed_for) + cure,
-        )
-    Console(highlight=False).print(table)
+        verdict = f"[{_COLOURS[check.verdict]}]{check.verdict}[/]"
+        table.add_row(check.name, verdict, escape(check.found), escape(check.needed_for))
+    console = Console(highlight=False)
+    console.print(table)
+    cures = [f"  [bold]{check.name}[/]: {escape(check.cure)}" for check in checks if check.cure]
+    if cures:
+        console.print("\nWhat to do:", *cures, sep="\n")
+    console.print()

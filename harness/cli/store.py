@@ -16,7 +16,7 @@ from harness.store.lifecycle import StoreSettings
 from harness.store.state import StoreState
 from harness.targets import PROFILES
 
-_POSITIVE = click.FloatRange(min=0, min_open=True)
+_AMOUNT = click.FloatRange(min=0)
 _MIB = 2**20
 
 
@@ -49,10 +49,10 @@ def store() -> None:
 @click.option(
     "--link", type=click.Choice(["lo", "veth"]), default="lo", help="Network to serve on (only lo so far)."
 )
-@click.option("--first-byte-ms", type=click.FloatRange(min=0), help="Time to the first byte (median).")
-@click.option("--first-byte-p99-ms", type=_POSITIVE, help="Its 99th percentile: draws from a log-normal.")
-@click.option("--connection-mb-s", type=_POSITIVE, help="Rate of each connection in MB/s.")
-@click.option("--link-gbit-s", type=_POSITIVE, help="Rate of all connections together in Gbit/s.")
+@click.option("--first-byte-ms", type=_AMOUNT, help="Median time to the first byte; 0 is none.")
+@click.option("--first-byte-p99-ms", type=_AMOUNT, help="Its 99th percentile; 0 is constant.")
+@click.option("--connection-mb-s", type=_AMOUNT, help="Rate of each connection in MB/s; 0 is no limit.")
+@click.option("--link-gbit-s", type=_AMOUNT, help="Rate of all connections in Gbit/s; 0 is no limit.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the draws.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the store's whole state as JSON instead of its URL."

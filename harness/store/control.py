@@ -5,7 +5,7 @@ The processes that measure import this module, so it needs nothing beyond the st
 
 import http.client
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -20,7 +20,7 @@ class StoreCounters(msgspec.Struct, frozen=True, kw_only=True):
 
     requests: int
     get_index: int
-    """GETs of a shard's index: a suffix range."""
+    """GETs of a shard's index: of an object's last bytes, however the range was written."""
     get_data: int
     get_metadata: int
     head: int
@@ -52,16 +52,19 @@ class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True):
     bucket: str
     key: str
     range: tuple[int, int] | None
-    """First byte and the byte after the last; None is no range."""
-    kind: Literal["index", "data", "metadata"] | None
+    """Answered bytes of the object: the first, and the one after the last; None for all but a 206."""
+    kind: str
+    """The counter it went to: ``get_index``, ``put``, ..."""
     status: int
+    """0 when the client left before there was an answer."""
     bytes: int
     """Bytes of the response body sent."""
     connection: int
     """Number of the connection, in the order of accepting."""
     received_ns: int
-    first_byte_ns: int | None
-    last_byte_ns: int | None
+    first_byte_ns: int
+    """First byte of the body, or the headers of an empty answer, given to the socket; 0 without an answer."""
+    last_byte_ns: int
 
 
 class _Log(msgspec.Struct, frozen=True):

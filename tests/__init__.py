@@ -1,0 +1,1 @@
+"""Tests; a package so that the rules for `tests.*` in pyproject.toml apply to them."""

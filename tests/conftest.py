@@ -1,0 +1,82 @@
+"""What tests share: a state directory of their own and the embedded store, started as a user starts it."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from harness.errors import BadUseError
+from harness.store import lifecycle
+from harness.store.control import StoreControl
+from harness.store.lifecycle import StoreSettings
+from harness.store.state import StoreState
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A state directory for the session: no test sees or stops the store that a user has running."""
+    directory = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZCB_STATE_DIR", str(directory))
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def store_binary() -> Path:
+    """The store's program, built when it is out of date."""
+    try:
+        return lifecycle.build()
+    except BadUseError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def embedded_store(store_binary: Path, state_directory: Path) -> Iterator[StoreState]:
+    """A running store without service time; the target `embedded` of this session."""
+    yield lifecycle.start(StoreSettings(profile="loopback"))
+    lifecycle.stop()
+
+
+@pytest.fixture
+def own_state(store_binary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A state directory for one test; what it started there is stopped."""
+    monkeypatch.setenv("ZCB_STATE_DIR", str(tmp_path / "state"))
+    yield tmp_path / "state"
+    lifecycle.stop()
+
+
+@pytest.fixture
+def control(embedded_store: StoreState) -> Iterator[StoreControl]:
+    """The control port of `embedded_store`."""
+    with StoreControl(embedded_store.control) as client:
+        yield client
+
+
+def s3_client(endpoint: str, access_key: str = "any", secret_key: str = "any", **options: Any) -> Any:  # noqa: S107
+    """A boto3 client that shows the first answer: it does not retry."""
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, **options),
+    )
+
+
+@pytest.fixture(scope="session")
+def s3(embedded_store: StoreState) -> Any:
+    """A boto3 client of `embedded_store`."""
+    return s3_client(embedded_store.endpoint)
+
+
+@pytest.fixture
+def bucket(s3: Any) -> str:
+    """An empty bucket."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    s3.create_bucket(Bucket=name)
+    return name
