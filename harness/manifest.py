@@ -258,7 +258,7 @@ def read(store: obstore.store.ObjectStore, key: str, *, bucket_may_miss: bool = 
 
 
 def pack(magic: bytes, header: bytes, *parts: bytes | memoryview) -> bytes:
-    """Return `header` and `parts` framed by `magic` (8 bytes), version, header's length and a CRC32C over all."""
+    """Return `header` and `parts` framed by `magic` (8 bytes), version, length and a CRC32C over all."""
     data = b"".join([magic, struct.pack("<II", VERSION, len(header)), header, *parts])
     return data + struct.pack("<I", google_crc32c.value(data))
 

@@ -72,7 +72,8 @@ def _chunks_of_many_shards(spec: DatasetSpec, asked: Parameters) -> tuple[Slices
     block = _block(shards, spec.shard_grid[1:])
     if block is None:
         raise BadUseError(
-            f"{shards} shards do not form a block of dataset {spec.key!r}, which has {spec.shard_grid[1:]} beside each other"
+            f"{shards} shards do not form a block of dataset {spec.key!r}, "
+            f"which has {spec.shard_grid[1:]} beside each other"
         )
     space = tuple((0, count * size, 1) for count, size in zip(block, spec.shard_shape[1:], strict=True))
     return ((_every(spec, chunks, gap), *space),)
@@ -87,7 +88,8 @@ def _every(spec: DatasetSpec, chunks: int, gap: int) -> tuple[int, int, int]:
     per_shard = spec.shard_shape[0] // spec.chunk_shape[0]
     if spec.chunk_shape[0] != 1 or spec.shard_shape[1:] != spec.chunk_shape[1:]:
         raise BadUseError(
-            f"dataset {spec.key!r} does not suit this pattern: it needs chunks of length 1 in time and one spatial chunk per shard"
+            f"dataset {spec.key!r} does not suit this pattern: "
+            "it needs chunks of length 1 in time and one spatial chunk per shard"
         )
     last = (chunks - 1) * (gap + 1)
     if last >= per_shard:

@@ -25,7 +25,8 @@ class Tally(msgspec.Struct, kw_only=True):
     index_requests: int = 0
     """GETs of a shard index (suffix ranges)."""
     head_requests: int = 0
-    retries: int = 0
+    retries: int | None = None
+    """Requests sent again; None where the library hides that."""
     fetched_bytes: int = 0
     """Bytes of HTTP bodies."""
 
@@ -45,30 +46,33 @@ class Timed(msgspec.Struct, kw_only=True):
 
 
 class Sample(msgspec.Struct, kw_only=True):
-    """A verified sample; unknown is None, never 0."""
+    """A verified sample; what is unknown is None, never 0."""
 
     seconds: float
     array_bytes: int
     """Bytes of the final, decoded arrays."""
     calls: int
-    requests: int | None
-    index_requests: int | None
-    head_requests: int | None
-    retries: int | None
-    requests_source: Literal["reader", "store"] | None
-    fetched_bytes: int | None
+    """Calls of the library's API that the workload took."""
+    requests: int | None = None
+    index_requests: int | None = None
+    head_requests: int | None = None
+    retries: int | None = None
+    requests_source: Literal["reader", "store"] | None = None
+    """Who counted the requests and bytes above and below."""
+    fetched_bytes: int | None = None
     """Bytes of HTTP bodies received."""
     nic_rx_bytes: int | None
     """Bytes the interface received, headers included; None on lo, which counts both directions."""
     nic_rx_packets: int | None
     cpu_seconds: float
-    store_cpu_seconds: float | None
+    store_cpu_seconds: float | None = None
     peak_rss_bytes: int | None
-    max_in_flight: int | None
-    new_connections: int | None
-    limit_seconds: float | None
+    max_in_flight: int | None = None
+    new_connections: int | None = None
+    limit_seconds: float | None = None
     """Mean of the two network-limit samples around this one."""
     flags: list[str]
+    """Keys of `FLAGS`."""
     verified: bool
     """The array equalled the truth; samples that did not are never recorded."""
 

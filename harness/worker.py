@@ -41,7 +41,11 @@ class Worker:
         """Carry out one request and return its answer; an exception becomes ``error`` or ``na`` with the reason."""
         try:
             request = msgspec.json.decode(line)
-            operations = {"open": self._open, "sample": self._sample, "close": self._close}
+            operations: dict[str, Callable[..., dict[str, Any]]] = {
+                "open": self._open,
+                "sample": self._sample,
+                "close": self._close,
+            }
             return operations[request.pop("op")](**request)
         except UnsupportedError as error:
             return {"na": str(error)}

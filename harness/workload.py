@@ -50,7 +50,7 @@ class Truth(msgspec.Struct, frozen=True, kw_only=True):
     """What the arrays must hold."""
 
     decoded_crc32c: str
-    """Base64 of little-endian uint32: CRC32C of each wanted chunk's decoded bytes in C order, read by read, chunks in C order."""
+    """Base64 of little-endian uint32: CRC32C of each wanted chunk's decoded bytes, read by read, chunks in C order."""
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,7 +162,8 @@ def chunks_by_shard(
 
 
 def _gaps(
-    indexes: dict[tuple[int, ...], ShardIndex], by_shard: dict[tuple[int, ...], tuple[npt.NDArray[np.intp], ...]]
+    indexes: dict[tuple[int, ...], ShardIndex],
+    by_shard: dict[tuple[int, ...], tuple[npt.NDArray[np.intp], ...]],
 ) -> tuple[int, ...]:
     shard, inner = next(iter(by_shard.items()))
     index = indexes[shard]
@@ -177,7 +178,8 @@ def _check_memory(array_bytes: int) -> None:
     ram = psutil.virtual_memory().total
     if array_bytes > ram // _RAM_SHARE:
         raise BadUseError(
-            f"the arrays take {array_bytes / 2**30:.1f} GiB, more than a quarter of this machine's {ram / 2**30:.1f} GiB of memory"
+            f"the arrays take {array_bytes / 2**30:.1f} GiB, "
+            f"more than a quarter of this machine's {ram / 2**30:.1f} GiB of memory"
         )
 
 
@@ -249,7 +251,9 @@ def _verify_chunks(array: ArrayInfo, read: Slices, got: npt.NDArray[Any], truth:
         if part.size != math.prod(array.chunk_shape):
             raise MeasurementError(f"chunk {chunk} is only wanted in part: its checksum cannot be compared")
         if google_crc32c.value(part.tobytes()) != crc:
-            raise MeasurementError(f"chunk {chunk} of {array.key} is wrong: its decoded bytes do not match the manifest")
+            raise MeasurementError(
+                f"chunk {chunk} of {array.key} is wrong: its decoded bytes do not match the manifest"
+            )
 
 
 def _tiles(axis: tuple[int, int, int], size: int) -> list[slice]:

@@ -13,7 +13,7 @@ from harness.targets import resolve
 @click.command(
     help="Make a read pattern concrete for a dataset and write it as JSON.\n\nPATTERN is one of:\n\n\b\n"
     + "\n".join(f"{p.name:24}{p.question}" for p in PATTERNS.values()),
-    epilog="Example: zcb workload chunks_of_one_shard --target embedded --dataset small --gap 3 -o w.json"
+    epilog="Example: zcb workload chunks_of_one_shard --target embedded --dataset small --gap 3 -o w.json",
 )
 @click.argument("pattern", metavar="PATTERN")
 @click.option("--target", required=True, help="A name from targets.toml, or an s3:// URL.")
@@ -21,9 +21,15 @@ from harness.targets import resolve
 @click.option("--gap", type=int, help="Stored chunks between two wanted ones of a shard.")
 @click.option("--shards", type=int, help="Shards touched.")
 @click.option("--chunks", type=int, help="Chunks wanted of each shard.")
-@click.option("--in-flight", type=int, default=workloads.DEFAULT_IN_FLIGHT, show_default=True, help="Requests asked for.")
+@click.option(
+    "--in-flight",
+    type=int,
+    default=workloads.DEFAULT_IN_FLIGHT,
+    show_default=True,
+    help="Requests asked for.",
+)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write.")
-def workload(
+def workload(  # noqa: D103 - its help is computed from the patterns
     pattern: str,
     target: str,
     dataset: str,

@@ -119,7 +119,7 @@ class Conductor:
             sample = self._turn(rows[name], probe)
             after = self._turn(rows[NETWORK_LIMIT], probe)
             if sample is not None:
-                stand_against(sample, before and before.seconds, after and after.seconds)
+                stand_against(sample, before, after)
             before = after
 
     def _turn(self, row: Row, probe: Probe) -> Sample | None:
@@ -171,8 +171,5 @@ class Conductor:
 
 
 def _summary(rows: Iterable[Row]) -> str:
-    parts = []
-    for row in rows:
-        if row.samples:
-            parts.append(f"{row.reader} {statistics.median(s.seconds for s in row.samples) * 1e3:.0f} ms")
-    return ", ".join(parts) or "nothing measured"
+    medians = ((row.reader, statistics.median(s.seconds for s in row.samples)) for row in rows if row.samples)
+    return ", ".join(f"{reader} {seconds * 1e3:.0f} ms" for reader, seconds in medians) or "nothing measured"

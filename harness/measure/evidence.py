@@ -9,7 +9,15 @@ import msgspec
 from harness import network
 from harness.errors import MeasurementError
 from harness.readers.base import cores
-from harness.sample import FLAG_BELOW_LIMIT, FLAG_CPU_BOUND, FLAG_IN_FLIGHT, FLAG_NEW_CONNECTIONS, Sample, Tally, Timed
+from harness.sample import (
+    FLAG_BELOW_LIMIT,
+    FLAG_CPU_BOUND,
+    FLAG_IN_FLIGHT,
+    FLAG_NEW_CONNECTIONS,
+    Sample,
+    Tally,
+    Timed,
+)
 from harness.store.control import StoreControl, StoreCounters
 from harness.store.state import require_running
 from harness.targets import EMBEDDED, Target
@@ -51,7 +59,9 @@ class Probe:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._control is not None:
             self._control.close()
 
@@ -75,34 +85,36 @@ def make_sample(workload: Workload, timed: Timed, evidence: Evidence) -> Sample:
         if tally is not None:
             _check_agreement(tally, store)
     counted = tally or (None if store is None else _tally_of(store))
-    return Sample(
+    sample = Sample(
         seconds=timed.seconds,
         array_bytes=timed.array_bytes,
         calls=timed.calls,
-        requests=counted and counted.requests,
-        index_requests=counted and counted.index_requests,
-        head_requests=counted and counted.head_requests,
-        retries=_retries(tally, store),
-        requests_source="reader" if tally else "store" if store else None,
-        fetched_bytes=counted and counted.fetched_bytes,
         nic_rx_bytes=evidence.nic.rx_bytes,
         nic_rx_packets=evidence.nic.rx_packets,
         cpu_seconds=timed.cpu_seconds,
-        store_cpu_seconds=store and store.cpu_seconds,
         peak_rss_bytes=timed.peak_rss_bytes,
-        max_in_flight=store and store.max_in_flight,
-        new_connections=store and store.connections_accepted,
-        limit_seconds=None,
         flags=_flags(workload, timed, store),
         verified=True,
     )
+    if counted is not None:
+        sample.requests_source = "store" if tally is None else "reader"
+        sample.requests = counted.requests
+        sample.index_requests = counted.index_requests
+        sample.head_requests = counted.head_requests
+        sample.fetched_bytes = counted.fetched_bytes
+        sample.retries = None if tally is None else tally.retries
+    if store is not None:
+        sample.store_cpu_seconds = store.cpu_seconds
+        sample.max_in_flight = store.max_in_flight
+        sample.new_connections = store.connections_accepted
+    return sample
 
 
-def stand_against(sample: Sample, before: float | None, after: float | None) -> None:
-    """Give a sample the network limit around it: the mean of the limit's seconds `before` and `after`."""
+def stand_against(sample: Sample, before: Sample | None, after: Sample | None) -> None:
+    """Give a sample the network limit around it: the mean of the limit's samples `before` and `after`."""
     if before is None or after is None:
         return
-    sample.limit_seconds = (before + after) / 2
+    sample.limit_seconds = (before.seconds + after.seconds) / 2
     if sample.seconds < sample.limit_seconds:
         sample.flags.append(FLAG_BELOW_LIMIT)
 
@@ -110,7 +122,9 @@ def stand_against(sample: Sample, before: float | None, after: float | None) -> 
 def _check_no_errors(store: StoreCounters) -> None:
     if store.errors:
         statuses = ", ".join(f"{n} x {status}" for status, n in store.errors_by_status.items())
-        raise MeasurementError(f"the store answered {store.errors} of {store.requests} requests with an error ({statuses})")
+        raise MeasurementError(
+            f"the store answered {store.errors} of {store.requests} requests with an error ({statuses})"
+        )
 
 
 def _check_agreement(tally: Tally, store: StoreCounters) -> None:
@@ -131,13 +145,6 @@ def _tally_of(store: StoreCounters) -> Tally:
         head_requests=store.head,
         fetched_bytes=store.bytes_out,
     )
-
-
-def _retries(tally: Tally | None, store: StoreCounters | None) -> int | None:
-    """Return the retried requests: none where store and reader count the same requests and no error was answered."""
-    if tally is not None and store is not None:
-        return tally.retries
-    return tally.retries if tally is not None and tally.retries else None
 
 
 def _flags(workload: Workload, timed: Timed, store: StoreCounters | None) -> list[str]:

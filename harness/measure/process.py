@@ -28,7 +28,7 @@ class WorkerProcess:
         self._name = reader.name
         self._unread = b""
         # asv waits for every process that holds its pipe, so a worker must never inherit it as stderr.
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
             list(reader.command()),
@@ -71,7 +71,7 @@ class WorkerProcess:
         return answer
 
     @property
-    def _pipe_in(self) -> Any:  # noqa: ANN401 - Popen types its pipes as optional
+    def _pipe_in(self) -> Any:
         return self._process.stdin
 
     def _line(self, deadline: float, timeout: float) -> bytes:

@@ -19,7 +19,10 @@ def read_report(row: Row, limit: Row) -> str:
         "workload": _summary(row.workload),
         "target": row.workload.target.identity,
         "samples": row.samples,
-        "network_limit": {"seconds": [sample.seconds for sample in limit.samples], "versions": limit.versions},
+        "network_limit": {
+            "seconds": [sample.seconds for sample in limit.samples],
+            "versions": limit.versions,
+        },
     }
     return msgspec.json.format(msgspec.json.encode(report), indent=1).decode()
 

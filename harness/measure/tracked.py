@@ -66,13 +66,11 @@ def environment_plan() -> Plan:
 
 
 def environment_target() -> str:
-    """Return the target that asv measures: ``ZCB_TARGET``, which the configuration sets and results are kept apart by."""
+    """Return the target that asv measures: ``ZCB_TARGET``, by which the configuration keeps results apart."""
     return os.environ.get("ZCB_TARGET", "embedded")
 
 
-def run_pass(
-    pattern: str, readers: Iterable[str], grid: Mapping[Key, tuple[str, Parameters]]
-) -> dict[Key, Cell]:
+def run_pass(pattern: str, readers: Iterable[str], grid: Mapping[Any, tuple[str, Parameters]]) -> dict[Key, Cell]:
     """Measure `readers` on every workload of `grid` and return ``(reader, *key) -> cell``.
 
     Parameters
@@ -211,5 +209,3 @@ def _leave_with_asv() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-

@@ -4,7 +4,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple, cast, override
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,7 @@ class NetworkLimit(Reader):
         self._plans: Sequence[str] = tuple(PLANS)
         self._plan: Plan = exact
 
+    @override
     def open(self, workload: Workload) -> None:
         from harness.objectstore import open_store
 
@@ -70,16 +71,20 @@ class NetworkLimit(Reader):
         best = min(median.values())
         return [name for name, time_ in median.items() if time_ <= best * _CLEARLY_WORSE]
 
+    @override
     def variants(self) -> Sequence[str]:
         return self._plans
 
+    @override
     def use(self, variant: str) -> None:
         self._plan = PLANS[variant]
 
+    @override
     def read(self) -> Sequence[bytes]:
         """Return the bodies of all chunk requests."""
         return self._loop.run_until_complete(self._fetch_all(self._plan))
 
+    @override
     def check(self, workload: Workload, result: Sequence[bytes]) -> None:
         fetched = sum(map(len, result))
         if fetched < workload.wanted_bytes:
@@ -115,12 +120,15 @@ class NetworkLimit(Reader):
         self._tally.index_requests += index
         self._tally.fetched_bytes += len(body)
 
+    @override
     def tally(self) -> Tally:
         return self._tally
 
+    @override
     def reset_tally(self) -> None:
         self._tally = Tally()
 
+    @override
     def close(self) -> None:
         self._loop.close()
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, override
 
 import numpy.typing as npt
 
@@ -11,7 +11,6 @@ from harness.readers.base import Reader, cores
 from harness.sample import Tally
 from harness.targets import Target
 from harness.workload import Workload
-
 
 _ATTEMPT = re.compile(r"attempt=(\d+)")
 
@@ -24,9 +23,10 @@ class _ZarrPython(Reader):
         self._array: Any = None
         self._selections: list[tuple[slice, ...]] = []
 
-    def _store(self, workload: Workload) -> Any:  # noqa: ANN401 - a zarr Store of whichever version is installed
+    def _store(self, workload: Workload) -> Any:
         raise NotImplementedError
 
+    @override
     def open(self, workload: Workload) -> None:
         import zarr
 
@@ -35,12 +35,15 @@ class _ZarrPython(Reader):
         self._array = zarr.open_array(self._store(workload), mode="r", zarr_format=3)
         self._selections = [tuple(slice(*axis) for axis in read) for read in workload.reads]
 
+    @override
     def read(self) -> Sequence[npt.NDArray[Any]]:
         return [self._array[selection] for selection in self._selections]
 
+    @override
     def tally(self) -> Tally:
         return self._tally
 
+    @override
     def reset_tally(self) -> None:
         self._tally = Tally()
 
@@ -60,7 +63,7 @@ class ZarrPythonObstore(_ZarrPython):
 
         reader = self
 
-        class CountingStore(ObjectStore):  # type: ignore[type-arg,misc] # generic since 3.1 only
+        class CountingStore(ObjectStore):  # type: ignore[type-arg] # generic since 3.1 only
             """Counts at the one method every read goes through: each call is one HTTP GET."""
 
             async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
@@ -110,15 +113,13 @@ def _counting_session(tally: Callable[[], Tally]) -> type:
     import aiohttp
     from aiobotocore.httpsession import AIOHTTPSession
 
-    suffix_get: contextvars.ContextVar[bool] = contextvars.ContextVar("suffix_get")
-
     async def started(_session: Any, _context: Any, params: aiohttp.TraceRequestStartParams) -> None:
         now = tally()
         now.requests += 1
         now.head_requests += params.method == "HEAD"
         now.index_requests += params.headers.get("Range", "").startswith("bytes=-")
         attempt = _ATTEMPT.search(params.headers.get("amz-sdk-request", ""))
-        now.retries += attempt is not None and int(attempt[1]) > 1
+        now.retries = (now.retries or 0) + (attempt is not None and int(attempt[1]) > 1)
 
     async def answered(_session: Any, _context: Any, params: aiohttp.TraceRequestEndParams) -> None:
         if params.method == "GET":
