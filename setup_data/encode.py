@@ -1,11 +1,13 @@
-"""From a spec to stored bytes: a shard's encoded chunks in their order with the index at the end, and zarr.json.
+"""From a spec to stored bytes: a shard's chunks in their order with the index at the end, and zarr.json.
 
 Assembled here and not by zarr-python, because what is measured must not have written what it reads.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import google_crc32c
@@ -17,16 +19,17 @@ from numcodecs.blosc import Blosc
 from numcodecs.zstd import Zstd
 
 from harness.manifest import Crcs, DatasetSpec
-from setup_data.field import Box, Field
+from setup_data.field import Field
 
 ZSTD_LEVEL = 1
 BLOSC_LEVEL = 5
 CRC_NBYTES = 4
 
-_BOX_NBYTES = 128 << 20
-"""A shard up to this size is computed at once, which is faster; a larger one chunk by chunk, to bound memory."""
+_BOX_NBYTES = 4 << 20
+"""Chunks are computed together up to this size: faster than one by one, and memory stays bounded."""
 
 Coordinates = tuple[int, ...]
+Ints = npt.NDArray[np.int64]
 Index = npt.NDArray[np.uint64]
 
 
@@ -45,32 +48,36 @@ class Codecs:
         """Return a chunk's stored bytes."""
         if self._codec is None:
             return decoded
-        return bytes(self._codec.encode(np.frombuffer(decoded, self.dtype)))
+        # Only Blosc, which shuffles bytes, looks at the type; wrapping small chunks for nothing costs time.
+        typed = np.frombuffer(decoded, self.dtype) if isinstance(self._codec, Blosc) else decoded
+        return bytes(self._codec.encode(typed))
 
     def decode(self, stored: bytes) -> bytes:
         """Return a chunk's decoded bytes; a damaged chunk raises whatever numcodecs raises."""
         return stored if self._codec is None else bytes(self._codec.decode(stored))
 
 
-def stored_order(spec: DatasetSpec) -> npt.NDArray[np.intp]:
+@functools.lru_cache(maxsize=8)
+def stored_order(spec: DatasetSpec) -> Ints:
     """Return the order of the chunks in a shard.
 
     Returns
     -------
     numpy.ndarray
-        C-order numbers of the chunks in the shard, in the order their bytes are stored; shape (chunks in a shard,).
+        C-order numbers of the chunks in the shard, in the order their bytes are stored; int64 of shape
+        (chunks in a shard,).
     """
     grid = spec.chunks_per_shard
     if spec.subchunk_order == "c":
-        return np.arange(math.prod(grid))
+        return np.arange(math.prod(grid), dtype=np.int64)
     return np.argsort(_morton_codes(grid), kind="stable")
 
 
-def _morton_codes(grid: Coordinates) -> npt.NDArray[np.int64]:
+def _morton_codes(grid: Coordinates) -> Ints:
     """Return the Morton code of each position in `grid`, in C order.
 
-    The axes' bits are interleaved from the lowest, first axis first; an axis whose length needs no more bits is
-    left out of the higher rounds, so that the codes of a power-of-two grid have no holes.
+    The axes' bits are interleaved from the lowest, first axis first; an axis whose length needs no more bits
+    is left out of the higher rounds, so that the codes of a power-of-two grid have no holes.
     """
     lengths = [(length - 1).bit_length() for length in grid]
     codes = np.zeros(grid, np.int64)
@@ -111,7 +118,7 @@ def index_nbytes(spec: DatasetSpec) -> int:
 
 
 class ShardWriter:
-    """Encodes one shard, piece by piece in stored order; checksums and sizes are complete after the last piece.
+    """Encodes one shard, piece by piece in stored order; its checksums are complete after the last piece.
 
     Parameters
     ----------
@@ -147,24 +154,54 @@ class ShardWriter:
 
     def _chunks(self) -> Iterator[tuple[int, bytes]]:
         """Yield each chunk's C-order number in the shard and its decoded bytes, in stored order."""
-        spec = self._spec
-        whole = self._box((0,) * len(spec.shape), spec.shard_shape) if spec.shard_nbytes <= _BOX_NBYTES else None
-        for number in stored_order(spec).tolist():
-            corner = chunk_start(spec, np.unravel_index(number, spec.chunks_per_shard))
-            if whole is None:
-                chunk = self._box(corner, spec.chunk_shape)
-            else:
-                chunk = whole[tuple(map(slice, corner, map(sum, zip(corner, spec.chunk_shape, strict=True))))]
-            yield number, chunk.tobytes()
-
-    def _box(self, corner: Coordinates, shape: Coordinates) -> Box:
-        start = tuple(map(sum, zip(self._start, corner, strict=True)))
-        return self._field.box(start, shape).astype(self._codecs.dtype, copy=False)
+        for box in boxes(self._spec):
+            start = tuple(map(sum, zip(self._start, box.start, strict=True)))
+            values = self._field.box(start, box.shape).astype(self._codecs.dtype, copy=False)
+            for number, chunk in box.chunks:
+                yield number, values[chunk].tobytes()
 
 
-def chunk_start(spec: DatasetSpec, chunk: Any) -> Coordinates:
-    """Return the coordinates of the first element of the chunk at this position in its grid."""
-    return tuple(int(a) * b for a, b in zip(chunk, spec.chunk_shape, strict=True))
+@dataclass(frozen=True)
+class ChunkBox:
+    """Chunks that follow each other in stored order and fill a box of the shard."""
+
+    start: Coordinates
+    """First element, counted from the shard's."""
+    shape: Coordinates
+    """Elements per axis."""
+    chunks: list[tuple[int, tuple[slice, ...]]]
+    """C-order number in the shard and place in the box of each chunk, in stored order."""
+
+
+@functools.lru_cache(maxsize=8)
+def boxes(spec: DatasetSpec) -> list[ChunkBox]:
+    """Return the boxes that make up a shard, in stored order, each of at most 4 MiB or one chunk.
+
+    Runs of the stored order are halved until they fill a box: that finds the planes of C order and the cubes of
+    Morton order alike.
+    """
+    order = stored_order(spec)
+    positions = np.stack(np.unravel_index(order, spec.chunks_per_shard), axis=-1)
+    most = max(1, _BOX_NBYTES // spec.chunk_nbytes)
+    found = []
+    runs = [(0, len(order))]
+    while runs:
+        first, end = runs.pop()
+        low, high = positions[first:end].min(0), positions[first:end].max(0) + 1
+        if end - first <= most and math.prod((high - low).tolist()) == end - first:
+            found.append(_chunk_box(spec, order[first:end], positions[first:end], low, high))
+        else:
+            middle = (first + end) // 2
+            runs += [(middle, end), (first, middle)]
+    return found
+
+
+def _chunk_box(spec: DatasetSpec, numbers: Ints, positions: Ints, low: Ints, high: Ints) -> ChunkBox:
+    start, shape = low * spec.chunk_shape, (high - low) * spec.chunk_shape
+    corners = ((positions - low) * spec.chunk_shape).tolist()
+    places = [tuple(map(slice, corner, np.add(corner, spec.chunk_shape).tolist())) for corner in corners]
+    chunks = list(zip(numbers.tolist(), places, strict=True))
+    return ChunkBox(tuple(start.tolist()), tuple(shape.tolist()), chunks)
 
 
 def shards(spec: DatasetSpec) -> Iterator[Coordinates]:
@@ -185,8 +222,8 @@ def zarr_json(spec: DatasetSpec) -> bytes:
     if spec.codec == "zstd":
         codecs.append({"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}})
     elif spec.codec == "blosc-lz4":
-        blosc = {"cname": "lz4", "clevel": BLOSC_LEVEL, "shuffle": "shuffle", "typesize": size, "blocksize": 0}
-        codecs.append({"name": "blosc", "configuration": blosc})
+        blosc = {"cname": "lz4", "clevel": BLOSC_LEVEL, "shuffle": "shuffle", "typesize": size}
+        codecs.append({"name": "blosc", "configuration": blosc | {"blocksize": 0}})
     sharding = {
         "chunk_shape": spec.chunk_shape,
         "codecs": codecs,
@@ -204,4 +241,4 @@ def zarr_json(spec: DatasetSpec) -> bytes:
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
         "attributes": {"subchunk_order": spec.subchunk_order, "seed": spec.seed},
     }
-    return msgspec.json.format(msgspec.json.encode(document), indent=2)
+    return bytes(msgspec.json.format(msgspec.json.encode(document), indent=2))

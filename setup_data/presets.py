@@ -1,6 +1,6 @@
 """The data sets that are written by name: each preset has the same four, scaled to its purpose."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.errors import BadUseError
 from harness.manifest import DatasetSpec
@@ -10,8 +10,9 @@ from harness.manifest import DatasetSpec
 class _Geometry:
     """Shapes of a dataset and of its Morton variant.
 
-    In C order a shard holds one spatial chunk, so that a time step of g + 1 leaves exactly g stored chunks between.
-    Such a shard's Morton order IS its C order, so the Morton variant's shards are wider: same array, same values.
+    In C order a shard holds one spatial chunk, so that a time step of g + 1 leaves exactly g stored chunks
+    between. Such a shard's Morton order IS its C order, so the Morton variant's shards are wider: the same
+    array with the same values.
     """
 
     shape: tuple[int, ...]
@@ -21,34 +22,43 @@ class _Geometry:
     seed: int
 
 
+_SMALL = _Geometry(
+    shape=(128, 1024, 1024),
+    chunks=(1, 128, 128),
+    shards=(64, 128, 128),
+    morton_shards=(64, 256, 256),
+    seed=1,
+)
+_LARGE = _Geometry(
+    shape=(64, 1024, 2048),
+    chunks=(1, 512, 1024),
+    shards=(64, 512, 1024),
+    morton_shards=(64, 1024, 1024),
+    seed=2,
+)
+_TINY_SMALL = _Geometry(
+    shape=(64, 128, 128),
+    chunks=(1, 16, 16),
+    shards=(64, 16, 16),
+    morton_shards=(64, 32, 32),
+    seed=1,
+)
+_TINY_LARGE = _Geometry(
+    shape=(64, 128, 256),
+    chunks=(1, 64, 128),
+    shards=(64, 64, 128),
+    morton_shards=(64, 128, 128),
+    seed=2,
+)
+_CLOUD_SHAPE = (8192, 4096, 4096)
+
 _GEOMETRIES = {
     # For tests: fast, with enough shards, chunks and gaps for every pattern.
-    "tiny": {
-        "small": _Geometry(
-            shape=(64, 128, 128), chunks=(1, 16, 16), shards=(64, 16, 16), morton_shards=(64, 32, 32), seed=1
-        ),
-        "large": _Geometry(
-            shape=(64, 128, 256), chunks=(1, 64, 128), shards=(64, 64, 128), morton_shards=(64, 128, 128), seed=2
-        ),
-    },
-    # 256 MiB each. Gaps of `small` stay under zarr-python's merge limit of 1 MiB, those of `large` exceed it.
-    "demo": {
-        "small": _Geometry(
-            shape=(128, 1024, 1024), chunks=(1, 128, 128), shards=(64, 128, 128), morton_shards=(64, 256, 256), seed=1
-        ),
-        "large": _Geometry(
-            shape=(64, 1024, 2048), chunks=(1, 512, 1024), shards=(64, 512, 1024), morton_shards=(64, 1024, 1024), seed=2
-        ),
-    },
+    "tiny": {"small": _TINY_SMALL, "large": _TINY_LARGE},
+    # 256 MiB each: gaps of `small` stay under zarr-python's merge limit of 1 MiB, those of `large` exceed it.
+    "demo": {"small": _SMALL, "large": _LARGE},
     # 256 GiB each, in the same chunks and shards: more than any machine caches.
-    "cloud": {
-        "small": _Geometry(
-            shape=(8192, 4096, 4096), chunks=(1, 128, 128), shards=(64, 128, 128), morton_shards=(64, 256, 256), seed=1
-        ),
-        "large": _Geometry(
-            shape=(8192, 4096, 4096), chunks=(1, 512, 1024), shards=(64, 512, 1024), morton_shards=(64, 1024, 1024), seed=2
-        ),
-    },
+    "cloud": {"small": replace(_SMALL, shape=_CLOUD_SHAPE), "large": replace(_LARGE, shape=_CLOUD_SHAPE)},
 }
 
 NAMES = tuple(_GEOMETRIES)

@@ -1,0 +1,314 @@
+"""The streaming writer: encodes in threads, uploads many shards at once, bounded in memory, resumable.
+
+The order makes every state safe: shards, part by part their checksums, the manifest, and ``zarr.json`` last, so
+that nothing unfinished can be opened.
+"""
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import msgspec
+import obstore
+from obstore.store import ObjectStore
+
+from harness.errors import BadUseError
+from harness.manifest import DatasetSpec, Manifest, read
+from setup_data.encode import Coordinates, ShardWriter, shard_key, shards, zarr_json
+from setup_data.ledger import Ledger
+
+IN_FLIGHT = 100
+"""Uploads under way at once, by default."""
+
+_BUDGET = 1 << 30
+"""Bytes of shards held at once, whatever their size and number."""
+
+_WHOLE_NBYTES = 128 << 20
+"""A shard up to this decoded size is one PUT; a larger one is a multipart upload that is encoded as it goes."""
+
+_LEAST_PART = 8 << 20
+_MOST_PARTS = 9_000  # S3 allows 10,000
+_PARTS_AT_ONCE = 4
+_STREAM_NBYTES = 128 << 20
+"""What a streamed shard holds at once, at most: parts under way, pieces, and a chunk with its values."""
+
+_RATE_NBYTES = 512 << 20
+"""Decoded bytes of the shards whose bare PUTs are measured."""
+
+Advance = Callable[[int], None]
+"""Called with the decoded bytes of each shard that is stored."""
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """What became of one dataset. Rates are of stored bytes (10**6 a second); unknown is None."""
+
+    dataset: str
+    status: Literal["written", "already written", "unfinished"]
+    shards: int
+    skipped_shards: int
+    """Shards that an interrupted run had stored."""
+    decoded_bytes: int
+    stored_bytes: int | None = None
+    """Bytes of all shards."""
+    ratio: float | None = None
+    """Decoded over stored bytes."""
+    seconds: float | None = None
+    write_mb_s: float | None = None
+    """Stored bytes this run wrote, per second from its first shard's encoding to ``zarr.json``."""
+    raw_put_mb_s: float | None = None
+    """The same of bare PUTs of already encoded shards, as many in flight."""
+    write_to_raw: float | None = None
+
+
+def write(
+    store: ObjectStore,
+    spec: DatasetSpec,
+    *,
+    in_flight: int = IN_FLIGHT,
+    overwrite: bool = False,
+    advance: Advance = lambda _: None,
+    most_shards: int | None = None,
+) -> Report:
+    """Write a dataset into `store`, or what is missing of it.
+
+    Parameters
+    ----------
+    store
+        Root of the target.
+    spec
+        The dataset.
+    in_flight
+        Uploads under way at once; fewer where their bytes together would exceed 1 GiB.
+    overwrite
+        Replace whatever stands there.
+    advance
+        Told the decoded bytes of each stored shard.
+    most_shards
+        Stop after this many and leave the dataset unfinished.
+
+    Raises
+    ------
+    BadUseError
+        Another dataset stands there.
+    obstore.exceptions.BaseError
+        The store failed or refused.
+    """
+    if overwrite:
+        remove(store, spec)
+    ledger = Ledger(store, spec)
+    total = len(ledger.sizes)
+    report = Report(
+        dataset=spec.key, status="written", shards=total, skipped_shards=0, decoded_bytes=spec.nbytes
+    )
+    if _is_written(store, spec):
+        ledger.remove()  # a run killed between the last two steps leaves them
+        advance(spec.nbytes)
+        report.status = "already written"
+        return report
+    ledger.begin()
+    remaining = ledger.remaining()
+    report.skipped_shards = total - len(remaining)
+    advance(report.skipped_shards * spec.shard_nbytes)
+    before, started = int(ledger.sizes.sum()), time.perf_counter()
+    asyncio.run(_upload(store, ledger, remaining[:most_shards], in_flight, advance))
+    if most_shards is not None and most_shards < len(remaining):
+        report.status = "unfinished"
+        return report
+    _finish(store, ledger)
+    report.seconds = time.perf_counter() - started
+    report.stored_bytes = int(ledger.sizes.sum())
+    report.ratio = spec.nbytes / report.stored_bytes
+    if remaining:
+        report.write_mb_s = (report.stored_bytes - before) / report.seconds / 1e6
+    return report
+
+
+def measure_put_rate(store: ObjectStore, spec: DatasetSpec, *, in_flight: int = IN_FLIGHT) -> float:
+    """Return the rate of bare PUTs of a dataset's shards (the first ones that fit in memory) in MB/s.
+
+    They are encoded first, stored under a scratch prefix with `in_flight` at once, and removed.
+    """
+    count = max(1, _RATE_NBYTES // spec.shard_nbytes)
+    bodies = [b"".join(ShardWriter(spec, shard)) for shard in itertools.islice(shards(spec), count)]
+    keys = [f"{spec.preset}/zcb-scratch-{os.getpid()}/{number}" for number in range(len(bodies))]
+    try:
+        seconds = asyncio.run(_put_all(store, keys, bodies, in_flight))
+    finally:
+        for key in keys:
+            _delete(store, key)
+    return sum(map(len, bodies)) / seconds / 1e6
+
+
+def remove(store: ObjectStore, spec: DatasetSpec) -> None:
+    """Remove a dataset, finished or not, so that it cannot be opened from the first moment on."""
+    _delete(store, f"{spec.key}/zarr.json")
+    _delete(store, spec.key + Manifest.SUFFIX)
+    Ledger(store, spec).remove()
+    for batch in obstore.list(store, f"{spec.key}/"):
+        for meta in batch:
+            _delete(store, meta["path"])
+
+
+def _delete(store: ObjectStore, key: str) -> None:
+    """Delete an object if it is there: S3 does not mind a missing one, a local directory does."""
+    try:
+        obstore.delete(store, key)
+    except FileNotFoundError:
+        return
+
+
+def _is_written(store: ObjectStore, spec: DatasetSpec) -> bool:
+    """Whether exactly this dataset is finished; anything else that can be opened there is an error."""
+    metadata = read(store, f"{spec.key}/zarr.json")
+    if metadata is None:
+        return False
+    data = read(store, spec.key + Manifest.SUFFIX)
+    if data is None:
+        raise BadUseError(f"an array without a manifest stands at {spec.key}: replace it with --overwrite")
+    if Manifest.decode(data).spec != spec or metadata != zarr_json(spec):
+        raise BadUseError(
+            f"{spec.key} is already written with another shape, codec, order or seed: "
+            "replace it with --overwrite"
+        )
+    return True
+
+
+def _finish(store: ObjectStore, ledger: Ledger) -> None:
+    spec = ledger.spec
+    obstore.put(store, spec.key + Manifest.SUFFIX, ledger.manifest().encode())
+    obstore.put(store, f"{spec.key}/zarr.json", zarr_json(spec))
+    ledger.remove()
+
+
+async def _upload(
+    store: ObjectStore, ledger: Ledger, remaining: list[tuple[int, Coordinates]], in_flight: int, advance: Advance
+) -> None:
+    await _Uploader(store, ledger, in_flight, advance).run(remaining)
+
+
+class _Budget:
+    """Bytes that may be held at once; a request beyond the whole is granted alone."""
+
+    def __init__(self, nbytes: int) -> None:
+        self._nbytes = nbytes
+        self._held = 0
+        self._freed = asyncio.Condition()
+
+    async def take(self, nbytes: int) -> None:
+        async with self._freed:
+            await self._freed.wait_for(lambda: not self._held or self._held + nbytes <= self._nbytes)
+            self._held += nbytes
+
+    async def give(self, nbytes: int) -> None:
+        async with self._freed:
+            self._held -= nbytes
+            self._freed.notify_all()
+
+
+class _Uploader:
+    """Encodes shards in threads and stores them, within the limits on number and memory."""
+
+    def __init__(self, store: ObjectStore, ledger: Ledger, in_flight: int, advance: Advance) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._advance = advance
+        self._pool = ThreadPoolExecutor(_cores(), thread_name_prefix="encode")
+        self._tasks = asyncio.Semaphore(in_flight + 2 * _cores())  # the encoders always have a next shard
+        self._uploads = asyncio.Semaphore(in_flight)
+        self._budget = _Budget(_BUDGET)
+
+    async def run(self, remaining: list[tuple[int, Coordinates]]) -> None:
+        """Store the `remaining` shards; the first error ends all."""
+        spec = self._ledger.spec
+        reserved = _STREAM_NBYTES if _streams(spec) else spec.shard_nbytes
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number, shard in remaining:
+                    await self._tasks.acquire()
+                    await self._budget.take(reserved)
+                    group.create_task(self._store_shard(number, shard, reserved))
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+        finally:
+            self._pool.shutdown(cancel_futures=True)
+
+    async def _store_shard(self, number: int, shard: Coordinates, reserved: int) -> None:
+        spec = self._ledger.spec
+        key, writer = shard_key(spec, shard), ShardWriter(spec, shard)
+        if _streams(spec):
+            async with self._uploads:
+                await obstore.put_async(
+                    self._store,
+                    key,
+                    self._pieces(writer),
+                    use_multipart=True,
+                    chunk_size=_part_nbytes(spec),
+                    max_concurrency=_PARTS_AT_ONCE,
+                )
+        else:
+            body = await self._in_thread(lambda: b"".join(writer))
+            async with self._uploads:
+                await obstore.put_async(self._store, key, body, use_multipart=False)
+            del body
+        await self._budget.give(reserved)
+        self._tasks.release()
+        self._advance(spec.shard_nbytes)
+        part = self._ledger.record(number, writer)
+        if part is not None:
+            await obstore.put_async(self._store, self._ledger.part_key(number), part)
+
+    async def _pieces(self, writer: ShardWriter) -> AsyncIterator[bytes]:
+        """Encode a large shard as it is uploaded, some MiB at a time so that threads change seldom."""
+        pieces = iter(writer)
+        while piece := await self._in_thread(lambda: _gather(pieces, _LEAST_PART)):
+            yield piece
+
+    async def _in_thread(self, work: Callable[[], bytes]) -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+async def _put_all(store: ObjectStore, keys: list[str], bodies: list[bytes], in_flight: int) -> float:
+    """Store all `bodies` and return the seconds it took."""
+    uploads = asyncio.Semaphore(in_flight)
+
+    async def put(key: str, body: bytes) -> None:
+        async with uploads:
+            await obstore.put_async(store, key, body, use_multipart=False)
+
+    started = time.perf_counter()
+    await asyncio.gather(*map(put, keys, bodies))
+    return time.perf_counter() - started
+
+
+def _gather(pieces: Iterator[bytes], nbytes: int) -> bytes:
+    """Return the next pieces, joined once they have `nbytes`; empty at the end."""
+    gathered: list[bytes] = []
+    held = 0
+    for piece in pieces:
+        gathered.append(piece)
+        held += len(piece)
+        if held >= nbytes:
+            break
+    return b"".join(gathered)
+
+
+def _streams(spec: DatasetSpec) -> bool:
+    return spec.shard_nbytes > _WHOLE_NBYTES
+
+
+def _part_nbytes(spec: DatasetSpec) -> int:
+    """Return the size of a multipart upload's parts: an incompressible shard must fit in their number too."""
+    return max(_LEAST_PART, (spec.shard_nbytes + spec.shard_nbytes // 8) // _MOST_PARTS)
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _cores() -> int:
+    return os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count() or 1
