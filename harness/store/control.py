@@ -145,9 +145,7 @@ class StoreControl:
         except (http.client.HTTPException, OSError) as error:
             self._connection.close()
             if fresh or isinstance(error, TimeoutError):
-                raise StoreError(
-                    f"cannot reach the store's control port {self.url}: {_reason(error)}"
-                ) from error
+                raise StoreError(f"cannot reach the store's control port {self.url}: {_reason(error)}") from error
         return self._ask(method, path)
 
     def _exchange(self, method: str, path: str) -> bytes:

@@ -138,9 +138,7 @@ def build(say: Say = _silent) -> Path:
         if BINARY.exists():
             say("warning: the store is older than its sources, and cargo to rebuild it is not installed")
             return BINARY
-        raise BadUseError(
-            "the store has to be built and cargo is missing: install Rust (`zcb doctor` says which)"
-        )
+        raise BadUseError("the store has to be built and cargo is missing: install Rust (`zcb doctor` says which)")
     say("building the embedded store (about a minute the first time) ...")
     stderr = 2  # our stdout is for the endpoint only
     command = [cargo, "build", "--release", "--locked", "-p", "s3-store"]
@@ -237,11 +235,18 @@ def _when_ready(process: subprocess.Popen[bytes], ready: Path, log: Path) -> _Re
         ended = process.poll()
         line = ready.read_bytes()
         if line.endswith(b"\n"):
-            return msgspec.json.decode(line, type=_Record)
+            return _decoded(line)
         if ended is not None:
             raise _refusal(ended, log)
         time.sleep(_POLL_S)
     raise StoreError(f"the store was not ready within {_READY_WITHIN_S:.0f} s: see {log}")
+
+
+def _decoded(line: bytes) -> _Record:
+    try:
+        return msgspec.json.decode(line, type=_Record)
+    except msgspec.DecodeError as error:
+        raise StoreError(f"the store's ready line is unexpected: {error}") from error
 
 
 def _refusal(exit_code: int, log: Path) -> BadUseError | StoreError:
