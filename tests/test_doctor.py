@@ -1,6 +1,7 @@
 """``zcb doctor`` says what is missing, for what, and ends accordingly."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 
 from harness import doctor
 from harness.cli.doctor import doctor as command
+from harness.store import lifecycle
 
 
 def run(*arguments: str):
@@ -54,7 +56,7 @@ def test_the_compiler_asked_for_is_the_newest_any_crate_demands(monkeypatch, tmp
     for name, version in {"a": "1.92", "b": "1.100", "c": "1.95.1"}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "Cargo.toml").write_text(f'[package]\nname = "{name}"\nrust-version = "{version}"\n')
-    monkeypatch.setattr(doctor.lifecycle, "RUST", tmp_path)
+    monkeypatch.setattr(lifecycle, "RUST", tmp_path)
     assert doctor._oldest_rust() == (1, 100)
 
 
@@ -65,7 +67,7 @@ def test_a_full_disk(monkeypatch):
 
 
 def test_a_busy_machine_is_a_warning_only(monkeypatch):
-    monkeypatch.setattr(doctor.os, "getloadavg", lambda: (1000.0, 0.0, 0.0))
+    monkeypatch.setattr(os, "getloadavg", lambda: (1000.0, 0.0, 0.0))
     (load,) = [check for check in doctor.examine() if check.name == "other load"]
     assert load.verdict == "warn"
 
@@ -74,7 +76,7 @@ def test_a_check_that_breaks_leaves_the_others(monkeypatch):
     def broken() -> tuple[float, float, float]:
         raise OSError("no such thing here")
 
-    monkeypatch.setattr(doctor.os, "getloadavg", broken)
+    monkeypatch.setattr(os, "getloadavg", broken)
     checks = {check.name: check for check in doctor.examine()}
     assert checks["other load"].verdict == "warn"
     assert "no such thing here" in checks["other load"].found
@@ -86,7 +88,7 @@ def test_the_command_fits_eighty_columns():
         capture_output=True,
         text=True,
         check=False,
-        env={**doctor.os.environ, "COLUMNS": "80"},
+        env={**os.environ, "COLUMNS": "80"},
     )
     assert done.returncode in (0, 1)
     assert max(map(len, done.stdout.splitlines())) <= 80

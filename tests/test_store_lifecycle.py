@@ -246,7 +246,7 @@ def test_a_state_directory_that_cannot_be_written():
 
 
 @pytest.fixture
-def workshop(tmp_path, monkeypatch) -> Path:
+def workshop(tmp_path: Path, monkeypatch) -> Path:
     """A Rust workspace of which nothing is built yet."""
     rust = tmp_path / "rust"
     (rust / "s3-store" / "src").mkdir(parents=True)
