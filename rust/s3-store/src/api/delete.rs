@@ -1,0 +1,47 @@
+//! Deleting objects.
+
+use s3s::dto::{DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, Error};
+use s3s::{S3Response, s3_error};
+
+use super::{Answer, Api};
+use crate::backend::Conditions;
+
+/// The most keys in one request, as in S3.
+const MAX_KEYS: usize = 1000;
+
+impl Api {
+    pub(super) fn do_delete_object(&self, input: DeleteObjectInput) -> Answer<DeleteObjectOutput> {
+        let bucket = self.store.bucket(&input.bucket)?;
+        let conditions = Conditions { if_match: input.if_match, ..Conditions::default() };
+        bucket.delete(&input.key, &conditions)?;
+        Ok(S3Response::with_status(DeleteObjectOutput::default(), http::StatusCode::NO_CONTENT))
+    }
+
+    pub(super) fn do_delete_objects(&self, input: DeleteObjectsInput) -> Answer<DeleteObjectsOutput> {
+        let bucket = self.store.bucket(&input.bucket)?;
+        if input.delete.objects.len() > MAX_KEYS {
+            return Err(s3_error!(MalformedXML, "more than {} keys", MAX_KEYS));
+        }
+        let is_quiet = input.delete.quiet.unwrap_or(false);
+        let (mut deleted, mut errors) = (Vec::new(), Vec::new());
+        for object in input.delete.objects {
+            let key = Some(object.key.clone());
+            match bucket.delete(&object.key, &Conditions::default()) {
+                Ok(()) if is_quiet => {}
+                Ok(()) => deleted.push(DeletedObject { key, ..Default::default() }),
+                Err(error) => errors.push(Error {
+                    key,
+                    code: Some(error.code().as_str().to_owned()),
+                    message: error.message().map(str::to_owned),
+                    ..Default::default()
+                }),
+            }
+        }
+        let output = DeleteObjectsOutput {
+            deleted: (!deleted.is_empty()).then_some(deleted),
+            errors: (!errors.is_empty()).then_some(errors),
+            ..Default::default()
+        };
+        Ok(S3Response::new(output))
+    }
+}

@@ -1,0 +1,164 @@
+//! Listing the objects of a bucket, versions 1 and 2.
+
+use s3s::dto::{
+    CommonPrefix, ETag, EncodingType, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output,
+    Object, ObjectStorageClass,
+};
+use s3s::{S3Response, S3Result, s3_error};
+
+use super::{Answer, Api};
+use crate::backend::{Bucket, Page, Query, whole_seconds};
+
+/// The longest page, as in S3.
+const MAX_KEYS: i32 = 1000;
+
+impl Api {
+    pub(super) async fn do_list_objects_v2(&self, input: ListObjectsV2Input) -> Answer<ListObjectsV2Output> {
+        let bucket = self.store.bucket(&input.bucket)?;
+        let token = input.continuation_token.as_deref().map(after_token).transpose()?;
+        let max_keys = limit(input.max_keys, MAX_KEYS)?;
+        let page = bucket.page(Query {
+            prefix: input.prefix.as_deref().unwrap_or_default(),
+            delimiter: input.delimiter.as_deref().unwrap_or_default(),
+            after: token.as_deref().or(input.start_after.as_deref()).unwrap_or_default(),
+            limit: max_keys as usize,
+        });
+        let encoding = Encoding::of(input.encoding_type.as_ref());
+        let next = page.next.as_deref().map(token_for);
+        let (contents, common_prefixes) = self.entries(&bucket, page, encoding).await?;
+        let output = ListObjectsV2Output {
+            key_count: Some((contents.len() + common_prefixes.len()) as i32),
+            name: Some(input.bucket),
+            prefix: Some(encoding.encode(input.prefix.as_deref().unwrap_or_default())),
+            delimiter: input.delimiter.map(|delimiter| encoding.encode(&delimiter)),
+            start_after: input.start_after.map(|key| encoding.encode(&key)),
+            max_keys: Some(max_keys),
+            is_truncated: Some(next.is_some()),
+            continuation_token: input.continuation_token,
+            next_continuation_token: next,
+            contents: Some(contents),
+            common_prefixes: Some(common_prefixes),
+            encoding_type: input.encoding_type,
+            ..Default::default()
+        };
+        Ok(S3Response::new(output))
+    }
+
+    pub(super) async fn do_list_objects(&self, input: ListObjectsInput) -> Answer<ListObjectsOutput> {
+        let bucket = self.store.bucket(&input.bucket)?;
+        let max_keys = limit(input.max_keys, MAX_KEYS)?;
+        let page = bucket.page(Query {
+            prefix: input.prefix.as_deref().unwrap_or_default(),
+            delimiter: input.delimiter.as_deref().unwrap_or_default(),
+            after: input.marker.as_deref().unwrap_or_default(),
+            limit: max_keys as usize,
+        });
+        let encoding = Encoding::of(input.encoding_type.as_ref());
+        let next = page.next.as_deref().map(|next| encoding.encode(next));
+        let (contents, common_prefixes) = self.entries(&bucket, page, encoding).await?;
+        let output = ListObjectsOutput {
+            name: Some(input.bucket),
+            prefix: Some(encoding.encode(input.prefix.as_deref().unwrap_or_default())),
+            delimiter: input.delimiter.map(|delimiter| encoding.encode(&delimiter)),
+            marker: Some(encoding.encode(input.marker.as_deref().unwrap_or_default())),
+            max_keys: Some(max_keys),
+            is_truncated: Some(next.is_some()),
+            next_marker: next,
+            contents: Some(contents),
+            common_prefixes: Some(common_prefixes),
+            encoding_type: input.encoding_type,
+            ..Default::default()
+        };
+        Ok(S3Response::new(output))
+    }
+
+    async fn entries(
+        &self,
+        bucket: &Bucket,
+        page: Page,
+        encoding: Encoding,
+    ) -> S3Result<(Vec<Object>, Vec<CommonPrefix>)> {
+        let mut contents = Vec::with_capacity(page.objects.len());
+        for (key, object) in page.objects {
+            let etag = self.etag(bucket, &key, &object).await?;
+            contents.push(Object {
+                key: Some(encoding.encode(&key)),
+                size: Some(object.size() as i64),
+                last_modified: Some(whole_seconds(object.modified())),
+                e_tag: Some(ETag::Strong(etag)),
+                storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
+                ..Default::default()
+            });
+        }
+        let prefixes = page.prefixes.iter().map(|prefix| CommonPrefix { prefix: Some(encoding.encode(prefix)) });
+        Ok((contents, prefixes.collect()))
+    }
+}
+
+/// How many entries a page may have.
+///
+/// # Errors
+/// `InvalidArgument` for a negative number.
+pub(super) fn limit(asked: Option<i32>, most: i32) -> S3Result<i32> {
+    match asked {
+        Some(negative) if negative < 0 => Err(s3_error!(InvalidArgument, "a page cannot have {} entries", negative)),
+        asked => Ok(asked.unwrap_or(most).min(most)),
+    }
+}
+
+/// How keys are written into the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Plain,
+    /// Percent-encoded, for keys that XML cannot hold.
+    Url,
+}
+
+impl Encoding {
+    pub(super) fn of(asked: Option<&EncodingType>) -> Self {
+        if asked.is_some_and(|encoding| encoding.as_str() == EncodingType::URL) { Self::Url } else { Self::Plain }
+    }
+
+    pub(super) fn encode(self, text: &str) -> String {
+        if self == Self::Plain {
+            return text.to_owned();
+        }
+        let encode = |byte: u8| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        };
+        text.bytes().map(encode).collect()
+    }
+}
+
+/// Continuation tokens are the last entry in hexadecimal digits, which need no escaping anywhere.
+fn token_for(last: &str) -> String {
+    last.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn after_token(token: &str) -> S3Result<String> {
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let bytes = token.as_bytes().chunks(2).map(byte).collect::<Option<Vec<u8>>>();
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    text.ok_or_else(|| s3_error!(InvalidArgument, "the continuation token is not one of this store"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_carry_any_key() {
+        for key in ["a", "ä/b c", "\u{1}\u{ffff}"] {
+            assert_eq!(after_token(&token_for(key)).unwrap(), key);
+        }
+        assert!(after_token("zz").is_err());
+        assert!(after_token("ff").is_err());
+    }
+
+    #[test]
+    fn url_encoding() {
+        assert_eq!(Encoding::Url.encode("a b/ü+"), "a%20b/%C3%BC%2B");
+        assert_eq!(Encoding::Plain.encode("a b"), "a b");
+    }
+}

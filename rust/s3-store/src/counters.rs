@@ -1,0 +1,415 @@
+//! What the store counts, since its start and since named marks.
+//!
+//! A request costs a few relaxed atomic additions. A mark is a copy of all counters, subtracted when it is read; only
+//! marks that keep a log are told of each request.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::kind::Kind;
+use crate::sys;
+
+const KINDS: usize = Kind::ALL.len();
+/// Statuses are three digits.
+const STATUSES: usize = 1000;
+/// More requests than this in flight are reported as this many.
+const LEVELS: usize = 8192;
+const MAX_MARKS: usize = 64;
+const MAX_RECORDS: usize = 1_000_000;
+
+/// One request as `GET /marks/NAME/requests` shows it. Times are nanoseconds of `CLOCK_MONOTONIC`.
+#[derive(Debug, Serialize)]
+pub struct Record {
+    pub method: String,
+    /// Empty for a request to the service itself.
+    pub bucket: String,
+    /// Percent-decoded; empty for a request to a bucket.
+    pub key: String,
+    /// Bytes of the object that were answered, half-open; `None` for anything but a 206.
+    pub range: Option<[u64; 2]>,
+    pub kind: &'static str,
+    /// 0 when the client left before there was an answer.
+    pub status: u16,
+    /// Bytes of the response body that the socket took.
+    pub bytes: u64,
+    /// Counts the connections of this server from 1.
+    pub connection: u64,
+    /// Request headers parsed.
+    pub received_ns: u64,
+    /// First body byte, or the headers of an empty answer, handed to the socket; 0 when there was no answer.
+    pub first_byte_ns: u64,
+    /// Last body byte handed to the socket; as `first_byte_ns` for an empty answer.
+    pub last_byte_ns: u64,
+}
+
+/// All counters of the server.
+pub struct Counters {
+    kinds: [AtomicU64; KINDS],
+    statuses: Box<[AtomicU64]>,
+    bytes_out: AtomicU64,
+    bytes_in: AtomicU64,
+    connections_accepted: AtomicU64,
+    connections_open: AtomicU64,
+    in_flight: AtomicU64,
+    /// When so many requests were last reached from below: the maximum since any moment, for one store per request.
+    reached_ns: Box<[AtomicU64]>,
+    /// Requests whose body has ended but whose last bytes are still on their way into the socket.
+    settling: AtomicU64,
+    /// Marks that keep a log.
+    logs: AtomicUsize,
+    marks: Mutex<Marks>,
+}
+
+#[derive(Default)]
+struct Marks {
+    named: HashMap<String, Mark>,
+    /// Counts uses, to find the mark that was not used for longest.
+    clock: u64,
+}
+
+struct Mark {
+    start: Snapshot,
+    log: Option<Log>,
+    used: u64,
+}
+
+#[derive(Default)]
+struct Log {
+    records: Vec<Arc<Record>>,
+    dropped: u64,
+}
+
+/// The counters at one moment.
+struct Snapshot {
+    at_ns: u64,
+    cpu_ns: u64,
+    kinds: [u64; KINDS],
+    /// Statuses from 400 on that have occurred.
+    errors: HashMap<usize, u64>,
+    bytes_out: u64,
+    bytes_in: u64,
+    connections_accepted: u64,
+    in_flight: u64,
+}
+
+impl Snapshot {
+    fn zero() -> Self {
+        Self {
+            at_ns: 0,
+            cpu_ns: 0,
+            kinds: [0; KINDS],
+            errors: HashMap::new(),
+            bytes_out: 0,
+            bytes_in: 0,
+            connections_accepted: 0,
+            in_flight: 0,
+        }
+    }
+}
+
+fn zeros(count: usize) -> Box<[AtomicU64]> {
+    (0..count).map(|_| AtomicU64::new(0)).collect()
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            kinds: std::array::from_fn(|_| AtomicU64::new(0)),
+            statuses: zeros(STATUSES),
+            bytes_out: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            connections_accepted: AtomicU64::new(0),
+            connections_open: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+            reached_ns: zeros(LEVELS),
+            settling: AtomicU64::new(0),
+            logs: AtomicUsize::new(0),
+            marks: Mutex::default(),
+        }
+    }
+}
+
+/// What happens on the S3 port.
+impl Counters {
+    /// Counts a new connection and returns its number, from 1.
+    pub fn connection_opened(&self) -> u64 {
+        self.connections_open.fetch_add(1, Relaxed);
+        self.connections_accepted.fetch_add(1, Relaxed) + 1
+    }
+
+    pub fn connection_closed(&self) {
+        self.connections_open.fetch_sub(1, Relaxed);
+    }
+
+    pub fn connections_open(&self) -> u64 {
+        self.connections_open.load(Relaxed)
+    }
+
+    /// A request's headers were parsed at `now_ns`.
+    pub fn request_began(&self, now_ns: u64) {
+        let level = self.in_flight.fetch_add(1, Relaxed) + 1;
+        self.reached_ns[level.min(LEVELS as u64 - 1) as usize].store(now_ns, Relaxed);
+    }
+
+    /// A request's kind and status are known.
+    pub fn request_answered(&self, kind: Kind, status: u16) {
+        self.request_of(kind);
+        self.statuses[usize::from(status).min(STATUSES - 1)].fetch_add(1, Relaxed);
+    }
+
+    /// A request ended without an answer.
+    pub fn request_of(&self, kind: Kind) {
+        self.kinds[kind as usize].fetch_add(1, Relaxed);
+    }
+
+    /// A request's response body has ended or was dropped; [`Self::request_settled`] follows.
+    pub fn request_ended(&self) {
+        self.settling.fetch_add(1, Relaxed);
+        self.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    /// Nothing more will be counted for a request that has ended. `record` is called if a log wants it.
+    pub fn request_settled(&self, record: impl FnOnce() -> Option<Record>) {
+        if self.logs.load(Relaxed) > 0
+            && let Some(record) = record()
+        {
+            self.lock_marks().push(&Arc::new(record));
+        }
+        self.settling.fetch_sub(1, Relaxed);
+    }
+
+    pub fn sent(&self, bytes: u64) {
+        self.bytes_out.fetch_add(bytes, Relaxed);
+    }
+
+    pub fn received(&self, bytes: u64) {
+        self.bytes_in.fetch_add(bytes, Relaxed);
+    }
+
+    /// Whether requests should note what a [`Record`] needs.
+    pub fn is_logging(&self) -> bool {
+        self.logs.load(Relaxed) > 0
+    }
+}
+
+/// What the control port asks for.
+impl Counters {
+    /// Whether every request that has ended is fully counted. A client may see the last byte before the store,
+    /// on another core, has counted it.
+    pub fn is_settled(&self) -> bool {
+        self.settling.load(Relaxed) == 0
+    }
+
+    /// Starts or restarts a named interval, with a log of requests if asked.
+    pub fn mark(&self, name: &str, with_log: bool) {
+        let start = self.snapshot();
+        let mut marks = self.lock_marks();
+        marks.insert(name, Mark { start, log: with_log.then(Log::default), used: 0 });
+        self.logs.store(marks.logs(), Relaxed);
+    }
+
+    /// Forgets a mark; false when there is none.
+    pub fn remove_mark(&self, name: &str) -> bool {
+        let mut marks = self.lock_marks();
+        let known = marks.named.remove(name).is_some();
+        self.logs.store(marks.logs(), Relaxed);
+        known
+    }
+
+    /// The counters since the server started.
+    pub fn since_start(&self) -> Value {
+        self.difference(&Snapshot::zero())
+    }
+
+    /// The counters since a mark; `None` when there is none.
+    pub fn since_mark(&self, name: &str) -> Option<Value> {
+        let mut marks = self.lock_marks();
+        let mark = marks.used(name)?;
+        Some(self.difference(&mark.start))
+    }
+
+    /// The requests since a mark made with a log, and how many found no room; `None` when there is none.
+    pub fn records_since_mark(&self, name: &str) -> Option<(Vec<Arc<Record>>, u64)> {
+        let mut marks = self.lock_marks();
+        let log = marks.used(name)?.log.as_ref()?;
+        Some((log.records.clone(), log.dropped))
+    }
+
+    fn lock_marks(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let errors = (400..STATUSES).filter_map(|status| {
+            let count = self.statuses[status].load(Relaxed);
+            (count > 0).then_some((status, count))
+        });
+        Snapshot {
+            at_ns: sys::monotonic_ns(),
+            cpu_ns: sys::process_cpu_ns(),
+            kinds: std::array::from_fn(|kind| self.kinds[kind].load(Relaxed)),
+            errors: errors.collect(),
+            bytes_out: self.bytes_out.load(Relaxed),
+            bytes_in: self.bytes_in.load(Relaxed),
+            connections_accepted: self.connections_accepted.load(Relaxed),
+            in_flight: self.in_flight.load(Relaxed),
+        }
+    }
+
+    /// The most requests at once since `start`: those in flight then, or more that were reached later.
+    fn max_in_flight(&self, start: &Snapshot) -> u64 {
+        let floor = start.in_flight as usize;
+        let higher = (floor + 1..LEVELS).rev();
+        let reached = higher.into_iter().find(|&level| self.reached_ns[level].load(Relaxed) > start.at_ns);
+        reached.unwrap_or(floor) as u64
+    }
+
+    fn difference(&self, start: &Snapshot) -> Value {
+        let now = self.snapshot();
+        let memory = Memory::read();
+        let mut json = Map::new();
+        let kinds: [u64; KINDS] = std::array::from_fn(|kind| now.kinds[kind] - start.kinds[kind]);
+        json.insert("requests".into(), kinds.iter().sum::<u64>().into());
+        for (kind, count) in Kind::ALL.iter().zip(kinds) {
+            json.insert(kind.name().into(), count.into());
+        }
+        let by_status = errors_since(&now, start);
+        json.insert("errors".into(), by_status.values().sum::<u64>().into());
+        json.insert("errors_by_status".into(), json!(by_status));
+        let cpu_us = (now.cpu_ns - start.cpu_ns) / 1000;
+        for (name, value) in [
+            ("bytes_out", now.bytes_out - start.bytes_out),
+            ("bytes_in", now.bytes_in - start.bytes_in),
+            ("connections_accepted", now.connections_accepted - start.connections_accepted),
+            ("connections_open", self.connections_open()),
+            ("in_flight", now.in_flight),
+            ("max_in_flight", self.max_in_flight(start)),
+            ("rss_bytes", memory.resident),
+            ("peak_rss_bytes", memory.peak),
+        ] {
+            json.insert(name.into(), value.into());
+        }
+        json.insert("cpu_seconds".into(), (cpu_us as f64 / 1e6).into());
+        Value::Object(json)
+    }
+}
+
+fn errors_since(now: &Snapshot, start: &Snapshot) -> std::collections::BTreeMap<String, u64> {
+    let since = now.errors.iter().map(|(status, count)| {
+        let before = start.errors.get(status).copied().unwrap_or(0);
+        (status.to_string(), count - before)
+    });
+    since.filter(|(_, count)| *count > 0).collect()
+}
+
+impl Marks {
+    fn used(&mut self, name: &str) -> Option<&mut Mark> {
+        self.clock += 1;
+        let mark = self.named.get_mut(name)?;
+        mark.used = self.clock;
+        Some(mark)
+    }
+
+    fn insert(&mut self, name: &str, mark: Mark) {
+        if !self.named.contains_key(name) && self.named.len() >= MAX_MARKS {
+            let oldest = self.named.iter().min_by_key(|(_, mark)| mark.used).map(|(name, _)| name.clone());
+            self.named.remove(&oldest.unwrap_or_default());
+        }
+        self.named.insert(name.to_owned(), mark);
+        self.used(name);
+    }
+
+    fn logs(&self) -> usize {
+        self.named.values().filter(|mark| mark.log.is_some()).count()
+    }
+
+    fn push(&mut self, record: &Arc<Record>) {
+        for mark in self.named.values_mut() {
+            let Some(log) = &mut mark.log else { continue };
+            if record.received_ns < mark.start.at_ns {
+                continue;
+            }
+            if log.records.len() < MAX_RECORDS {
+                log.records.push(record.clone());
+            } else {
+                log.dropped += 1;
+            }
+        }
+    }
+}
+
+/// Memory of this process in bytes; 0 when the kernel does not tell.
+struct Memory {
+    resident: u64,
+    peak: u64,
+}
+
+impl Memory {
+    fn read() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let kib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.and_then(|line| line.split_whitespace().next());
+            number.and_then(|number| number.parse::<u64>().ok()).unwrap_or(0)
+        };
+        Self { resident: kib("VmRSS:") * 1024, peak: kib("VmHWM:") * 1024 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(value: &Value, name: &str) -> u64 {
+        value[name].as_u64().unwrap()
+    }
+
+    fn answer(counters: &Counters, kind: Kind, status: u16) {
+        counters.request_began(sys::monotonic_ns());
+        counters.request_answered(kind, status);
+        counters.request_ended();
+        counters.request_settled(|| None);
+    }
+
+    #[test]
+    fn a_mark_sees_only_what_comes_after_it() {
+        let counters = Counters::default();
+        answer(&counters, Kind::Head, 404);
+        counters.mark("m", false);
+        answer(&counters, Kind::GetData, 206);
+        answer(&counters, Kind::GetData, 404);
+        let since = counters.since_mark("m").unwrap();
+        assert_eq!((number(&since, "requests"), number(&since, "get_data"), number(&since, "head")), (2, 2, 0));
+        assert_eq!((number(&since, "errors"), number(&since["errors_by_status"], "404")), (1, 1));
+        assert_eq!(number(&counters.since_start(), "errors"), 2);
+        assert!(counters.since_mark("other").is_none());
+    }
+
+    #[test]
+    fn the_maximum_in_flight_is_that_of_the_interval() {
+        let counters = Counters::default();
+        let now = sys::monotonic_ns;
+        (0..5).for_each(|_| counters.request_began(now()));
+        (0..4).for_each(|_| counters.request_ended());
+        counters.mark("later", false);
+        assert_eq!(number(&counters.since_mark("later").unwrap(), "max_in_flight"), 1);
+        counters.request_began(now());
+        counters.request_ended();
+        assert_eq!(number(&counters.since_mark("later").unwrap(), "max_in_flight"), 2);
+        assert_eq!(number(&counters.since_start(), "max_in_flight"), 5);
+    }
+
+    #[test]
+    fn the_least_recently_used_mark_goes_first() {
+        let counters = Counters::default();
+        (0..MAX_MARKS).for_each(|i| counters.mark(&i.to_string(), false));
+        counters.since_mark("0").unwrap();
+        counters.mark("one more", false);
+        assert!(counters.since_mark("0").is_some());
+        assert!(counters.since_mark("1").is_none());
+    }
+}

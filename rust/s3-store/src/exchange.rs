@@ -1,0 +1,284 @@
+//! One request and its answer as the counters see them: the outermost layer, around hyper's own types.
+
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use s3s::{Body, HttpError};
+
+use crate::counters::{Counters, Record};
+use crate::kind::{Call, Kind, bucket_and_key, content_range};
+use crate::layer::{ResponseFuture, S3Layered};
+use crate::sys;
+
+/// What one connection offers to hyper.
+pub struct Edge<S> {
+    stack: S,
+    counters: Arc<Counters>,
+    connection: u64,
+}
+
+impl<S> Edge<S> {
+    pub fn new(stack: S, counters: Arc<Counters>, connection: u64) -> Self {
+        Self { stack, counters, connection }
+    }
+}
+
+impl<S: S3Layered> hyper::service::Service<Request<Incoming>> for Edge<S> {
+    type Response = Response<Tracked>;
+    type Error = HttpError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, HttpError>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let exchange = Exchange::begin(self.counters.clone(), self.connection, &request);
+        let counters = &self.counters;
+        let request = request.map(|incoming| counted_request_body(incoming, counters));
+        let answer: ResponseFuture = self.stack.clone().call(request);
+        Box::pin(async move { Ok(exchange.answered(answer.await?)) })
+    }
+}
+
+/// Everything that is counted or logged of one request. Dropping it settles the account.
+struct Exchange {
+    counters: Arc<Counters>,
+    call: Call,
+    connection: u64,
+    received_ns: u64,
+    kind: Option<Kind>,
+    status: u16,
+    ended: AtomicBool,
+    sent: AtomicU64,
+    first_byte_ns: AtomicU64,
+    last_byte_ns: AtomicU64,
+    /// Only while a mark keeps a log.
+    names: Option<Box<Names>>,
+}
+
+/// What only a log needs.
+struct Names {
+    method: String,
+    path: String,
+    range: Option<[u64; 2]>,
+}
+
+impl Exchange {
+    fn begin(counters: Arc<Counters>, connection: u64, request: &Request<Incoming>) -> Self {
+        let received_ns = sys::monotonic_ns();
+        counters.request_began(received_ns);
+        let names = counters.is_logging().then(|| {
+            let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+            Box::new(Names { method, path, range: None })
+        });
+        Self {
+            call: Call::of(request.method(), request.uri()),
+            counters,
+            connection,
+            received_ns,
+            kind: None,
+            status: 0,
+            ended: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
+            first_byte_ns: AtomicU64::new(0),
+            last_byte_ns: AtomicU64::new(0),
+            names,
+        }
+    }
+
+    fn answered(mut self, response: Response<Body>) -> Response<Tracked> {
+        self.status = response.status().as_u16();
+        self.note_answer(response.headers());
+        let (head, body) = response.into_parts();
+        let exchange = Arc::new(self);
+        Response::from_parts(head, Tracked { body, exchange })
+    }
+
+    fn note_answer(&mut self, headers: &HeaderMap) {
+        let kind = self.call.kind(headers);
+        self.kind = Some(kind);
+        self.counters.request_answered(kind, self.status);
+        if let Some(names) = &mut self.names {
+            names.range = content_range(headers).map(|(start, end, _)| [start, end]);
+        }
+        let now = sys::monotonic_ns();
+        self.first_byte_ns = now.into();
+        self.last_byte_ns = now.into();
+    }
+
+    /// The response body has ended, or nobody wants it any more.
+    fn end(&self) {
+        if !self.ended.swap(true, Relaxed) {
+            self.counters.request_ended();
+        }
+    }
+
+    fn sent(&self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        self.counters.sent(bytes as u64);
+        let before = self.sent.fetch_add(bytes as u64, Relaxed);
+        if self.names.is_some() {
+            let now = sys::monotonic_ns();
+            if before == 0 {
+                self.first_byte_ns.store(now, Relaxed);
+            }
+            self.last_byte_ns.store(now, Relaxed);
+        }
+    }
+
+    fn record(&self) -> Option<Record> {
+        let names = self.names.as_ref()?;
+        let (bucket, key) = bucket_and_key(&names.path);
+        Some(Record {
+            method: names.method.clone(),
+            bucket: bucket.to_owned(),
+            key: percent_decode(key),
+            range: names.range,
+            kind: self.kind.unwrap_or(self.call.kind_without_answer()).name(),
+            status: self.status,
+            bytes: self.sent.load(Relaxed),
+            connection: self.connection,
+            received_ns: self.received_ns,
+            first_byte_ns: self.first_byte_ns.load(Relaxed),
+            last_byte_ns: self.last_byte_ns.load(Relaxed),
+        })
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.kind.is_none() {
+            self.counters.request_of(self.call.kind_without_answer());
+        }
+        self.end();
+        self.counters.request_settled(|| self.record());
+    }
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let escaped = if first == b'%' { after.get(..2) } else { None };
+        let value = escaped.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        bytes.push(value.unwrap_or(first));
+        rest = if value.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A response body whose end is noticed and whose bytes are counted as the socket takes them.
+pub struct Tracked {
+    body: Body,
+    exchange: Arc<Exchange>,
+}
+
+impl http_body::Body for Tracked {
+    type Data = Sent;
+    type Error = s3s::StdError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Sent>, s3s::StdError>>> {
+        let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(cx) else {
+            return Poll::Pending;
+        };
+        if !matches!(polled, Some(Ok(_))) || self.body.is_end_stream() {
+            self.exchange.end();
+        }
+        let count = |bytes| Sent { bytes, exchange: self.exchange.clone() };
+        Poll::Ready(polled.map(|result| result.map(|frame| frame.map_data(count))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.exchange.end();
+    }
+}
+
+/// Bytes on their way into the socket: hyper advances them by what a write has taken, so that what an
+/// aborted connection never took is never counted.
+pub struct Sent {
+    bytes: Bytes,
+    exchange: Arc<Exchange>,
+}
+
+impl Buf for Sent {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.bytes.chunks_vectored(slices)
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.exchange.sent(count);
+        self.bytes.advance(count);
+    }
+}
+
+/// Counts what arrives; a request without a body costs nothing.
+fn counted_request_body(incoming: Incoming, counters: &Arc<Counters>) -> Body {
+    if incoming.is_end_stream() {
+        return Body::empty();
+    }
+    Body::http_body_unsync(Received { incoming, counters: counters.clone() })
+}
+
+struct Received {
+    incoming: Incoming,
+    counters: Arc<Counters>,
+}
+
+impl http_body::Body for Received {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(bytes) = frame.data_ref()
+        {
+            self.counters.received(bytes.len() as u64);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percent_decode;
+
+    #[test]
+    fn keys_are_decoded_for_the_log() {
+        assert_eq!(percent_decode("a%2Fb%20c"), "a/b c");
+        assert_eq!(percent_decode("100%"), "100%");
+        assert_eq!(percent_decode("%C3%A4%zz"), "ä%zz");
+    }
+}

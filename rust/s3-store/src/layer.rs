@@ -1,0 +1,47 @@
+//! What the layers around the S3 service have in common.
+//!
+//! From the outside in: counters (`exchange`), first byte (`service_time`), link rate (`pacing`), signatures of
+//! anonymous mode (`anonymous`), S3 itself. All speak the same types, so that another layer fits anywhere.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use s3s::service::S3Service;
+use s3s::{Body, HttpError};
+use tower::Service;
+
+pub type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, HttpError>> + Send>>;
+
+/// A layer's inner service: a tower service over S3 requests.
+pub trait S3Layered:
+    Service<Request<Body>, Response = Response<Body>, Error = HttpError, Future = ResponseFuture> + Clone + Send + 'static
+{
+}
+
+impl<S> S3Layered for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = HttpError, Future = ResponseFuture>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
+/// The S3 protocol as the innermost service.
+#[derive(Clone)]
+pub struct Endpoint(pub S3Service);
+
+impl Service<Request<Body>> for Endpoint {
+    type Response = Response<Body>;
+    type Error = HttpError;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), HttpError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
+        let service = self.0.clone();
+        Box::pin(async move { service.call(request).await })
+    }
+}

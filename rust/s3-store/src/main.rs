@@ -1,0 +1,41 @@
+//! `s3-store`: an S3 server over a directory for benchmarks of readers. See `docs/store.md`.
+
+mod anonymous;
+mod api;
+mod backend;
+mod config;
+mod control;
+mod counters;
+mod exchange;
+mod kind;
+mod layer;
+mod pacing;
+mod profile;
+mod server;
+mod service_time;
+mod sys;
+mod timer;
+
+use std::process::ExitCode;
+
+use config::{Config, Failure};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("s3-store: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    match Config::from_command_line()? {
+        Some(config) => server::run(config),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,165 @@
+//! The time to the first byte, as a tower layer.
+
+use std::f64::consts::TAU;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
+use http::Request;
+use http_body::Body as _;
+use s3s::{Body, HttpError};
+use tower::{Layer, Service};
+
+use crate::kind::{Call, Kind};
+use crate::layer::{ResponseFuture, S3Layered};
+use crate::profile::Profile;
+use crate::{sys, timer};
+
+/// The 99th percentile of the standard normal distribution.
+const Z99: f64 = 2.326_347_874_040_841;
+
+/// Times to the first byte. The time of the k-th request of a kind depends on the seed, the kind and k alone, so that
+/// every reader of a benchmark meets the same ones.
+pub struct Draws {
+    seed: u64,
+    median_ms: f64,
+    /// Standard deviation of the logarithm; 0 makes every draw the median.
+    sigma: f64,
+    next: [AtomicU64; Kind::ALL.len()],
+}
+
+impl Draws {
+    /// `None` when the profile has no first-byte time.
+    pub fn new(profile: &Profile) -> Option<Self> {
+        let median_ms = profile.first_byte_ms?;
+        let sigma = profile.first_byte_p99_ms.map_or(0.0, |p99| (p99 / median_ms).ln() / Z99);
+        let next = std::array::from_fn(|_| AtomicU64::new(0));
+        Some(Self { seed: profile.seed, median_ms, sigma, next })
+    }
+
+    /// The next time of this kind, nanoseconds.
+    pub fn next_ns(&self, kind: Kind) -> u64 {
+        let k = self.next[kind as usize].fetch_add(1, Relaxed);
+        (self.draw_ms(kind, k) * 1e6) as u64
+    }
+
+    /// Every kind starts again with its first draw.
+    pub fn reset(&self) {
+        self.next.iter().for_each(|next| next.store(0, Relaxed));
+    }
+
+    fn draw_ms(&self, kind: Kind, k: u64) -> f64 {
+        if self.sigma == 0.0 {
+            return self.median_ms;
+        }
+        let stream = mix(self.seed).wrapping_add(mix(kind as u64 + 1));
+        self.median_ms * (self.sigma * normal(mix(stream), k)).exp()
+    }
+}
+
+/// The k-th standard normal number of a stream, by Box and Muller from two counters of splitmix64.
+fn normal(stream: u64, k: u64) -> f64 {
+    let uniform = |n: u64| (mix(stream.wrapping_add(n)) >> 11) as f64 / (1_u64 << 53) as f64;
+    // 1 - u lies in (0, 1], where the logarithm is finite.
+    let radius = (-2.0 * (1.0 - uniform(2 * k)).ln()).sqrt();
+    radius * (TAU * uniform(2 * k + 1)).cos()
+}
+
+/// One output of splitmix64 for the given state.
+fn mix(state: u64) -> u64 {
+    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Lets each answer wait for its draw.
+#[derive(Clone)]
+pub struct ServiceTimeLayer(pub Option<Arc<Draws>>);
+
+impl<S> Layer<S> for ServiceTimeLayer {
+    type Service = ServiceTime<S>;
+
+    fn layer(&self, inner: S) -> ServiceTime<S> {
+        ServiceTime { inner, draws: self.0.clone() }
+    }
+}
+
+#[derive(Clone)]
+pub struct ServiceTime<S> {
+    inner: S,
+    draws: Option<Arc<Draws>>,
+}
+
+impl<S: S3Layered> Service<Request<Body>> for ServiceTime<S> {
+    type Response = http::Response<Body>;
+    type Error = HttpError;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HttpError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
+        let Some(draws) = self.draws.clone() else {
+            return self.inner.call(request);
+        };
+        let received_ns = sys::monotonic_ns();
+        let has_body = !request.body().is_end_stream();
+        let call = Call::of(request.method(), request.uri());
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            // The work comes first and counts as part of the delay: no delay could hide how long it took otherwise.
+            let response = answer.await?;
+            let delay_ns = draws.next_ns(call.kind(response.headers()));
+            // An upload's clock starts when its body is there.
+            let start_ns = if has_body { sys::monotonic_ns() } else { received_ns };
+            let slept = timer::sleep_until(start_ns + delay_ns).await;
+            slept.map_err(|error| HttpError::new(Box::new(error)))?;
+            Ok(response)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::{Overrides, Preset};
+
+    fn draws(preset: Preset, seed: u64) -> Draws {
+        Draws::new(&Profile::new(preset, Overrides::default(), seed).unwrap()).unwrap()
+    }
+
+    fn take(draws: &Draws, kind: Kind, count: usize) -> Vec<u64> {
+        (0..count).map(|_| draws.next_ns(kind)).collect()
+    }
+
+    #[test]
+    fn a_reset_repeats_the_draws_of_every_kind() {
+        let tail = draws(Preset::S3Tail, 1);
+        let first = take(&tail, Kind::GetData, 50);
+        let other = take(&tail, Kind::GetIndex, 50);
+        tail.reset();
+        // The order in which kinds alternate makes no difference.
+        assert_eq!(take(&tail, Kind::GetIndex, 50), other);
+        assert_eq!(take(&tail, Kind::GetData, 50), first);
+        assert_ne!(first, other);
+        assert_ne!(first, take(&draws(Preset::S3Tail, 2), Kind::GetData, 50));
+    }
+
+    #[test]
+    fn the_quantiles_are_those_asked_for() {
+        let mut times = take(&draws(Preset::S3Tail, 3), Kind::GetData, 100_000);
+        times.sort_unstable();
+        let quantile = |q: f64| times[(q * times.len() as f64) as usize] as f64 / 1e6;
+        assert!((quantile(0.5) - 20.0).abs() < 0.3, "{}", quantile(0.5));
+        assert!((quantile(0.99) - 100.0).abs() < 4.0, "{}", quantile(0.99));
+    }
+
+    #[test]
+    fn s3_is_constant_and_loopback_has_none() {
+        assert_eq!(take(&draws(Preset::S3, 1), Kind::Put, 3), [20_000_000; 3]);
+        let loopback = Profile::new(Preset::Loopback, Overrides::default(), 1).unwrap();
+        assert!(Draws::new(&loopback).is_none());
+    }
+}
