@@ -97,9 +97,14 @@ struct Wave {
 impl Wave {
     fn new(seed: u64, axis: usize, number: usize) -> Self {
         let (amplitude, least, spread) = WAVES[number];
-        let draw = mix(seed.wrapping_add(((WAVES.len() * axis + number + 1) as u64).wrapping_mul(GOLDEN)));
+        let draw =
+            mix(seed.wrapping_add(((WAVES.len() * axis + number + 1) as u64).wrapping_mul(GOLDEN)));
         let period = least + (draw >> 32) % spread;
-        Self { amplitude, step: u64::MAX / period, phase: mix(draw) }
+        Self {
+            amplitude,
+            step: u64::MAX / period,
+            phase: mix(draw),
+        }
     }
 
     /// Returns the wave's level at `x`: two parabolas a turn, near a sine.
@@ -126,7 +131,9 @@ impl Field {
     #[must_use]
     pub fn new(seed: u64, dimensions: usize) -> Self {
         assert!(dimensions > 0, "a field has at least one dimension");
-        let waves = (0..dimensions).map(|axis| [0, 1].map(|number| Wave::new(seed, axis, number))).collect();
+        let waves = (0..dimensions)
+            .map(|axis| [0, 1].map(|number| Wave::new(seed, axis, number)))
+            .collect();
         Self { seed, waves }
     }
 
@@ -136,7 +143,11 @@ impl Field {
     /// When `at` has other dimensions than the field.
     #[must_use]
     pub fn number(&self, at: &[u64]) -> u16 {
-        assert_eq!(at.len(), self.waves.len(), "coordinates have the field's dimensions");
+        assert_eq!(
+            at.len(),
+            self.waves.len(),
+            "coordinates have the field's dimensions"
+        );
         let (last, leading) = at.split_last().expect("a field has at least one dimension");
         let key = self.row_key(leading);
         let level = MEAN_LEVEL + self.levels(leading) + self.level(leading.len(), *last);
@@ -150,10 +161,17 @@ impl Field {
     #[must_use]
     pub fn bytes(&self, start: &[u64], shape: &[u64], dtype: DType) -> Vec<u8> {
         assert!(start.len() == self.waves.len() && shape.len() == self.waves.len());
-        let (axis, first, length) = (shape.len() - 1, start[start.len() - 1], shape[shape.len() - 1]);
-        let columns: Vec<i64> = (first..first + length).map(|x| self.level(axis, x)).collect();
+        let (axis, first, length) = (
+            shape.len() - 1,
+            start[start.len() - 1],
+            shape[shape.len() - 1],
+        );
+        let columns: Vec<i64> = (first..first + length)
+            .map(|x| self.level(axis, x))
+            .collect();
         let rows: u64 = shape[..axis].iter().product();
-        let mut out = Vec::with_capacity(usize::try_from(rows * length).unwrap_or(0) * dtype.size());
+        let mut out =
+            Vec::with_capacity(usize::try_from(rows * length).unwrap_or(0) * dtype.size());
         let mut at = start[..axis].to_vec();
         for _ in 0..rows {
             let (key, row) = (self.row_key(&at), MEAN_LEVEL + self.levels(&at));
@@ -166,7 +184,10 @@ impl Field {
     }
 
     fn levels(&self, at: &[u64]) -> i64 {
-        at.iter().enumerate().map(|(axis, &x)| self.level(axis, x)).sum()
+        at.iter()
+            .enumerate()
+            .map(|(axis, &x)| self.level(axis, x))
+            .sum()
     }
 
     fn level(&self, axis: usize, x: u64) -> i64 {
@@ -175,7 +196,9 @@ impl Field {
 
     /// Returns the hash key of a row: of all coordinates but the last.
     fn row_key(&self, leading: &[u64]) -> u64 {
-        leading.iter().fold(mix(self.seed), |key, x| mix(key ^ x.wrapping_mul(GOLDEN)))
+        leading
+            .iter()
+            .fold(mix(self.seed), |key, x| mix(key ^ x.wrapping_mul(GOLDEN)))
     }
 }
 
