@@ -167,7 +167,7 @@ def test_a_broken_state_file_counts_as_none(content):
 
 
 def test_stop_during_a_get():
-    store = lifecycle.start(StoreSettings(profile="loopback", connection_mb_s=1))
+    store = lifecycle.start(StoreSettings(profile="loopback", connection_mb_s=4))
     connection = http.client.HTTPConnection(urlsplit(store.endpoint).netloc, timeout=60)
     for path, body in {"/bench": None, "/bench/k": bytes(32 << 20)}.items():
         connection.request("PUT", path, body)

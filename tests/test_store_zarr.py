@@ -3,6 +3,7 @@
 Objects are put and looked at with boto3, past the client library under test.
 """
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -70,11 +71,13 @@ class TestFsspecStore(OverS3):
     store_cls = FsspecStore
 
     @pytest.fixture
-    def store_kwargs(self, embedded_store, bucket) -> dict[str, Any]:
-        files = s3fs.S3FileSystem(
-            anon=True, endpoint_url=embedded_store.endpoint, asynchronous=True, skip_instance_cache=True
-        )
-        return {"fs": files, "path": bucket}
+    async def store_kwargs(self, embedded_store, bucket) -> AsyncIterator[dict[str, Any]]:
+        # A client belongs to one event loop, and each test has its own: forget the one of the test before.
+        s3fs.S3FileSystem.clear_instance_cache()
+        files = s3fs.S3FileSystem(anon=True, endpoint_url=embedded_store.endpoint, asynchronous=True)
+        yield {"fs": files, "path": bucket}
+        client = await files.set_session()
+        await client.close()
 
     def test_store_repr(self, store: Any) -> None:
         assert repr(store) == f"<FsspecStore(S3FileSystem, {self.bucket})>"
