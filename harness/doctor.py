@@ -1,5 +1,6 @@
 """What is missing on this machine, for what it is needed, and what cures it."""
 
+import importlib
 import importlib.metadata
 import os
 import re
@@ -124,11 +125,13 @@ def _c_compiler() -> Check:
 
 
 def _asv() -> Check:
+    pinned = re.search(r'"asv==([^"]+)"', (ROOT / "pyproject.toml").read_text())
+    wanted = pinned.group(1) if pinned else ""
     try:
+        importlib.import_module("asv")
         found = importlib.metadata.version("asv")
-    except importlib.metadata.PackageNotFoundError:
-        found = "not installed"
-    wanted = "0.6.6"
+    except ImportError:
+        found = "cannot be imported"
     return _check(
         "asv",
         found == wanted,
@@ -145,11 +148,7 @@ def _store_binary() -> Check:
         "store, built",
         lifecycle.is_built(),
         "warn",
-        found="up to date"
-        if lifecycle.is_built()
-        else "older than its sources"
-        if exists
-        else "not built yet",
+        found="up to date" if lifecycle.is_built() else "older than its sources" if exists else "not built yet",
         needed_for="the target `embedded`",
         cure="nothing: `zcb store start` builds it",
     )
