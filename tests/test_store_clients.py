@@ -83,9 +83,7 @@ def test_s3fs(files, bucket):
     files.pipe({f"{bucket}/a/{n}": BODY for n in range(3)})
     assert files.ls(f"{bucket}/a", detail=False) == [f"{bucket}/a/{n}" for n in range(3)]
     assert files.cat_file(f"{bucket}/a/0") == BODY
-    ranges = files.cat_ranges(
-        [f"{bucket}/a/0", f"{bucket}/a/1", f"{bucket}/a/2"], [0, 10, -24], [10, 20, None]
-    )
+    ranges = files.cat_ranges([f"{bucket}/a/0", f"{bucket}/a/1", f"{bucket}/a/2"], [0, 10, -24], [10, 20, None])
     assert ranges == [BODY[0:10], BODY[10:20], BODY[-24:]]
     files.mv(f"{bucket}/a/0", f"{bucket}/b/0")
     files.rm(f"{bucket}/a", recursive=True)
