@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 
 import click
 
-from harness.cli import doctor, history, read, store, workload
+from harness.cli import doctor, history, read, store, table, wheels, workload
 from harness.errors import ZcbError
 
 _INTERRUPTED = 130
@@ -22,6 +22,8 @@ zcb.add_command(store.store)
 zcb.add_command(history.history)
 zcb.add_command(workload.workload)
 zcb.add_command(read.read)
+zcb.add_command(table.table)
+zcb.add_command(wheels.wheels)
 
 
 def main() -> None:

@@ -1,0 +1,91 @@
+"""Wheels of zarr commits, each with a version of its own, for asv's matrix environments.
+
+asv takes bare versions only (it mangles paths and URLs), so builds are told apart by local version labels, and pip
+finds them in a folder through ``PIP_FIND_LINKS``.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from harness.errors import BadUseError, MeasurementError
+from harness.paths import ROOT
+
+_VERSION_VARIABLE = "SETUPTOOLS_SCM_PRETEND_VERSION"
+
+
+class Build(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One entry of wheels.toml."""
+
+    commit: str
+
+
+def planned(file: Path = ROOT / "wheels.toml") -> dict[str, Build]:
+    """Return the builds by version; a BadUseError says what is wrong with the file."""
+    try:
+        return {version: msgspec.convert(table, Build) for version, table in tomllib.loads(file.read_text()).items()}
+    except OSError as error:
+        raise BadUseError(f"cannot read {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise BadUseError(f"{file}: {error}") from error
+
+
+def build(repository: Path, output: Path, say: Callable[[str], None]) -> list[Path]:
+    """Build the wheels of wheels.toml that `output` does not hold yet, and return all of them.
+
+    Parameters
+    ----------
+    repository
+        A local clone of zarr-python that holds the commits (``git clone --mirror`` brings pull requests along).
+    output
+        Folder for the wheels; a wheel appears there whole or not at all.
+    say
+        Told what is being done.
+
+    Raises
+    ------
+    BadUseError
+        Not a repository, or a commit it does not hold.
+    MeasurementError
+        A build failed.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    wheels = []
+    for version, entry in planned().items():
+        wheel = output / f"zarr-{version}-py3-none-any.whl"
+        if not wheel.exists():
+            say(f"building zarr {version} from {entry.commit[:9]}")
+            _build(repository, entry.commit, version, output)
+        wheels.append(wheel)
+    return wheels
+
+
+def _build(repository: Path, commit: str, version: str, output: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=output, prefix=".build-") as scratch:
+        source, made = Path(scratch, "source"), Path(scratch, "wheel")
+        _git(f"{repository} holds no commit {commit}", "clone", "--quiet", "--no-checkout", str(repository), str(source))
+        # A pull request's commit is under no branch, so a clone does not bring it: fetch it by its id.
+        _git(f"{repository} holds no commit {commit}", "-C", str(source), "fetch", "--quiet", "origin", commit)
+        _git(f"{repository} holds no commit {commit}", "-C", str(source), "checkout", "--quiet", "--detach", commit)
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(made), str(source)]
+        done = subprocess.run(
+            command, env={**os.environ, _VERSION_VARIABLE: version}, capture_output=True, text=True, check=False
+        )
+        found = list(made.glob(f"zarr-{version}-*.whl")) if made.is_dir() else []
+        if done.returncode or not found:
+            reason = (done.stderr.strip().splitlines() or ["no wheel of that version came out"])[-1]
+            raise MeasurementError(f"zarr {version} cannot be built from {commit[:9]}: {reason}")
+        found[0].replace(output / found[0].name)
+
+
+def _git(complaint: str, *arguments: str) -> None:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["git failed"])[-1]
+        raise BadUseError(f"{complaint}: {reason}")
