@@ -122,9 +122,7 @@ def _resolved(releases: list[str], present: dict[str, Release], index: "_Index",
         try:
             wanted.add(str(Version(release)))
         except InvalidVersion:
-            raise BadUseError(
-                f"{release!r} is not a release: give versions such as 3.3.0, or latest"
-            ) from None
+            raise BadUseError(f"{release!r} is not a release: give versions such as 3.3.0, or latest") from None
     if not wanted:
         raise BadUseError("no release given: name some as in --releases 3.2.1,3.3.0,latest")
     return wanted
@@ -151,9 +149,7 @@ class _Index:
     def latest(self) -> str:
         """Return the newest final release that was not withdrawn."""
         final = [
-            version
-            for version, file in self._files().items()
-            if not (file.yanked or Version(version).is_prerelease)
+            version for version, file in self._files().items() if not (file.yanked or Version(version).is_prerelease)
         ]
         return max(final, key=Version)
 
@@ -221,9 +217,7 @@ def _request(url: str) -> urllib.request.Request:
 def _pip_settings() -> dict[str, str]:
     """Return pip's settings, ``index-url`` always among them: from its configuration or its own default."""
     settings: dict[str, str] = {}
-    for line in _pip(
-        "config", "list"
-    ).splitlines():  # e.g. global.index-url='...', after :env:.index-url='...'
+    for line in _pip("config", "list").splitlines():  # e.g. global.index-url='...', after :env:.index-url='...'
         name, _, value = line.partition("=")
         settings.setdefault(name.rpartition(".")[2], value.strip("'\""))
     if "index-url" not in settings:
@@ -278,13 +272,9 @@ def _is_ours(directory: Path) -> bool:
     return config.is_file() and _git(directory, "config", "--get", "--default=", _OURS) == PACKAGE
 
 
-def _rebuild(
-    directory: Path, present: dict[str, Release], missing: dict[str, _File], index: _Index, say: Say
-) -> None:
+def _rebuild(directory: Path, present: dict[str, Release], missing: dict[str, _File], index: _Index, say: Say) -> None:
     """Write the repository anew beside the old one, whose trees it takes over, and give it the name."""
-    with tempfile.TemporaryDirectory(
-        dir=directory.absolute().parent, prefix=f".{directory.name}."
-    ) as temporary:
+    with tempfile.TemporaryDirectory(dir=directory.absolute().parent, prefix=f".{directory.name}.") as temporary:
         new, old = Path(temporary) / "new", Path(temporary) / "old"
         _initialize(new)
         if present:

@@ -34,9 +34,7 @@ class NicCounters(msgspec.Struct, frozen=True, kw_only=True):
             The counters are of different interfaces or went backwards by more than a 32-bit wrap explains.
         """
         if earlier.interface != self.interface:
-            raise MeasurementError(
-                f"network counters of {earlier.interface} and {self.interface} do not compare"
-            )
+            raise MeasurementError(f"network counters of {earlier.interface} and {self.interface} do not compare")
         return NicCounters(
             interface=self.interface,
             rx_bytes=self._grown(earlier.rx_bytes, self.rx_bytes),
@@ -51,9 +49,7 @@ class NicCounters(msgspec.Struct, frozen=True, kw_only=True):
         grown = now + _WRAP_32 - before
         if 0 <= grown < _PLAUSIBLE_AFTER_WRAP:
             return grown
-        raise MeasurementError(
-            f"the counters of {self.interface} went backwards: was the interface set up anew?"
-        )
+        raise MeasurementError(f"the counters of {self.interface} went backwards: was the interface set up anew?")
 
 
 def read(interface: str) -> NicCounters:
@@ -125,12 +121,8 @@ def _bare(address: str) -> str:
 
 
 def _loopback() -> str:
-    return next(
-        (name for address, name in _owners().items() if ipaddress.ip_address(address).is_loopback), "lo"
-    )
+    return next((name for address, name in _owners().items() if ipaddress.ip_address(address).is_loopback), "lo")
 
 
 def _is_loopback(interface: str) -> bool:
-    return any(
-        ipaddress.ip_address(address).is_loopback for address, name in _owners().items() if name == interface
-    )
+    return any(ipaddress.ip_address(address).is_loopback for address, name in _owners().items() if name == interface)

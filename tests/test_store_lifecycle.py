@@ -54,6 +54,7 @@ def test_start_status_stop():
     again = zcb("start", "--profile", "loopback")
     assert (again.returncode, again.stdout) == (0, first.stdout)
     assert "already running" in again.stderr
+    assert zcb("start", "--profile", "loopback", "--port", str(urlsplit(url).port)).stdout == first.stdout
 
     status = zcb("status")
     assert (status.returncode, url in status.stdout, "loopback" in status.stdout) == (0, True, True)

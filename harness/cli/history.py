@@ -8,12 +8,8 @@ from harness import history as releases_as_git
 
 
 @click.command(epilog="\b\nExample:\n  zcb history --releases 3.2.1,3.3.0,latest -o .asv/releases.git")
-@click.option(
-    "--releases", required=True, metavar="V,V,...", help="Versions of zarr; latest is the newest one."
-)
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The repository to write."
-)
+@click.option("--releases", required=True, metavar="V,V,...", help="Versions of zarr; latest is the newest one.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The repository to write.")
 def history(releases: str, output: Path) -> None:
     """Write the releases of zarr as a git repository that asv can walk.
 

@@ -29,9 +29,7 @@ def store() -> None:
     """Run the embedded S3 store, with the service time of a real one."""
 
 
-@store.command(
-    epilog="\b\nExample:\n  zcb store start --profile s3-tail\n  export AWS_ENDPOINT_URL=$(zcb store start)"
-)
+@store.command(epilog="\b\nExample:\n  zcb store start --profile s3-tail\n  export AWS_ENDPOINT_URL=$(zcb store start)")
 @click.option(
     "--profile",
     type=click.Choice(PROFILES),
@@ -39,25 +37,17 @@ def store() -> None:
     show_default=True,
     help="Service time: none; 20 ms, 90 MB/s per connection, 2 Gbit/s; or the same with a tail.",
 )
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Port to serve on (default: any free one)."
-)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to serve on (default: any free one).")
 @click.option("--root", metavar="DIR", help="Directory of the objects (default: below the state directory).")
-@click.option(
-    "--auth", is_flag=True, help="Demand signatures; keys from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY."
-)
-@click.option(
-    "--link", type=click.Choice(["lo", "veth"]), default="lo", help="Network to serve on (only lo so far)."
-)
+@click.option("--auth", is_flag=True, help="Demand signatures; keys from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.")
+@click.option("--link", type=click.Choice(["lo", "veth"]), default="lo", help="Network to serve on (only lo so far).")
 @click.option("--first-byte-ms", type=_AMOUNT, help="Median time to the first byte; 0 is none.")
 @click.option("--first-byte-p99-ms", type=_AMOUNT, help="Its 99th percentile; 0 is constant.")
 @click.option("--connection-mb-s", type=_AMOUNT, help="Rate of each connection in MB/s; 0 is no limit.")
 @click.option("--link-gbit-s", type=_AMOUNT, help="Rate of all connections in Gbit/s; 0 is no limit.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the draws.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print the store's whole state as JSON instead of its URL."
-)
-def start(link: str, as_json: bool, **values: Any) -> None:  # noqa: ANN401, the fields of StoreSettings
+@click.option("--json", "as_json", is_flag=True, help="Print the store's whole state as JSON instead of its URL.")
+def start(link: str, as_json: bool, **values: Any) -> None:
     """Start the store in the background and print its URL."""
     if link != "lo":
         raise BadUseError("--link veth is not available yet: the store serves on loopback, --link lo")

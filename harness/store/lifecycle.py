@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -113,9 +114,9 @@ def is_built() -> bool:
     """Whether the binary exists and is newer than its sources."""
     try:
         built = BINARY.stat().st_mtime
+        return all(source.stat().st_mtime <= built for source in _sources())
     except OSError:
         return False
-    return all(source.stat().st_mtime <= built for source in _sources())
 
 
 def find_cargo() -> str | None:
@@ -187,7 +188,8 @@ def _running() -> _Record | None:
 
 
 def _demand_same(found: _Record, wanted: StoreSettings) -> None:
-    if wanted.port == 0 and found.settings:  # any port will do, so the one it has will
+    # Any port will do for port 0, so the one it has will, and so will the one that it was given for port 0.
+    if found.settings and wanted.port in (0, urlsplit(found.endpoint).port):
         wanted = msgspec.structs.replace(wanted, port=found.settings.port)
     if found.settings != wanted:
         raise BadUseError(
