@@ -109,7 +109,8 @@ def layout(spec: DatasetSpec, nbytes: npt.NDArray[np.uint64]) -> Index:
 def encode_index(index: Index) -> bytes:
     """Return the stored bytes of a shard's index: little-endian, then their CRC32C."""
     data = index.astype("<u8", copy=False).tobytes()
-    return data + google_crc32c.value(data).to_bytes(CRC_NBYTES, "little")
+    crc: int = google_crc32c.value(data)
+    return data + crc.to_bytes(CRC_NBYTES, "little")
 
 
 def index_nbytes(spec: DatasetSpec) -> int:

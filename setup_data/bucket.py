@@ -1,0 +1,48 @@
+"""The bucket behind a target: the embedded store's is made when it is missing, any other must exist."""
+
+import botocore.session
+import obstore
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from obstore.exceptions import NotFoundError
+
+from harness.errors import StoreError
+from harness.objectstore import open_store, reaching
+from harness.targets import EMBEDDED, Target
+
+
+def ensure_bucket(target: Target) -> None:
+    """Check that the bucket of `target` is there; on the embedded store, make it.
+
+    Raises
+    ------
+    StoreError
+        No such bucket, refused, or not reachable.
+    """
+    with reaching(target):
+        try:
+            obstore.list_with_delimiter(open_store(target, retry=False))
+        except NotFoundError:
+            if target.name != EMBEDDED:
+                raise
+        else:
+            return
+    _create(target)
+
+
+def _create(target: Target) -> None:
+    """Create the bucket with botocore, since obstore has no call for it."""
+    config = Config(
+        signature_version=UNSIGNED if target.anonymous else "s3v4",
+        s3={"addressing_style": "path"},
+        retries={"total_max_attempts": 1},
+    )
+    session = botocore.session.get_session()
+    client = session.create_client(
+        "s3", endpoint_url=target.endpoint, region_name=target.region, config=config
+    )
+    try:
+        client.create_bucket(Bucket=target.bucket)
+    except (BotoCoreError, ClientError) as error:
+        raise StoreError(f"cannot create bucket {target.bucket!r} at {target.endpoint}: {error}") from error

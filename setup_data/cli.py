@@ -1,0 +1,210 @@
+"""``zcb data``: write data sets and verify them."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from harness import manifest, targets
+from harness.errors import AnswerIsNoError, BadUseError
+from harness.manifest import CODECS, DTYPES, SUBCHUNK_ORDERS, DatasetSpec
+from harness.objectstore import open_store, reaching
+from harness.targets import EMBEDDED, Target
+from setup_data import presets, verify, write
+from setup_data.bucket import ensure_bucket
+
+_MIB = 1 << 20
+
+
+class Shape(click.ParamType["tuple[int, ...]"]):
+    """Lengths per axis, e.g. ``128,1024,1024``."""
+
+    name = "lengths"
+
+    def convert(
+        self, value: str | tuple[int, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Return the lengths as a tuple."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(length) for length in value.split(","))
+        except ValueError:
+            self.fail(f"{value[:80]!r} is not a list of lengths such as 128,1024,1024", param, ctx)
+
+
+@click.group()
+def data() -> None:
+    """Write the data sets that are read, and verify them."""
+
+
+@data.command(epilog="\b\nExample:\n  zcb data create --target embedded --preset demo")
+@click.option("--target", "target_name", required=True, help="Where to write: a name in targets.toml or an s3:// URL.")
+@click.option("--preset", help=f"A set of data sets: {', '.join(presets.NAMES)}.")
+@click.option("--dataset", "names", multiple=True, help="Only this one of the preset; may be repeated.")
+@click.option("--name", help="Instead of a preset: the name of an array of your own (preset custom).")
+@click.option("--shape", type=Shape(), help="Its elements per axis, e.g. 128,1024,1024.")
+@click.option("--chunks", type=Shape(), help="Elements per axis of an inner chunk.")
+@click.option("--shards", type=Shape(), help="Elements per axis of a shard, one stored object.")
+@click.option("--dtype", type=click.Choice(DTYPES), default="uint16", show_default=True)
+@click.option("--codec", type=click.Choice(CODECS), default="zstd", show_default=True)
+@click.option("--order", type=click.Choice(SUBCHUNK_ORDERS), default="c", show_default=True, help="Of the chunks.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option(
+    "--in-flight", type=click.IntRange(1, 1000), default=write.IN_FLIGHT, show_default=True, help="Uploads at once."
+)
+@click.option("--overwrite", is_flag=True, help="Replace what stands there.")
+@click.option("--measure-put-rate", is_flag=True, help="Also measure bare PUTs of the same shards.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
+def create(
+    target_name: str,
+    preset: str | None,
+    names: tuple[str, ...],
+    in_flight: int,
+    overwrite: bool,
+    measure_put_rate: bool,
+    as_json: bool,
+    **custom: str | int | tuple[int, ...] | None,
+) -> None:
+    """Write a preset's data sets, or one array of your own.
+
+    Interrupted and started again, it goes on where it was; a finished data set is left alone.
+    """
+    specs = _specs(preset, names, custom)
+    target = targets.resolve(target_name)
+    ensure_bucket(target)
+    # The embedded store fails for good reasons only, such as a full disk: there is nothing to wait for.
+    store = open_store(target, retry=target.name != EMBEDDED)
+    reports = []
+    for spec in specs:
+        with reaching(target), _progress(f"write {spec.key}", spec.nbytes) as advance:
+            report = write.write(store, spec, in_flight=in_flight, overwrite=overwrite, advance=advance)
+        if measure_put_rate and report.write_mb_s:
+            with reaching(target):
+                report.raw_put_mb_s = write.measure_put_rate(store, spec, in_flight=in_flight)
+            report.write_to_raw = report.write_mb_s / report.raw_put_mb_s
+        reports.append(report)
+        if not as_json:
+            click.echo(_line(report))
+    if as_json:
+        _echo_json(target, reports)
+
+
+@data.command("verify", epilog="\b\nExample:\n  zcb data verify --target embedded --preset demo")
+@click.option("--target", "target_name", required=True, help="Where they are: a name in targets.toml or an s3:// URL.")
+@click.option("--preset", help="Only the data sets of this preset.")
+@click.option("--dataset", "names", multiple=True, help="Only this one: NAME or PRESET/NAME; may be repeated.")
+@click.option("--truth", is_flag=True, help="Recompute every chunk, not a sample of 256.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
+def verify_command(
+    target_name: str, preset: str | None, names: tuple[str, ...], truth: bool, as_json: bool
+) -> None:
+    """Verify data sets: every index and checksum, and a sample of chunks against the recomputed truth.
+
+    Exit code 1 when they do not verify.
+    """
+    target = targets.resolve(target_name)
+    reports = []
+    for key in _chosen(target, preset, names):
+        expected = manifest.load(target, key)
+        nbytes = expected.spec.nbytes
+        with reaching(target), _progress(f"verify {expected.spec.key}", nbytes) as advance:
+            report = verify.verify(open_store(target), expected, all_truth=truth, advance=advance)
+        reports.append(report)
+        if not as_json and report.ok:
+            click.echo(
+                f"{report.dataset} verifies: {report.chunks} chunks in {report.shards} shards, "
+                f"{report.truth_chunks} compared with the truth, {report.seconds:.1f} s"
+            )
+    if as_json:
+        _echo_json(target, reports)
+    bad = [report.complaint() for report in reports if not report.ok]
+    if bad:
+        raise AnswerIsNoError("; ".join(bad))
+
+
+def _specs(
+    preset: str | None, names: tuple[str, ...], custom: dict[str, str | int | tuple[int, ...] | None]
+) -> list[DatasetSpec]:
+    shapes = {option: custom[option] for option in ("name", "shape", "chunks", "shards")}
+    given = [f"--{option}" for option, value in shapes.items() if value is not None]
+    missing = [f"--{option}" for option, value in shapes.items() if value is None]
+    if preset is not None:
+        if given:
+            raise BadUseError(f"--preset and {given[0]} exclude each other: a preset has its own shapes")
+        return presets.specs(preset, names)
+    if names or not given:
+        raise BadUseError("say what to write: --preset demo, or an array of your own by --name and --shape")
+    if missing:
+        raise BadUseError(f"an array of your own also needs {', '.join(missing)}")
+    fields = {
+        "name": custom["name"],
+        "shape": custom["shape"],
+        "chunk_shape": custom["chunks"],
+        "shard_shape": custom["shards"],
+        "dtype": custom["dtype"],
+        "codec": custom["codec"],
+        "subchunk_order": custom["order"],
+        "seed": custom["seed"],
+    }
+    return [msgspec.convert({"preset": "custom", **fields}, DatasetSpec)]
+
+
+def _chosen(target: Target, preset: str | None, names: tuple[str, ...]) -> list[str]:
+    if preset is not None and preset not in manifest.PRESETS:
+        raise BadUseError(f"unknown preset {preset!r}: choose from {', '.join(manifest.PRESETS)}")
+    if names:
+        return [f"{preset}/{name}" if preset and "/" not in name else name for name in names]
+    found = [key for key in manifest.datasets(target) if preset in (None, key.split("/")[0])]
+    if not found:
+        raise BadUseError(
+            f"target {target.name} holds no datasets{f' of preset {preset}' if preset else ''}: "
+            f"write them with `zcb data create --target {target.name} --preset {preset or presets.NAMES[1]}`"
+        )
+    return found
+
+
+@contextlib.contextmanager
+def _progress(what: str, nbytes: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar with rate and time left on stderr; yields what advances it by decoded bytes."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=nbytes)
+        yield lambda done: progress.advance(task, done)
+
+
+def _line(report: write.Report) -> str:
+    if report.stored_bytes is None or report.seconds is None:
+        return f"{report.dataset} {report.status}: {report.decoded_bytes / _MIB:.1f} MiB decoded"
+    line = (
+        f"{report.dataset} {report.status}: {report.decoded_bytes / _MIB:.1f} MiB decoded, "
+        f"{report.stored_bytes / _MIB:.1f} MiB stored (ratio {report.ratio:.2f}), {report.seconds:.1f} s"
+    )
+    if report.skipped_shards:
+        line += f", {report.skipped_shards} of {report.shards} shards were there"
+    if report.write_mb_s is not None:
+        line += f", {report.write_mb_s:.0f} MB/s"
+    if report.raw_put_mb_s is not None:
+        line += f" (bare PUTs {report.raw_put_mb_s:.0f} MB/s, so {report.write_to_raw:.2f} of them)"
+    return line
+
+
+def _echo_json(target: Target, reports: list[write.Report] | list[verify.Report]) -> None:
+    document = {"schema": 1, "target": target.identity, "datasets": reports}
+    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))
