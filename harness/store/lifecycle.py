@@ -140,7 +140,7 @@ def build(say: Say = _silent) -> Path:
             say("warning: the store is older than its sources, and cargo to rebuild it is not installed")
             return BINARY
         raise BadUseError("the store has to be built and cargo is missing: install Rust (`zcb doctor` says which)")
-    say("building the embedded store (about a minute the first time) ...")
+    say("building the embedded store (one to two minutes the first time) ...")
     stderr = 2  # our stdout is for the endpoint only
     command = [cargo, "build", "--release", "--locked", "-p", "s3-store"]
     where = ["--manifest-path", str(RUST / "Cargo.toml"), "--target-dir", str(RUST / "target")]
