@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import obstore
-from obstore.exceptions import NotFoundError
+from obstore.exceptions import BaseError, NotFoundError
 
 from harness.errors import BadUseError
 from harness.objectstore import open_store, reaching
@@ -241,9 +241,11 @@ def find_all(store: obstore.store.ObjectStore, *, bucket_may_miss: bool = False)
         for preset in PRESETS:
             paths = [meta["path"] for meta in obstore.list_with_delimiter(store, f"{preset}/")["objects"]]
             found += [path.removesuffix(Manifest.SUFFIX) for path in paths if path.endswith(Manifest.SUFFIX)]
-    except NotFoundError as error:
-        if not (bucket_may_miss and "NoSuchBucket" in str(error)):
+    except BaseError as error:
+        if not lacks_bucket(error):
             raise
+        if not bucket_may_miss:
+            raise NotFoundError(str(error)) from error
     return sorted(found)
 
 
@@ -252,9 +254,14 @@ def read(store: obstore.store.ObjectStore, key: str, *, bucket_may_miss: bool = 
     try:
         return bytes(obstore.get(store, key).bytes())
     except (NotFoundError, FileNotFoundError) as error:
-        if "NoSuchBucket" in str(error) and not bucket_may_miss:
-            raise
+        if lacks_bucket(error) and not bucket_may_miss:
+            raise NotFoundError(str(error)) from error
         return None
+
+
+def lacks_bucket(error: Exception) -> bool:
+    """Whether the store answered that there is no such bucket: obstore has no one exception for that."""
+    return "NoSuchBucket" in str(error)
 
 
 def pack(magic: bytes, header: bytes, *parts: bytes | memoryview) -> bytes:

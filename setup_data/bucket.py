@@ -5,9 +5,10 @@ import obstore
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from obstore.exceptions import NotFoundError
+from obstore.exceptions import BaseError, NotFoundError
 
 from harness.errors import StoreError
+from harness.manifest import lacks_bucket
 from harness.objectstore import open_store, reaching
 from harness.targets import EMBEDDED, Target
 
@@ -23,12 +24,12 @@ def ensure_bucket(target: Target) -> None:
     with reaching(target):
         try:
             obstore.list_with_delimiter(open_store(target, retry=False))
-        except NotFoundError:
-            if target.name != EMBEDDED:
+        except BaseError as error:
+            if not lacks_bucket(error):
                 raise
-        else:
-            return
-    _create(target)
+            if target.name != EMBEDDED:
+                raise NotFoundError(str(error)) from error
+            _create(target)
 
 
 def _create(target: Target) -> None:
