@@ -8,8 +8,24 @@ ACTIVE := . $(VENV)/bin/activate &&
 
 .PHONY: bench test test-python test-rust check lock clean
 
+# The main job: releases of zarr without and with #3004, on the embedded store, in a quick profile.
+# What is there is kept: the store, its data, the environments, and results of releases measured before.
+# `make bench SAMPLES=15 SECONDS=` measures thoroughly; `make bench REMEASURE=1` measures again.
+RELEASES := 3.2.1,3.3.0,latest
+SAMPLES  := 7
+SECONDS  := 12
+CONFIG   := asv.releases.conf.json
+
 bench: $(VENV)/.ready
-	$(ACTIVE) zcb bench
+	$(ACTIVE) zcb store start --profile s3
+	$(ACTIVE) zcb data create --target embedded --preset demo
+	$(ACTIVE) zcb history --releases $(RELEASES) -o .zcb/history
+	$(ACTIVE) asv machine --yes --config $(CONFIG)
+	$(ACTIVE) ZCB_SAMPLES=$(SAMPLES) ZCB_WORKLOAD_SECONDS=$(SECONDS) asv run --config $(CONFIG) \
+	  --record-samples $(if $(REMEASURE),,--skip-existing-successful) ALL
+	$(ACTIVE) asv publish --config $(CONFIG)
+	$(ACTIVE) zcb table
+	@echo "Look at the graphs with: $(PYTHON) -m http.server --bind 127.0.0.1 -d html"
 
 test: test-rust test-python
 

@@ -1,7 +1,6 @@
 """A few chunks of each of many shards, in one call."""
 
 from harness.measure import plain, tracked
-from harness.patterns import Parameters
 
 READERS = ["zarr-python+fsspec", "zarr-python+obstore"]
 SHARDS = {"small": [1, 4, 16, 64], "large": [1, 4]}
@@ -14,7 +13,7 @@ class ChunksOfManyShards(tracked.Tracked):
     param_names = ["reader", "dataset", "shards"]
 
     def setup_cache(self):
-        grid = {(d, n): (d, Parameters(shards=n)) for d, counts in SHARDS.items() for n in counts}
+        grid = {(d, n): (d, {"shards": n}) for d, counts in SHARDS.items() for n in counts}
         return tracked.run_pass("chunks_of_many_shards", READERS, grid)
 
     setup_cache.timeout = tracked.PASS_SECONDS
@@ -27,7 +26,7 @@ class PlainChunksOfManyShards(plain.Plain):
     param_names = ["reader", "dataset", "shards"]
 
     def setup(self, reader, dataset, shards):
-        self.prepare(reader, "chunks_of_many_shards", dataset, Parameters(shards=shards))
+        self.prepare(reader, "chunks_of_many_shards", dataset, {"shards": shards})
 
     def time_read(self, reader, dataset, shards):
         self.read()

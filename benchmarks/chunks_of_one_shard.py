@@ -1,7 +1,6 @@
 """A few chunks of one shard, with different gaps between them."""
 
 from harness.measure import plain, tracked
-from harness.patterns import Parameters
 
 READERS = ["zarr-python+fsspec", "zarr-python+obstore"]
 GAPS = {"small": [0, 1, 3, 15], "large": [0, 1, 3]}
@@ -14,7 +13,7 @@ class ChunksOfOneShard(tracked.Tracked):
     param_names = ["reader", "dataset", "gap"]
 
     def setup_cache(self):
-        grid = {(d, gap): (d, Parameters(gap=gap)) for d, gaps in GAPS.items() for gap in gaps}
+        grid = {(d, gap): (d, {"gap": gap}) for d, gaps in GAPS.items() for gap in gaps}
         return tracked.run_pass("chunks_of_one_shard", READERS, grid)
 
     setup_cache.timeout = tracked.PASS_SECONDS
@@ -27,7 +26,7 @@ class PlainChunksOfOneShard(plain.Plain):
     param_names = ["reader", "dataset", "gap"]
 
     def setup(self, reader, dataset, gap):
-        self.prepare(reader, "chunks_of_one_shard", dataset, Parameters(gap=gap))
+        self.prepare(reader, "chunks_of_one_shard", dataset, {"gap": gap})
 
     def time_read(self, reader, dataset, gap):
         self.read()

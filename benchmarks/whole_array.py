@@ -1,7 +1,6 @@
 """The whole array into memory."""
 
 from harness.measure import plain, tracked
-from harness.patterns import Parameters
 
 READERS = ["zarr-python+fsspec", "zarr-python+obstore"]
 DATASETS = ["small", "large"]
@@ -14,7 +13,7 @@ class WholeArray(tracked.Tracked):
     param_names = ["reader", "dataset"]
 
     def setup_cache(self):
-        return tracked.run_pass("whole_array", READERS, {(d,): (d, Parameters()) for d in DATASETS})
+        return tracked.run_pass("whole_array", READERS, {(d,): (d, {}) for d in DATASETS})
 
     setup_cache.timeout = tracked.PASS_SECONDS
 
@@ -26,7 +25,7 @@ class PlainWholeArray(plain.Plain):
     param_names = ["reader", "dataset"]
 
     def setup(self, reader, dataset):
-        self.prepare(reader, "whole_array", dataset, Parameters())
+        self.prepare(reader, "whole_array", dataset, {})
 
     def time_read(self, reader, dataset):
         self.read()

@@ -69,7 +69,7 @@ def build(repository: Path, output: Path, say: Callable[[str], None]) -> list[Pa
 def _build(repository: Path, commit: str, version: str, output: Path) -> None:
     with tempfile.TemporaryDirectory(dir=output, prefix=".build-") as scratch:
         source, made = Path(scratch, "source"), Path(scratch, "wheel")
-        _git(f"{repository} holds no commit {commit}", "clone", "--quiet", "--no-checkout", str(repository), str(source))
+        _git(f"{repository} is no repository", "clone", "--quiet", "--no-checkout", str(repository), str(source))
         # A pull request's commit is under no branch, so a clone does not bring it: fetch it by its id.
         _git(f"{repository} holds no commit {commit}", "-C", str(source), "fetch", "--quiet", "origin", commit)
         _git(f"{repository} holds no commit {commit}", "-C", str(source), "checkout", "--quiet", "--detach", commit)

@@ -13,7 +13,7 @@ from harness import readers
 from harness.measure import conductor as conductors
 from harness.measure.conductor import Conductor, Plan
 from harness.measure.process import WorkerProcess
-from harness.measure.tracked import Tracked, cell
+from harness.measure.tracked import Cell, Key, Tracked, cell
 from harness.patterns import Parameters
 from harness.readers.base import Reader
 from harness.sample import FLAG_BELOW_LIMIT
@@ -174,14 +174,18 @@ def test_what_a_library_prints_does_not_reach_the_protocol():
 
 def test_a_list_of_samples_is_served_once_per_pass(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cells = {("r", "small", 0): {"seconds": [1.0, 2.0]}}
+    cells: dict[Key, Cell] = {("r", "small", 0): {"seconds": [1.0, 2.0]}}
     bench = Tracked()
     assert bench.track_seconds(cells, "r", "small", 0) == {"samples": [1.0, 2.0], "number": 1}
     assert bench.track_seconds(cells, "r", "small", 0) == {"samples": [], "number": 1}
 
 
 def test_setup_tells_na_from_failure():
-    cells = {("r", 1): {"na": "no such thing"}, ("r", 2): {"error": "503"}, ("r", 3): {"seconds": [1.0]}}
+    cells: dict[Key, Cell] = {
+        ("r", 1): {"na": "no such thing"},
+        ("r", 2): {"error": "503"},
+        ("r", 3): {"seconds": [1.0]},
+    }
     bench = Tracked()
     with pytest.raises(NotImplementedError, match="no such thing"):
         bench.setup(cells, "r", 1)
@@ -190,4 +194,3 @@ def test_setup_tells_na_from_failure():
     with pytest.raises(NotImplementedError, match="not part of this pattern's grid"):
         bench.setup(cells, "r", 4)
     bench.setup(cells, "r", 3)
-

@@ -10,7 +10,7 @@ from harness.paths import state_dir
 
 @click.command(epilog="Example: zcb wheels --repo ../zarr-python")
 @click.option("--repo", required=True, type=click.Path(path_type=Path), help="Local clone of zarr-python.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder (default: wheels in the state directory).")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder (default: in the state directory).")
 def wheels(repo: Path, output: Path | None) -> None:
     """Build the commits of wheels.toml, #3004's merge base and head among them, as wheels for asv."""
     folder = output or state_dir() / "wheels"

@@ -1,12 +1,12 @@
 """Reads timed by asv itself, in the benchmark's own process: the second source beside the conductor."""
 
-from harness import workload as workloads
-from harness.errors import UnsupportedError
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from harness.measure.tracked import environment_target
-from harness.patterns import Parameters
-from harness.readers import reader_class
-from harness.readers.base import Reader
-from harness.targets import resolve
+
+if TYPE_CHECKING:
+    from harness.readers.base import Reader
 
 
 class Plain:
@@ -17,14 +17,21 @@ class Plain:
     number = 1
     repeat = (3, 7, 3.0)
     warmup_time = 0.0
-    _reader: Reader
+    _reader: "Reader"
 
-    def prepare(self, reader: str, pattern: str, dataset: str, parameters: Parameters) -> None:
+    def prepare(self, reader: str, pattern: str, dataset: str, asked: Mapping[str, int]) -> None:
         """Open a reader, read once to warm its connections up, and compare that with the truth.
 
         asv calls this before every sample, so that each one starts as the conductor's do.
         """
-        workload = workloads.create(pattern, resolve(environment_target()), dataset=dataset, parameters=parameters)
+        from harness import workload as workloads
+        from harness.errors import UnsupportedError
+        from harness.patterns import Parameters
+        from harness.readers import reader_class
+        from harness.targets import resolve
+
+        target = resolve(environment_target())
+        workload = workloads.create(pattern, target, dataset=dataset, parameters=Parameters(**asked))
         self._reader = reader_class(reader)()
         try:
             self._reader.open(workload)

@@ -10,15 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness import workload as workloads
-from harness.errors import BadUseError, ZcbError
-from harness.measure.conductor import DEFAULT_SAMPLES, Conductor, Plan, Row
-from harness.patterns import Parameters
-from harness.readers import NETWORK_LIMIT
-from harness.sample import Sample
-from harness.targets import resolve
+# asv starts a process per combination of parameters, most of which only look a list up: what is slow to import
+# is imported where a pass needs it.
+if TYPE_CHECKING:
+    from harness.measure.conductor import Plan, Row
+    from harness.sample import Sample
 
 PASS_SECONDS = 600
 """asv's timeout for `setup_cache`: seconds without a line of progress."""
@@ -30,13 +28,14 @@ Cell = dict[str, Any]
 _GIB = 2**30
 _DIGITS = 6
 _ORPHAN_POLL_SECONDS = 0.5
+_UNKNOWN = {"nic_per_array_byte": "the loopback interface counts both directions"}
 
 
 def _ratio(part: int | None, whole: int | None) -> float | None:
     return None if part is None or not whole else part / whole
 
 
-METRICS: dict[str, Callable[[Sample], float | None]] = {
+METRICS: dict[str, Callable[["Sample"], float | None]] = {
     "seconds": lambda s: s.seconds,
     "seconds_per_gib": lambda s: s.seconds / (s.array_bytes / _GIB),
     "times_slower": lambda s: s.times_slower,
@@ -50,11 +49,14 @@ METRICS: dict[str, Callable[[Sample], float | None]] = {
 """What asv tracks, each from the same samples; lower is better for asv, except that in-flight has no direction."""
 
 
-def environment_plan() -> Plan:
+def environment_plan() -> "Plan":
     """Return how much to measure: ``ZCB_SAMPLES`` rounds per workload, at most ``ZCB_WORKLOAD_SECONDS`` each.
 
     Environment variables, because asv's own ``--quick`` does not reach `setup_cache`.
     """
+    from harness.errors import BadUseError
+    from harness.measure.conductor import DEFAULT_SAMPLES, Plan
+
     try:
         budget = os.environ.get("ZCB_WORKLOAD_SECONDS")
         return Plan(
@@ -70,7 +72,9 @@ def environment_target() -> str:
     return os.environ.get("ZCB_TARGET", "embedded")
 
 
-def run_pass(pattern: str, readers: Iterable[str], grid: Mapping[Any, tuple[str, Parameters]]) -> dict[Key, Cell]:
+def run_pass(
+    pattern: str, readers: Iterable[str], grid: Mapping[Any, tuple[str, Mapping[str, int]]]
+) -> dict[Key, Cell]:
     """Measure `readers` on every workload of `grid` and return ``(reader, *key) -> cell``.
 
     Parameters
@@ -82,13 +86,20 @@ def run_pass(pattern: str, readers: Iterable[str], grid: Mapping[Any, tuple[str,
     grid
         asv's parameter values after the reader -> dataset and pattern parameters.
     """
+    from harness import workload as workloads
+    from harness.errors import ZcbError
+    from harness.measure.conductor import Conductor
+    from harness.patterns import Parameters
+    from harness.readers import NETWORK_LIMIT
+    from harness.targets import resolve
+
     _leave_with_asv()
     cells: dict[Key, Cell] = {}
     try:
         target, plan = resolve(environment_target()), environment_plan()
         with Conductor(list(readers), plan=plan, say=_progress) as conductor:
-            for key, (dataset, parameters) in grid.items():
-                workload = workloads.create(pattern, target, dataset=dataset, parameters=parameters)
+            for key, (dataset, asked) in grid.items():
+                workload = workloads.create(pattern, target, dataset=dataset, parameters=Parameters(**asked))
                 rows = conductor.measure(workload)
                 limit_holds = next(row for row in rows if row.reader == NETWORK_LIMIT).error is None
                 cells |= {(row.reader, *key): cell(row, limit_holds=limit_holds) for row in rows}
@@ -97,7 +108,7 @@ def run_pass(pattern: str, readers: Iterable[str], grid: Mapping[Any, tuple[str,
     return cells
 
 
-def cell(row: Row, *, limit_holds: bool = True) -> Cell:
+def cell(row: "Row", *, limit_holds: bool = True) -> Cell:
     """Return a row's metrics as lists of values; a metric unknown in any sample is left out."""
     if row.na is not None:
         return {"na": row.na}
@@ -109,6 +120,21 @@ def cell(row: Row, *, limit_holds: bool = True) -> Cell:
         if None not in values and (limit_holds or name != "times_slower"):
             found[name] = [round(value, _DIGITS) for value in values if value is not None]
     return found
+
+
+def _tracked(metric: str, unit: str, meaning: str) -> Callable[..., dict[str, Any]]:
+    """Return a ``track_`` method that looks `metric` up, with the setup that says n/a where it is unknown."""
+
+    def setup(cells: dict[Key, Cell], *key: str | int) -> None:
+        if metric not in cells[key]:
+            raise NotImplementedError(_UNKNOWN.get(metric, f"{metric} is unknown here"))
+
+    def track(_: object, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
+        return _samples(cells, key, metric)
+
+    track.__doc__ = meaning
+    track.unit, track.setup = unit, setup  # type: ignore[attr-defined]
+    return track
 
 
 class Tracked:
@@ -128,46 +154,22 @@ class Tracked:
         if "error" in cells[key]:
             raise SystemExit(f"{key[0]}: {cells[key]['error']}")
 
-    def track_seconds(self, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
-        """Wall time of one read on a warm reader."""
-        return _samples(cells, key, "seconds")
-
-    def track_seconds_per_gib(self, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
-        """Wall time per GiB of the final, decompressed array."""
-        return _samples(cells, key, "seconds_per_gib")
-
-    def track_times_slower(self, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
-        """Wall time over the network limit's, measured right before and after."""
-        return _samples(cells, key, "times_slower")
-
-    def track_requests(self, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
-        """HTTP requests, shard indexes included."""
-        return _samples(cells, key, "requests")
-
-    def track_fetched_per_array_byte(self, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
-        """Bytes of HTTP bodies per byte of the final array."""
-        return _samples(cells, key, "fetched_per_array_byte")
-
-    def track_nic_per_array_byte(self, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
-        """Bytes the network interface received, packet headers included, per byte of the final array."""
-        return _samples(cells, key, "nic_per_array_byte")
-
-    def track_cpu_seconds(self, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
-        """CPU time of the reader's process."""
-        return _samples(cells, key, "cpu_seconds")
-
-    def track_peak_rss(self, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
-        """Largest resident memory during the read alone."""
-        return _samples(cells, key, "peak_rss")
-
-    track_seconds.unit = "seconds"  # type: ignore[attr-defined]
-    track_seconds_per_gib.unit = "seconds/GiB"  # type: ignore[attr-defined]
-    track_times_slower.unit = "x network limit"  # type: ignore[attr-defined]
-    track_requests.unit = "requests"  # type: ignore[attr-defined]
-    track_fetched_per_array_byte.unit = "bytes/byte"  # type: ignore[attr-defined]
-    track_nic_per_array_byte.unit = "bytes/byte"  # type: ignore[attr-defined]
-    track_cpu_seconds.unit = "seconds"  # type: ignore[attr-defined]
-    track_peak_rss.unit = "bytes"  # type: ignore[attr-defined]
+    track_seconds = _tracked("seconds", "seconds", "Wall time of one read on a warm reader.")
+    track_seconds_per_gib = _tracked("seconds_per_gib", "seconds/GiB", "Wall time per GiB of the final array.")
+    track_times_slower = _tracked(
+        "times_slower", "x network limit", "Wall time over the network limit's, measured right before and after."
+    )
+    track_requests = _tracked("requests", "requests", "HTTP requests, those for shard indexes included.")
+    track_fetched_per_array_byte = _tracked(
+        "fetched_per_array_byte", "bytes/byte", "Bytes of HTTP bodies per byte of the final array."
+    )
+    track_nic_per_array_byte = _tracked(
+        "nic_per_array_byte",
+        "bytes/byte",
+        "Bytes the interface received, headers included, per byte of the final array.",
+    )
+    track_cpu_seconds = _tracked("cpu_seconds", "seconds", "CPU time of the reader's process.")
+    track_peak_rss = _tracked("peak_rss", "bytes", "Largest resident memory during the read alone.")
 
 
 def _samples(cells: dict[Key, Cell], key: Key, metric: str) -> dict[str, Any]:
@@ -176,21 +178,12 @@ def _samples(cells: dict[Key, Cell], key: Key, metric: str) -> dict[str, Any]:
     asv can ask for the same list again (its rounds); serving it twice would double the samples and narrow the
     interval falsely. The cache's directory is the working directory, so a marker file there lasts as long as the pass.
     """
-    values = cells[key].get(metric)
-    if values is None:
-        raise NotImplementedError(_why_missing(metric))
     marker = Path("-".join(["served", metric, *(str(part).replace("/", "_") for part in key)]))
     try:
         marker.touch(exist_ok=False)
     except FileExistsError:
         return {"samples": [], "number": 1}
-    return {"samples": values, "number": 1}
-
-
-def _why_missing(metric: str) -> str:
-    if metric == "nic_per_array_byte":
-        return "the loopback interface counts both directions"
-    return f"{metric} is unknown here"
+    return {"samples": cells[key][metric], "number": 1}
 
 
 def _progress(line: str) -> None:
