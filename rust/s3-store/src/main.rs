@@ -15,6 +15,7 @@ mod server;
 mod service_time;
 mod sys;
 mod timer;
+mod zero_copy;
 
 use std::process::ExitCode;
 

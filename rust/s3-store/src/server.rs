@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use s3s::service::S3ServiceBuilder;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -31,6 +30,7 @@ use crate::layer::{Endpoint, S3Layered};
 use crate::pacing::{Link, PacingLayer};
 use crate::service_time::{Draws, ServiceTimeLayer};
 use crate::sys;
+use crate::zero_copy::Socket;
 
 /// How long a stop waits for answers under way.
 const GRACE: Duration = Duration::from_secs(2);
@@ -222,7 +222,7 @@ async fn serve_connection<S: S3Layered>(
     let http = hyper::server::conn::http1::Builder::new()
         .writev(true)
         .max_buf_size(WRITE_BUFFER)
-        .serve_connection(TokioIo::new(stream), edge);
+        .serve_connection(Socket::new(stream), edge);
     let mut http = pin!(http);
     let stop = async { stopped.wait_for(|stopped| *stopped).await.map(drop) };
     // Errors here are clients that went away; what they were sent is counted.

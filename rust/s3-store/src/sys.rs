@@ -2,7 +2,7 @@
 //! All `unsafe` code of the store is in this file.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use tokio::io::Interest;
@@ -51,6 +51,69 @@ fn read_into(file: &File, buffer: &mut Vec<u8>, len: usize, offset: u64, flags: 
     // SAFETY: the kernel has just initialised the first `read` bytes.
     unsafe { buffer.set_len(read) };
     Ok(read)
+}
+
+/// The bytes of a file as memory. Nothing is read until somebody looks, and nobody has to: see `zero_copy`.
+pub struct Mapping {
+    address: *mut libc::c_void,
+    len: usize,
+}
+
+// SAFETY: the memory is only ever read, and stays until the mapping is dropped.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// # Errors
+    /// When the file is empty or the process has too many mappings.
+    pub fn new(file: &File, len: usize) -> io::Result<Self> {
+        let (prot, flags) = (libc::PROT_READ, libc::MAP_SHARED);
+        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+        let address = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, file.as_raw_fd(), 0) };
+        if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self { address, len }) }
+    }
+}
+
+impl AsRef<[u8]> for Mapping {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the kernel has mapped `len` readable bytes here, and objects are replaced, never written to.
+        unsafe { std::slice::from_raw_parts(self.address.cast(), self.len) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: exactly what `new` has mapped, and every reference to it has ended.
+        unsafe { libc::munmap(self.address, self.len) };
+    }
+}
+
+/// Sends bytes of a file without copying them through this process; returns how many.
+///
+/// # Errors
+/// `WouldBlock` when the socket takes nothing more, or what the kernel reports.
+pub fn send_file(socket: BorrowedFd<'_>, file: &File, offset: u64, len: usize) -> io::Result<usize> {
+    let mut offset = offset as libc::off_t;
+    // SAFETY: both descriptors are open, and `offset` is a valid place for the new offset.
+    let sent = unsafe { libc::sendfile(socket.as_raw_fd(), file.as_raw_fd(), &mut offset, len) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sends bytes of memory; returns how many. With `more` the kernel waits for what follows to fill a packet.
+///
+/// # Errors
+/// `WouldBlock` when the socket takes nothing more, or what the kernel reports.
+pub fn send_slices(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+    // SAFETY: all zeros is a valid message header without address and control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // `IoSlice` is documented to be a `struct iovec`; sending only reads it.
+    message.msg_iov = slices.as_ptr().cast_mut().cast();
+    message.msg_iovlen = slices.len();
+    let flags = libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
+    // SAFETY: the header names slices that outlive the call.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &message, flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
 /// Caps what the kernel sends on one socket, in bytes per second.

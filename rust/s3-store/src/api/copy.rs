@@ -1,6 +1,5 @@
 //! Copies within the store.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use s3s::dto::{CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, ETag, MetadataDirective};
@@ -8,6 +7,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::{Answer, Api, attributes, blocking};
 use crate::backend::{Complete, Conditions, Object, Staged, internal, whole_seconds};
+use crate::zero_copy::OpenFile;
 
 impl Api {
     pub(super) async fn do_copy_object(&self, req: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
@@ -43,7 +43,7 @@ impl Api {
         &self,
         source: &CopySource,
         conditions: &Conditions,
-    ) -> S3Result<(Arc<Object>, Arc<File>)> {
+    ) -> S3Result<(Arc<Object>, Arc<OpenFile>)> {
         let CopySource::Bucket { bucket, key, .. } = source else {
             return Err(s3_error!(NotImplemented, "there are no access points"));
         };
@@ -58,7 +58,7 @@ impl Api {
 /// Copies a range of a file on a thread that may wait for the disk.
 pub(super) async fn copy_bytes(
     mut target: Staged,
-    source: Arc<File>,
+    source: Arc<OpenFile>,
     range: std::ops::Range<u64>,
 ) -> S3Result<Complete> {
     blocking(move || {

@@ -28,6 +28,7 @@ pub use object::{Attributes, Object};
 pub use read::FileStream;
 pub use staged::{Complete, Staged};
 
+use crate::zero_copy::OpenFile;
 use bucket::Places;
 use layout::PRIVATE;
 use object::FileCache;
@@ -147,7 +148,7 @@ impl Store {
     ///
     /// # Errors
     /// `NoSuchKey`, or what the file system reports.
-    pub fn open_object(&self, bucket: &Bucket, key: &str) -> S3Result<(Arc<Object>, Arc<File>)> {
+    pub fn open_object(&self, bucket: &Bucket, key: &str) -> S3Result<(Arc<Object>, Arc<OpenFile>)> {
         // A file may be replaced between looking it up and opening it: then the new version is looked up.
         for _ in 0..100 {
             let object = bucket.find(key).ok_or_else(|| s3_error!(NoSuchKey))?;

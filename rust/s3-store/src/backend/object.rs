@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::hex;
 use crate::sys;
+use crate::zero_copy::OpenFile;
 
 /// What a client said about an object when it wrote it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +57,7 @@ pub struct Object {
     pub attributes: Attributes,
     /// Without quotes; computed when first asked for if the object was not written through this server.
     etag: OnceLock<String>,
-    file: Mutex<Option<Arc<File>>>,
+    file: Mutex<Option<Arc<OpenFile>>>,
     /// Set by every use, taken off when the cache looks for a file to close.
     used: AtomicBool,
 }
@@ -96,7 +97,7 @@ impl Object {
         if let Some(etag) = self.etag.get() {
             return Ok(etag);
         }
-        let etag = md5_of(&*self.open_uncached()?)?;
+        let etag = md5_of(&self.open_uncached()?)?;
         Ok(self.etag.get_or_init(|| etag))
     }
 
@@ -104,15 +105,15 @@ impl Object {
     ///
     /// # Errors
     /// `NotFound` when the file is gone or is another version by now.
-    fn open_uncached(&self) -> io::Result<Arc<File>> {
+    fn open_uncached(&self) -> io::Result<File> {
         let file = File::open(&self.path)?;
         if Identity::of(&file.metadata()?) != self.identity {
             return Err(io::ErrorKind::NotFound.into());
         }
-        Ok(Arc::new(file))
+        Ok(file)
     }
 
-    fn lock_file(&self) -> MutexGuard<'_, Option<Arc<File>>> {
+    fn lock_file(&self) -> MutexGuard<'_, Option<Arc<OpenFile>>> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -146,13 +147,13 @@ impl FileCache {
     ///
     /// # Errors
     /// `NotFound` when the file is gone or is another version by now.
-    pub fn open(&self, object: &Arc<Object>) -> io::Result<Arc<File>> {
+    pub fn open(&self, object: &Arc<Object>) -> io::Result<Arc<OpenFile>> {
         let mut slot = object.lock_file();
         if let Some(file) = &*slot {
             object.used.store(true, Relaxed);
             return Ok(file.clone());
         }
-        let file = object.open_uncached()?;
+        let file = Arc::new(OpenFile::new(object.open_uncached()?, object.size()));
         *slot = Some(file.clone());
         drop(slot);
         self.admit(object);

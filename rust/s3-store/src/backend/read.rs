@@ -1,6 +1,5 @@
 //! The bytes of an object as a stream.
 
-use std::fs::File;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,14 +12,15 @@ use s3s::stream::{ByteStream, RemainingLength};
 use tokio::task::JoinHandle;
 
 use crate::sys;
+use crate::zero_copy::{MIN_PIECE, OpenFile};
 
 /// The most that is read at once, bytes.
 const PIECE: u64 = 256 * 1024;
 
-/// A range of an open file. What the page cache holds is read on the spot, which is cheaper than a trip to another
-/// thread; what it does not hold is read on one, so that a slow disk stops one connection only.
+/// A range of an open file. What the page cache holds is sent from there if it is large, and copied if it is small;
+/// what it does not hold is read on another thread, so that a slow disk stops one connection only.
 pub struct FileStream {
-    file: Arc<File>,
+    file: Arc<OpenFile>,
     offset: u64,
     end: u64,
     from_disk: Option<JoinHandle<io::Result<Vec<u8>>>>,
@@ -28,7 +28,7 @@ pub struct FileStream {
 
 impl FileStream {
     /// `range` is half-open and lies inside the file.
-    pub fn new(file: Arc<File>, range: std::ops::Range<u64>) -> Self {
+    pub fn new(file: Arc<OpenFile>, range: std::ops::Range<u64>) -> Self {
         Self { file, offset: range.start, end: range.end, from_disk: None }
     }
 
@@ -43,6 +43,28 @@ impl FileStream {
             sys::read_waiting(&file, &mut buffer, wanted, offset)?;
             Ok(buffer)
         })
+    }
+
+    /// The next piece if the page cache holds it.
+    fn read_from_memory(&mut self, wanted: usize) -> Option<Bytes> {
+        if wanted >= MIN_PIECE && self.is_in_memory(wanted) {
+            let end = self.offset + wanted as u64;
+            if let Some(piece) = self.file.piece(self.offset..end) {
+                self.offset = end;
+                return Some(piece);
+            }
+        }
+        let mut buffer = Vec::new();
+        let read = sys::read_cached(&self.file, &mut buffer, wanted, self.offset).ok()?;
+        self.offset += read as u64;
+        (read > 0).then(|| buffer.into())
+    }
+
+    /// Whether the page cache holds both ends of the next piece, so very likely all of it.
+    fn is_in_memory(&self, wanted: usize) -> bool {
+        let mut byte = Vec::new();
+        let mut holds = |offset| matches!(sys::read_cached(&self.file, &mut byte, 1, offset), Ok(1));
+        holds(self.offset) && holds(self.offset + wanted as u64 - 1)
     }
 
     fn advance(&mut self, buffer: Vec<u8>) -> io::Result<Bytes> {
@@ -64,12 +86,11 @@ impl Stream for FileStream {
         }
         let wanted = self.left().min(PIECE) as usize;
         if self.from_disk.is_none() {
-            let mut buffer = Vec::new();
-            match sys::read_cached(&self.file, &mut buffer, wanted, self.offset) {
-                Ok(read) if read > 0 => return Poll::Ready(Some(self.advance(buffer).map_err(Into::into))),
-                // Not in the page cache, or a file system that cannot tell.
-                _ => self.from_disk = Some(self.read_from_disk(wanted)),
+            if let Some(bytes) = self.read_from_memory(wanted) {
+                return Poll::Ready(Some(Ok(bytes)));
             }
+            // Not in the page cache, or a file system that cannot tell.
+            self.from_disk = Some(self.read_from_disk(wanted));
         }
         let Some(task) = &mut self.from_disk else { return Poll::Ready(None) };
         let result = ready!(Pin::new(task).poll(cx));

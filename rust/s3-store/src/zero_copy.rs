@@ -1,0 +1,206 @@
+//! Large reads that never pass through this process.
+//!
+//! A piece of a file travels through s3s, the layers and hyper as `Bytes` over a mapping of the file, whose memory
+//! nobody touches. When it arrives at the socket, its address tells which bytes of which file are meant, and `sendfile`
+//! passes them on. Should a layer look at the bytes after all, it finds the right ones.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use crate::sys::{self, Mapping};
+
+/// Below this a copy is cheaper than another system call, bytes.
+pub const MIN_PIECE: usize = 64 * 1024;
+
+/// The file of each mapping by the address of its first byte.
+static MAPPED: RwLock<BTreeMap<usize, (usize, Arc<File>)>> = RwLock::new(BTreeMap::new());
+
+/// An open file that can be sent without copying.
+pub struct OpenFile {
+    file: Arc<File>,
+    /// `None` for a file without large pieces, or when the process has too many mappings.
+    window: Option<Arc<Window>>,
+}
+
+/// A registered mapping.
+struct Window(Mapping);
+
+/// A part of a window, for `Bytes`.
+struct Piece {
+    window: Arc<Window>,
+    range: std::ops::Range<usize>,
+}
+
+impl OpenFile {
+    pub fn new(file: File, size: u64) -> Self {
+        let file = Arc::new(file);
+        let window = if size < MIN_PIECE as u64 { None } else { Window::new(&file, size as usize).ok().map(Arc::new) };
+        Self { file, window }
+    }
+
+    /// A range as bytes that the socket sends without copying them.
+    pub fn piece(&self, range: std::ops::Range<u64>) -> Option<Bytes> {
+        let window = self.window.clone()?;
+        Some(Bytes::from_owner(Piece { window, range: range.start as usize..range.end as usize }))
+    }
+}
+
+impl Deref for OpenFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Window {
+    fn new(file: &Arc<File>, len: usize) -> io::Result<Self> {
+        let window = Self(Mapping::new(file, len)?);
+        MAPPED.write().unwrap_or_else(PoisonError::into_inner).insert(window.address(), (len, file.clone()));
+        Ok(window)
+    }
+
+    fn address(&self) -> usize {
+        self.0.as_ref().as_ptr().addr()
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        // Before the memory can belong to another file.
+        MAPPED.write().unwrap_or_else(PoisonError::into_inner).remove(&self.address());
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.window.0.as_ref()[self.range.clone()]
+    }
+}
+
+/// The file and the offset of bytes that lie in a window.
+fn origin(bytes: &[u8]) -> Option<(Arc<File>, u64)> {
+    // Smaller ones are never made; the rest of one that was sent in part is copied.
+    if bytes.len() < MIN_PIECE / 4 {
+        return None;
+    }
+    let address = bytes.as_ptr().addr();
+    let mapped = MAPPED.read().unwrap_or_else(PoisonError::into_inner);
+    let (start, (len, file)) = mapped.range(..=address).next_back()?;
+    let offset = address - start;
+    (offset + bytes.len() <= *len).then(|| (file.clone(), offset as u64))
+}
+
+/// A connection as hyper wants it.
+pub struct Socket(TokioIo<TcpStream>);
+
+impl Socket {
+    pub fn new(stream: TcpStream) -> Self {
+        Self(TokioIo::new(stream))
+    }
+}
+
+impl Read for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let stream = self.0.inner();
+        loop {
+            ready!(stream.poll_write_ready(cx))?;
+            match stream.try_io(Interest::WRITABLE, || send(stream.as_fd(), slices)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Sends as much of the slices as the socket takes.
+fn send(socket: BorrowedFd<'_>, mut slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut sent = 0;
+    while let Some(first) = slices.first() {
+        let (taken, result) = match origin(first) {
+            Some((file, offset)) => (1, send_piece(socket, &file, offset, first.len())),
+            None => {
+                let copied = slices.iter().take_while(|slice| origin(slice).is_none()).count();
+                (copied, sys::send_slices(socket, &slices[..copied], copied < slices.len()))
+            }
+        };
+        let offered: usize = slices[..taken].iter().map(|slice| slice.len()).sum();
+        match result {
+            Ok(count) if count == offered => sent += count,
+            Ok(count) => return Ok(sent + count),
+            // What has been sent is reported first; the error will come again.
+            Err(_) if sent > 0 => return Ok(sent),
+            Err(error) => return Err(error),
+        }
+        slices = &slices[taken..];
+    }
+    Ok(sent)
+}
+
+fn send_piece(socket: BorrowedFd<'_>, file: &File, offset: u64, len: usize) -> io::Result<usize> {
+    match sys::send_file(socket, file, offset, len)? {
+        // Shorter than it was when it was opened: somebody writes below the server.
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        sent => Ok(sent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_names_file_and_offset_while_the_window_is_open() {
+        let path = std::env::temp_dir().join(format!("s3-store-window-{}", std::process::id()));
+        let content: Vec<u8> = (0..4 * MIN_PIECE).map(|i| (i / 7) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let open = OpenFile::new(File::open(&path).unwrap(), content.len() as u64);
+        std::fs::remove_file(&path).unwrap();
+        let mut piece = open.piece(5..3 * MIN_PIECE as u64).unwrap();
+        assert_eq!(origin(&piece).unwrap().1, 5);
+        let rest = piece.split_off(MIN_PIECE);
+        assert_eq!(origin(&rest).unwrap().1, MIN_PIECE as u64 + 5);
+        assert_eq!(rest, content[MIN_PIECE + 5..3 * MIN_PIECE]);
+        assert!(origin(&content).is_none());
+        drop(open);
+        assert!(origin(&rest).is_some(), "the bytes keep the window open");
+    }
+}
