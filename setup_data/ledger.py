@@ -100,18 +100,18 @@ class Ledger:
 
     def remove(self) -> None:
         """Remove the part objects."""
-        for key in [*self._keys(), f"{self.parts}/spec"]:
-            obstore.delete(self._store, key)
+        keys = self._keys()
+        if keys:
+            obstore.delete(self._store, keys)
 
     def _keys(self) -> list[str]:
-        listed = obstore.list_with_delimiter(self._store, f"{self.parts}/")["objects"]
-        return [meta["path"] for meta in listed if not meta["path"].endswith("/spec")]
+        return [meta["path"] for meta in obstore.list_with_delimiter(self._store, f"{self.parts}/")["objects"]]
 
     def _rows(self, block: int) -> slice:
         return slice(block * self._block, min((block + 1) * self._block, self._count))
 
     def _take_up(self, key: str) -> None:
-        """Take over one part; a damaged or foreign one counts for nothing, its shards are written again."""
+        """Take over one part; what is none or is damaged counts for nothing, its shards are written again."""
         try:
             header, body = unpack(_MAGIC, read(self._store, key) or b"", what="part")
             block = int(key.rpartition("/")[2])

@@ -28,7 +28,8 @@ _BUDGET = 1 << 30
 """Bytes of shards held at once, whatever their size and number."""
 
 _WHOLE_NBYTES = 128 << 20
-"""A shard up to this decoded size is one PUT; a larger one is a multipart upload that is encoded as it goes."""
+"""A shard up to this decoded size is one PUT; a larger one is a multipart upload that is encoded as it goes, to bound
+memory. The embedded store pays for joining the parts, so this is no gain for smaller ones."""
 
 _LEAST_PART = 8 << 20
 _MOST_PARTS = 9_000  # S3 allows 10,000
@@ -118,8 +119,10 @@ def write(
     if most_shards is not None and most_shards < len(remaining):
         report.status = "unfinished"
         return report
-    _finish(store, ledger)
+    obstore.put(store, spec.key + Manifest.SUFFIX, ledger.manifest().encode())
+    obstore.put(store, f"{spec.key}/zarr.json", zarr_json(spec))
     report.seconds = time.perf_counter() - started
+    ledger.remove()
     report.stored_bytes = int(ledger.sizes.sum())
     report.ratio = spec.nbytes / report.stored_bytes
     if remaining:
@@ -138,8 +141,7 @@ def measure_put_rate(store: ObjectStore, spec: DatasetSpec, *, in_flight: int = 
     try:
         seconds = asyncio.run(_put_all(store, keys, bodies, in_flight))
     finally:
-        for key in keys:
-            _delete(store, key)
+        obstore.delete(store, keys)
     return sum(map(len, bodies)) / seconds / 1e6
 
 
@@ -149,8 +151,7 @@ def remove(store: ObjectStore, spec: DatasetSpec) -> None:
     _delete(store, spec.key + Manifest.SUFFIX)
     Ledger(store, spec).remove()
     for batch in obstore.list(store, f"{spec.key}/"):
-        for meta in batch:
-            _delete(store, meta["path"])
+        obstore.delete(store, [meta["path"] for meta in batch])
 
 
 def _delete(store: ObjectStore, key: str) -> None:
@@ -175,13 +176,6 @@ def _is_written(store: ObjectStore, spec: DatasetSpec) -> bool:
             "replace it with --overwrite"
         )
     return True
-
-
-def _finish(store: ObjectStore, ledger: Ledger) -> None:
-    spec = ledger.spec
-    obstore.put(store, spec.key + Manifest.SUFFIX, ledger.manifest().encode())
-    obstore.put(store, f"{spec.key}/zarr.json", zarr_json(spec))
-    ledger.remove()
 
 
 async def _upload(
@@ -251,6 +245,8 @@ class _Uploader:
                 )
         else:
             body = await self._in_thread(lambda: b"".join(writer))
+            await self._budget.give(reserved - len(body))
+            reserved = len(body)
             async with self._uploads:
                 await obstore.put_async(self._store, key, body, use_multipart=False)
             del body
