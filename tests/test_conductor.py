@@ -12,6 +12,7 @@ import pytest
 from harness import readers
 from harness.measure import conductor as conductors
 from harness.measure.conductor import Conductor, Plan
+from harness.measure.evidence import stand_against
 from harness.measure.process import WorkerProcess
 from harness.measure.tracked import Cell, Key, Tracked, cell
 from harness.patterns import Parameters
@@ -68,7 +69,7 @@ def conduct(workload, monkeypatch):
     def run(*hows, limit="limit", samples=3):
         registry = {cls.name: cls for cls in map(fake, hows)} | {"network-limit": fake(limit)}
         monkeypatch.setattr(readers, "all_readers", lambda: registry)
-        said = []
+        said: list[str] = []
         with Conductor(hows, plan=Plan(samples=samples), say=said.append) as one:
             rows = {row.reader: row for row in one.measure(workload)}
         return rows, said
@@ -128,7 +129,7 @@ def test_a_failing_limit_costs_only_the_ratios(conduct):
 def test_a_sample_below_the_limit_is_marked(conduct):
     rows, _ = conduct("good", limit="good")
     rows["good"].samples[0].limit_seconds = None
-    conductors.stand_against(rows["good"].samples[0], *(_slower(s) for s in rows["network-limit"].samples[:2]))
+    stand_against(rows["good"].samples[0], *(_slower(s) for s in rows["network-limit"].samples[:2]))
     assert FLAG_BELOW_LIMIT in rows["good"].samples[0].flags
 
 
@@ -156,6 +157,7 @@ def test_workers_die_with_the_conductor_even_when_it_is_killed():
         "time.sleep(600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT) as parent:
+        assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         worker = psutil.Process(pid)
         os.kill(parent.pid, signal.SIGKILL)

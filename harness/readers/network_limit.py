@@ -57,6 +57,7 @@ class NetworkLimit(Reader):
         self._per_shard = array.chunks_per_shard
         self._permits = asyncio.Semaphore(workload.in_flight)
         self._plans = self._worth_running()
+        self.use(self._plans[0])
 
     def _worth_running(self) -> Sequence[str]:
         """Return the plans whose median time over a few alternating trials is near the better one's."""

@@ -82,15 +82,26 @@ class ZarrPythonFsspec(_ZarrPython):
 
     name = "zarr-python+fsspec"
     packages = ("zarr", "s3fs", "fsspec", "aiobotocore", "aiohttp", "numcodecs", "numpy")
+    _filesystem: Any = None
 
     def _store(self, workload: Workload) -> Any:
         from zarr.storage import FsspecStore
 
         target = workload.target
         path = "/".join(filter(None, (target.bucket, target.prefix, workload.array.key)))
-        return FsspecStore.from_url(
+        store = FsspecStore.from_url(
             f"s3://{path}", read_only=True, storage_options=self._s3fs_options(target, workload.in_flight)
         )
+        self._filesystem = store.fs
+        return store
+
+    @override
+    def close(self) -> None:
+        from zarr.core.sync import sync  # the client lives on zarr's event loop
+
+        client = getattr(self._filesystem, "s3", None)
+        if client is not None:
+            sync(client.close())
 
     def _s3fs_options(self, target: Target, in_flight: int) -> dict[str, Any]:
         return {
