@@ -2,6 +2,7 @@
 
 import math
 import struct
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -16,7 +17,7 @@ from harness.errors import BadUseError, StoreError
 from harness.manifest import CODECS, DTYPES, PRESETS, SUBCHUNK_ORDERS, DatasetSpec, Manifest
 from harness.targets import Target
 
-GOOD = {
+GOOD: dict[str, Any] = {
     "preset": "demo",
     "name": "small",
     "shape": (4, 8, 12),
@@ -153,7 +154,7 @@ def test_checksums_of_another_shape():
         ({"shape": (2 * 10**4000, 8, 12)}, "2\\*\\*60 bytes"),
         ({"shape": (2 * 10**9, 8, 12)}, "chunks exceed the limit"),
         ({"shape": (2**24, 4, 6), "shard_shape": (2**24, 4, 6)}, "chunks in a shard exceed"),
-        ({"shape": (2**20, 400, 600), "shard_shape": (2**20, 400, 600), "chunk_shape": (2**20, 400, 600)}, "a chunk of"),
+        (dict.fromkeys(("shape", "shard_shape", "chunk_shape"), (2**20, 400, 600)), "a chunk of"),
     ],
 )
 def test_specs_that_cannot_be_written(changes, complaint):
@@ -190,7 +191,8 @@ def test_names_that_are_none(name):
 
 
 def test_load_from_the_store(embedded_store, bucket):
-    target = Target(name="there", url=f"s3://{bucket}", endpoint=embedded_store.endpoint, region="us-east-1", anonymous=True)
+    there = embedded_store.endpoint
+    target = Target(name="there", url=f"s3://{bucket}", endpoint=there, region="us-east-1", anonymous=True)
     with pytest.raises(BadUseError, match="target there holds no dataset 'small': write it with `zcb data create "):
         manifest.load(target, "small")
     assert manifest.datasets(target) == []
