@@ -12,8 +12,8 @@ ACTIVE := . $(VENV)/bin/activate &&
 # What is there is kept: the store, its data, the environments, and results of releases measured before.
 # `make bench SAMPLES=15 SECONDS=` measures thoroughly; `make bench REMEASURE=1` measures again.
 RELEASES := 3.2.1,3.3.0,latest
-SAMPLES  := 7
-SECONDS  := 12
+SAMPLES  := 5
+SECONDS  := 8
 CONFIG   := asv.releases.conf.json
 
 bench: $(VENV)/.ready

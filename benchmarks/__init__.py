@@ -7,3 +7,9 @@ from pathlib import Path
 _ROOT = str(Path(__file__).resolve().parent.parent)
 if _ROOT not in sys.path:
     sys.path.append(_ROOT)
+
+# A killed asv leaves its fork server waiting for ever; this package is the first of ours that it imports.
+if "asv_runner" in sys.modules:
+    from harness.lifeline import die_with_parent
+
+    die_with_parent()

@@ -4,10 +4,8 @@
 languages speak too, is described in docs/workload.md.
 """
 
-import ctypes
 import gc
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +16,7 @@ import msgspec
 
 from harness import workload as workloads
 from harness.errors import UnsupportedError
+from harness.lifeline import die_with_parent
 from harness.readers import reader_class
 from harness.readers.base import Reader
 from harness.sample import Timed
@@ -25,7 +24,6 @@ from harness.sample import Timed
 PARENT_VARIABLE = "ZCB_CONDUCTOR_PID"
 """Environment variable with the conductor's process id: a worker without that parent leaves."""
 
-_PR_SET_PDEATHSIG = 1
 _RESET_PEAK_RSS = "5"
 
 
@@ -116,13 +114,6 @@ def _peak_rss() -> int | None:
     return None
 
 
-def _die_with_parent() -> None:
-    """Have the kernel kill this process when the conductor dies, however it dies."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if str(os.getppid()) != os.environ.get(PARENT_VARIABLE, str(os.getppid())):
-        os._exit(1)  # it died before the line above
-
-
 def _answers_only() -> IO[bytes]:
     """Return the pipe to the conductor, and send whatever a library prints to stderr instead."""
     pipe = os.fdopen(os.dup(1), "wb", buffering=0)
@@ -132,7 +123,8 @@ def _answers_only() -> IO[bytes]:
 
 def main() -> None:
     """Answer requests until stdin closes."""
-    _die_with_parent()
+    conductor = os.environ.get(PARENT_VARIABLE)
+    die_with_parent(int(conductor) if conductor else None)
     pipe = _answers_only()
     worker = Worker(reader_class(sys.argv[1]))
     for line in sys.stdin.buffer:

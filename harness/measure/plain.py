@@ -15,7 +15,8 @@ class Plain:
     version = "1"
     timeout = 120
     number = 1
-    repeat = (3, 7, 3.0)
+    rounds = 1
+    repeat = (3, 7, 2.0)
     warmup_time = 0.0
     _reader: "Reader"
 

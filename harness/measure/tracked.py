@@ -5,9 +5,6 @@ the line it stands on, so an inherited one would be shared by all classes).
 """
 
 import os
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +24,8 @@ Cell = dict[str, Any]
 
 _GIB = 2**30
 _DIGITS = 6
-_ORPHAN_POLL_SECONDS = 0.5
+_DIGITS_OF_RATIOS = 3
+"""asv prints every digit of a unit that it does not know."""
 _UNKNOWN = {"nic_per_array_byte": "the loopback interface counts both directions"}
 
 
@@ -88,12 +86,13 @@ def run_pass(
     """
     from harness import workload as workloads
     from harness.errors import ZcbError
+    from harness.lifeline import die_with_parent
     from harness.measure.conductor import Conductor
     from harness.patterns import Parameters
     from harness.readers import NETWORK_LIMIT
     from harness.targets import resolve
 
-    _leave_with_asv()
+    die_with_parent()
     cells: dict[Key, Cell] = {}
     try:
         target, plan = resolve(environment_target()), environment_plan()
@@ -118,7 +117,8 @@ def cell(row: "Row", *, limit_holds: bool = True) -> Cell:
     for name, metric in METRICS.items():
         values = [metric(sample) for sample in row.samples]
         if None not in values and (limit_holds or name != "times_slower"):
-            found[name] = [round(value, _DIGITS) for value in values if value is not None]
+            digits = _DIGITS if name.endswith("seconds") else _DIGITS_OF_RATIOS
+            found[name] = [round(value, digits) for value in values if value is not None]
     return found
 
 
@@ -189,16 +189,3 @@ def _samples(cells: dict[Key, Cell], key: Key, metric: str) -> dict[str, Any]:
 def _progress(line: str) -> None:
     """Tell asv that the pass is alive; its timeout is one of silence."""
     print(f"[zcb] {line}", flush=True)  # noqa: T201
-
-
-def _leave_with_asv() -> None:
-    """End this process, and by that its workers, when asv is gone: nobody would read the result."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_ORPHAN_POLL_SECONDS)
-        sys.stderr.flush()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
