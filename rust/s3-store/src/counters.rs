@@ -32,18 +32,18 @@ pub struct Record {
     /// Bytes of the object that were answered, half-open; `None` for anything but a 206.
     pub range: Option<[u64; 2]>,
     pub kind: &'static str,
-    /// 0 when the client left before there was an answer.
-    pub status: u16,
+    /// `None`, as both times of the answer, when the client left before there was one.
+    pub status: Option<u16>,
     /// Bytes of the response body that the socket took.
     pub bytes: u64,
     /// Counts the connections of this server from 1.
     pub connection: u64,
     /// Request headers parsed.
     pub received_ns: u64,
-    /// First body byte, or the headers of an empty answer, handed to the socket; 0 when there was no answer.
-    pub first_byte_ns: u64,
+    /// First body byte, or the headers of an empty answer, handed to the socket.
+    pub first_byte_ns: Option<u64>,
     /// Last body byte handed to the socket; as `first_byte_ns` for an empty answer.
-    pub last_byte_ns: u64,
+    pub last_byte_ns: Option<u64>,
 }
 
 /// All counters of the server.

@@ -135,18 +135,19 @@ impl Exchange {
     fn record(&self) -> Option<Record> {
         let names = self.names.as_ref()?;
         let (bucket, key) = bucket_and_key(&names.path);
+        let answered = |value: u64| self.kind.map(|_| value);
         Some(Record {
             method: names.method.clone(),
             bucket: bucket.to_owned(),
             key: percent_decode(key),
             range: names.range,
             kind: self.kind.unwrap_or(self.call.kind_without_answer()).name(),
-            status: self.status,
+            status: self.kind.map(|_| self.status),
             bytes: self.sent.load(Relaxed),
             connection: self.connection,
             received_ns: self.received_ns,
-            first_byte_ns: self.first_byte_ns.load(Relaxed),
-            last_byte_ns: self.last_byte_ns.load(Relaxed),
+            first_byte_ns: answered(self.first_byte_ns.load(Relaxed)),
+            last_byte_ns: answered(self.last_byte_ns.load(Relaxed)),
         })
     }
 }

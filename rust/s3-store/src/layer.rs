@@ -6,7 +6,9 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use http::header::RANGE;
 use http::{Request, Response};
+use s3s::dto::Range;
 use s3s::service::S3Service;
 use s3s::{Body, HttpError};
 use tower::Service;
@@ -40,8 +42,17 @@ impl Service<Request<Body>> for Endpoint {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
+    fn call(&mut self, mut request: Request<Body>) -> ResponseFuture {
+        ignore_malformed_range(&mut request);
         let service = self.0.clone();
         Box::pin(async move { service.call(request).await })
+    }
+}
+
+/// S3 answers with the whole object where s3s would refuse: `bytes=5-2`, several ranges, other units.
+fn ignore_malformed_range(request: &mut Request<Body>) {
+    let Some(range) = request.headers().get(RANGE) else { return };
+    if range.to_str().ok().and_then(|text| Range::parse(text).ok()).is_none() {
+        request.headers_mut().remove(RANGE);
     }
 }

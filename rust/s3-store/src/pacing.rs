@@ -92,8 +92,10 @@ struct Paced {
     /// Bytes that have not been booked yet.
     held: Bytes,
     /// The wait of a booked piece, and the piece.
-    turn: Option<(Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>>, Bytes)>,
+    turn: Option<(Wait, Bytes)>,
 }
+
+type Wait = Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>>;
 
 impl Paced {
     fn book_next_piece(&mut self) {

@@ -66,10 +66,14 @@ impl Bucket {
             let entry = if entries.get(key).is_some_and(|entry| entry.odd) { None } else { entries.remove(key) };
             objects.insert(key.into(), Arc::new(object_at(&file, entry)?));
         }
-        for (key, entry) in entries.into_iter().filter(|(_, entry)| entry.odd) {
-            let path = self.odd_dir.join(odd_name(&key));
-            if path.is_file() {
-                objects.insert(key.into(), Arc::new(object_at(&path, Some(entry))?));
+        let odd_entries = entries.into_iter().filter(|(_, entry)| entry.odd);
+        let mut odd: BTreeMap<_, _> = odd_entries.map(|(key, entry)| (odd_name(&key), (key, entry))).collect();
+        for file in files_below(&self.odd_dir)? {
+            let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            match odd.remove(name) {
+                Some((key, entry)) => drop(objects.insert(key.into(), Arc::new(object_at(&file, Some(entry))?))),
+                // Only an entry names the key; a file without one was never acknowledged.
+                None => fs::remove_file(&file)?,
             }
         }
         *self.write() = objects;

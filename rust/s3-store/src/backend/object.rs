@@ -209,7 +209,8 @@ mod tests {
         assert_eq!(old.etag().unwrap(), "f97c5d29941bfb1b2fdab0874906ab82");
         std::fs::remove_file(&old.path).unwrap();
         let new = object("replaced", "another");
-        assert_eq!(FileCache::new(1).open(&old).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let error = FileCache::new(1).open(&old).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
         std::fs::remove_file(&new.path).unwrap();
     }
 }

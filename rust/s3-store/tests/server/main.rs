@@ -1,0 +1,9 @@
+//! The server as a client sees it: real processes, real sockets, free ports.
+
+mod control;
+mod harness;
+mod lifecycle;
+mod listing;
+mod multipart;
+mod objects;
+mod signatures;
