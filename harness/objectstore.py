@@ -1,6 +1,7 @@
 """The object store behind a target, for the harness's own reading and writing (not for readers under test)."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,10 @@ from obstore.store import S3Store
 from harness.errors import StoreError
 from harness.targets import Target
 
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_REFUSED = re.compile(r"status code: 40[13]\b")
+_KEY = re.compile(r"Object at location (\S+) not found")
+_DUMP = "\n\nDebug source"
 
 def open_store(target: Target, *, prefix: str = "", retry: bool = True) -> S3Store:
     """Return the store of `target`, rooted at its prefix joined with `prefix`.
@@ -46,26 +51,30 @@ def reaching(target: Target) -> Iterator[None]:
     """Turn errors of the object store inside the block into one clear line with exit code 3."""
     try:
         yield
-    except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise StoreError(f"{target.url} refuses these credentials: {_reason(error)}") from error
-    except NotFoundError as error:
-        what = "no such bucket" if "NoSuchBucket" in str(error) else _reason(error)
-        raise StoreError(f"{target.url}: {what}") from error
-    except (BaseError, ConnectionError, TimeoutError) as error:
-        where = target.endpoint or target.url
-        raise StoreError(f"cannot reach {where}: {_reason(error)}") from error
+    except (BaseError, FileNotFoundError, ConnectionError, TimeoutError, PermissionError) as error:
+        raise StoreError(_complaint(target, error)) from error
 
 
-def exists(store: S3Store, key: str) -> bool:
-    """Whether an object stands at `key`."""
-    try:
-        obstore.head(store, key)
-    except (NotFoundError, FileNotFoundError):
-        return False
-    return True
+def require(target: Target, key: str) -> None:
+    """Check that `key` can be read at `target`; a StoreError says why not."""
+    with reaching(target):
+        obstore.head(open_store(target, retry=False), key)
 
 
-def _reason(error: BaseException) -> str:
-    """Return the first line of an error, which holds the cause without the library's debug dump."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+def _complaint(target: Target, error: BaseException) -> str:
+    """Return one line for an error of the object store; the server's own code says it best where there is one."""
+    text = str(error)
+    code = _CODE.search(text)
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _REFUSED.search(text):
+        return f"{target.url} refuses these credentials{f' ({code[1]})' if code else ''}"
+    if "NoSuchBucket" in text:
+        return f"{target.url}: no such bucket"
+    if isinstance(error, NotFoundError | FileNotFoundError):
+        missing = _KEY.search(text)
+        return f"{target.url} holds no {missing[1] if missing else 'such object'}"
+    where = target.endpoint or target.url
+    if code:
+        return f"{where} answers {code[1]}"
+    # The library's chain of causes ends with the one that matters, before the dump of the whole error.
+    cause = text.partition(_DUMP)[0].strip().rpartition(" - ")[2][:200]
+    return f"cannot reach {where}: {cause or type(error).__name__}"

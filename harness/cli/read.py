@@ -10,6 +10,7 @@ from harness import workload as workloads
 from harness.errors import BadUseError, MeasurementError
 from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_report
+from harness.objectstore import require
 from harness.readers import NETWORK_LIMIT, reader_class
 from harness.sample import FLAGS, Sample
 
@@ -23,6 +24,7 @@ def read(reader: str, workload: Path, samples: int, as_json: bool) -> None:
     """Let READER execute a workload file, between turns of the network limit, and show what it cost."""
     name = reader_class(reader).name
     loaded = workloads.load(workload)
+    require(loaded.target, f"{loaded.array.key}/zarr.json")
     with Conductor([name], plan=Plan(samples=samples), say=lambda line: click.echo(line, err=True)) as conductor:
         rows = {row.reader: row for row in conductor.measure(loaded)}
     row, limit = rows[name], rows[NETWORK_LIMIT]
