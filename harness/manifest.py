@@ -35,9 +35,9 @@ VERSION = 1
 
 MAX_DIMENSIONS = 16
 MAX_NBYTES = 1 << 60
-MAX_CHUNK_NBYTES = 256 << 20
+MAX_CHUNK_NBYTES = 64 << 20
 MAX_CHUNKS_PER_SHARD = 1 << 22
-MAX_CHUNKS = 50_000_000
+MAX_CHUNKS = 20_000_000
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _MAGIC = b"ZCB-MANI"
@@ -218,7 +218,10 @@ def find(store: obstore.store.ObjectStore, dataset: str, *, bucket_may_miss: boo
             continue
         if read(store, f"{key}/zarr.json") is None:
             raise BadUseError(f"dataset {key!r} is unfinished: run its `zcb data create` again")
-        return Manifest.decode(data)
+        try:
+            return Manifest.decode(data)
+        except BadUseError as error:
+            raise BadUseError(f"{key}: {error}") from error
     return None
 
 

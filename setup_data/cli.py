@@ -92,7 +92,7 @@ def create(
         if measure_put_rate and report.write_mb_s:
             with reaching(target):
                 report.raw_put_mb_s = write.measure_put_rate(store, spec, in_flight=in_flight)
-            report.write_to_raw = report.write_mb_s / report.raw_put_mb_s
+            report.write_to_raw = report.raw_put_mb_s and report.write_mb_s / report.raw_put_mb_s
         reports.append(report)
         if not as_json:
             click.echo(_line(report))

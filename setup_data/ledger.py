@@ -6,6 +6,7 @@ and says what is being written. All of them are removed when the dataset is fini
 """
 
 import math
+from collections.abc import Iterator
 
 import msgspec
 import numpy as np
@@ -94,9 +95,9 @@ class Ledger:
             decoded_crc32c=_by_chunk(self.spec, self._decoded),
         )
 
-    def remaining(self) -> list[tuple[int, Coordinates]]:
-        """Return number and position of each shard that is not written yet."""
-        return [(number, shard) for number, shard in enumerate(shards(self.spec)) if not self.sizes[number]]
+    def remaining(self) -> Iterator[tuple[int, Coordinates]]:
+        """Yield number and position of each shard that is not written yet."""
+        return ((number, shard) for number, shard in enumerate(shards(self.spec)) if not self.sizes[number])
 
     def remove(self) -> None:
         """Remove the part objects."""

@@ -8,11 +8,12 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import msgspec
+import numpy as np
 import obstore
 from obstore.store import ObjectStore
 
@@ -101,9 +102,8 @@ def write(
     if overwrite:
         remove(store, spec)
     ledger = Ledger(store, spec)
-    total = len(ledger.sizes)
     report = Report(
-        dataset=spec.key, status="written", shards=total, skipped_shards=0, decoded_bytes=spec.nbytes
+        dataset=spec.key, status="written", shards=len(ledger.sizes), skipped_shards=0, decoded_bytes=spec.nbytes
     )
     if _is_written(store, spec):
         ledger.remove()  # a run killed between the last two steps leaves them
@@ -111,12 +111,12 @@ def write(
         report.status = "already written"
         return report
     ledger.begin()
-    remaining = ledger.remaining()
-    report.skipped_shards = total - len(remaining)
+    report.skipped_shards = int(np.count_nonzero(ledger.sizes))
     advance(report.skipped_shards * spec.shard_nbytes)
     before, started = int(ledger.sizes.sum()), time.perf_counter()
-    asyncio.run(_upload(store, ledger, remaining[:most_shards], in_flight, advance))
-    if most_shards is not None and most_shards < len(remaining):
+    uploader = _Uploader(store, ledger, in_flight, advance)
+    asyncio.run(uploader.run(itertools.islice(ledger.remaining(), most_shards)))
+    if not ledger.sizes.all():
         report.status = "unfinished"
         return report
     obstore.put(store, spec.key + Manifest.SUFFIX, ledger.manifest().encode())
@@ -125,17 +125,19 @@ def write(
     ledger.remove()
     report.stored_bytes = int(ledger.sizes.sum())
     report.ratio = spec.nbytes / report.stored_bytes
-    if remaining:
+    if report.skipped_shards < report.shards:
         report.write_mb_s = (report.stored_bytes - before) / report.seconds / 1e6
     return report
 
 
-def measure_put_rate(store: ObjectStore, spec: DatasetSpec, *, in_flight: int = IN_FLIGHT) -> float:
-    """Return the rate of bare PUTs of a dataset's shards (the first ones that fit in memory) in MB/s.
+def measure_put_rate(store: ObjectStore, spec: DatasetSpec, *, in_flight: int = IN_FLIGHT) -> float | None:
+    """Return the rate of bare PUTs of a dataset's shards (the first 512 MiB) in MB/s; None if one is larger.
 
     They are encoded first, stored under a scratch prefix with `in_flight` at once, and removed.
     """
-    count = max(1, _RATE_NBYTES // spec.shard_nbytes)
+    count = _RATE_NBYTES // spec.shard_nbytes
+    if count == 0:
+        return None
     bodies = [b"".join(ShardWriter(spec, shard)) for shard in itertools.islice(shards(spec), count)]
     keys = [f"{spec.preset}/zcb-scratch-{os.getpid()}/{number}" for number in range(len(bodies))]
     try:
@@ -170,18 +172,15 @@ def _is_written(store: ObjectStore, spec: DatasetSpec) -> bool:
     data = read(store, spec.key + Manifest.SUFFIX)
     if data is None:
         raise BadUseError(f"an array without a manifest stands at {spec.key}: replace it with --overwrite")
-    if Manifest.decode(data).spec != spec or metadata != zarr_json(spec):
+    try:
+        same = Manifest.decode(data).spec == spec and metadata == zarr_json(spec)
+    except BadUseError as error:
+        raise BadUseError(f"{spec.key}: {error}: replace it with --overwrite") from error
+    if not same:
         raise BadUseError(
-            f"{spec.key} is already written with another shape, codec, order or seed: "
-            "replace it with --overwrite"
+            f"{spec.key} is already written with another shape, codec, order or seed: replace it with --overwrite"
         )
     return True
-
-
-async def _upload(
-    store: ObjectStore, ledger: Ledger, remaining: list[tuple[int, Coordinates]], in_flight: int, advance: Advance
-) -> None:
-    await _Uploader(store, ledger, in_flight, advance).run(remaining)
 
 
 class _Budget:
@@ -215,7 +214,7 @@ class _Uploader:
         self._uploads = asyncio.Semaphore(in_flight)
         self._budget = _Budget(_BUDGET)
 
-    async def run(self, remaining: list[tuple[int, Coordinates]]) -> None:
+    async def run(self, remaining: Iterable[tuple[int, Coordinates]]) -> None:
         """Store the `remaining` shards; the first error ends all."""
         spec = self._ledger.spec
         reserved = _STREAM_NBYTES if _streams(spec) else spec.shard_nbytes
