@@ -6,8 +6,8 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::header::RANGE;
-use http::{Request, Response};
+use http::header::{CONTENT_RANGE, RANGE};
+use http::{Request, Response, StatusCode};
 use s3s::dto::Range;
 use s3s::service::S3Service;
 use s3s::{Body, HttpError};
@@ -45,7 +45,7 @@ impl Service<Request<Body>> for Endpoint {
     fn call(&mut self, mut request: Request<Body>) -> ResponseFuture {
         ignore_malformed_range(&mut request);
         let service = self.0.clone();
-        Box::pin(async move { service.call(request).await })
+        Box::pin(async move { service.call(request).await.map(with_partial_status) })
     }
 }
 
@@ -55,4 +55,12 @@ fn ignore_malformed_range(request: &mut Request<Body>) {
     if range.to_str().ok().and_then(|text| Range::parse(text).ok()).is_none() {
         request.headers_mut().remove(RANGE);
     }
+}
+
+/// s3s knows 206 for GET only.
+fn with_partial_status(mut response: Response<Body>) -> Response<Body> {
+    if response.status() == StatusCode::OK && response.headers().contains_key(CONTENT_RANGE) {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    response
 }

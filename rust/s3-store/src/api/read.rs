@@ -60,7 +60,6 @@ impl Api {
         };
         conditions.check_read(&etag, object.modified())?;
         let (range, content_range) = select(input.range, object.size())?;
-        let status = content_range.as_ref().map(|_| http::StatusCode::PARTIAL_CONTENT);
         let output = HeadObjectOutput {
             content_length: Some((range.end - range.start) as i64),
             content_range,
@@ -69,9 +68,7 @@ impl Api {
             metadata: user_metadata(&object),
             ..Default::default()
         };
-        let mut response = S3Response::with_headers(output, headers);
-        response.status = status;
-        Ok(response)
+        Ok(S3Response::with_headers(output, headers))
     }
 }
 

@@ -24,6 +24,8 @@ fn every_form_of_range() {
             assert_eq!(answer.status, 206, "{range}");
             assert_eq!(answer.header("content-range"), format!("bytes {first}-{}/{size}", end - 1));
             assert_eq!(answer.body, content[first..end]);
+            let head = client.send("HEAD", "/bucket/key", &[("range", &range)], b"");
+            assert_eq!((head.status, head.header("content-range")), (206, answer.header("content-range")));
         }
         for range in [format!("bytes={size}-"), format!("bytes={size}-{}", size + 5), "bytes=-0".to_owned()] {
             let answer = client.get_range("/bucket/key", &range);
