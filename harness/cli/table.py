@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -50,22 +51,24 @@ def _table(records: Sequence[Record], limits: dict[tuple[str, str, str], float])
         title_justify="left",
         caption=_caption(variants[0], bool(limits)),
         caption_justify="left",
+        box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    shown.add_column("workload", overflow="fold")
-    shown.add_column("reader")
+    shown.add_column("workload", no_wrap=True)
+    shown.add_column("reader", no_wrap=True)
     for variant in variants:
         shown.add_column(variant, justify="right")
-    before = None
-    for workload, reader in dict.fromkeys((r.workload, r.reader) for r in records):
-        row = [
-            _cell(cells.get((workload, reader, v)), cells.get((workload, reader, variants[0])), limits, factor)
-            for v in variants
-        ]
-        if before not in (None, workload):
-            shown.add_section()
-        shown.add_row("" if workload == before else workload, reader, *row)
-        before = workload
+    by_workload: dict[str, dict[str, None]] = {}
+    for record in records:
+        if not math.isnan(record.value):  # a row of nothing but n/a says nothing
+            by_workload.setdefault(record.workload, {})[record.reader] = None
+    for workload, readers in by_workload.items():
+        for number, reader in enumerate(sorted(readers)):
+            row = [cells.get((workload, reader, variant)) for variant in variants]
+            base = cells.get((workload, reader, variants[0]))
+            label = "" if number else workload.removeprefix("ChunksOf")
+            shown.add_row(label, reader, *(_cell(record, base, limits, factor) for record in row))
+        shown.add_section()
     return shown
 
 
