@@ -2,19 +2,18 @@
 
 from harness.measure import plain, tracked
 
-READERS = ["zarr-python+fsspec", "zarr-python+obstore"]
 SHARDS = {"small": [1, 4, 16, 64], "large": [1, 4]}
 
 
 class ChunksOfManyShards(tracked.Tracked):
     """Four chunks, every other one, of each of `shards` shards that lie beside each other."""
 
-    params = [READERS, list(SHARDS), SHARDS["small"]]
+    params = [tracked.READERS, list(SHARDS), SHARDS["small"]]
     param_names = ["reader", "dataset", "shards"]
 
     def setup_cache(self):
         grid = {(d, n): (d, {"shards": n}) for d, counts in SHARDS.items() for n in counts}
-        return tracked.run_pass("chunks_of_many_shards", READERS, grid)
+        return tracked.run_pass("chunks_of_many_shards", tracked.READERS, grid)
 
     setup_cache.timeout = tracked.PASS_SECONDS
 
@@ -22,7 +21,7 @@ class ChunksOfManyShards(tracked.Tracked):
 class PlainChunksOfManyShards(plain.Plain):
     """The same read timed by asv itself, as a second source and for `asv profile`."""
 
-    params = [READERS, ["small"], [16]]
+    params = [tracked.READERS, ["small"], [16]]
     param_names = ["reader", "dataset", "shards"]
 
     def setup(self, reader, dataset, shards):

@@ -2,19 +2,18 @@
 
 from harness.measure import plain, tracked
 
-READERS = ["zarr-python+fsspec", "zarr-python+obstore"]
 GAPS = {"small": [0, 1, 3, 15], "large": [0, 1, 3]}
 
 
 class ChunksOfOneShard(tracked.Tracked):
     """Four chunks of one shard with `gap` stored chunks between them, in one call."""
 
-    params = [READERS, list(GAPS), GAPS["small"]]
+    params = [tracked.READERS, list(GAPS), GAPS["small"]]
     param_names = ["reader", "dataset", "gap"]
 
     def setup_cache(self):
         grid = {(d, gap): (d, {"gap": gap}) for d, gaps in GAPS.items() for gap in gaps}
-        return tracked.run_pass("chunks_of_one_shard", READERS, grid)
+        return tracked.run_pass("chunks_of_one_shard", tracked.READERS, grid)
 
     setup_cache.timeout = tracked.PASS_SECONDS
 
@@ -22,7 +21,7 @@ class ChunksOfOneShard(tracked.Tracked):
 class PlainChunksOfOneShard(plain.Plain):
     """The same read timed by asv itself, as a second source and for `asv profile`."""
 
-    params = [READERS, ["small"], [0, 15]]
+    params = [tracked.READERS, ["small"], [0, 15]]
     param_names = ["reader", "dataset", "gap"]
 
     def setup(self, reader, dataset, gap):

@@ -2,18 +2,17 @@
 
 from harness.measure import plain, tracked
 
-READERS = ["zarr-python+fsspec", "zarr-python+obstore"]
 DATASETS = ["small", "large"]
 
 
 class WholeArray(tracked.Tracked):
     """Every chunk of the array, in one call."""
 
-    params = [READERS, DATASETS]
+    params = [tracked.READERS, DATASETS]
     param_names = ["reader", "dataset"]
 
     def setup_cache(self):
-        return tracked.run_pass("whole_array", READERS, {(d,): (d, {}) for d in DATASETS})
+        return tracked.run_pass("whole_array", tracked.READERS, {(d,): (d, {}) for d in DATASETS})
 
     setup_cache.timeout = tracked.PASS_SECONDS
 
@@ -21,7 +20,7 @@ class WholeArray(tracked.Tracked):
 class PlainWholeArray(plain.Plain):
     """The same read timed by asv itself, as a second source and for `asv profile`."""
 
-    params = [READERS, ["large"]]
+    params = [tracked.READERS, ["large"]]
     param_names = ["reader", "dataset"]
 
     def setup(self, reader, dataset):

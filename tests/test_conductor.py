@@ -14,7 +14,7 @@ from harness.measure import conductor as conductors
 from harness.measure.conductor import Conductor, Plan
 from harness.measure.evidence import stand_against
 from harness.measure.process import WorkerProcess
-from harness.measure.tracked import Cell, Key, Tracked, cell
+from harness.measure.tracked import READERS, Cell, Key, Tracked, cell
 from harness.patterns import Parameters
 from harness.readers.base import Reader
 from harness.sample import FLAG_BELOW_LIMIT
@@ -180,6 +180,10 @@ def test_a_list_of_samples_is_served_once_per_pass(tmp_path, monkeypatch):
     bench = Tracked()
     assert bench.track_seconds(cells, "r", "small", 0) == {"samples": [1.0, 2.0], "number": 1}
     assert bench.track_seconds(cells, "r", "small", 0) == {"samples": [], "number": 1}
+
+
+def test_every_reader_but_the_limit_is_measured():
+    assert sorted([*READERS, readers.NETWORK_LIMIT]) == list(readers.all_readers())
 
 
 def test_setup_tells_na_from_failure():

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PASS_SECONDS = 600
 """asv's timeout for `setup_cache`: seconds without a line of progress."""
 
+READERS = ["zarr-python+fsspec", "zarr-python+obstore"]
+"""The readers in every pattern; a new file in harness/readers/ gets its name here, which a test demands."""
+
 Key = tuple[str | int, ...]
 Cell = dict[str, Any]
 """Of one reader and one workload: ``{"na": reason}``, ``{"error": reason}``, or metric -> list of values."""
