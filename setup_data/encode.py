@@ -8,7 +8,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import google_crc32c
 import msgspec
@@ -27,6 +27,9 @@ CRC_NBYTES = 4
 
 _BOX_NBYTES = 4 << 20
 """Chunks are computed together up to this size: faster than one by one, and memory stays bounded."""
+
+_PIECE_NBYTES = 16 << 20
+"""Chunks are encoded in pieces of this decoded size, the unit that threads or processes are given."""
 
 Coordinates = tuple[int, ...]
 Ints = npt.NDArray[np.int64]
@@ -118,48 +121,92 @@ def index_nbytes(spec: DatasetSpec) -> int:
     return 16 * math.prod(spec.chunks_per_shard) + CRC_NBYTES
 
 
-class ShardWriter:
-    """Encodes one shard, piece by piece in stored order; its checksums are complete after the last piece.
+class Piece(NamedTuple):
+    """Some consecutive chunks of a shard, encoded; what an encoding process sends back."""
+
+    body: bytes
+    """The chunks' stored bytes, without gaps."""
+    nbytes: list[int]
+    """Stored bytes of each, in stored order like the rest."""
+    stored_crc32c: list[int]
+    decoded_crc32c: list[int]
+
+
+class EncodedShard:
+    """Index, checksums and size of a shard as its pieces are added in stored order.
 
     Parameters
     ----------
     spec
         The dataset.
-    shard
-        The shard's position in ``spec.shard_grid``.
     """
 
-    def __init__(self, spec: DatasetSpec, shard: Coordinates) -> None:
+    def __init__(self, spec: DatasetSpec) -> None:
         self._spec = spec
-        self._codecs = Codecs(spec)
-        self._field = Field(spec.seed, spec.dtype)
-        self._start = tuple(a * b for a, b in zip(shard, spec.shard_shape, strict=True))
-        self.stored_crc32c: Crcs = np.zeros(spec.chunks_per_shard, np.uint32)
-        self.decoded_crc32c: Crcs = np.zeros(spec.chunks_per_shard, np.uint32)
-        self.nbytes = 0
-        """Bytes of the pieces so far."""
+        self._next = 0
+        count = math.prod(spec.chunks_per_shard)
+        self._sizes = np.zeros(count, np.uint64)
+        self.stored_crc32c: Crcs = np.zeros(count, np.uint32)
+        """Of each chunk, in C order; shape (chunks in a shard,)."""
+        self.decoded_crc32c: Crcs = np.zeros(count, np.uint32)
+        """The same of the decoded bytes."""
 
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield the chunks' stored bytes, then the index."""
-        sizes = np.zeros(self.stored_crc32c.size, np.uint64)
-        for number, decoded in self._chunks():
-            stored = self._codecs.encode(decoded)
-            self.stored_crc32c.flat[number] = google_crc32c.value(stored)
-            self.decoded_crc32c.flat[number] = google_crc32c.value(decoded)
-            sizes[number] = len(stored)
-            self.nbytes += len(stored)
-            yield stored
-        index = encode_index(layout(self._spec, sizes))
-        self.nbytes += len(index)
-        yield index
+    @property
+    def nbytes(self) -> int:
+        """Stored size of the whole shard, once all pieces are added."""
+        return int(self._sizes.sum()) + index_nbytes(self._spec)
 
-    def _chunks(self) -> Iterator[tuple[int, bytes]]:
-        """Yield each chunk's C-order number in the shard and its decoded bytes, in stored order."""
-        for box in boxes(self._spec):
-            start = tuple(map(sum, zip(self._start, box.start, strict=True)))
-            values = self._field.box(start, box.shape).astype(self._codecs.dtype, copy=False)
-            for number, chunk in box.chunks:
-                yield number, values[chunk].tobytes()
+    def add(self, piece: Piece) -> bytes:
+        """Take note of the next piece and return its bytes."""
+        numbers = stored_order(self._spec)[self._next : self._next + len(piece.nbytes)]
+        self._next += len(numbers)
+        self._sizes[numbers] = piece.nbytes
+        self.stored_crc32c[numbers] = piece.stored_crc32c
+        self.decoded_crc32c[numbers] = piece.decoded_crc32c
+        return piece.body
+
+    def index(self) -> bytes:
+        """Return the stored bytes of the index, which follow the last piece."""
+        return encode_index(layout(self._spec, self._sizes))
+
+
+def encode_piece(spec: DatasetSpec, shard: Coordinates, first: int, end: int) -> Piece:
+    """Encode the chunks of a shard's boxes `first` to `end` (exclusive); runs in any thread or process."""
+    codecs, field = Codecs(spec), Field(spec.seed, spec.dtype)
+    corner = [a * b for a, b in zip(shard, spec.shard_shape, strict=True)]
+    bodies, decoded_crc32c = [], []
+    for box in boxes(spec)[first:end]:
+        start = tuple(map(sum, zip(corner, box.start, strict=True)))
+        values = field.box(start, box.shape).astype(codecs.dtype, copy=False)
+        for place in box.places:
+            decoded = values[place].tobytes()
+            decoded_crc32c.append(google_crc32c.value(decoded))
+            bodies.append(codecs.encode(decoded))
+    return Piece(
+        body=b"".join(bodies),
+        nbytes=list(map(len, bodies)),
+        stored_crc32c=list(map(google_crc32c.value, bodies)),
+        decoded_crc32c=decoded_crc32c,
+    )
+
+
+def pieces(spec: DatasetSpec) -> Iterator[tuple[int, int]]:
+    """Yield the boxes of each piece of a shard: those of about 16 MiB, to be encoded at once."""
+    first, held = 0, 0
+    for number, box in enumerate(boxes(spec)):
+        held += len(box.places) * spec.chunk_nbytes
+        if held >= _PIECE_NBYTES:
+            yield first, number + 1
+            first, held = number + 1, 0
+    if held:
+        yield first, len(boxes(spec))
+
+
+def encode_shard(spec: DatasetSpec, shard: Coordinates) -> bytes:
+    """Return a whole shard's stored bytes."""
+    encoded = EncodedShard(spec)
+    bodies = [encoded.add(encode_piece(spec, shard, first, end)) for first, end in pieces(spec)]
+    return b"".join([*bodies, encoded.index()])
 
 
 @dataclass(frozen=True)
@@ -170,8 +217,8 @@ class ChunkBox:
     """First element, counted from the shard's."""
     shape: Coordinates
     """Elements per axis."""
-    chunks: list[tuple[int, tuple[slice, ...]]]
-    """C-order number in the shard and place in the box of each chunk, in stored order."""
+    places: list[tuple[slice, ...]]
+    """Where in the box each chunk is, in stored order."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -190,19 +237,18 @@ def boxes(spec: DatasetSpec) -> list[ChunkBox]:
         first, end = runs.pop()
         low, high = positions[first:end].min(0), positions[first:end].max(0) + 1
         if end - first <= most and math.prod((high - low).tolist()) == end - first:
-            found.append(_chunk_box(spec, order[first:end], positions[first:end], low, high))
+            found.append(_chunk_box(spec, positions[first:end], low, high))
         else:
             middle = (first + end) // 2
             runs += [(middle, end), (first, middle)]
     return found
 
 
-def _chunk_box(spec: DatasetSpec, numbers: Ints, positions: Ints, low: Ints, high: Ints) -> ChunkBox:
+def _chunk_box(spec: DatasetSpec, positions: Ints, low: Ints, high: Ints) -> ChunkBox:
     start, shape = low * spec.chunk_shape, (high - low) * spec.chunk_shape
     corners = ((positions - low) * spec.chunk_shape).tolist()
     places = [tuple(map(slice, corner, np.add(corner, spec.chunk_shape).tolist())) for corner in corners]
-    chunks = list(zip(numbers.tolist(), places, strict=True))
-    return ChunkBox(tuple(start.tolist()), tuple(shape.tolist()), chunks)
+    return ChunkBox(tuple(start.tolist()), tuple(shape.tolist()), places)
 
 
 def shards(spec: DatasetSpec) -> Iterator[Coordinates]:

@@ -16,7 +16,7 @@ from obstore.store import ObjectStore
 
 from harness.errors import BadUseError
 from harness.manifest import Crcs, DatasetSpec, Manifest, pack, read, unpack
-from setup_data.encode import Coordinates, ShardWriter, shards
+from setup_data.encode import Coordinates, EncodedShard, shards
 
 _MAGIC = b"ZCB-PART"
 _LEAST_BLOCK = 16 << 20
@@ -71,11 +71,11 @@ class Ledger:
             for key in self._keys():
                 self._take_up(key)
 
-    def record(self, number: int, written: ShardWriter) -> bytes | None:
+    def record(self, number: int, written: EncodedShard) -> bytes | None:
         """Note that shard `number` is stored; return its block's part if that is now complete."""
         self.sizes[number] = written.nbytes
-        self._stored[number] = written.stored_crc32c.reshape(-1)
-        self._decoded[number] = written.decoded_crc32c.reshape(-1)
+        self._stored[number] = written.stored_crc32c
+        self._decoded[number] = written.decoded_crc32c
         rows = self._rows(number // self._block)
         if not self.sizes[rows].all():
             return None

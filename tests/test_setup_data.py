@@ -30,7 +30,7 @@ from harness.targets import Target, resolve
 from setup_data import encode, presets, verify, write
 from setup_data.bucket import ensure_bucket
 from setup_data.cli import data
-from setup_data.encode import ShardWriter, index_nbytes, shard_key, shards
+from setup_data.encode import index_nbytes, shard_key, shards
 from setup_data.field import Field
 from setup_data.ledger import block_shards
 
@@ -136,7 +136,9 @@ def test_boxes_cover_a_shard_in_stored_order(monkeypatch, order):
     monkeypatch.setattr(encode, "_BOX_NBYTES", 300)
     spec = make_spec(shape=(6, 20, 24), shard_shape=(6, 20, 24), subchunk_order=order)
     boxes = encode.boxes(spec)
-    assert [number for box in boxes for number, _ in box.chunks] == encode.stored_order(spec).tolist()
+    corners = [[a + b.start for a, b in zip(box.start, place, strict=True)] for box in boxes for place in box.places]
+    numbers = np.ravel_multi_index(tuple((np.array(corners) // spec.chunk_shape).T), spec.chunks_per_shard)
+    assert np.array_equal(numbers, encode.stored_order(spec))
     assert max(math.prod(box.shape) * 2 for box in boxes) <= 300
     assert sum(math.prod(box.shape) for box in boxes) == math.prod(spec.shard_shape)
 
@@ -180,7 +182,7 @@ def test_unknown_presets_and_datasets():
 @pytest.mark.parametrize("name", ["small", "large", "small-morton", "large-morton"])
 def test_demo_data_compress_as_real_data_do(name):
     (spec,) = presets.specs("demo", (name,))
-    body = b"".join(ShardWriter(spec, next(shards(spec))))
+    body = encode.encode_shard(spec, next(shards(spec)))
     assert 1.5 < spec.shard_nbytes / len(body) < 4
     if spec.subchunk_order == "c":  # a time step of g + 1 leaves exactly g chunks between, in bytes as stored
         index = index_of(spec, body)
@@ -269,7 +271,7 @@ def test_large_shards_are_streamed_to_the_same_bytes(monkeypatch):
     spec = make_spec(shape=shape, shard_shape=shape, chunk_shape=(1, 64, 64), subchunk_order="morton")
     write.write(whole, spec)
     monkeypatch.setattr(write, "_WHOLE_NBYTES", 0)
-    monkeypatch.setattr(write, "_LEAST_PART", 1 << 18)
+    monkeypatch.setattr(encode, "_PIECE_NBYTES", 1 << 18)
     write.write(streamed, spec)
     assert objects(streamed) == objects(whole)
 
@@ -348,8 +350,11 @@ specs = {
     "huge": (make_spec(shape=(2048, 1024, 512), shard_shape=(512, 1024, 512), chunk_shape=(1, 512, 512)), 2),
 }
 spec, count = specs[sys.argv[1]]
-assert write.write(LocalStore(sys.argv[2]), spec, most_shards=count).status == "unfinished"
-print(most, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+with write.start_encoders(spec.nbytes) as encoders:
+    report = write.write(LocalStore(sys.argv[2]), spec, encoders=encoders, most_shards=count)
+assert report.status == "unfinished"
+own, each = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+print(most, (own + 2 * each) * 1024)
 """
 
 
