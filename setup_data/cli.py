@@ -86,19 +86,16 @@ def create(
     # The embedded store fails for good reasons only, such as a full disk: there is nothing to wait for.
     store = open_store(target, retry=target.name != EMBEDDED)
     reports = []
-    with write.start_encoders(sum(spec.nbytes for spec in specs)) as encoders:
-        for spec in specs:
-            with reaching(target), _progress(f"write {spec.key}", spec.nbytes) as advance:
-                report = write.write(
-                    store, spec, in_flight=in_flight, overwrite=overwrite, encoders=encoders, advance=advance
-                )
-            if measure_put_rate and report.write_mb_s:
-                with reaching(target):
-                    raw = write.measure_put_rate(store, spec, in_flight=in_flight)
-                report.raw_put_mb_s, report.write_to_raw = raw, raw and report.write_mb_s / raw
-            reports.append(report)
-            if not as_json:
-                click.echo(_line(report))
+    for spec in specs:
+        with reaching(target), _progress(f"write {spec.key}", spec.nbytes) as advance:
+            report = write.write(store, spec, in_flight=in_flight, overwrite=overwrite, advance=advance)
+        if measure_put_rate and report.write_mb_s:
+            with reaching(target):
+                raw = write.measure_put_rate(store, spec, in_flight=in_flight)
+            report.raw_put_mb_s, report.write_to_raw = raw, raw and report.write_mb_s / raw
+        reports.append(report)
+        if not as_json:
+            click.echo(_line(report))
     if as_json:
         _echo_json(target, reports)
 

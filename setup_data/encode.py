@@ -29,7 +29,7 @@ _BOX_NBYTES = 4 << 20
 """Chunks are computed together up to this size: faster than one by one, and memory stays bounded."""
 
 _PIECE_NBYTES = 16 << 20
-"""Chunks are encoded in pieces of this decoded size, the unit that threads or processes are given."""
+"""Chunks are encoded in pieces of this decoded size, the unit of work of a thread."""
 
 Coordinates = tuple[int, ...]
 Ints = npt.NDArray[np.int64]
@@ -122,7 +122,7 @@ def index_nbytes(spec: DatasetSpec) -> int:
 
 
 class Piece(NamedTuple):
-    """Some consecutive chunks of a shard, encoded; what an encoding process sends back."""
+    """Some consecutive chunks of a shard, encoded."""
 
     body: bytes
     """The chunks' stored bytes, without gaps."""
@@ -171,7 +171,7 @@ class EncodedShard:
 
 
 def encode_piece(spec: DatasetSpec, shard: Coordinates, first: int, end: int) -> Piece:
-    """Encode the chunks of a shard's boxes `first` to `end` (exclusive); runs in any thread or process."""
+    """Encode the chunks of a shard's boxes `first` to `end` (exclusive); runs in any thread."""
     codecs, field = Codecs(spec), Field(spec.seed, spec.dtype)
     corner = [a * b for a, b in zip(shard, spec.shard_shape, strict=True)]
     bodies, decoded_crc32c = [], []
@@ -191,7 +191,7 @@ def encode_piece(spec: DatasetSpec, shard: Coordinates, first: int, end: int) ->
 
 
 def pieces(spec: DatasetSpec) -> Iterator[tuple[int, int]]:
-    """Yield the boxes of each piece of a shard: those of about 16 MiB, to be encoded at once."""
+    """Yield the boxes of each piece of a shard: those of about 16 MiB, to be encoded together."""
     first, held = 0, 0
     for number, box in enumerate(boxes(spec)):
         held += len(box.places) * spec.chunk_nbytes

@@ -1,19 +1,18 @@
-"""The streaming writer: encodes on all cores, uploads many shards at once, bounded in memory, resumable.
+"""The streaming writer: encodes in threads, uploads many shards at once, bounded in memory, resumable.
+
+Threads, not processes: sending the encoded bytes back costs more than Python's lock (docs/data.md has the figures).
 
 The order makes every state safe: shards, part by part their checksums, the manifest, and ``zarr.json`` last, so
 that nothing unfinished can be opened.
 """
 
 import asyncio
-import contextlib
 import itertools
-import multiprocessing
 import os
-import signal
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import msgspec
@@ -22,7 +21,6 @@ import obstore
 from obstore.store import ObjectStore
 
 from harness.errors import BadUseError
-from harness.lifeline import die_with_parent
 from harness.manifest import DatasetSpec, Manifest, read
 from setup_data.encode import (
     Coordinates,
@@ -53,10 +51,6 @@ _PARTS_AT_ONCE = 4
 _PIECES_AT_ONCE = 4
 _STREAM_NBYTES = 256 << 20
 """What a streamed shard holds at once, at most: parts under way and the pieces being encoded ahead of them."""
-
-_PROCESSES_FROM = 32 << 20
-"""Decoded bytes from which starting processes (a third of a second) pays: they encode up to twice as fast as threads,
-which share Python's lock."""
 
 _RATE_NBYTES = 512 << 20
 """Decoded bytes of the shards whose bare PUTs are measured."""
@@ -92,7 +86,6 @@ def write(
     *,
     in_flight: int = IN_FLIGHT,
     overwrite: bool = False,
-    encoders: Executor | None = None,
     advance: Advance = lambda _: None,
     most_shards: int | None = None,
 ) -> Report:
@@ -108,8 +101,6 @@ def write(
         Uploads under way at once; fewer where their bytes together would exceed 1 GiB.
     overwrite
         Replace whatever stands there.
-    encoders
-        Runs the encoding, see `start_encoders`; by default threads for this call.
     advance
         Told the decoded bytes of each stored shard.
     most_shards
@@ -136,10 +127,9 @@ def write(
     ledger.begin()
     report.skipped_shards = int(np.count_nonzero(ledger.sizes))
     advance(report.skipped_shards * spec.shard_nbytes)
-    with contextlib.nullcontext(encoders) if encoders else ThreadPoolExecutor(_cores()) as pool:
-        _wait_until_started(pool)
-        before, started = int(ledger.sizes.sum()), time.perf_counter()
-        uploader = _Uploader(store, ledger, pool, in_flight, advance)
+    before, started = int(ledger.sizes.sum()), time.perf_counter()
+    with ThreadPoolExecutor(_cores()) as encoders:
+        uploader = _Uploader(store, ledger, encoders, in_flight, advance)
         asyncio.run(uploader.run(itertools.islice(ledger.remaining(), most_shards)))
     if not ledger.sizes.all():
         report.status = "unfinished"
@@ -153,26 +143,6 @@ def write(
     if report.skipped_shards < report.shards:
         report.write_mb_s = (report.stored_bytes - before) / report.seconds / 1e6
     return report
-
-
-def start_encoders(nbytes: int) -> Executor:
-    """Return what encodes `nbytes` of decoded data: a process for each core, or threads if there is little to do."""
-    if nbytes < _PROCESSES_FROM:
-        return ThreadPoolExecutor(_cores())
-    # Spawned, not forked: obstore's threads do not survive a fork.
-    spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(_cores(), spawn, initializer=_be_an_encoder, initargs=(os.getpid(),))
-
-
-def _be_an_encoder(parent: int) -> None:
-    die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt from the keyboard reaches the writer too, which stops
-
-
-def _wait_until_started(encoders: Executor) -> None:
-    """Let processes start before the clock does: it is the same third of a second for a MiB and for a TiB."""
-    for started in [encoders.submit(os.getpid) for _ in range(_cores())]:
-        started.result()
 
 
 def measure_put_rate(store: ObjectStore, spec: DatasetSpec, *, in_flight: int = IN_FLIGHT) -> float | None:
@@ -251,7 +221,7 @@ class _Uploader:
     """Has shards encoded and stores them, within the limits on number and memory."""
 
     def __init__(
-        self, store: ObjectStore, ledger: Ledger, encoders: Executor, in_flight: int, advance: Advance
+        self, store: ObjectStore, ledger: Ledger, encoders: ThreadPoolExecutor, in_flight: int, advance: Advance
     ) -> None:
         self._store = store
         self._ledger = ledger
