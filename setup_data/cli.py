@@ -106,9 +106,7 @@ def create(
 @click.option("--dataset", "names", multiple=True, help="Only this one: NAME or PRESET/NAME; may be repeated.")
 @click.option("--truth", is_flag=True, help="Recompute every chunk, not a sample of 256.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
-def verify_command(
-    target_name: str, preset: str | None, names: tuple[str, ...], truth: bool, as_json: bool
-) -> None:
+def verify_command(target_name: str, preset: str | None, names: tuple[str, ...], truth: bool, as_json: bool) -> None:
     """Verify data sets: every index and checksum, and a sample of chunks against the recomputed truth.
 
     Exit code 1 when they do not verify.
