@@ -1,6 +1,7 @@
 """``zcb table``: readers and releases side by side, from the newest results."""
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from harness.paths import ROOT
 from harness.results import Record
 
 _LIMIT = "times_slower"
+_WIDTH = 112
 _UNITS: dict[str, tuple[float, str]] = {"seconds": (1e3, "ms"), "bytes": (2**-20, "MiB")}
 """How a unit is shown: factor and name."""
 
@@ -35,7 +37,10 @@ def table(metric: str, config: Path) -> None:
         raise BadUseError(f"unknown metric {metric!r}: the results hold {', '.join(known)}")
     chosen = [record for record in records if record.metric == metric]
     limits = {_place(r): r.value for r in records if r.metric == _LIMIT and metric == "seconds"}
-    Console().print(_table(chosen, limits))
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=_WIDTH)  # a log or a file can be wider than the 80 columns assumed for it
+    console.print(_table(chosen, limits))
 
 
 def _place(record: Record) -> tuple[str, str, str]:

@@ -37,7 +37,7 @@ class Plan:
     samples: int = DEFAULT_SAMPLES
     budget_seconds: float | None = None
     """No new round of a workload starts after this long, once it has `minimum` rounds; None is no budget."""
-    minimum: int = 3
+    minimum: int = 2
     seed: int = 0
     """Of the order in which readers take turns."""
 
