@@ -18,6 +18,7 @@ from harness.errors import StoreError
 from harness.targets import Target
 
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+_MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 _REFUSED = re.compile(r"status code: 40[13]\b")
 _KEY = re.compile(r"Object at location (\S+) not found")
 _DUMP = "\n\nDebug source"
@@ -74,7 +75,8 @@ def _complaint(target: Target, error: BaseException) -> str:
         return f"{target.url} holds no {missing[1] if missing else 'such object'}"
     where = target.endpoint or target.url
     if code:
-        return f"{where} answers {code[1]}"
+        said = _MESSAGE.search(text)
+        return f"{where} answers {code[1]}{f': {said[1]}' if said else ''}"
     # The library's chain of causes ends with the one that matters, before the dump of the whole error.
     cause = text.partition(_DUMP)[0].strip().rpartition(" - ")[2][:200]
     return f"cannot reach {where}: {cause or type(error).__name__}"

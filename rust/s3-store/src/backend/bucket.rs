@@ -255,7 +255,8 @@ impl Bucket {
 
 /// An error that is not the client's fault.
 pub fn internal(error: io::Error) -> S3Error {
-    S3Error::internal_error(error)
+    let kind = error.kind(); // "no storage space": what a client needs to know, without a path
+    s3_error!(error, InternalError, "the store failed: {kind}")
 }
 
 fn rename_into_new_dirs(staged: &mut Complete, path: &Path) -> io::Result<()> {
