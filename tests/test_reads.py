@@ -14,6 +14,7 @@ from harness.measure.conductor import Conductor, Plan
 from harness.objectstore import open_store
 from harness.patterns import Parameters
 from harness.readers import NETWORK_LIMIT, all_readers, reader_class
+from harness.sample import FLAG_NEW_CONNECTIONS
 from harness.shards import index_nbytes, read_indexes
 from harness.targets import resolve
 from setup_data.cli import data
@@ -131,7 +132,8 @@ def test_every_reader_returns_the_truth_and_counts_like_the_store(target, patter
         assert all(s.verified and s.requests_source == "reader" and s.requests > 0 for s in row.samples)
         assert all(s.fetched_bytes >= workload.wanted_bytes for s in row.samples)
         assert all(s.array_bytes == workload.array_bytes for s in row.samples)
-        assert all(s.new_connections == 0 for s in row.samples), row.reader
+        # A busy machine can make a client open one more connection; then the sample has to say so.
+        assert all((s.new_connections > 0) == (FLAG_NEW_CONNECTIONS in s.flags) for s in row.samples), row.reader
 
 
 def test_a_damaged_chunk_fails_the_reader_instead_of_becoming_a_figure(target):
