@@ -23,7 +23,7 @@ MISSING = np.uint64(2**64 - 1)
 """Offset and length of a chunk that is not stored: it holds the fill value."""
 
 _ENTRY_BYTES = 16
-_CRC_BYTES = 4
+CRC_NBYTES = 4
 _AT_ONCE = 100
 
 
@@ -37,12 +37,12 @@ class ShardIndex:
 
 def index_nbytes(chunks_per_shard: Sequence[int]) -> int:
     """Return the stored size of an index with its CRC32C, in bytes."""
-    return _ENTRY_BYTES * math.prod(chunks_per_shard) + _CRC_BYTES
+    return _ENTRY_BYTES * math.prod(chunks_per_shard) + CRC_NBYTES
 
 
 def parse_index(data: bytes, chunks_per_shard: Sequence[int]) -> ShardIndex:
     """Decode a stored index; a MeasurementError says that its length or checksum is wrong."""
-    body, crc = data[:-_CRC_BYTES], int.from_bytes(data[-_CRC_BYTES:], "little")
+    body, crc = data[:-CRC_NBYTES], int.from_bytes(data[-CRC_NBYTES:], "little")
     if len(data) != index_nbytes(chunks_per_shard) or google_crc32c.value(body) != crc:
         raise MeasurementError("a shard index has the wrong length or checksum")
     entries = np.frombuffer(body, "<u8").reshape(*chunks_per_shard, 2)

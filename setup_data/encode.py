@@ -18,12 +18,12 @@ from numcodecs.abc import Codec
 from numcodecs.blosc import Blosc
 from numcodecs.zstd import Zstd
 
+from harness import shards as stored_shards
 from harness.manifest import Crcs, DatasetSpec
 from setup_data.field import Field
 
 ZSTD_LEVEL = 1
 BLOSC_LEVEL = 5
-CRC_NBYTES = 4
 
 _BOX_NBYTES = 4 << 20
 """Chunks are computed together up to this size: faster than one by one, and memory stays bounded."""
@@ -113,12 +113,12 @@ def encode_index(index: Index) -> bytes:
     """Return the stored bytes of a shard's index: little-endian, then their CRC32C."""
     data = index.astype("<u8", copy=False).tobytes()
     crc: int = google_crc32c.value(data)
-    return data + crc.to_bytes(CRC_NBYTES, "little")
+    return data + crc.to_bytes(stored_shards.CRC_NBYTES, "little")
 
 
 def index_nbytes(spec: DatasetSpec) -> int:
     """Return the stored size of a shard's index."""
-    return 16 * math.prod(spec.chunks_per_shard) + CRC_NBYTES
+    return stored_shards.index_nbytes(spec.chunks_per_shard)
 
 
 class Piece(NamedTuple):
@@ -258,7 +258,7 @@ def shards(spec: DatasetSpec) -> Iterator[Coordinates]:
 
 def shard_key(spec: DatasetSpec, shard: Coordinates) -> str:
     """Return the key of a shard under the target."""
-    return f"{spec.key}/c/{'/'.join(map(str, shard))}"
+    return f"{spec.key}/{stored_shards.shard_key(shard)}"
 
 
 def zarr_json(spec: DatasetSpec) -> bytes:

@@ -17,8 +17,8 @@ from obstore.exceptions import NotFoundError
 from obstore.store import ObjectStore
 
 from harness.manifest import DatasetSpec, Manifest, read
+from harness.shards import CRC_NBYTES
 from setup_data.encode import (
-    CRC_NBYTES,
     Codecs,
     Coordinates,
     Index,

@@ -45,9 +45,8 @@ METRICS: dict[str, Callable[["Sample"], float | None]] = {
     "nic_per_array_byte": lambda s: _ratio(s.nic_rx_bytes, s.array_bytes),
     "cpu_seconds": lambda s: s.cpu_seconds,
     "peak_rss": lambda s: s.peak_rss_bytes,
-    "max_in_flight": lambda s: s.max_in_flight,
 }
-"""What asv tracks, each from the same samples; lower is better for asv, except that in-flight has no direction."""
+"""What asv tracks, each from the same samples; lower is better for all."""
 
 
 def environment_plan() -> "Plan":
@@ -116,7 +115,7 @@ def cell(row: "Row", *, limit_holds: bool = True) -> Cell:
         return {"na": row.na}
     if row.error is not None:
         return {"error": row.error}
-    found: Cell = {"versions": row.versions, "flags": sorted({flag for s in row.samples for flag in s.flags})}
+    found: Cell = {}
     for name, metric in METRICS.items():
         values = [metric(sample) for sample in row.samples]
         if None not in values and (limit_holds or name != "times_slower"):
