@@ -7,7 +7,7 @@ import time
 
 HOW = sys.argv[1]
 TIMED = {
-    "seconds": 0.010 if HOW == "limit" else 0.020,
+    "seconds": {"limit": 0.010, "rival": 0.005}.get(HOW, 0.020),
     "cpu_seconds": 0.0001,
     "peak_rss_bytes": None,
     "array_bytes": 8,
@@ -20,7 +20,8 @@ def answer(request):
     if request["op"] == "open":
         if HOW == "na":
             return {"na": "not for this stack"}
-        return {"versions": {"fake": "1"}, "variants": ["slow", "fast"] if HOW == "limit" else [""]}
+        variants = {"limit": ["slow", "fast"], "rival": ["slow", "quick"]}.get(HOW, [""])
+        return {"versions": {"fake": "1"}, "variants": variants}
     if HOW == "dies" and not request.get("discard"):
         print("last words", file=sys.stderr)
         os._exit(9)

@@ -27,7 +27,7 @@ ROOT = WORKER.parent.parent
 
 def fake(how):
     class Fake(Reader):
-        name = "network-limit" if how == "limit" else how
+        name = {"limit": "network-limit", "rival": "network-limit+rust"}.get(how, how)
 
         @classmethod
         def command(cls):
@@ -126,6 +126,22 @@ def test_a_failing_limit_costs_only_the_ratios(conduct):
     assert "times_slower" not in found
 
 
+def test_the_fastest_client_of_the_limit_measures_and_is_named(conduct):
+    rows, _ = conduct("good", "rival")
+    limit = rows["network-limit"]
+    assert limit.variant == "network-limit+rust quick"
+    assert {s.seconds for s in limit.samples} == {0.005}
+    assert "network-limit+rust" not in rows
+
+
+def test_a_client_of_the_limit_that_fails_leaves_it_to_the_others(conduct):
+    rows, said = conduct("good", "rival", limit="raises")
+    assert rows["network-limit"].variant == "network-limit+rust quick"
+    assert rows["network-limit"].error is None
+    assert {s.times_slower for s in rows["good"].samples} == {4.0}
+    assert any("network-limit failed: ValueError: broken chunk" in line for line in said)
+
+
 def test_a_sample_below_the_limit_is_marked(conduct):
     rows, _ = conduct("good", limit="good")
     rows["good"].samples[0].limit_seconds = None
@@ -183,7 +199,7 @@ def test_a_list_of_samples_is_served_once_per_pass(tmp_path, monkeypatch):
 
 
 def test_every_reader_but_the_limit_is_measured():
-    assert sorted([*READERS, readers.NETWORK_LIMIT]) == list(readers.all_readers())
+    assert sorted([*READERS, *readers.clients(readers.NETWORK_LIMIT)]) == list(readers.all_readers())
 
 
 def test_setup_tells_na_from_failure():

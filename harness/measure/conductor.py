@@ -17,7 +17,7 @@ import msgspec
 from harness.errors import MeasurementError, UnsupportedError, ZcbError
 from harness.measure.evidence import Probe, make_sample, stand_against
 from harness.measure.process import WorkerProcess
-from harness.readers import NETWORK_LIMIT, reader_class
+from harness.readers import LIMIT_CLIENTS, NETWORK_LIMIT, clients, reader_class
 from harness.sample import Sample, Timed
 from harness.workload import Workload
 
@@ -28,6 +28,8 @@ _OPEN_SECONDS = 120.0
 _SECONDS_PER_GIB = 120.0
 """A turn slower than this (plus a constant) hangs rather than reads."""
 _TURN_SECONDS = 60.0
+_TRIALS = 3
+"""Executions of each contestant before the measurement, where there is more than one way to do the work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,17 @@ class Plan:
         return rounds >= self.samples or spent
 
 
+@dataclass(frozen=True)
+class Contestant:
+    """One way to take a row's samples: a worker and the variant it is told to use."""
+
+    reader: str
+    variant: str
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.reader, self.variant)))
+
+
 @dataclass(kw_only=True)
 class Row:
     """What was measured of one reader on one workload: samples, or why there are none."""
@@ -54,6 +67,8 @@ class Row:
     reader: str
     workload: Workload
     versions: dict[str, str] = field(default_factory=dict)
+    variant: str = ""
+    """The contestant that measures, where several competed, e.g. ``network-limit exact``."""
     samples: list[Sample] = field(default_factory=list)
     na: str | None = None
     """Why the reader cannot do this workload."""
@@ -75,12 +90,12 @@ class Conductor:
     """Owns one worker per reader over all workloads of a pass; use it as a context manager."""
 
     def __init__(self, readers: Sequence[str], *, plan: Plan, say: Callable[[str], None]) -> None:
-        self._readers = [name for name in readers if name != NETWORK_LIMIT]
+        self._readers = [name for name in readers if name not in (NETWORK_LIMIT, *LIMIT_CLIENTS)]
         self._plan = plan
         self._say = say
         self._random = random.Random(plan.seed)  # noqa: S311 - an order of turns, not a secret
         self._workers: dict[str, WorkerProcess] = {}
-        self._variants: dict[str, Sequence[str]] = {}
+        self._contestants: dict[str, Contestant] = {}
 
     def __enter__(self) -> "Conductor":
         return self
@@ -98,8 +113,7 @@ class Conductor:
         rows = {name: Row(reader=name, workload=workload) for name in (*self._readers, NETWORK_LIMIT)}
         with Probe(workload.target) as probe:
             for row in rows.values():
-                with self._guard(row):
-                    self._open(row)
+                self._open(row, probe)
             begin, rounds = time.monotonic(), 0
             while not self._plan.enough(rounds, time.monotonic() - begin) and self._left(rows):
                 self._round(rows, probe)
@@ -123,33 +137,61 @@ class Conductor:
             before = after
 
     def _turn(self, row: Row, probe: Probe) -> Sample | None:
-        """Take and record one sample: that of the fastest of the reader's variants; None when the row has failed."""
+        """Take and record one sample; None when the row has failed."""
         if not row.measured:
             return None
-        with self._guard(row):
-            samples = [self._execute(row, variant, probe) for variant in self._variants[row.reader]]
-            row.samples.append(min(samples, key=lambda sample: sample.seconds))
+        contestant = self._contestants[row.reader]
+        with self._guard(row, contestant.reader):
+            row.samples.append(self._execute(row, contestant, probe))
             return row.samples[-1]
         return None
 
-    def _execute(self, row: Row, variant: str, probe: Probe) -> Sample:
+    def _execute(self, row: Row, contestant: Contestant, probe: Probe) -> Sample:
         """Execute twice, the first time to warm up, and return the second execution's sample."""
         deadline = _TURN_SECONDS + _SECONDS_PER_GIB * row.workload.array_bytes / 2**30
-        self._ask(row, {"op": "sample", "variant": variant, "discard": True}, deadline)
+        request = {"op": "sample", "variant": contestant.variant}
+        self._ask(contestant.reader, {**request, "discard": True}, deadline)
         probe.begin()
-        answer = self._ask(row, {"op": "sample", "variant": variant}, deadline)
+        answer = self._ask(contestant.reader, request, deadline)
         return make_sample(row.workload, msgspec.convert(answer["timed"], Timed), probe.end())
 
-    def _open(self, row: Row) -> None:
-        request = {"op": "open", "workload": msgspec.to_builtins(row.workload)}
-        answer = self._ask(row, request, _OPEN_SECONDS)
-        row.versions = answer["versions"]
-        self._variants[row.reader] = answer["variants"]
+    def _open(self, row: Row, probe: Probe) -> None:
+        """Open the row's workload and settle who measures it; the row fails when nobody can."""
+        versions: dict[Contestant, dict[str, str]] = {}
+        for name in clients(row.reader):
+            with self._guard(row, name):
+                answer = self._ask(name, {"op": "open", "workload": msgspec.to_builtins(row.workload)}, _OPEN_SECONDS)
+                versions |= {Contestant(name, variant): answer["versions"] for variant in answer["variants"]}
+        if not versions:
+            return
+        row.na = row.error = None  # another client of the limit will do
+        best = self._fastest(row, list(versions), probe)
+        if best is not None:
+            self._contestants[row.reader] = best
+            row.versions, row.variant = versions[best], str(best) if len(versions) > 1 else ""
 
-    def _ask(self, row: Row, request: dict[str, Any], timeout: float) -> dict[str, Any]:
-        if row.reader not in self._workers:
-            self._workers[row.reader] = WorkerProcess(reader_class(row.reader))
-        answer = self._workers[row.reader].ask(request, timeout=timeout)
+    def _fastest(self, row: Row, contestants: Sequence[Contestant], probe: Probe) -> Contestant | None:
+        """Return the contestant with the lowest median time over a few alternating trials; None when all fail."""
+        if len(contestants) == 1:
+            return contestants[0]
+        seconds: dict[Contestant, list[float]] = {contestant: [] for contestant in contestants}
+        for _ in range(_TRIALS):
+            for contestant in [c for c in contestants if c in seconds]:
+                trial = Row(reader=row.reader, workload=row.workload)
+                with self._guard(trial, contestant.reader):
+                    seconds[contestant].append(self._execute(trial, contestant, probe).seconds)
+                if not trial.measured:
+                    del seconds[contestant]
+                    row.error = trial.error
+        if not seconds:
+            return None
+        row.error = None
+        return min(seconds, key=lambda contestant: statistics.median(seconds[contestant]))
+
+    def _ask(self, reader: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+        if reader not in self._workers:
+            self._workers[reader] = WorkerProcess(reader_class(reader))
+        answer = self._workers[reader].ask(request, timeout=timeout)
         if "error" in answer:
             raise MeasurementError(answer["error"])
         if "na" in answer:
@@ -157,7 +199,7 @@ class Conductor:
         return answer
 
     @contextlib.contextmanager
-    def _guard(self, row: Row) -> Iterator[None]:
+    def _guard(self, row: Row, worker: str) -> Iterator[None]:
         """Let a failure cost one row: no sample of it counts, and the next workload gets a fresh worker."""
         try:
             yield
@@ -165,9 +207,9 @@ class Conductor:
             row.na = str(reason)
         except (ZcbError, OSError) as error:
             row.fail(str(error))
-            self._say(f"{row.workload.label}: {row.reader} failed: {error}")
-            if row.reader in self._workers:
-                self._workers.pop(row.reader).stop()
+            self._say(f"{row.workload.label}: {worker} failed: {error}")
+            if worker in self._workers:
+                self._workers.pop(worker).stop()
 
 
 def _summary(rows: Iterable[Row]) -> str:

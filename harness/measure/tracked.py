@@ -4,6 +4,7 @@ A benchmark class inherits `Tracked`, names its grid in `params`, and writes its
 the line it stands on, so an inherited one would be shared by all classes).
 """
 
+import datetime
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -86,6 +87,7 @@ def run_pass(
     grid
         asv's parameter values after the reader -> dataset and pattern parameters.
     """
+    from harness import records
     from harness import workload as workloads
     from harness.errors import ZcbError
     from harness.lifeline import die_with_parent
@@ -96,6 +98,8 @@ def run_pass(
 
     die_with_parent()
     cells: dict[Key, Cell] = {}
+    measured: list[Row] = []
+    started = datetime.datetime.now().astimezone()
     try:
         target, plan = resolve(environment_target()), environment_plan()
         with Conductor(list(readers), plan=plan, say=_progress) as conductor:
@@ -104,9 +108,16 @@ def run_pass(
                 rows = conductor.measure(workload)
                 limit_holds = next(row for row in rows if row.reader == NETWORK_LIMIT).error is None
                 cells |= {(row.reader, *key): cell(row, limit_holds=limit_holds) for row in rows}
+                measured += rows
+        records.write(_class_name(pattern), target.identity, plan, measured, started)
     except ZcbError as error:
         raise SystemExit(f"zcb: {error}") from error
     return cells
+
+
+def _class_name(pattern: str) -> str:
+    """Return the benchmark class of a pattern: ``ChunksOfOneShard`` for ``chunks_of_one_shard``."""
+    return "".join(word.capitalize() for word in pattern.split("_"))
 
 
 def cell(row: "Row", *, limit_holds: bool = True) -> Cell:

@@ -9,6 +9,8 @@ from harness.errors import BadUseError
 from harness.readers.base import Reader
 
 NETWORK_LIMIT = "network-limit"
+LIMIT_CLIENTS = (NETWORK_LIMIT, f"{NETWORK_LIMIT}+rust")
+"""The clients that compete for the network limit: obstore's and the Rust binary's."""
 
 
 @cache
@@ -29,3 +31,8 @@ def reader_class(name: str) -> type[Reader]:
     if name not in readers:
         raise BadUseError(f"unknown reader {name!r}: choose from {', '.join(readers)}")
     return readers[name]
+
+
+def clients(name: str) -> list[str]:
+    """Return the readers whose workers can take samples of `name`: for the network limit, all that compete for it."""
+    return [client for client in LIMIT_CLIENTS if client in all_readers()] if name == NETWORK_LIMIT else [name]

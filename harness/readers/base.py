@@ -46,7 +46,7 @@ class Reader(ABC):
         verify(workload, result)
 
     def variants(self) -> Sequence[str]:
-        """Return the ways of doing the work that compete; an execution's figure is that of the fastest one."""
+        """Return the ways of doing the work that compete: the conductor tries them and measures the fastest."""
         return ("",)
 
     def use(self, variant: str) -> None:  # noqa: B027 - most readers have one way

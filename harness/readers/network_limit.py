@@ -1,8 +1,6 @@
 """The network limit: the same bytes fetched without decoding, which no reader can be expected to beat."""
 
 import asyncio
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast, override
 
@@ -17,8 +15,6 @@ from harness.workload import Workload, chunks_by_shard, wanted_chunks
 
 MERGE_GAP_BYTES = 1 << 20
 PART_BYTES = 8 << 20
-_TRIALS = 3
-_CLEARLY_WORSE = 1.25
 
 Span = tuple[int, int]
 Plan = Callable[[Sequence[Span]], list[Span]]
@@ -33,8 +29,7 @@ class _Shard(NamedTuple):
 class NetworkLimit(Reader):
     """obstore fetching indexes and chunks with the workload's requests in flight, bodies kept, nothing decoded.
 
-    Two plans compete (see `PLANS`). Both are tried when a workload is opened; those not clearly worse take part in
-    every turn, and the faster one counts.
+    Two plans compete (see `PLANS`), as does a client in Rust: the conductor tries all and measures the fastest.
     """
 
     name = "network-limit"
@@ -43,7 +38,6 @@ class NetworkLimit(Reader):
     def __init__(self) -> None:
         self._tally = Tally()
         self._loop = asyncio.new_event_loop()
-        self._plans: Sequence[str] = tuple(PLANS)
         self._plan: Plan = exact
 
     @override
@@ -56,25 +50,10 @@ class NetworkLimit(Reader):
         self._shards = [_Shard(shard_key(s), inner) for s, inner in chunks_by_shard(array, wanted).items()]
         self._per_shard = array.chunks_per_shard
         self._permits = asyncio.Semaphore(workload.in_flight)
-        self._plans = self._worth_running()
-        self.use(self._plans[0])
-
-    def _worth_running(self) -> Sequence[str]:
-        """Return the plans whose median time over a few alternating trials is near the better one's."""
-        seconds: dict[str, list[float]] = {name: [] for name in PLANS}
-        for _ in range(_TRIALS):
-            for name, times in seconds.items():
-                self.use(name)
-                begin = time.perf_counter()
-                self.read()
-                times.append(time.perf_counter() - begin)
-        median = {name: statistics.median(times) for name, times in seconds.items()}
-        best = min(median.values())
-        return [name for name, time_ in median.items() if time_ <= best * _CLEARLY_WORSE]
 
     @override
     def variants(self) -> Sequence[str]:
-        return self._plans
+        return tuple(PLANS)
 
     @override
     def use(self, variant: str) -> None:
