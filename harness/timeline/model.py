@@ -1,0 +1,162 @@
+"""The timeline: version 1 of the JSON contract in docs/timelines.md, which every recorder writes and every picture reads.
+
+The five events of a chunk: 1 GET sent, 2 first byte received, 3 last byte received, 4 decompression starts,
+5 decompressed chunk copied into the final array. All times are nanoseconds of this machine's monotonic clock.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from harness.errors import BadUseError
+from harness.paths import write_atomically
+
+SCHEMA = 1
+CLOCK = "monotonic_ns"
+
+Kind = Literal["index", "data", "metadata"]
+
+
+class WireTimes(msgspec.Struct, kw_only=True):
+    """A request as a packet capture saw it."""
+
+    sent_ns: int | None = None
+    """Last packet of the request left."""
+    first_byte_ns: int | None = None
+    """First packet of the response arrived."""
+    last_byte_ns: int | None = None
+
+
+class Request(msgspec.Struct, kw_only=True):
+    """One HTTP request as the reader saw it; what a library gives no hook for is None."""
+
+    id: int
+    method: str
+    key: str
+    """Object's key below the array's, e.g. ``c/0/1/2``."""
+    range: tuple[int, int] | None
+    """Half-open bytes of the object, absolute also where the request named a suffix; None for a whole object or HEAD."""
+    kind: Kind
+    status: int | None = None
+    sent_ns: int | None = None
+    headers_ns: int | None = None
+    """Response headers received."""
+    first_byte_ns: int | None = None
+    """First byte of the body."""
+    last_byte_ns: int | None = None
+    wire: WireTimes | None = None
+    """None without a capture."""
+    bytes: int | None = None
+    """Bytes of the response's body."""
+
+
+class Chunk(msgspec.Struct, kw_only=True):
+    """One wanted inner chunk; the times never decrease in the order of the fields."""
+
+    chunk: tuple[int, ...]
+    """Coordinates in the array's grid of inner chunks."""
+    key: str
+    """Key of its shard."""
+    offset: int
+    """First byte in the shard."""
+    length: int
+    """Stored bytes."""
+    request: int | None
+    """Id of the request that brought it; chunks of a merged range share one. None for a chunk that is not stored."""
+    sent_ns: int | None = None
+    first_byte_ns: int | None = None
+    """Of the chunk's own bytes where the body is stamped by offset, else of the request's."""
+    last_byte_ns: int | None = None
+    decode_start_ns: int | None = None
+    decoded_ns: int | None = None
+    shard_copy_ns: int | None = None
+    """End of the copy into an intermediate array of the shard, where the library makes one."""
+    copied_ns: int | None = None
+    """End of the copy into the final array."""
+    thread: int | None = None
+    """Thread that decoded it."""
+
+
+EVENTS = ("sent_ns", "first_byte_ns", "last_byte_ns", "decode_start_ns", "decoded_ns", "shard_copy_ns", "copied_ns")
+"""The fields of a chunk that never decrease."""
+
+
+class Overhead(msgspec.Struct, kw_only=True):
+    """What recording cost, from interleaved pairs of recorded and plain executions."""
+
+    pairs: int
+    plain_seconds: float
+    """Median of the plain executions."""
+    recorded_seconds: float
+    ratio: float
+    """Median of recorded over plain, pair by pair."""
+
+
+class Validity(msgspec.Struct, kw_only=True):
+    """What was checked; a timeline with an entry in `failures` is not published."""
+
+    ok: bool
+    chunks_wanted: int
+    chunks_linked: int
+    requests_recorded: int
+    requests_counted: int | None = None
+    """By the store; None where it cannot count."""
+    packets_dropped: int | None = None
+    """By the capture; None without one."""
+    failures: list[str] = msgspec.field(default_factory=list)
+    """One line each."""
+
+
+class Timeline(msgspec.Struct, kw_only=True):
+    """One recorded execution of a workload by a reader."""
+
+    schema: int = SCHEMA
+    reader: str
+    versions: dict[str, str] = msgspec.field(default_factory=dict)
+    workload: dict[str, Any]
+    """The workload without its truth, with its ``label`` and ``digest``."""
+    target: str
+    clock: str = CLOCK
+    begin_ns: int
+    """The read call was made."""
+    end_ns: int
+    """It returned."""
+    cores: int
+    """Cores the reader could use."""
+    overhead: Overhead | None = None
+    valid: Validity
+    requests: list[Request]
+    chunks: list[Chunk]
+    notes: list[str] = msgspec.field(default_factory=list)
+    """Why events are missing, and what else a reader of the picture has to know."""
+
+
+def decode(data: bytes, *, origin: str = "timeline") -> Timeline:
+    """Read a timeline from JSON text.
+
+    Raises
+    ------
+    BadUseError
+        Not a timeline, or one of another version.
+    """
+    try:
+        fields = msgspec.json.decode(data)
+        if isinstance(fields, dict) and fields.get("schema") != SCHEMA:
+            raise BadUseError(f"{origin} has schema {fields.get('schema')!r}; this version reads {SCHEMA}")
+        return msgspec.convert(fields, Timeline)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise BadUseError(f"{origin} is not a timeline: {error}") from error
+
+
+def load(path: Path) -> Timeline:
+    """Read a timeline file; a BadUseError says what is wrong with it."""
+    try:
+        return decode(path.read_bytes(), origin=str(path))
+    except OSError as error:
+        raise BadUseError(f"cannot read {path}: {error.strerror}") from error
+
+
+def save(path: Path, timeline: Timeline) -> None:
+    """Write a timeline file, whole or not at all."""
+    write_atomically(path, msgspec.json.encode(timeline) + b"\n")
