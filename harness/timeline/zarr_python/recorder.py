@@ -1,0 +1,240 @@
+"""The recorder: zarr's settings exchanged for classes that note what happens, and restored when it is over."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any, Self, cast
+
+import zarr
+from zarr.codecs import ShardingCodec
+from zarr.core.buffer import cpu
+from zarr.registry import (
+    get_buffer_class,
+    get_ndbuffer_class,
+    get_pipeline_class,
+    register_buffer,
+    register_ndbuffer,
+    register_pipeline,
+)
+from zarr.storage import StorePath
+
+from harness.errors import BadUseError
+from harness.shards import index_nbytes
+from harness.timeline.model import Timeline
+from harness.timeline.zarr_python.buffers import RecordedBuffer, RecordedNDBuffer
+from harness.timeline.zarr_python.codecs import timed
+from harness.timeline.zarr_python.events import Get, Item, Layout, now
+from harness.timeline.zarr_python.stores import WatchedStore, watched
+
+_PREFIX = f"{__name__}.Recorded"
+_INDEX_CODECS = ("BytesCodec", "Crc32cCodec")
+
+
+class Recorder:
+    """Notes where the time of every chunk goes while it is entered; one at a time, and again as often as wanted.
+
+    zarr builds an array's codec pipeline when the array is opened, so only arrays opened while the recorder was
+    entered are recorded; an array opened before has its plain pipeline for good.
+
+    Parameters
+    ----------
+    stamp_bodies
+        Note when each part of a response's body arrives, where the store tells (obstore): chunks of a merged range
+        then have a first and a last byte of their own. Costs time with large bodies.
+    """
+
+    def __init__(self, *, stamp_bodies: bool = False) -> None:
+        self.stamp_bodies = stamp_bodies
+        self.active = False
+        self._entered = contextlib.ExitStack()
+        self._pipelines: dict[type[Any], type[Any]] = {}
+        self._nd_buffer: Any = type("RecordedNDBuffer", (RecordedNDBuffer,), {"strays": []})
+        self._forget()
+
+    def _forget(self) -> None:
+        self.gets: list[Get] = []
+        self.items: list[Item] = []
+        self.notes: list[str] = []
+        self.begin_ns: int | None = None
+        self.end_ns: int | None = None
+        self._finals: list[RecordedNDBuffer] = []
+        self._nd_buffer.strays.clear()
+
+    def __enter__(self) -> Self:
+        base, plain_buffers = get_pipeline_class(), (get_buffer_class(), get_ndbuffer_class())
+        if issubclass(base, RecordedPipeline):
+            raise BadUseError("a timeline is being recorded already: zarr's settings hold for the whole process")
+        if plain_buffers != (cpu.Buffer, cpu.NDBuffer):
+            raise BadUseError("timelines need zarr's own CPU buffers: reset zarr.config's buffer and ndbuffer")
+        pipeline = self._pipeline(base)
+        # Registering again replaces: the registry never holds more than one recorder.
+        register_pipeline(pipeline)
+        register_buffer(RecordedBuffer, qualname=f"{_PREFIX}Buffer")
+        register_ndbuffer(self._nd_buffer, qualname=f"{_PREFIX}NDBuffer")
+        self._entered.enter_context(
+            zarr.config.set(
+                {
+                    "codec_pipeline.path": f"{_PREFIX}Pipeline",
+                    "buffer": f"{_PREFIX}Buffer",
+                    "ndbuffer": f"{_PREFIX}NDBuffer",
+                }
+            )
+        )
+        self.active = True
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.active = False
+        self._entered.close()
+        for final in self._finals:
+            _assign(final, self.items)
+        self._finals.clear()
+        if kind is None:
+            self._check_recorded()
+
+    def _check_recorded(self) -> None:
+        if self._nd_buffer.strays:
+            raise BadUseError(
+                "an array was read that had been opened before the recording: open it inside the recording"
+            )
+
+    def begin(self) -> None:
+        """Forget what was recorded so far: the read that counts starts now."""
+        self._forget()
+        self.begin_ns = now()
+
+    def end(self) -> None:
+        """Note that the read that counts is over."""
+        self.end_ns = now()
+
+    def watch(self, store: Any) -> WatchedStore:
+        """Return `store` for opening an array: so requests for metadata are recorded too."""
+        return watched(store, self, None)
+
+    def timeline(self, **header: Any) -> Timeline:
+        """Return what was recorded since `begin`; see `harness.timeline.zarr_python.assemble.assemble`."""
+        from harness.timeline.zarr_python.assemble import assemble
+
+        return assemble(self, **header)
+
+    def started(self, key: str, byte_range: Any, layout: Layout | None) -> Get:
+        """Note that a request begins."""
+        get = Get(key, byte_range, layout)
+        self.gets.append(get)
+        return get
+
+    def note(self, line: str) -> None:
+        """Keep a remark for whoever looks at the timeline, once."""
+        if line not in self.notes:
+            self.notes.append(line)
+
+    async def read(self, read: Any, batch: list[tuple[Any, ...]], out: Any, drop_axes: tuple[int, ...]) -> Any:
+        """Let a pipeline read from stores that are watched, into an array that notes copies."""
+        final = out if isinstance(out, RecordedNDBuffer) else self._nd_buffer.from_ndarray_like(out.as_ndarray_like())
+        final.final = True
+        self._finals.append(final)
+        self.begin_ns = self.begin_ns or now()
+        try:
+            return await read(batch, final, drop_axes)
+        finally:
+            self.end_ns = now()
+
+    def watch_batch(self, codecs: Iterable[Any], batch: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Return the items of an array's read with their stores watched, and note what is wanted of each."""
+        sharding = [codec for codec in codecs if isinstance(codec, ShardingCodec)]
+        layouts: dict[tuple[int, ...], Layout | None] = {}
+        stores: dict[tuple[int, Layout | None], WatchedStore] = {}
+        watching = []
+        for path, spec, selection, out_selection, *rest in batch:
+            if spec.shape not in layouts:
+                layouts[spec.shape] = self._layout(sharding, spec.shape)
+            layout = layouts[spec.shape]
+            store = stores.setdefault((id(path.store), layout), watched(path.store, self, layout))
+            self.items.append(Item(path.path, spec.shape, selection, out_selection, layout))
+            watching.append((StorePath(store, path.path), spec, selection, out_selection, *rest))
+        return watching
+
+    def _layout(self, sharding: list[Any], shard_shape: tuple[int, ...]) -> Layout | None:
+        if not sharding:
+            return None
+        codec = sharding[0]
+        if any(isinstance(inner, ShardingCodec) for inner in codec.codecs):
+            raise BadUseError("timelines of shards inside shards are not supported")
+        if tuple(type(inner).__name__ for inner in codec.index_codecs) != _INDEX_CODECS:
+            raise BadUseError("timelines need shard indexes stored as bytes with a CRC32C, as zarr writes them")
+        per_shard = tuple(s // c for s, c in zip(shard_shape, codec.chunk_shape, strict=True))
+        at_end = getattr(codec.index_location, "value", codec.index_location) == "end"
+        return Layout(per_shard, tuple(codec.chunk_shape), at_end, index_nbytes(per_shard))
+
+    def _pipeline(self, base: type[Any]) -> type[Any]:
+        """Derive from the configured pipeline; once per class, since zarr keeps pipelines by their class."""
+        if base not in self._pipelines:
+            module, name = f"{_PREFIX}Pipeline".rsplit(".", 1)
+            members = {"recorder": self, "__module__": module, "__qualname__": name}
+            self._pipelines[base] = type(name, (RecordedPipeline, base), members)
+        return self._pipelines[base]
+
+
+class RecordedPipeline:
+    """Mixed in before the configured codec pipeline: times its codecs and watches the stores it reads from."""
+
+    recorder: Recorder
+
+    @classmethod
+    def from_codecs(cls, codecs: Iterable[Any], **options: Any) -> Any:
+        """Build the pipeline of timed codecs."""
+        return super().from_codecs(timed(codecs, cls._missed), **options)  # type: ignore[misc]
+
+    @classmethod
+    def _missed(cls, codec: str) -> None:
+        cls.recorder.note(f"codec {codec} cannot be timed: decoding starts with the codec after it")
+
+    async def read(self, batch_info: Iterable[Any], out: Any, drop_axes: tuple[int, ...] = ()) -> Any:
+        """Read from watched stores, unless what is read are the chunks inside a shard that was fetched already."""
+        plain, batch = super().read, list(batch_info)  # type: ignore[misc]
+        inside_shard = not batch or not isinstance(batch[0][0], StorePath)
+        if inside_shard or not self.recorder.active:
+            return await plain(batch, out, drop_axes)
+        codecs = cast("Iterable[Any]", self)
+        return await self.recorder.read(plain, self.recorder.watch_batch(codecs, batch), out, drop_axes)
+
+    async def write(self, *arguments: Any, **options: Any) -> Any:
+        """Refuse: copies into chunks that are written would be taken for a read's."""
+        if self.recorder.active:
+            raise BadUseError("timelines are of reads: write outside the recording")
+        return await super().write(*arguments, **options)  # type: ignore[misc]
+
+
+def _assign(final: RecordedNDBuffer, items: list[Item]) -> None:
+    """Give copies of whole shards, in which no chunk was seen, to the items whose selections they went to."""
+    if final.untold is not None:
+        by_selection = {id(item.out_selection): item for item in items}
+        for selection, done_ns in final.untold:
+            if selection in by_selection:
+                by_selection[selection].copied_ns = done_ns
+
+
+@contextlib.contextmanager
+def record(*, stamp_bodies: bool = False) -> Iterator[Recorder]:
+    """Record a timeline of what zarr-python reads in this block: any array, store and codecs.
+
+    Open the array inside the block; an array opened before cannot be recorded, and a BadUseError says so::
+
+        with record() as recording:
+            zarr.open_array(store, mode="r")[0:4]
+        timeline = recording.timeline()
+
+    Parameters
+    ----------
+    stamp_bodies
+        As of `Recorder`.
+
+    Raises
+    ------
+    BadUseError
+        Another recording is going on, nothing was read from an array opened inside, or its shards are of a form
+        that cannot be recorded.
+    """
+    with Recorder(stamp_bodies=stamp_bodies) as recorder:
+        yield recorder
+    if not recorder.items:
+        raise BadUseError("nothing was recorded: open the array and read from it inside the recording")
