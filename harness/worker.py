@@ -42,6 +42,7 @@ class Worker:
             operations: dict[str, Callable[..., dict[str, Any]]] = {
                 "open": self._open,
                 "sample": self._sample,
+                "timeline": self._timeline,
                 "close": self._close,
             }
             return operations[request.pop("op")](**request)
@@ -68,6 +69,18 @@ class Worker:
         timed, result = timed_read(self._reader, self._workload)
         self._reader.check(self._workload, result)
         return {"timed": timed}
+
+    def _timeline(self, variant: str = "", discard: bool = False) -> dict[str, Any]:
+        """Execute once under a recorder, which has connections of its own: a discarded execution warms them up."""
+        if self._reader is None or self._workload is None:
+            raise RuntimeError("timeline before open")
+        self._reader.use(variant)
+        gc.collect()
+        timeline, result = self._reader.timeline()
+        if discard:
+            return {"discarded": True}
+        self._reader.check(self._workload, result)
+        return {"timeline": timeline}
 
     def _close(self) -> dict[str, Any]:
         if self._reader is not None:

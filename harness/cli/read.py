@@ -7,25 +7,67 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import workload as workloads
-from harness.errors import BadUseError, MeasurementError
+from harness.errors import BadUseError, MeasurementError, UnsupportedError
 from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_report
+from harness.measure.timelines import record_timeline
 from harness.objectstore import require
 from harness.readers import NETWORK_LIMIT, reader_class
 from harness.sample import FLAGS, Sample
+from harness.timeline.model import check_replaceable, save
+from harness.timeline.overhead import DEFAULT_PAIRS
+from harness.workload import Workload
+
+_SAMPLES = 5
 
 
 @click.command(epilog="Example: zcb read zarr-python+obstore w.json --samples 7")
 @click.argument("reader")
 @click.argument("workload", type=click.Path(path_type=Path))
-@click.option("--samples", type=click.IntRange(1, 10_000), default=5, show_default=True, help="Timed executions.")
+@click.option("--samples", type=click.IntRange(1, 10_000), help="Timed executions.  [default: 5; none with --timeline]")
+@click.option("--timeline", type=click.Path(path_type=Path), help="Record one execution into this file.")
+@click.option(
+    "--pairs",
+    type=click.IntRange(0, 1000),
+    default=DEFAULT_PAIRS,
+    show_default=True,
+    help="Recorded and plain executions that show what recording costs.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the samples as JSON.")
-def read(reader: str, workload: Path, samples: int, as_json: bool) -> None:
+def read(reader: str, workload: Path, samples: int | None, timeline: Path | None, pairs: int, as_json: bool) -> None:
     """Let READER execute a workload file, between turns of the network limit, and show what it cost."""
     name = reader_class(reader).name
     loaded = workloads.load(workload)
+    if timeline is not None:
+        check_replaceable(timeline)
     require(loaded.target, f"{loaded.array.key}/zarr.json")
-    with Conductor([name], plan=Plan(samples=samples), say=lambda line: click.echo(line, err=True)) as conductor:
+    if samples is not None or timeline is None:
+        _measure(name, loaded, samples or _SAMPLES, as_json)
+    if timeline is not None:
+        _record(name, loaded, timeline, pairs)
+
+
+def _record(name: str, loaded: Workload, file: Path, pairs: int) -> None:
+    """Record a timeline into `file`; one that is not valid is kept for looking at, marked as such, and is a failure."""
+    try:
+        recorded = record_timeline(name, loaded, pairs=pairs, say=_say)
+    except UnsupportedError as reason:
+        raise BadUseError(f"{name} cannot be recorded: {reason}") from reason
+    save(file, recorded)
+    if not recorded.valid.ok:
+        raise MeasurementError(f"{name}: the recording in {file} is not valid: {'; '.join(recorded.valid.failures)}")
+    cost = recorded.overhead
+    costs = "" if cost is None else f"; recording took {cost.ratio:.3f} x the time of {cost.pairs} plain executions"
+    seconds = (recorded.end_ns - recorded.begin_ns) / 1e9
+    _say(f"{file}: {len(recorded.chunks)} chunks, {len(recorded.requests)} requests in {seconds * 1e3:.1f} ms{costs}")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _measure(name: str, loaded: Workload, samples: int, as_json: bool) -> None:
+    with Conductor([name], plan=Plan(samples=samples), say=_say) as conductor:
         rows = {row.reader: row for row in conductor.measure(loaded)}
     row, limit = rows[name], rows[NETWORK_LIMIT]
     if row.na is not None:

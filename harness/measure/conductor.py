@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from harness.errors import MeasurementError, UnsupportedError, ZcbError
+from harness.errors import UnsupportedError, ZcbError
 from harness.measure.evidence import Probe, make_sample, stand_against
 from harness.measure.process import WorkerProcess
 from harness.readers import LIMIT_CLIENTS, NETWORK_LIMIT, clients, reader_class
@@ -24,7 +24,7 @@ from harness.workload import Workload
 DEFAULT_SAMPLES = 15
 """Odd, so that the median is a sample; fewer than 7 can never be significant for asv."""
 
-_OPEN_SECONDS = 120.0
+OPEN_SECONDS = 120.0
 _SECONDS_PER_GIB = 120.0
 """A turn slower than this (plus a constant) hangs rather than reads."""
 _TURN_SECONDS = 60.0
@@ -148,7 +148,7 @@ class Conductor:
 
     def _execute(self, row: Row, contestant: Contestant, probe: Probe) -> Sample:
         """Execute twice, the first time to warm up, and return the second execution's sample."""
-        deadline = _TURN_SECONDS + _SECONDS_PER_GIB * row.workload.array_bytes / 2**30
+        deadline = turn_deadline(row.workload)
         request = {"op": "sample", "variant": contestant.variant}
         self._ask(contestant.reader, {**request, "discard": True}, deadline)
         probe.begin()
@@ -160,7 +160,7 @@ class Conductor:
         versions: dict[Contestant, dict[str, str]] = {}
         for name in clients(row.reader):
             with self._guard(row, name):
-                answer = self._ask(name, {"op": "open", "workload": msgspec.to_builtins(row.workload)}, _OPEN_SECONDS)
+                answer = self._ask(name, {"op": "open", "workload": msgspec.to_builtins(row.workload)}, OPEN_SECONDS)
                 versions |= {Contestant(name, variant): answer["versions"] for variant in answer["variants"]}
         if not versions:
             return
@@ -191,12 +191,7 @@ class Conductor:
     def _ask(self, reader: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         if reader not in self._workers:
             self._workers[reader] = WorkerProcess(reader_class(reader))
-        answer = self._workers[reader].ask(request, timeout=timeout)
-        if "error" in answer:
-            raise MeasurementError(answer["error"])
-        if "na" in answer:
-            raise UnsupportedError(answer["na"])
-        return answer
+        return self._workers[reader].require(request, timeout=timeout)
 
     @contextlib.contextmanager
     def _guard(self, row: Row, worker: str) -> Iterator[None]:
@@ -210,6 +205,11 @@ class Conductor:
             self._say(f"{row.workload.label}: {worker} failed: {error}")
             if worker in self._workers:
                 self._workers.pop(worker).stop()
+
+
+def turn_deadline(workload: Workload) -> float:
+    """Return the seconds after which one execution of a workload counts as hanging."""
+    return _TURN_SECONDS + _SECONDS_PER_GIB * workload.array_bytes / 2**30
 
 
 def _summary(rows: Iterable[Row]) -> str:

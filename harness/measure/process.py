@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from harness.errors import MeasurementError
+from harness.errors import MeasurementError, UnsupportedError
 from harness.paths import ROOT
 from harness.readers.base import Reader
 from harness.worker import PARENT_VARIABLE
@@ -68,6 +68,23 @@ class WorkerProcess:
             raise MeasurementError(self._epitaph()) from error
         except msgspec.DecodeError as error:
             raise MeasurementError(f"{self._name}: its worker answered something that is not JSON") from error
+        return answer
+
+    def require(self, request: dict[str, Any], *, timeout: float) -> dict[str, Any]:
+        """Send one request and return its answer, which is neither an error nor n/a.
+
+        Raises
+        ------
+        MeasurementError
+            The worker failed, or as `ask` does.
+        UnsupportedError
+            The reader cannot do this; the message is the reason.
+        """
+        answer = self.ask(request, timeout=timeout)
+        if "error" in answer:
+            raise MeasurementError(answer["error"])
+        if "na" in answer:
+            raise UnsupportedError(answer["na"])
         return answer
 
     @property

@@ -16,7 +16,7 @@ def read_report(row: Row, limit: Row) -> str:
         "schema": SCHEMA,
         "reader": row.reader,
         "versions": row.versions,
-        "workload": _summary(row.workload),
+        "workload": summary(row.workload),
         "target": row.workload.target.identity,
         "samples": row.samples,
         "network_limit": {
@@ -27,7 +27,7 @@ def read_report(row: Row, limit: Row) -> str:
     return msgspec.json.format(msgspec.json.encode(report), indent=1).decode()
 
 
-def _summary(workload: Workload) -> dict[str, Any]:
+def summary(workload: Workload) -> dict[str, Any]:
     """Return what identifies a workload, without its truth, which is as long as the workload is large."""
     fields: dict[str, Any] = msgspec.to_builtins(workload)
     del fields["truth"]

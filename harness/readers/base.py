@@ -5,10 +5,14 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from harness.errors import UnsupportedError
 from harness.sample import Tally
 from harness.workload import Workload, verify
+
+if TYPE_CHECKING:
+    from harness.timeline.model import Timeline
 
 
 class Reader(ABC):
@@ -58,6 +62,18 @@ class Reader(ABC):
 
     def reset_tally(self) -> None:  # noqa: B027 - readers that cannot count have nothing to reset
         """Start counting from zero."""
+
+    def timeline(self) -> tuple["Timeline", Sequence[Any]]:
+        """Execute the workload's reads once under a recorder; return the timeline and what `read` returned.
+
+        The conductor fills the timeline's header.
+
+        Raises
+        ------
+        UnsupportedError
+            The library has no hooks; what a packet capture sees is all that can be had.
+        """
+        raise UnsupportedError("this library has no hooks for a timeline")
 
     def calls(self, workload: Workload) -> int:
         """Return how many calls of the library's API the workload takes."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, override
+from typing import TYPE_CHECKING, Any, override
 
 import numpy.typing as npt
 
@@ -11,6 +11,10 @@ from harness.readers.base import Reader, cores
 from harness.sample import Tally
 from harness.targets import Target
 from harness.workload import Workload
+
+if TYPE_CHECKING:
+    from harness.timeline.model import Timeline
+    from harness.timeline.zarr_python import Recorder
 
 _ATTEMPT = re.compile(r"attempt=(\d+)")
 
@@ -22,8 +26,15 @@ class _ZarrPython(Reader):
         self._tally = Tally()
         self._array: Any = None
         self._selections: list[tuple[slice, ...]] = []
+        self._workload: Workload | None = None
+        self._recorder: Recorder | None = None
+        self._recorded_array: Any = None
 
     def _store(self, workload: Workload) -> Any:
+        raise NotImplementedError
+
+    def _recorded_store(self, workload: Workload) -> Any:
+        """Return a store that counts nothing: the recorder does."""
         raise NotImplementedError
 
     @override
@@ -32,12 +43,42 @@ class _ZarrPython(Reader):
 
         # async.concurrency is the one public knob; since 3.3.0 it bounds shards, each with 10 merged fetches.
         zarr.config.set({"async.concurrency": workload.in_flight, "threading.max_workers": cores()})
+        self._workload = workload
         self._array = zarr.open_array(self._store(workload), mode="r", zarr_format=3)
         self._selections = [tuple(slice(*axis) for axis in read) for read in workload.reads]
 
     @override
     def read(self) -> Sequence[npt.NDArray[Any]]:
         return [self._array[selection] for selection in self._selections]
+
+    @override
+    def timeline(self) -> "tuple[Timeline, Sequence[npt.NDArray[Any]]]":
+        recorder, plain = self._opened_recorder(), self._array
+        self._array = self._recorded_array
+        try:
+            with recorder:
+                recorder.begin()
+                result = self.read()
+                recorder.end()
+        finally:
+            self._array = plain
+        return recorder.timeline(reader=self.name), result
+
+    def _opened_recorder(self) -> "Recorder":
+        """Return the recorder under which a second array was opened: the one that is timed stays free of it."""
+        import zarr
+
+        from harness.timeline.zarr_python import Recorder
+
+        if self._recorder is None:
+            if self._workload is None:
+                raise RuntimeError("timeline before open")
+            recorder = Recorder()
+            with recorder:
+                store = self._recorded_store(self._workload)
+                self._recorded_array = zarr.open_array(store, mode="r", zarr_format=3)
+            self._recorder = recorder
+        return self._recorder
 
     @override
     def tally(self) -> Tally:
@@ -76,53 +117,74 @@ class ZarrPythonObstore(_ZarrPython):
 
         return CountingStore(open_store(workload.target, prefix=workload.array.key), read_only=True)
 
+    @override
+    def _recorded_store(self, workload: Workload) -> Any:
+        from zarr.storage import ObjectStore
+
+        from harness.objectstore import open_store
+
+        return ObjectStore(open_store(workload.target, prefix=workload.array.key), read_only=True)
+
 
 class ZarrPythonFsspec(_ZarrPython):
     """zarr-python's FsspecStore over s3fs (aiobotocore, aiohttp)."""
 
     name = "zarr-python+fsspec"
     packages = ("zarr", "s3fs", "fsspec", "aiobotocore", "aiohttp", "numcodecs", "numpy")
-    _filesystem: Any = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._filesystems: list[Any] = []
 
     def _store(self, workload: Workload) -> Any:
+        return self._opened_store(workload, _counting_trace(lambda: self._tally))
+
+    @override
+    def _recorded_store(self, workload: Workload) -> Any:
+        from harness.timeline.zarr_python.http import http_trace
+
+        return self._opened_store(workload, http_trace())
+
+    def _opened_store(self, workload: Workload, trace: Any) -> Any:
+        """Return a store whose HTTP requests `trace` is told of."""
         from zarr.storage import FsspecStore
 
         target = workload.target
         path = "/".join(filter(None, (target.bucket, target.prefix, workload.array.key)))
         store = FsspecStore.from_url(
-            f"s3://{path}", read_only=True, storage_options=self._s3fs_options(target, workload.in_flight)
+            f"s3://{path}", read_only=True, storage_options=_s3fs_options(target, workload.in_flight, trace)
         )
-        self._filesystem = store.fs
+        self._filesystems.append(store.fs)
         return store
 
     @override
     def close(self) -> None:
         from zarr.core.sync import sync  # the client lives on zarr's event loop
 
-        client = getattr(self._filesystem, "s3", None)
-        if client is not None:
-            sync(client.close())
-
-    def _s3fs_options(self, target: Target, in_flight: int) -> dict[str, Any]:
-        return {
-            "anon": target.anonymous,
-            "endpoint_url": target.endpoint,
-            "client_kwargs": {"region_name": target.region} if target.region else {},
-            "config_kwargs": {
-                "max_pool_connections": in_flight,
-                "http_session_cls": _counting_session(lambda: self._tally),
-            },
-            "skip_instance_cache": True,
-        }
+        for filesystem in self._filesystems:
+            client = getattr(filesystem, "s3", None)
+            if client is not None:
+                sync(client.close())
 
 
-def _counting_session(tally: Callable[[], Tally]) -> type:
-    """Return botocore's public HTTP session class with aiohttp's public tracing switched on, to count requests.
+def _s3fs_options(target: Target, in_flight: int, trace: Any) -> dict[str, Any]:
+    from harness.tracing import traced_session
+
+    return {
+        "anon": target.anonymous,
+        "endpoint_url": target.endpoint,
+        "client_kwargs": {"region_name": target.region} if target.region else {},
+        "config_kwargs": {"max_pool_connections": in_flight, "http_session_cls": traced_session(trace)},
+        "skip_instance_cache": True,
+    }
+
+
+def _counting_trace(tally: Callable[[], Tally]) -> Any:
+    """Return an aiohttp trace that counts requests.
 
     s3fs adds HEADs and splits large objects behind one store call, so only the HTTP level can be counted.
     """
     import aiohttp
-    from aiobotocore.httpsession import AIOHTTPSession
 
     async def started(_session: Any, _context: Any, params: aiohttp.TraceRequestStartParams) -> None:
         now = tally()
@@ -139,13 +201,4 @@ def _counting_session(tally: Callable[[], Tally]) -> type:
     trace = aiohttp.TraceConfig()
     trace.on_request_start.append(started)
     trace.on_request_end.append(answered)
-    trace.freeze()
-
-    class CountingSession(AIOHTTPSession):  # type: ignore[misc]
-        async def _get_session(self, proxy_url: Any) -> Any:
-            session = await super()._get_session(proxy_url)
-            if trace not in session.trace_configs:
-                session.trace_configs.append(trace)
-            return session
-
-    return CountingSession
+    return trace

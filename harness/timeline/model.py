@@ -1,4 +1,4 @@
-"""The timeline: version 1 of the JSON contract in docs/timelines.md, which every recorder writes and every picture reads.
+"""The timeline: version 1 of the JSON contract in docs/timelines.md, written by recorders and read by pictures.
 
 The five events of a chunk: 1 GET sent, 2 first byte received, 3 last byte received, 4 decompression starts,
 5 decompressed chunk copied into the final array. All times are nanoseconds of this machine's monotonic clock.
@@ -36,7 +36,7 @@ class Request(msgspec.Struct, kw_only=True):
     key: str
     """Object's key below the array's, e.g. ``c/0/1/2``."""
     range: tuple[int, int] | None
-    """Half-open bytes of the object, absolute also where the request named a suffix; None for a whole object or HEAD."""
+    """Half-open bytes of the object, absolute also where a suffix was asked for; None for a whole object or HEAD."""
     kind: Kind
     status: int | None = None
     sent_ns: int | None = None
@@ -76,6 +76,11 @@ class Chunk(msgspec.Struct, kw_only=True):
     """End of the copy into the final array."""
     thread: int | None = None
     """Thread that decoded it."""
+    decode_busy_ns: int | None = None
+    """Time inside codecs; less than from start to end where a library decodes codec by codec over many chunks."""
+    shard_copy_start_ns: int | None = None
+    copy_start_ns: int | None = None
+    """Start of the copy into the final array, which may be one copy for all chunks of a shard."""
 
 
 EVENTS = ("sent_ns", "first_byte_ns", "last_byte_ns", "decode_start_ns", "decoded_ns", "shard_copy_ns", "copied_ns")
@@ -91,6 +96,9 @@ class Overhead(msgspec.Struct, kw_only=True):
     recorded_seconds: float
     ratio: float
     """Median of recorded over plain, pair by pair."""
+    ratio_low: float | None = None
+    """Lowest of the pairs."""
+    ratio_high: float | None = None
 
 
 class Validity(msgspec.Struct, kw_only=True):
@@ -157,6 +165,19 @@ def load(path: Path) -> Timeline:
         raise BadUseError(f"cannot read {path}: {error.strerror}") from error
 
 
+def check_replaceable(path: Path) -> None:
+    """Check before a recording that `path` is free or an earlier timeline, which is then removed; else a BadUseError.
+
+    So a recording that fails leaves no file that could be taken for its result.
+    """
+    if path.exists():
+        load(path)
+        path.unlink()
+
+
 def save(path: Path, timeline: Timeline) -> None:
-    """Write a timeline file, whole or not at all."""
-    write_atomically(path, msgspec.json.encode(timeline) + b"\n")
+    """Write a timeline file, whole or not at all; a BadUseError says why that is impossible."""
+    try:
+        write_atomically(path, msgspec.json.encode(timeline) + b"\n")
+    except OSError as error:
+        raise BadUseError(f"cannot write {path}: {error.strerror}") from error

@@ -6,9 +6,20 @@ from typing import NamedTuple
 
 from harness.shards import MISSING, read_indexes, shard_key
 from harness.store.control import StoreCounters
-from harness.timeline.model import EVENTS, Chunk, Request, Timeline, Validity
+from harness.timeline.model import Chunk, Request, Timeline, Validity
 from harness.workload import Workload, chunks_by_shard, wanted_chunks
 
+_CHUNK_EVENTS = (
+    "sent_ns",
+    "first_byte_ns",
+    "last_byte_ns",
+    "decode_start_ns",
+    "decoded_ns",
+    "shard_copy_start_ns",
+    "shard_copy_ns",
+    "copy_start_ns",
+    "copied_ns",
+)
 _REQUEST_EVENTS = ("sent_ns", "headers_ns", "first_byte_ns", "last_byte_ns")
 
 
@@ -128,7 +139,7 @@ def _missing_events(chunks: Sequence[Chunk]) -> Iterator[str]:
 
 
 def _decreasing(chunks: Sequence[Chunk], requests: Sequence[Request]) -> Iterator[str]:
-    for name, things, fields in (("chunk", chunks, EVENTS), ("request", requests, _REQUEST_EVENTS)):
+    for name, things, fields in (("chunk", chunks, _CHUNK_EVENTS), ("request", requests, _REQUEST_EVENTS)):
         wrong = [(thing, pair) for thing in things for pair in [_decrease(thing, fields)] if pair is not None]
         if wrong:
             thing, (before, after) = wrong[0]

@@ -169,7 +169,7 @@ def _chunks(
             chunk = shard if get.layout is None else places[get.key].get((seen.offset, seen.length))
             if chunk is not None:
                 yield _chunk(chunk, seen, requests)
-            elif seen.copied_ns is not None:
+            elif seen.copied[1] is not None:
                 unknown.append(f"{get.key}: what was decoded at byte {seen.offset} is no chunk of its index")
 
 
@@ -196,9 +196,12 @@ def _chunk(chunk: tuple[int, ...], seen: events.Chunk, requests: _Requests) -> C
         **found,
         decode_start_ns=seen.decode_start_ns,
         decoded_ns=seen.decoded_ns,
-        shard_copy_ns=seen.shard_copy_ns,
-        copied_ns=seen.copied_ns,
+        shard_copy_ns=seen.shard_copied[1],
+        copied_ns=seen.copied[1],
         thread=seen.thread,
+        decode_busy_ns=seen.busy_ns,
+        shard_copy_start_ns=seen.shard_copied[0],
+        copy_start_ns=seen.copied[0],
     )
 
 
@@ -237,7 +240,7 @@ def _bulk(
     items: Sequence[events.Item], seen: set[tuple[str, int]], wanted: Sequence[Wanted], requests: _Requests
 ) -> Iterator[Chunk]:
     """Yield the chunks of shards that were copied whole, without a codec having seen them."""
-    whole = {item.key: item.copied_ns for item in items if item.copied_ns is not None}
+    whole = {item.key: item.copied for item in items if item.copied is not None}
     for want in wanted:
         if want.key not in whole or (want.key, want.offset) in seen:
             continue
@@ -250,7 +253,8 @@ def _bulk(
                 offset=want.offset,
                 length=want.length,
                 **found,
-                copied_ns=whole[want.key],
+                copied_ns=whole[want.key][1],
+                copy_start_ns=whole[want.key][0],
             )
 
 

@@ -52,9 +52,9 @@ class RecordedNDBuffer(cpu.NDBuffer):
     members: list[Chunk] | None = None
     final = False
     """Whether this is the array that the caller gets."""
-    untold: list[tuple[int, int]] | None = None
+    untold: list[tuple[int, tuple[int, int]]] | None = None
     """Of a final array: copies of unknown chunks, as (id of the selection, when)."""
-    strays: ClassVar[list[int]] = []
+    strays: ClassVar[list[tuple[int, int]]] = []
     """Copies made by a pipeline that is not recorded; every recorder's subclass has its own list."""
 
     def _carry(self, to: Self) -> Self:
@@ -83,25 +83,26 @@ class RecordedNDBuffer(cpu.NDBuffer):
 
     @override
     def __setitem__(self, key: Any, value: Any) -> None:
+        start_ns = now()
         super().__setitem__(key, value)
         if isinstance(value, RecordedNDBuffer):
-            self._copied(key, value, now())
+            self._copied(key, value, (start_ns, now()))
 
-    def _copied(self, key: Any, value: "RecordedNDBuffer", done_ns: int) -> None:
+    def _copied(self, key: Any, value: "RecordedNDBuffer", when: tuple[int, int]) -> None:
         chunk = value.chunk
         if self.final:
             if chunk is not None:
-                chunk.copied_ns = done_ns
+                chunk.copied = when
             elif value.members is not None:
                 for chunk in value.members:
-                    chunk.copied_ns = done_ns
+                    chunk.copied = when
             else:
-                self.__dict__.setdefault("untold", []).append((id(key), done_ns))
+                self.__dict__.setdefault("untold", []).append((id(key), when))
             return
         if chunk is not None:
-            chunk.shard_copy_ns = done_ns
+            chunk.shard_copied = when
             self.__dict__.setdefault("members", []).append(chunk)
         elif value.members is None:
-            self.strays.append(done_ns)
+            self.strays.append(when)
         else:
             self.__dict__.setdefault("members", []).extend(value.members)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from threading import get_ident
-from typing import Any
+from typing import Any, cast
 
 from zarr.codecs import ShardingCodec
 
@@ -42,7 +42,9 @@ def _timed_codec(codec: Any, missed: Callable[[str], None]) -> Any:
         return codec if unchanged else replace(codec, codecs=inner)
     twin = copy.copy(codec)
     try:
-        object.__setattr__(twin, "__class__", _timed_class(type(codec)))  # frozen dataclasses forbid the plain form
+        object.__setattr__(
+            twin, "__class__", _timed_class(cast("Any", type(codec)))
+        )  # frozen dataclasses forbid the plain form
     except TypeError:
         missed(type(codec).__name__)
         return codec
@@ -67,8 +69,10 @@ def _decode_sync(base: type[Any]) -> Callable[..., Any]:
             return plain(self, data, spec)
         if chunk.thread is None:
             chunk.thread = get_ident()
+        start_ns = now()
         decoded = plain(self, data, spec)
         chunk.decoded_ns = now()
+        chunk.busy_ns += chunk.decoded_ns - start_ns
         return _end(chunk, decoded)
 
     return decode
@@ -85,8 +89,10 @@ def _decode_single(base: type[Any]) -> Callable[..., Any]:
         chunk = _begin(data)
         if chunk is None:
             return await plain(self, data, spec)
+        start_ns = now()
         decoded = await plain(self, data, spec)
         chunk.decoded_ns = getattr(decoded, "born_ns", None) or now()
+        chunk.busy_ns += chunk.decoded_ns - max(start_ns, chunk.decode_start_ns)
         return _end(chunk, decoded)
 
     return decode

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 now = monotonic_ns
 
+_NEVER = (None, None)
+
 
 class Layout(NamedTuple):
     """How an array's shards are laid out, where it has shards that can be understood."""
@@ -84,7 +86,17 @@ def _is_index(byte_range: Any, layout: Layout | None) -> bool:
 class Chunk:
     """One chunk on its way from bytes of a request to the final array."""
 
-    __slots__ = ("copied_ns", "decode_start_ns", "decoded_ns", "get", "length", "offset", "shard_copy_ns", "thread")
+    __slots__ = (
+        "busy_ns",
+        "copied",
+        "decode_start_ns",
+        "decoded_ns",
+        "get",
+        "length",
+        "offset",
+        "shard_copied",
+        "thread",
+    )
 
     def __init__(self, get: Get, offset: int, length: int) -> None:
         self.get = get
@@ -92,15 +104,19 @@ class Chunk:
         self.length = length
         self.thread: int | None = None
         self.decoded_ns: int | None = None
-        self.shard_copy_ns: int | None = None
-        self.copied_ns: int | None = None
+        self.shard_copied: tuple[int | None, int | None] = _NEVER
+        """When the copy into the shard's array began and ended."""
+        self.copied: tuple[int | None, int | None] = _NEVER
+        """The same of the copy into the final array, which may be one copy for a whole shard."""
+        self.busy_ns = 0
+        """Time inside codecs."""
         self.decode_start_ns = now()
 
 
 class Item:
     """One shard (or chunk without shard) that a read wants something of."""
 
-    __slots__ = ("copied_ns", "key", "layout", "out_selection", "selection", "shape")
+    __slots__ = ("copied", "key", "layout", "out_selection", "selection", "shape")
 
     def __init__(
         self, key: str, shape: tuple[int, ...], selection: Any, out_selection: Any, layout: Layout | None
@@ -110,7 +126,7 @@ class Item:
         self.selection = selection
         self.out_selection = out_selection
         self.layout = layout
-        self.copied_ns: int | None = None
+        self.copied: tuple[int, int] | None = None
         """Copied as a whole, without any chunk of it having been seen."""
 
 

@@ -11,31 +11,16 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
 
 
 def http_trace() -> aiohttp.TraceConfig:
-    """Return a trace that notes each request of a recorded `get`; without a recording it does nothing."""
+    """Return a trace that notes each request of a recorded `get`; without a recording it does nothing.
+
+    For a store of one's own over s3fs: ``config_kwargs={"http_session_cls": traced_session(http_trace())}`` among its
+    options, with `harness.tracing.traced_session`.
+    """
     trace = aiohttp.TraceConfig()
     trace.on_request_start.append(_started)
     trace.on_request_headers_sent.append(_sent)
     trace.on_request_end.append(_answered)
     return trace
-
-
-def traced_session(*traces: aiohttp.TraceConfig) -> type:
-    """Return botocore's public HTTP session class (``http_session_cls`` of its configuration) with traces attached.
-
-    For a user's own s3fs store: ``config_kwargs={"http_session_cls": traced_session(http_trace())}`` among its options.
-    """
-    from aiobotocore.httpsession import AIOHTTPSession
-
-    for trace in traces:
-        trace.freeze()
-
-    class TracedSession(AIOHTTPSession):  # type: ignore[misc]
-        async def _get_session(self, proxy_url: Any) -> Any:
-            session = await super()._get_session(proxy_url)
-            session.trace_configs.extend(trace for trace in traces if trace not in session.trace_configs)
-            return session
-
-    return TracedSession
 
 
 async def _started(_session: Any, context: Any, params: aiohttp.TraceRequestStartParams) -> None:

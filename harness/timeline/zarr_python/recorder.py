@@ -208,9 +208,9 @@ def _assign(final: RecordedNDBuffer, items: list[Item]) -> None:
     """Give copies of whole shards, in which no chunk was seen, to the items whose selections they went to."""
     if final.untold is not None:
         by_selection = {id(item.out_selection): item for item in items}
-        for selection, done_ns in final.untold:
+        for selection, when in final.untold:
             if selection in by_selection:
-                by_selection[selection].copied_ns = done_ns
+                by_selection[selection].copied = when
 
 
 @contextlib.contextmanager

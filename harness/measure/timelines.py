@@ -1,0 +1,149 @@
+"""The conductor's part in a timeline: one recorded execution between counters, checked, with what recording costs."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import msgspec
+
+from harness.errors import MeasurementError, UnsupportedError
+from harness.measure.conductor import OPEN_SECONDS, turn_deadline
+from harness.measure.evidence import Probe
+from harness.measure.process import WorkerProcess
+from harness.measure.report import summary
+from harness.readers import reader_class
+from harness.store.control import StoreCounters
+from harness.targets import Target
+from harness.timeline import overhead
+from harness.timeline.model import Timeline
+from harness.timeline.validity import validate, wanted
+from harness.workload import Workload
+
+
+class Capture(Protocol):
+    """Packets captured during the recorded execution."""
+
+    def merge(self, timeline: Timeline) -> Timeline:
+        """Return the reader's timeline with the wire's times beside the reader's, and the packets dropped."""
+
+    def alone(self, workload: Workload) -> Timeline:
+        """Return the timeline of a reader without hooks, from the packets only."""
+
+
+StartCapture = Callable[[Target], AbstractContextManager[Capture]]
+
+
+def record_timeline(
+    reader: str,
+    workload: Workload,
+    *,
+    pairs: int = overhead.DEFAULT_PAIRS,
+    say: Callable[[str], None],
+    capture: StartCapture | None = None,
+) -> Timeline:
+    """Record one execution of `workload` and check it; look at `valid` before believing it.
+
+    Nothing measured here is a throughput figure: the recorded execution carries the recorder.
+
+    Parameters
+    ----------
+    reader
+        Name of the reader.
+    workload
+        What it reads.
+    pairs
+        Pairs of recorded and plain executions that show the cost of recording; 0 leaves it unknown.
+    say
+        Told of progress.
+    capture
+        Starts a packet capture of a target; None records what the reader itself can tell.
+
+    Raises
+    ------
+    MeasurementError
+        The reader failed, or returned a wrong array.
+    UnsupportedError
+        The reader cannot do the workload, or has no hooks and there is no capture.
+    """
+    with Probe(workload.target) as probe, _Session(reader, workload, probe) as session:
+        timeline = session.record(capture)
+        timeline.valid = validate(timeline, wanted(workload), counted=session.counted)
+        if timeline.valid.ok and session.has_hooks:
+            say(f"{workload.label}: {reader} recorded; {pairs} pairs of recorded and plain executions follow")
+            timeline.overhead = overhead.measure(pairs, plain=session.plain, recorded=session.recorded)
+        return timeline
+
+
+class _Session:
+    """A reader's worker with a workload opened; each execution is warmed up by a discarded one."""
+
+    def __init__(self, reader: str, workload: Workload, probe: Probe) -> None:
+        self._workload = workload
+        self._probe = probe
+        self._deadline = turn_deadline(workload)
+        self._reader = reader
+        self.has_hooks = True
+        self.counted: StoreCounters | None = None
+        """What the store counted in the last execution."""
+
+    def __enter__(self) -> "_Session":
+        self._worker = WorkerProcess(reader_class(self._reader))
+        try:
+            opened = {"op": "open", "workload": msgspec.to_builtins(self._workload)}
+            self._versions = self._worker.require(opened, timeout=OPEN_SECONDS)["versions"]
+        except BaseException:
+            self._worker.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.stop()
+
+    def record(self, start: StartCapture | None) -> Timeline:
+        """Execute once, recorded by all means there are."""
+        try:
+            self._warm_up("timeline")
+        except UnsupportedError:
+            if start is None:
+                raise
+            self.has_hooks = False
+            self._warm_up("sample")
+        with nullcontext() if start is None else start(self._workload.target) as capture:
+            answer = self._execute("timeline" if self.has_hooks else "sample")
+        if self.has_hooks:
+            timeline = _timeline(answer)
+            timeline = timeline if capture is None else capture.merge(timeline)
+        else:
+            assert capture is not None  # noqa: S101 - otherwise the reason was raised above
+            timeline = capture.alone(self._workload)
+        timeline.reader, timeline.versions = self._reader, self._versions
+        timeline.workload = summary(self._workload) | {"label": self._workload.label}
+        timeline.target = self._workload.target.identity
+        return timeline
+
+    def plain(self) -> float:
+        """Execute without recorder and return the seconds."""
+        self._warm_up("sample")
+        return float(self._execute("sample")["timed"]["seconds"])
+
+    def recorded(self) -> float:
+        """Execute with the recorder and return the seconds."""
+        self._warm_up("timeline")
+        timeline = _timeline(self._execute("timeline"))
+        return (timeline.end_ns - timeline.begin_ns) / 1e9
+
+    def _warm_up(self, operation: str) -> None:
+        self._worker.require({"op": operation, "discard": True}, timeout=self._deadline)
+
+    def _execute(self, operation: str) -> dict[str, Any]:
+        self._probe.begin()
+        answer = self._worker.require({"op": operation}, timeout=self._deadline)
+        self.counted = self._probe.end().store
+        return answer
+
+
+def _timeline(answer: dict[str, Any]) -> Timeline:
+    try:
+        return msgspec.convert(answer["timeline"], Timeline)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise MeasurementError(f"the worker answered something that is not a timeline: {error}") from error
