@@ -81,6 +81,8 @@ class Chunk(msgspec.Struct, kw_only=True):
     shard_copy_start_ns: int | None = None
     copy_start_ns: int | None = None
     """Start of the copy into the final array, which may be one copy for all chunks of a shard."""
+    wire: WireTimes | None = None
+    """As a packet capture saw it: when its request left, and the chunk's own first and last byte arrived."""
 
 
 EVENTS = ("sent_ns", "first_byte_ns", "last_byte_ns", "decode_start_ns", "decoded_ns", "shard_copy_ns", "copied_ns")
@@ -99,6 +101,26 @@ class Overhead(msgspec.Struct, kw_only=True):
     ratio_low: float | None = None
     """Lowest of the pairs."""
     ratio_high: float | None = None
+
+
+class Lag(msgspec.Struct, kw_only=True):
+    """How much later than on the wire a reader saw an event; negative where it says so before the packet left."""
+
+    requests: int
+    """Requests that have the event on both sides; without any, there is no lag to tell."""
+    median_ns: int | None = None
+    p95_ns: int | None = None
+
+
+class Capture(msgspec.Struct, kw_only=True):
+    """The packet capture that saw the requests of a timeline."""
+
+    interface: str
+    packets: int
+    clock_error_ns: int
+    """Most by which the kernel's time stamps, brought to the monotonic clock, are wrong."""
+    lag: dict[str, Lag] = msgspec.field(default_factory=dict)
+    """By event: ``sent_ns``, ``first_byte_ns``, ``last_byte_ns``; empty for a timeline from the wire alone."""
 
 
 class Validity(msgspec.Struct, kw_only=True):
@@ -133,6 +155,8 @@ class Timeline(msgspec.Struct, kw_only=True):
     cores: int
     """Cores the reader could use."""
     overhead: Overhead | None = None
+    capture: Capture | None = None
+    """None without one."""
     valid: Validity
     requests: list[Request]
     chunks: list[Chunk]
