@@ -90,7 +90,8 @@ class _Session:
         self._worker = WorkerProcess(reader_class(self._reader))
         try:
             opened = {"op": "open", "workload": msgspec.to_builtins(self._workload)}
-            self._versions = self._worker.require(opened, timeout=OPEN_SECONDS)["versions"]
+            answer = self._worker.require(opened, timeout=OPEN_SECONDS)
+            self._versions, self._variant = answer["versions"], answer["variants"][0]
         except BaseException:
             self._worker.stop()
             raise
@@ -133,13 +134,16 @@ class _Session:
         return (timeline.end_ns - timeline.begin_ns) / 1e9
 
     def _warm_up(self, operation: str) -> None:
-        self._worker.require({"op": operation, "discard": True}, timeout=self._deadline)
+        self._ask(operation, discard=True)
 
     def _execute(self, operation: str) -> dict[str, Any]:
         self._probe.begin()
-        answer = self._worker.require({"op": operation}, timeout=self._deadline)
+        answer = self._ask(operation)
         self.counted = self._probe.end().store
         return answer
+
+    def _ask(self, operation: str, **options: bool) -> dict[str, Any]:
+        return self._worker.require({"op": operation, "variant": self._variant, **options}, timeout=self._deadline)
 
 
 def _timeline(answer: dict[str, Any]) -> Timeline:

@@ -172,7 +172,8 @@ def _misplaced(linked: Sequence[Chunk], requests: Sequence[Request]) -> Iterator
 def _brought(chunk: Chunk, request: Request | None) -> bool:
     if request is None or request.key != chunk.key:
         return False
-    return request.range is None or request.range[0] < chunk.offset + chunk.length <= request.range[1]
+    begin, end = chunk.offset, chunk.offset + chunk.length
+    return request.range is None or (request.range[0] < end and begin < request.range[1])  # part of it, where split
 
 
 def _miscounted(requests: Sequence[Request], counted: StoreCounters | None) -> Iterator[str]:

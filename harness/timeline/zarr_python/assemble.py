@@ -1,7 +1,7 @@
 """From what a recorder noted to a timeline: requests in order, chunks with their coordinates, and what was checked."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +17,12 @@ from harness.timeline.zarr_python.selection import inner_chunks, shard_coordinat
 if TYPE_CHECKING:
     from harness.timeline.zarr_python.recorder import Recorder
 
+_SUCCESS = (200, 206)
 _METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
 NOTE_EVENT_2 = "event 2 is when the response's headers had arrived: this store does not tell of the body's first byte"
 NOTE_BULK = "uncompressed whole shards were copied in bulk: their chunks have no event 4 and no copy of their own"
-NOTE_SPLIT = "a chunk that spans several requests is shown with the one that brought its last byte"
+NOTE_SPLIT = "a chunk that spans several requests is shown with the one that ended last"
 
 
 def assemble(
@@ -84,19 +85,13 @@ class _Requests:
         self._gets = gets
         self.split = False
 
-    def bringing(self, get: events.Get, offset: int, length: int) -> tuple[Request, Request] | None:
-        """Return the requests that brought the first and the last byte of a range; None when there are none."""
-        found = [r for r in self._of[id(get)] if r.status is None or r.status in (200, 206)]
-        if not found:
-            return None
-        if len(found) == 1:
-            return found[0], found[0]
-        first = [r for r in found if r.range is not None and r.range[0] <= offset < r.range[1]]
-        last = [r for r in found if r.range is not None and r.range[0] < offset + length <= r.range[1]]
-        if not first or not last:
-            return None
-        self.split |= first[-1] is not last[-1]
-        return first[-1], last[-1]
+    def bringing(self, get: events.Get, offset: int, length: int) -> list[Request]:
+        """Return the requests that brought a range, the one that ended last at the end."""
+        found = [r for r in self._of[id(get)] if r.status is None or r.status in _SUCCESS]
+        if len(found) > 1:  # a client that splits large objects, or asked again
+            found = [r for r in found if r.range is not None and r.range[0] < offset + length and r.range[1] > offset]
+            self.split |= len(found) > 1
+        return sorted(found, key=lambda r: r.last_byte_ns or 0)
 
     def of_key(self, key: str) -> events.Get | None:
         """Return the request for a whole object."""
@@ -205,18 +200,23 @@ def _chunk(chunk: tuple[int, ...], seen: events.Chunk, requests: _Requests) -> C
     )
 
 
-def _arrival(get: events.Get, offset: int, length: int, requests: _Requests) -> dict[str, int | None]:
+def _arrival(get: events.Get, offset: int, length: int, requests: _Requests) -> dict[str, Any]:
     """Return the request that brought a chunk and events 1 to 3: of its own bytes where those are stamped."""
     brought = requests.bringing(get, offset, length)
-    if brought is None:
+    if not brought:
         return {"request": None}
-    first, last = brought
-    first_ns, last_ns = first.first_byte_ns or first.headers_ns, last.last_byte_ns
+    sent_ns = _earliest(request.sent_ns for request in brought)
+    first_ns = _earliest(request.first_byte_ns or request.headers_ns for request in brought)
+    last_ns = brought[-1].last_byte_ns
     if get.stamps:
         ends = [end for end, _ in get.stamps]
         first_ns = get.stamps[bisect_right(ends, offset)][1]
         last_ns = get.stamps[bisect_left(ends, offset + length)][1]
-    return {"request": last.id, "sent_ns": first.sent_ns, "first_byte_ns": first_ns, "last_byte_ns": last_ns}
+    return {"request": brought[-1].id, "sent_ns": sent_ns, "first_byte_ns": first_ns, "last_byte_ns": last_ns}
+
+
+def _earliest(times: Iterable[int | None]) -> int | None:
+    return min((time for time in times if time is not None), default=None)
 
 
 def _wanted(items: Sequence[events.Item], indexes: dict[str, ShardIndex]) -> Iterator[Wanted]:

@@ -25,7 +25,6 @@ from harness.timeline.zarr_python.codecs import timed
 from harness.timeline.zarr_python.events import Get, Item, Layout, now
 from harness.timeline.zarr_python.stores import WatchedStore, watched
 
-_PREFIX = f"{__name__}.Recorded"
 _INDEX_CODECS = ("BytesCodec", "Crc32cCodec")
 
 
@@ -47,7 +46,7 @@ class Recorder:
         self.active = False
         self._entered = contextlib.ExitStack()
         self._pipelines: dict[type[Any], type[Any]] = {}
-        self._nd_buffer: Any = type("RecordedNDBuffer", (RecordedNDBuffer,), {"strays": []})
+        self._nd_buffer: Any = _derived("RecorderNDBuffer", RecordedNDBuffer, strays=[])
         self._forget()
 
     def _forget(self) -> None:
@@ -68,14 +67,14 @@ class Recorder:
         pipeline = self._pipeline(base)
         # Registering again replaces: the registry never holds more than one recorder.
         register_pipeline(pipeline)
-        register_buffer(RecordedBuffer, qualname=f"{_PREFIX}Buffer")
-        register_ndbuffer(self._nd_buffer, qualname=f"{_PREFIX}NDBuffer")
+        register_buffer(RecordedBuffer)
+        register_ndbuffer(self._nd_buffer)
         self._entered.enter_context(
             zarr.config.set(
                 {
-                    "codec_pipeline.path": f"{_PREFIX}Pipeline",
-                    "buffer": f"{_PREFIX}Buffer",
-                    "ndbuffer": f"{_PREFIX}NDBuffer",
+                    "codec_pipeline.path": _name(pipeline),
+                    "buffer": _name(RecordedBuffer),
+                    "ndbuffer": _name(self._nd_buffer),
                 }
             )
         )
@@ -168,9 +167,7 @@ class Recorder:
     def _pipeline(self, base: type[Any]) -> type[Any]:
         """Derive from the configured pipeline; once per class, since zarr keeps pipelines by their class."""
         if base not in self._pipelines:
-            module, name = f"{_PREFIX}Pipeline".rsplit(".", 1)
-            members = {"recorder": self, "__module__": module, "__qualname__": name}
-            self._pipelines[base] = type(name, (RecordedPipeline, base), members)
+            self._pipelines[base] = _derived("RecorderPipeline", RecordedPipeline, base, recorder=self)
         return self._pipelines[base]
 
 
@@ -202,6 +199,16 @@ class RecordedPipeline:
         if self.recorder.active:
             raise BadUseError("timelines are of reads: write outside the recording")
         return await super().write(*arguments, **options)  # type: ignore[misc]
+
+
+def _derived(name: str, *bases: type[Any], **members: Any) -> type[Any]:
+    """Return a class of one recorder, registered in zarr under the same name as every other recorder's."""
+    return type(name, bases, {**members, "__module__": __name__, "__qualname__": name})
+
+
+def _name(cls: type[Any]) -> str:
+    """Return the name under which zarr registers a class."""
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _assign(final: RecordedNDBuffer, items: list[Item]) -> None:
