@@ -131,7 +131,7 @@ def test_each_fault_is_found(fault):
     assert (found.ok, found.failures) == (False, failures)
 
 
-@pytest.mark.parametrize(("before", "after"), itertools.pairwise(TIMES))
+@pytest.mark.parametrize(("before", "after"), [*itertools.pairwise(TIMES)])
 def test_any_two_neighbouring_events_in_the_wrong_order_are_found(before, after):
     c = chunks()
     if TIMES[before] == TIMES[after]:

@@ -10,8 +10,10 @@ import pytest
 import zarr
 from click.testing import CliRunner
 from zarr import codecs
-from zarr.core.buffer import default_buffer_prototype
+from zarr.abc.codec import CodecPipeline
+from zarr.core.buffer import cpu, default_buffer_prototype
 from zarr.core.codec_pipeline import BatchedCodecPipeline
+from zarr.registry import register_buffer, register_pipeline
 from zarr.storage import FsspecStore, MemoryStore, ObjectStore, StorePath, WrapperStore
 
 from harness import workload as workloads
@@ -236,6 +238,25 @@ def test_an_array_opened_before_is_an_error_that_says_so(another):
         if another:
             zarr.open_array(store, mode="r")[0]
         array[0:8]
+
+
+class ForeignPipeline(CodecPipeline):
+    """Stands for pipelines in other languages."""
+
+
+def test_a_pipeline_that_is_not_zarrs_is_refused():
+    register_pipeline(ForeignPipeline)
+    path = f"{ForeignPipeline.__module__}.{ForeignPipeline.__qualname__}"
+    with zarr.config.set({"codec_pipeline.path": path}), pytest.raises(BadUseError, match="ForeignPipeline cannot be"):
+        Recorder().__enter__()
+    assert zarr.config.get("codec_pipeline.path") == BATCHED
+
+
+def test_buffers_that_are_not_zarrs_are_refused():
+    other = type("OtherBuffer", (cpu.Buffer,), {"__module__": __name__})
+    register_buffer(other)
+    with zarr.config.set({"buffer": f"{__name__}.OtherBuffer"}), pytest.raises(BadUseError, match="CPU buffers"):
+        Recorder().__enter__()
 
 
 def test_nothing_read_is_an_error():

@@ -25,6 +25,8 @@ from harness.timeline.zarr_python.codecs import timed
 from harness.timeline.zarr_python.events import Get, Item, Layout, now
 from harness.timeline.zarr_python.stores import WatchedStore, watched
 
+_PIPELINES = "zarr.core.codec_pipeline"
+"""The module of zarr's own pipelines: another's decodes out of sight, or does not know a watched store."""
 _INDEX_CODECS = ("BytesCodec", "Crc32cCodec")
 
 
@@ -55,13 +57,14 @@ class Recorder:
         self.notes: list[str] = []
         self.begin_ns: int | None = None
         self.end_ns: int | None = None
-        self._finals: list[RecordedNDBuffer] = []
         self._nd_buffer.strays.clear()
 
     def __enter__(self) -> Self:
         base, plain_buffers = get_pipeline_class(), (get_buffer_class(), get_ndbuffer_class())
         if issubclass(base, RecordedPipeline):
             raise BadUseError("a timeline is being recorded already: zarr's settings hold for the whole process")
+        if not any(parent.__module__ == _PIPELINES for parent in base.__mro__):
+            raise BadUseError(f"{base.__name__} cannot be recorded: timelines need one of zarr's own codec pipelines")
         if plain_buffers != (cpu.Buffer, cpu.NDBuffer):
             raise BadUseError("timelines need zarr's own CPU buffers: reset zarr.config's buffer and ndbuffer")
         pipeline = self._pipeline(base)
@@ -84,9 +87,6 @@ class Recorder:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.active = False
         self._entered.close()
-        for final in self._finals:
-            _assign(final, self.items)
-        self._finals.clear()
         if kind is None:
             self._check_recorded()
 
@@ -126,31 +126,47 @@ class Recorder:
         if line not in self.notes:
             self.notes.append(line)
 
-    async def read(self, read: Any, batch: list[tuple[Any, ...]], out: Any, drop_axes: tuple[int, ...]) -> Any:
-        """Let a pipeline read from stores that are watched, into an array that notes copies."""
+    async def read(
+        self, read: Any, codecs: Iterable[Any], batch: list[tuple[Any, ...]], out: Any, drop_axes: tuple[int, ...]
+    ) -> Any:
+        """Let a pipeline read from stores that are watched, into an array that notes copies.
+
+        Parameters
+        ----------
+        read
+            The pipeline's own method.
+        codecs
+            Its codecs.
+        batch, out, drop_axes
+            What zarr calls it with.
+        """
+        items, watching = self._watched(codecs, batch)
         final = out if isinstance(out, RecordedNDBuffer) else self._nd_buffer.from_ndarray_like(out.as_ndarray_like())
         final.final = True
-        self._finals.append(final)
         self.begin_ns = self.begin_ns or now()
         try:
-            return await read(batch, final, drop_axes)
+            return await read(watching, final, drop_axes)
         finally:
             self.end_ns = now()
+            _assign(final, items)
 
-    def watch_batch(self, codecs: Iterable[Any], batch: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Return the items of an array's read with their stores watched, and note what is wanted of each."""
+    def _watched(
+        self, codecs: Iterable[Any], batch: Iterable[tuple[Any, ...]]
+    ) -> tuple[list[Item], list[tuple[Any, ...]]]:
+        """Note what an array's read wants of each of its shards, and return that and the batch with watched stores."""
         sharding = [codec for codec in codecs if isinstance(codec, ShardingCodec)]
         layouts: dict[tuple[int, ...], Layout | None] = {}
         stores: dict[tuple[int, Layout | None], WatchedStore] = {}
-        watching = []
+        items, watching = [], []
         for path, spec, selection, out_selection, *rest in batch:
             if spec.shape not in layouts:
                 layouts[spec.shape] = self._layout(sharding, spec.shape)
             layout = layouts[spec.shape]
             store = stores.setdefault((id(path.store), layout), watched(path.store, self, layout))
-            self.items.append(Item(path.path, spec.shape, selection, out_selection, layout))
+            items.append(Item(path.path, spec.shape, selection, out_selection, layout))
             watching.append((StorePath(store, path.path), spec, selection, out_selection, *rest))
-        return watching
+        self.items += items
+        return items, watching
 
     def _layout(self, sharding: list[Any], shard_shape: tuple[int, ...]) -> Layout | None:
         if not sharding:
@@ -192,7 +208,7 @@ class RecordedPipeline:
         if inside_shard or not self.recorder.active:
             return await plain(batch, out, drop_axes)
         codecs = cast("Iterable[Any]", self)
-        return await self.recorder.read(plain, self.recorder.watch_batch(codecs, batch), out, drop_axes)
+        return await self.recorder.read(plain, codecs, batch, out, drop_axes)
 
     async def write(self, *arguments: Any, **options: Any) -> Any:
         """Refuse: copies into chunks that are written would be taken for a read's."""
