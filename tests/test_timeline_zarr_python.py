@@ -29,6 +29,7 @@ from harness.targets import resolve
 from harness.timeline import model
 from harness.timeline.model import EVENTS
 from harness.timeline.validity import Wanted
+from harness.timeline.wire import why_not
 from harness.timeline.zarr_python import Recorder, record
 from harness.timeline.zarr_python.assemble import NOTE_BULK, NOTE_SPLIT
 from harness.timeline.zarr_python.http import http_trace
@@ -402,7 +403,7 @@ def written(tmp_path, workload):
 @pytest.mark.parametrize("reader", ZARR_READERS)
 def test_zcb_read_writes_a_valid_timeline_with_its_overhead(target, tmp_path, reader):
     workload, file = written(tmp_path, made(target, gap=3))
-    arguments = ["read", reader, workload, "--timeline", str(file), "--pairs", "2"]
+    arguments = ["read", reader, workload, "--timeline", str(file), "--no-wire", "--pairs", "2"]
     done = CliRunner().invoke(zcb, arguments, catch_exceptions=False)
     assert (done.exit_code, done.stdout) == (0, "")
     assert "4 chunks, 2 requests" in done.stderr
@@ -414,12 +415,28 @@ def test_zcb_read_writes_a_valid_timeline_with_its_overhead(target, tmp_path, re
         workloads.load(tmp_path / "w.json").digest,
     )
     assert timeline.versions["zarr"] == zarr.__version__
+    assert {r.wire for r in timeline.requests} == {None}
+    assert "no wire times: no packets were captured (--no-wire)" in timeline.notes
     assert timeline.overhead.pairs == 2
     assert timeline.overhead.ratio_low <= timeline.overhead.ratio <= timeline.overhead.ratio_high
     raw = json.loads(file.read_bytes())
     assert (raw["schema"], raw["clock"]) == (1, "monotonic_ns")
     assert CliRunner().invoke(zcb, [*arguments[:-1], "0"]).exit_code == 0  # a timeline may be recorded anew
     assert model.load(file).overhead is None
+
+
+@pytest.mark.parametrize("reader", ZARR_READERS)
+def test_the_wire_stands_beside_what_the_reader_saw(target, tmp_path, reader):
+    if why_not(target) is not None:
+        pytest.skip(why_not(target))
+    workload, file = written(tmp_path, made(target, "chunks_of_many_shards", shards=4))
+    arguments = ["read", reader, workload, "--timeline", str(file), "--pairs", "0"]
+    done = CliRunner().invoke(zcb, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    timeline = model.load(file)
+    assert (len(timeline.requests), timeline.valid.packets_dropped) == (8, 0)
+    for request in timeline.requests:
+        assert request.wire.sent_ns < request.wire.first_byte_ns <= request.headers_ns
 
 
 def run(monkeypatch, capsys, *arguments):
@@ -468,9 +485,24 @@ def test_a_file_that_is_no_timeline_is_never_overwritten(target, tmp_path, monke
 
 def test_a_reader_without_hooks_says_so(target, tmp_path, monkeypatch, capsys):
     workload, file = written(tmp_path, made(target))
-    code, said = run(monkeypatch, capsys, "read", "network-limit", workload, "--timeline", file)
-    assert (code, said) == (2, ["zcb: network-limit cannot be recorded: this library has no hooks for a timeline"])
+    code, said = run(monkeypatch, capsys, "read", "network-limit", workload, "--timeline", file, "--no-wire")
+    assert code == 2
+    assert said == [
+        "zcb: network-limit cannot be recorded: this library has no hooks for a timeline; "
+        "no packets were captured (--no-wire)"
+    ]
     assert not file.exists()
+
+
+def test_a_reader_without_hooks_is_recorded_off_the_wire(target, tmp_path, monkeypatch, capsys):
+    if why_not(target) is not None:
+        pytest.skip(why_not(target))
+    workload, file = written(tmp_path, made(target, gap=3))
+    code, _ = run(monkeypatch, capsys, "read", "network-limit", workload, "--timeline", file)
+    timeline = model.load(file)
+    assert (code, timeline.valid.ok, timeline.valid.chunks_linked) == (0, True, 4)
+    assert (timeline.valid.packets_dropped, timeline.overhead) == (0, None)
+    assert {c.decode_start_ns for c in timeline.chunks} == {None}
 
 
 def test_a_reader_that_fails_leaves_no_timeline(target, tmp_path, monkeypatch, capsys):

@@ -16,6 +16,7 @@ from harness.readers import NETWORK_LIMIT, reader_class
 from harness.sample import FLAGS, Sample
 from harness.timeline.model import check_replaceable, save
 from harness.timeline.overhead import DEFAULT_PAIRS
+from harness.timeline.wire import capture, why_not
 from harness.workload import Workload
 
 _SAMPLES = 5
@@ -33,8 +34,13 @@ _SAMPLES = 5
     show_default=True,
     help="Recorded and plain executions that show what recording costs.",
 )
+@click.option(
+    "--wire/--no-wire", default=True, help="With --timeline: capture packets too, where that is possible (default)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the samples as JSON.")
-def read(reader: str, workload: Path, samples: int | None, timeline: Path | None, pairs: int, as_json: bool) -> None:
+def read(
+    reader: str, workload: Path, samples: int | None, timeline: Path | None, pairs: int, wire: bool, as_json: bool
+) -> None:
     """Let READER execute a workload file, between turns of the network limit, and show what it cost."""
     name = reader_class(reader).name
     loaded = workloads.load(workload)
@@ -44,15 +50,18 @@ def read(reader: str, workload: Path, samples: int | None, timeline: Path | None
     if samples is not None or timeline is None:
         _measure(name, loaded, samples or _SAMPLES, as_json)
     if timeline is not None:
-        _record(name, loaded, timeline, pairs)
+        _record(name, loaded, timeline, pairs, wire)
 
 
-def _record(name: str, loaded: Workload, file: Path, pairs: int) -> None:
+def _record(name: str, loaded: Workload, file: Path, pairs: int, wire: bool) -> None:
     """Record a timeline into `file`; one that is not valid is kept for looking at, marked as such, and is a failure."""
+    without = why_not(loaded.target) if wire else "no packets were captured (--no-wire)"
     try:
-        recorded = record_timeline(name, loaded, pairs=pairs, say=_say)
+        recorded = record_timeline(name, loaded, pairs=pairs, say=_say, capture=None if without else capture)
     except UnsupportedError as reason:
-        raise BadUseError(f"{name} cannot be recorded: {reason}") from reason
+        raise BadUseError(f"{name} cannot be recorded: {reason}{f'; {without}' if without else ''}") from reason
+    if without:
+        recorded.notes.append(f"no wire times: {without}")
     save(file, recorded)
     if not recorded.valid.ok:
         raise MeasurementError(f"{name}: the recording in {file} is not valid: {'; '.join(recorded.valid.failures)}")
