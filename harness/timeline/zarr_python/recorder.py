@@ -162,9 +162,11 @@ class Recorder:
             if spec.shape not in layouts:
                 layouts[spec.shape] = self._layout(sharding, spec.shape)
             layout = layouts[spec.shape]
-            store = stores.setdefault((id(path.store), layout), watched(path.store, self, layout))
+            known = (id(path.store), layout)
+            if known not in stores:
+                stores[known] = watched(path.store, self, layout)
             items.append(Item(path.path, spec.shape, selection, out_selection, layout))
-            watching.append((StorePath(store, path.path), spec, selection, out_selection, *rest))
+            watching.append((StorePath(stores[known], path.path), spec, selection, out_selection, *rest))
         self.items += items
         return items, watching
 
