@@ -357,7 +357,7 @@ def test_bodies_may_be_cut_and_headers_not(line):
     wire.answers(50, head(3, X_Long="y" * 400) + b"abc")
     found = line.captured()
     assert [times(e) for e in found.exchanges] == [(10, 20, 20, 20, 30)]
-    assert found.failures == ["127.0.0.1:40000: GET /b/k: headers are longer than what was captured"]
+    assert found.failures == ["127.0.0.1:40000: GET /b/k: the headers of the response go on after what was captured"]
 
 
 def test_requests_to_another_host_on_the_port_are_not_ours(line):
@@ -397,7 +397,19 @@ def test_an_answer_that_never_came_is_told(line):
     wire.asks(10)
     found = line.captured()
     assert found.exchanges == []
-    assert found.failures == ["127.0.0.1:40000: GET /b/k: a message is incomplete"]
+    assert found.failures == ["127.0.0.1:40000: GET /b/k: the response is missing"]
+
+
+def test_requests_before_the_answer_are_refused(line):
+    wire = line.connection()
+    wire.asks(10, "/b/1")
+    wire.asks(11, "/b/2")
+    wire.answers(20, head(1) + b"x" + head(1) + b"y")
+    found = line.captured()
+    assert len(found.exchanges) < 2
+    assert found.failures[0] == (
+        "127.0.0.1:40000: GET /b/1: the next request does not follow this response: pipelined, or packets are missing"
+    )
 
 
 @pytest.mark.parametrize(
@@ -499,7 +511,7 @@ def test_lag_is_by_how_much_the_reader_is_later(line):
     requests = [request(n, 9 + n, 30 + n + 2 * n, key=f"c/{n}") for n in range(20)]
     lag = merge(recording(requests), captured).capture.lag
     assert {event: (one.requests, one.median_ns, one.p95_ns) for event, one in lag.items()} == {
-        "sent_ns": (20, -1, -1),
+        "sent_ns": (20, -1, 1),
         "first_byte_ns": (20, 20, 37),
         "last_byte_ns": (20, 19, 36),
     }
@@ -880,6 +892,65 @@ def test_the_kernel_keeps_no_more_than_the_filter_says(objects):
     assert all(len(raw.data) <= bpf.BODY_BYTES for raw in bodies)
     assert sum(raw.length for raw in kept) > size
     assert all(raw.length > 52 or ip.data.flags & (SYN | FIN) for raw, ip in zip(kept, parsed, strict=True))
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """An HTTP server in a network namespace behind a pair of virtual interfaces: a file's path and the target."""
+    name, ours, theirs = (f"zcb{kind}{os.getpid() % 100_000}" for kind in ("n", "a", "b"))
+    commands = [
+        f"ip netns add {name}",
+        f"ip link add {ours} type veth peer name {theirs} netns {name}",
+        f"ip address add 10.213.77.1/30 dev {ours}",
+        f"ip link set {ours} up",
+        f"ip -n {name} address add 10.213.77.2/30 dev {theirs}",
+        f"ip -n {name} link set {theirs} up",
+    ]
+    server = None
+    try:
+        for command in commands:
+            done = subprocess.run(command.split(), capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.skip(f"{command}: {done.stderr.strip()}")
+        (tmp_path / "object").write_bytes(random.Random(6).randbytes(3_000_000))
+        serve = [sys.executable, "-u", "-m", "http.server", "--protocol", "HTTP/1.1", "--bind", "10.213.77.2", "9000"]
+        server = subprocess.Popen(
+            ["ip", "netns", "exec", name, *serve],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert server.stdout is not None
+        assert "Serving" in server.stdout.readline()
+        yield tmp_path / "object", Target(name="veth", url="s3://b", endpoint="http://10.213.77.2:9000"), ours
+    finally:
+        if server is not None:
+            server.terminate()
+            server.wait(10)
+        subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+        subprocess.run(["ip", "link", "delete", ours], capture_output=True, check=False)
+
+
+def test_on_an_interface_both_directions_are_seen_once(elsewhere):
+    file, target, interface = elsewhere
+    client = http.client.HTTPConnection("10.213.77.2", 9000, timeout=10)
+    with capture(target) as captured:
+        for _ in range(5):
+            client.request("GET", "/object")
+            assert client.getresponse().read() == file.read_bytes()
+    client.close()
+    size = file.stat().st_size
+    assert captured.interface == interface
+    assert captured.failures == []
+    assert [(e.path, e.status, e.bytes) for e in captured.exchanges] == [("/object", 200, size)] * 5
+    assert all(e.sent_ns < e.response_ns <= e.headers_ns <= e.last_byte_ns for e in captured.exchanges)
+    with PacketRing(interface, 9000, loopback=False) as running:
+        again = http.client.HTTPConnection("10.213.77.2", 9000, timeout=10)
+        again.request("GET", "/object")
+        again.getresponse().read()
+        again.close()
+    assert size < sum(raw.length for raw in running.packets()) < 1.2 * size
 
 
 # --- what cannot be captured

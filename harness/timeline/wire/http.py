@@ -121,7 +121,7 @@ def _requests(up: Direction) -> Iterator[_Request]:
     position = up.pieces[0].begin if up.pieces else 0
     last = up.pieces[-1].end if up.pieces else 0
     while position < last:
-        head = _head(up, position)
+        head = _head(up, position, "a request")
         line, _, rest = head.partition(b"\r\n")
         asked = _REQUEST_LINE.fullmatch(line)
         if asked is None:
@@ -150,7 +150,7 @@ def _answered(connection: Connection, request: _Request, limit: int | None) -> E
     nbytes = _body_nbytes(request.method, status, headers)
     end = _end(down, body_at, limit) if nbytes is None else body_at + nbytes
     if limit is not None and end != limit:
-        raise _Unreadable(f"the next request was sent {limit - end} bytes after the end of the response")
+        raise _Unreadable("the next request does not follow this response: pipelined, or packets are missing")
     pieces = down.between(start, end)
     if not pieces:
         raise _Unreadable("the response is incomplete")
@@ -185,7 +185,7 @@ def _response_head(down: Direction, start: int) -> tuple[int, int, dict[str, str
     """Return where the response begins, its status, its headers, and where its body begins."""
     position = start
     while True:
-        head = _head(down, position)
+        head = _head(down, position, "the response")
         line, _, rest = head.partition(b"\r\n")
         status = _STATUS_LINE.match(line)
         if status is None:
@@ -195,11 +195,11 @@ def _response_head(down: Direction, start: int) -> tuple[int, int, dict[str, str
             return start, int(status[1]), _parsed(rest), position
 
 
-def _head(direction: Direction, position: int) -> bytes:
+def _head(direction: Direction, position: int, what: str) -> bytes:
     captured = direction.captured(position)
     length = captured.find(_END)
     if length < 0:
-        raise _Unreadable("headers are longer than what was captured" if captured else "a message is incomplete")
+        raise _Unreadable(f"the headers of {what} go on after what was captured" if captured else f"{what} is missing")
     return captured[: length + len(_END)]
 
 

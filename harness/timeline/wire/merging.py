@@ -159,11 +159,11 @@ def _seen(request: Request) -> dict[str, int | None]:
 def _lag(values: list[int]) -> Lag:
     if not values:
         return Lag(requests=0)
-    ordered = sorted(values)
+    distances = sorted(map(abs, values))
     return Lag(
-        requests=len(ordered),
-        median_ns=round(statistics.median(ordered)),
-        p95_ns=ordered[math.ceil(_P95 * len(ordered)) - 1],
+        requests=len(values),
+        median_ns=round(statistics.median(values)),
+        p95_ns=distances[math.ceil(_P95 * len(values)) - 1],
     )
 
 

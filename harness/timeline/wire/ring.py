@@ -64,7 +64,6 @@ class PacketRing:
     def __init__(self, interface: str, port: int, *, loopback: bool) -> None:
         self.dropped = 0
         """Packets that found the ring full."""
-        self._received = 0
         self._copied = 0
         self._blocks: list[bytes] = []
         self._stopping = threading.Event()
@@ -93,7 +92,7 @@ class PacketRing:
         self._thread.join()
         self._ring.close()
         self._socket.close()
-        if self._failure is not None:
+        if self._failure is not None and error is None:
             raise self._failure
 
     def packets(self) -> Iterator[Raw]:
@@ -128,15 +127,16 @@ class PacketRing:
     def _copy(self) -> None:
         ready = select.poll()
         ready.register(self._socket, select.POLLIN)
-        turn, deadline = 0, None
+        turn, accepted, deadline = 0, None, 0.0
         while True:
             while self._take(turn % BLOCKS):
                 turn += 1
             if self._stopping.is_set():
-                deadline = deadline or time.monotonic() + _DRAIN_SECONDS
-                if self._is_drained():
+                if accepted is None:
+                    accepted, deadline = self._accepted(), time.monotonic() + _DRAIN_SECONDS
+                elif self._copied >= accepted:
                     return
-                if time.monotonic() > deadline:
+                elif time.monotonic() > deadline:
                     raise MeasurementError(f"the packet capture on {self._interface} does not come to an end")
             ready.poll(_RETIRE_MS)
 
@@ -152,9 +152,7 @@ class PacketRing:
         struct.pack_into("I", self._ring, begin + _STATUS_OFFSET, 0)
         return True
 
-    def _is_drained(self) -> bool:
-        """Whether every packet that the kernel has accepted is copied; what arrives meanwhile may be more."""
-        seen, dropped, _ = struct.unpack("3I", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 12))
-        self._received += seen - dropped  # reading sets the kernel's counters to zero
-        self.dropped += dropped
-        return self._copied >= self._received
+    def _accepted(self) -> int:
+        """Return how many packets the kernel has put into the ring, and note how many found no room."""
+        seen, self.dropped, _ = struct.unpack("3I", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 12))
+        return int(seen) - self.dropped
