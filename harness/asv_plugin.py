@@ -3,10 +3,32 @@
 asv imports it in each of its commands, so what is slow to import is imported where it is used.
 """
 
+import functools
 import math
+import os
+from pathlib import Path
 from typing import Any, ClassVar
 
+from asv.machine import Machine
 from asv.publishing import OutputPublisher
+
+from harness.records import FOLDER_VARIABLE
+
+
+def setup() -> None:
+    """Tell the benchmarks of this asv where pass records go; asv calls this once, after importing the module.
+
+    A benchmark process learns neither the machine's name nor the results directory. asv names both when it saves the
+    machine's facts, which is the first thing that every run does.
+    """
+    saved = Machine.save
+
+    @functools.wraps(saved)
+    def save(machine: Any, results_dir: str) -> None:
+        os.environ[FOLDER_VARIABLE] = str(Path(results_dir).absolute() / machine.machine / "passes")
+        saved(machine, results_dir)
+
+    Machine.save = save
 
 
 class Site(OutputPublisher):  # type: ignore[misc]  # asv has no types
