@@ -186,12 +186,16 @@ def load(config: Path) -> list[PassRecord]:
 
     if not config.is_file():
         raise BadUseError(f"there is no asv configuration {config}")
-    conf = Config.load(str(config))
-    results = config.parent / conf.results_dir
+    return of(Config.load(str(config)), config.parent)
+
+
+def of(conf: Any, folder: Path) -> list[PassRecord]:
+    """Return the pass records of a loaded asv configuration, as `load` does; its relative paths start at `folder`."""
+    results = folder / conf.results_dir
     found = [_read(path) for path in sorted(results.glob(f"*/passes/*{_SUFFIX}"))]
     if not found:
-        raise BadUseError(f"no results in {results}: run `make bench`, or `asv run --config {config.name}`")
-    dates, tags = dict(_dates(results)), _tags(config.parent / conf.repo)
+        raise BadUseError(f"no results in {results}: run `make bench`, or `asv run` with this configuration")
+    dates, tags = dict(_dates(results)), _tags(folder / conf.repo)
     named = [
         msgspec.structs.replace(
             record,

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness import history, results
+from harness import history
 from harness.cli import zcb
 from harness.errors import StoreError
 from harness.paths import ROOT
 from setup_data.cli import data
+from tests import asv_results
 
 CONFIGS = ["asv.conf.json", "asv.releases.conf.json", "asv.matrix.conf.json"]
 RELEASES = ["3.2.1", "3.3.0"]
@@ -94,7 +95,7 @@ def records(config):
     assert asv(config, "machine", "--yes").returncode == 0
     run = asv(config, "run", "--record-samples", "--show-stderr", "--bench", MEASURED, "ALL")
     assert run.returncode == 0, run.stdout + run.stderr
-    return results.load(config)
+    return asv_results.load(config)
 
 
 def pick(records, metric, commit, reader, dataset, gap):
