@@ -5,7 +5,6 @@ asv's page asks for its data by requests, so it works over http, from any host a
 """
 
 import re
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
@@ -16,7 +15,7 @@ VENDOR = "vendor"
 _FLOT = ("js.jquery_flot", "js/jquery_flot/resources/{}")
 _BOOTSTRAP = ("sphinx_bootstrap_theme", "sphinx_bootstrap_theme/bootstrap/static/bootstrap-3.4.1/{}")
 
-LOADED: Mapping[str, tuple[str, str] | None] = {
+LOADED: dict[str, tuple[str, str] | None] = {
     "jquery-3.3.1.min.js": ("js.jquery", "js/jquery/resources/jquery-3.6.1.min.js"),
     "jquery.flot.min.js": _FLOT,
     "jquery.flot.time.min.js": _FLOT,
