@@ -229,7 +229,7 @@ def test_keys_are_on_no_command_line_and_in_no_file(own_state):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--link", "veth"], ["veth", "lo"]),
+        (["--link", "bond0"], ["bond0", "veth"]),
         (["--profile", "s4"], ["s4", "s3-tail"]),
         (["--port", "70000"], ["70000"]),
         (["--first-byte-ms", "-1"], ["-1"]),
