@@ -8,12 +8,14 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from playwright.sync_api import Browser
 
 from harness.errors import BadUseError
 from harness.store import lifecycle
 from harness.store.control import StoreControl
 from harness.store.lifecycle import StoreSettings
 from harness.store.state import StoreState
+from tests.chromium import chromium
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -80,3 +82,10 @@ def bucket(s3: Any) -> str:
     name = f"test-{uuid.uuid4().hex[:12]}"
     s3.create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; it ends with the module, since no asyncio test can run while it is there."""
+    with chromium() as running:
+        yield running

@@ -1,6 +1,5 @@
 """The published site: asv's own page without a network, and its bars over a parameter of names."""
 
-import contextlib
 import functools
 import hashlib
 import http.server
@@ -18,14 +17,13 @@ import asv
 import msgspec
 import pytest
 from asv.util import UserError
-from playwright.sync_api import sync_playwright
 
 from harness import site
 from harness.paths import ROOT
 from harness.site import offline, readers
 from tests import passes
+from tests.chromium import visit
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ASV_PAGE = Path(asv.__file__).parent / "www"
 
 BENCHMARK = """
@@ -97,35 +95,6 @@ def address(published):
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
         thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@contextlib.contextmanager
-def visit(browser, url):
-    """Open a page; at the end nothing may have been asked of another host, and no script may have complained."""
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
-    asked, complaints = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: message.type in ("error", "warning") and complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("requestfailed", lambda request: complaints.append(request.url))
-    page.goto(url)
-    page.wait_for_load_state("networkidle")
-    yield page
-    page.wait_for_load_state("networkidle")
-    page.close()
-    assert asked
-    assert [one for one in asked if not one.startswith(("http://127.0.0.1:", "data:"))] == []
-    assert complaints == []
 
 
 @pytest.mark.parametrize("part", ["", "#/", "#/summarylist", "#/regressions", "#Bench.track_seconds"])

@@ -22,8 +22,9 @@ from harness.results import Cell, Interval, Metric
 from harness.sample import FLAG_BELOW_LIMIT, FLAG_CPU_BOUND, FLAG_IN_FLIGHT, FLAG_NEW_CONNECTIONS, FLAGS
 
 _WIDTH = 112
-_COLUMN = 13
-"""Of a reader: what its cells and the space before them take."""
+_CELL = 11
+"""Width of a reader's cells at least."""
+_GAP = 2
 _BAR = 4
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _LETTERS = {FLAG_CPU_BOUND: "C", FLAG_IN_FLIGHT: "F", FLAG_NEW_CONNECTIONS: "N", FLAG_BELOW_LIMIT: "L"}
@@ -199,7 +200,12 @@ def _titled(metric: Metric) -> str:
 
 
 def _empty_table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, _GAP, 0, 0))
+
+
+def _parts(reader: str) -> list[str]:
+    """Split a reader's name where a new line may start, as ``+fsspec`` in ``zarr-python+fsspec``."""
+    return reader.replace("+", "\n+").split("\n")
 
 
 @dataclass(kw_only=True)
@@ -224,8 +230,9 @@ class _ByReader(_View):
         notes = _Notes()
         names = results.readers(self.cells)
         workloads = _by_workload(self.cells)
-        label = max(len(title) for title, _ in self._titles(workloads)) + 2
-        fitting = max(1, (console.width - label) // _COLUMN)
+        label = max(len(text) for titles in self._titles(workloads) for text in titles)
+        widest = max(_CELL, *(len(part) for name in names for part in _parts(name)))
+        fitting = max(1, (console.width - label - 2 * _GAP) // (widest + _GAP))
         blocks = -(-len(names) // fitting)
         size = -(-len(names) // blocks)
         title = Text(f"{_titled(self.metric)}: {self.version}, {place}", style="bold")
@@ -246,12 +253,11 @@ class _ByReader(_View):
         shown = _empty_table()
         shown.add_column("workload", no_wrap=True)
         for name in names:
-            shown.add_column(name.replace("+", "\n+"), min_width=_COLUMN - 2, no_wrap=True, vertical="top")
+            shown.add_column("\n".join(_parts(name)), min_width=_CELL, no_wrap=True)
         above = ""
         for readers, (title, pattern) in zip(workloads.values(), self._titles(workloads), strict=True):
             cells = [self._cell(readers, name, notes, ascii_only) for name in names]
             label = Text.assemble((f"{pattern}\n", "bold"), title) if pattern != above else Text(title)
-            # The pattern's name may be longer than the column of workloads: it then takes the line above.
             shown.add_row(label, *(Text("\n") + cell if pattern != above else cell for cell in cells))
             above = pattern
         return shown

@@ -120,11 +120,15 @@ def _flags(row: RowRecord) -> list[str]:
 
 
 def _known(row: RowRecord) -> Iterator[tuple[str, list[float | None]]]:
-    """Yield each metric that is known of any sample, rounded."""
+    """Yield each metric that is known of any sample; counts are exact."""
     for key in results.METRICS:
-        values = [None if v is None else float(f"{v:.{_DIGITS}g}") for v in results.values(row, key)]
+        values = [_rounded(value) for value in results.values(row, key)]
         if any(value is not None for value in values):
             yield key, values
+
+
+def _rounded(value: float | None) -> float | None:
+    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
 
 
 def _runs(cells: Iterable[Cell]) -> list[dict[str, Any]]:

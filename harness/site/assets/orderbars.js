@@ -9,6 +9,7 @@
         const axis = options.yaxes[0];
         if (options.series.bars.show && !axis.transform && axis.min > 0) {
             axis.min = 0; // asv starts at the lowest bar, which then has no height
+            axis.max *= 1.05;
         }
     }
 
