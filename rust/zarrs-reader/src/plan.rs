@@ -1,0 +1,117 @@
+//! Which byte ranges to ask for: chunks that lie close together share a request, large ones are split.
+
+use std::ops::Range;
+
+/// How ranges are merged and split.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes between two chunks up to which they share a request.
+    pub max_gap_bytes: u64,
+    /// Bytes of a request up to which further chunks join it.
+    pub group_bytes: u64,
+    /// Largest request: a longer range is fetched in several parts.
+    pub part_bytes: u64,
+}
+
+/// Stored bytes of a wanted chunk, with whatever belongs to it.
+#[derive(Debug, Clone)]
+pub struct Stored<T> {
+    pub span: Range<u64>,
+    pub item: T,
+}
+
+/// Chunks that come with one range.
+#[derive(Debug)]
+pub struct Group<T> {
+    pub span: Range<u64>,
+    pub chunks: Vec<Stored<T>>,
+}
+
+/// Groups chunks of one shard, which may come in any order and may overlap.
+pub fn group<T>(mut chunks: Vec<Stored<T>>, limits: &Limits) -> Vec<Group<T>> {
+    chunks.sort_by_key(|chunk| chunk.span.start);
+    let mut groups: Vec<Group<T>> = Vec::new();
+    for chunk in chunks {
+        match groups.last_mut() {
+            Some(last)
+                if chunk.span.start <= last.span.end.saturating_add(limits.max_gap_bytes)
+                    && chunk.span.end.max(last.span.end) - last.span.start <= limits.group_bytes =>
+            {
+                last.span.end = last.span.end.max(chunk.span.end);
+                last.chunks.push(chunk);
+            }
+            _ => groups.push(Group { span: chunk.span.clone(), chunks: vec![chunk] }),
+        }
+    }
+    groups
+}
+
+/// Splits a range into parts of at most `part_bytes`, in order; an empty range has none.
+pub fn parts(span: &Range<u64>, part_bytes: u64) -> Vec<Range<u64>> {
+    (span.start..span.end)
+        .step_by(usize::try_from(part_bytes.max(1)).unwrap_or(usize::MAX))
+        .map(|start| start..(start + part_bytes).min(span.end))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stored(span: Range<u64>) -> Stored<()> {
+        Stored { span, item: () }
+    }
+
+    fn spans(groups: &[Group<()>]) -> Vec<Range<u64>> {
+        groups.iter().map(|group| group.span.clone()).collect()
+    }
+
+    const LIMITS: Limits = Limits { max_gap_bytes: 10, group_bytes: 100, part_bytes: 100 };
+
+    #[test]
+    fn close_chunks_share_a_request_and_distant_ones_do_not() {
+        let groups = group(vec![stored(40..50), stored(0..20), stored(61..70), stored(25..30)], &LIMITS);
+        assert_eq!(spans(&groups), [0..50, 61..70]);
+        assert_eq!(groups[0].chunks.len(), 3);
+    }
+
+    #[test]
+    fn a_request_grows_to_its_limit_only() {
+        let chunks = (0..8).map(|i| stored(i * 30..i * 30 + 30)).collect();
+        assert_eq!(spans(&group(chunks, &LIMITS)), [0..90, 90..180, 180..240]);
+    }
+
+    #[test]
+    fn a_gap_of_exactly_the_limit_is_bridged() {
+        assert_eq!(group(vec![stored(0..10), stored(20..30)], &LIMITS).len(), 1);
+        assert_eq!(group(vec![stored(0..10), stored(21..30)], &LIMITS).len(), 2);
+    }
+
+    #[test]
+    fn parts_cover_a_range_in_order() {
+        assert_eq!(parts(&(5..25), 10), [5..15, 15..25]);
+        assert_eq!(parts(&(5..26), 10), [5..15, 15..25, 25..26]);
+        assert!(parts(&(5..5), 10).is_empty());
+    }
+
+    proptest! {
+        /// Every chunk lies in its group's range, no group is larger than allowed unless one chunk is, none is lost.
+        #[test]
+        fn groups_hold_their_chunks(
+            starts in proptest::collection::vec((0u64..2000, 1u64..200), 0..60),
+            max_gap_bytes in 0u64..50, group_bytes in 1u64..400,
+        ) {
+            let limits = Limits { max_gap_bytes, group_bytes, part_bytes: 64 };
+            let chunks: Vec<_> = starts.iter().map(|(start, length)| stored(*start..start + length)).collect();
+            let groups = group(chunks, &limits);
+            prop_assert_eq!(groups.iter().map(|g| g.chunks.len()).sum::<usize>(), starts.len());
+            for one in &groups {
+                prop_assert!(one.chunks.iter().all(|c| one.span.start <= c.span.start && c.span.end <= one.span.end));
+                prop_assert!(one.chunks.len() == 1 || one.span.end - one.span.start <= group_bytes);
+                let split = parts(&one.span, limits.part_bytes);
+                prop_assert_eq!(split.iter().map(|p| p.end - p.start).sum::<u64>(), one.span.end - one.span.start);
+            }
+        }
+    }
+}
