@@ -11,7 +11,8 @@ from harness.measure.conductor import Plan, Row
 from harness.patterns import Parameters
 from harness.sample import Sample
 from harness.targets import Target
-from harness.workload import ArrayInfo, Truth, Workload
+from harness.truth import Truth
+from harness.workload import ArrayInfo, Workload
 
 STARTED = datetime.datetime(2026, 11, 23, 12, tzinfo=datetime.UTC)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
