@@ -47,6 +47,8 @@ class RowRecord(msgspec.Struct, frozen=True, kw_only=True):
     wanted_bytes: int
     wanted_chunks: int
     wanted_shards: int
+    reads: int = 1
+    """Selections that the workload consists of."""
     versions: dict[str, str]
     variant: str = ""
     """Which of the reader's variants was the fastest and measured; for the network limit also whose."""
@@ -152,6 +154,7 @@ def _row(row: "Row") -> RowRecord:
         wanted_bytes=work.wanted_bytes,
         wanted_chunks=work.wanted_chunks,
         wanted_shards=work.wanted_shards,
+        reads=len(work.reads),
         versions=row.versions,
         variant=row.variant,
         na=row.na,
@@ -186,15 +189,18 @@ def load(config: Path) -> list[PassRecord]:
 
     if not config.is_file():
         raise BadUseError(f"there is no asv configuration {config}")
-    return of(Config.load(str(config)), config.parent)
+    conf = Config.load(str(config))
+    found = of(conf, config.parent)
+    if not found:
+        results = config.parent / conf.results_dir
+        raise BadUseError(f"no results in {results}: run `make bench`, or `asv run --config {config.name}`")
+    return found
 
 
 def of(conf: Any, folder: Path) -> list[PassRecord]:
-    """Return the pass records of a loaded asv configuration, as `load` does; its relative paths start at `folder`."""
+    """Return the pass records of a loaded asv configuration, none or more; its relative paths start at `folder`."""
     results = folder / conf.results_dir
     found = [_read(path) for path in sorted(results.glob(f"*/passes/*{_SUFFIX}"))]
-    if not found:
-        raise BadUseError(f"no results in {results}: run `make bench`, or `asv run` with this configuration")
     dates, tags = dict(_dates(results)), _tags(folder / conf.repo)
     named = [
         msgspec.structs.replace(

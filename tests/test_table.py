@@ -168,6 +168,10 @@ def test_the_limit_is_paired_with_the_samples_around_it():
     assert (other.median, other.count) == (1, 0)  # of the medians: no interval
 
 
+def test_reads_per_second_count_the_selections():
+    assert results.values(rows_of([0.5, 2.0]), "reads_per_second") == [32, 8]
+
+
 def test_what_is_unknown_takes_no_part():
     unknown = passes.row("r", "whole_array small", [passes.sample(1, 1, 8, requests=None)] * 3)
     known = rows_of([1, 1, 1])

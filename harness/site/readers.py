@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from harness import records, results
+from harness import results
 from harness.readers import NETWORK_LIMIT
 from harness.records import PassRecord, RowRecord
 from harness.results import Cell
@@ -15,19 +14,6 @@ from harness.site.offline import ASSETS
 FILE = "readers.html"
 
 _DIGITS = 6
-
-
-def page(conf: Any) -> str:
-    """Return the page for the pass records of a loaded asv configuration, whose relative paths start here.
-
-    Raises
-    ------
-    BadUseError
-        There are no pass records.
-    MeasurementError
-        A record is damaged.
-    """
-    return render(records.of(conf, Path()), project=conf.project)
 
 
 def render(found: Sequence[PassRecord], *, project: str) -> str:
