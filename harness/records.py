@@ -5,6 +5,7 @@ and every field of every sample, from which the table and the pages are made.
 """
 
 import datetime
+import hashlib
 import os
 import platform
 import subprocess
@@ -29,6 +30,7 @@ FOLDER_VARIABLE = "ZCB_PASSES"
 _SETTINGS = ("ZCB_TARGET", "ZCB_PRESET")
 _SUFFIX = ".pass"  # asv reads every *.json below its results directory
 _SHORT = 8
+_LONGEST = 100
 
 
 class RowRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,10 +136,16 @@ def write(pattern: str, target: str, plan: "Plan", rows: Sequence["Row"], starte
         budget_seconds=plan.budget_seconds,
         rows=[_row(row) for row in rows],
     )
-    path = Path(folder) / f"{commit[:12] or 'existing'}-{env_name}-{pattern}{_SUFFIX}"
+    path = Path(folder) / f"{commit[:12] or 'existing'}-{_short(env_name)}-{pattern}{_SUFFIX}"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
     return path
+
+
+def _short(env_name: str) -> str:
+    """Return a name that fits into a file's: asv's holds every requirement, and a file system takes 255 bytes."""
+    digest = hashlib.sha256(env_name.encode()).hexdigest()
+    return env_name if len(env_name) <= _LONGEST else f"env-{digest[:32]}"
 
 
 def _row(row: "Row") -> RowRecord:
