@@ -75,7 +75,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def label(self) -> str:
         """Short name for tables, e.g. ``chunks_of_one_shard small gap=1``."""
-        given = (f"{k}={v}" for k, v in msgspec.structs.asdict(self.parameters).items() if v is not None)
+        given = (f"{name}={Parameters.text(value)}" for name, value in self.parameters.given().items())
         return " ".join([self.pattern, self.array.key.rpartition("/")[2], *given])
 
     @property
@@ -89,11 +89,13 @@ def create(
     pattern_name: str,
     target: Target,
     *,
-    dataset: str = "small",
+    dataset: str | None = None,
     parameters: Parameters | None = None,
     in_flight: int = DEFAULT_IN_FLIGHT,
 ) -> Workload:
-    """Make a pattern concrete for a dataset at `target`: reads its manifest and the shard indexes touched.
+    """Make a pattern concrete for a dataset at `target`, by default the pattern's own.
+
+    Reads the manifest and the shard indexes touched, and the chunks themselves where they are wanted in part.
 
     Raises
     ------
@@ -101,11 +103,13 @@ def create(
         Unknown pattern or dataset, parameters the dataset is too small for, or an array too large for the memory.
     StoreError
         The target cannot be reached.
+    MeasurementError
+        A chunk wanted in part is damaged.
     """
     if not 1 <= in_flight <= 10_000:
         raise BadUseError(f"in flight must be between 1 and 10000, not {in_flight}")
     rule, asked = pattern(pattern_name), parameters or Parameters()
-    known = manifest.load(target, dataset)
+    known = manifest.load(target, dataset or rule.dataset)
     spec = known.spec
     reads = rule.selections(spec, asked)
     array = ArrayInfo(
@@ -131,6 +135,7 @@ def create(
         array=array,
         in_flight=in_flight,
         reads=reads,
+        concurrent_reads=asked.concurrent_reads or rule.concurrent_reads,
         array_bytes=array_bytes,
         wanted_chunks=len(wanted),
         wanted_bytes=sum(_stored_bytes(indexes[shard], inner) for shard, inner in by_shard.items()),
