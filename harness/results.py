@@ -25,6 +25,8 @@ DRIFT = 0.05
 """A control whose median moved by more, with intervals apart, says that the machine moved."""
 COVERAGE = 0.95
 """What an interval covers at least, where there are enough samples."""
+SURE = 0.85
+"""An interval that covers less says nothing for sure: those of fewer than four samples."""
 
 DEFAULT_METRIC = "seconds"
 DEFAULT_BASELINE = "zarr-python+fsspec"
@@ -262,6 +264,11 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
     """Probability that an interval made this way holds the true median."""
     count: int
 
+    @property
+    def sure(self) -> bool:
+        """Whether there were enough samples to conclude anything."""
+        return self.coverage >= SURE
+
     def apart(self, other: "Interval") -> bool:
         """Whether the two intervals share no value."""
         return self.high < other.low or other.high < self.low
@@ -377,7 +384,8 @@ def short_label(row: RowRecord) -> str:
 def detail(row: RowRecord) -> str:
     """Say how much a workload wants: chunks, shards, and the size of the final array."""
     chunks, shards = _counted(row.wanted_chunks, "chunk"), _counted(row.wanted_shards, "shard")
-    return f"{chunks}, {shards}, {number(row.array_bytes / 2**20)} MiB"
+    size, unit = (row.array_bytes / 2**20, "MiB") if row.array_bytes >= 2**20 else (row.array_bytes / 2**10, "KiB")
+    return f"{chunks}, {shards}, {number(size)} {unit}"
 
 
 def _counted(count: int, noun: str) -> str:
@@ -404,7 +412,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
 def moves(versions: dict[str, list[PassRecord]]) -> list[Move]:
     """Compare the controls' times of each version with those of the version before it, in one place.
 
-    A control counts only where the libraries that it used are the same ones in both.
+    A control counts only where it used the same libraries in both, and has enough samples.
     """
     found: list[Move] = []
     names = list(versions)
@@ -419,7 +427,7 @@ def moves(versions: dict[str, list[PassRecord]]) -> list[Move]:
 
 def _move(row: RowRecord, base: RowRecord, before: str, after: str) -> Iterator[Move]:
     new, old = interval(values(row, DEFAULT_METRIC)), interval(values(base, DEFAULT_METRIC))
-    if new is None or old is None:
+    if new is None or old is None or not (new.sure and old.sure):
         return
     quotient = new.median / old.median
     drifted = abs(math.log(quotient)) > math.log1p(DRIFT) and new.apart(old)

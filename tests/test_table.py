@@ -210,6 +210,11 @@ def test_a_control_with_other_libraries_is_none():
     assert moved(found) == []
 
 
+def test_a_control_of_two_samples_says_nothing():
+    assert moved([control("v1", 1, [1.0] * 2), control("v2", 2, [2.0] * 2)]) == []
+    assert len(moved([control("v1", 1, [1.0] * 4), control("v2", 2, [2.0] * 4)])) == 1
+
+
 def test_the_newest_pass_of_a_pattern_counts():
     old = passes.record("v1", [rows_of([1.0])], started="2026-11-24T01:00:00+00:00")
     new = passes.record("v1", [rows_of([2.0])], started="2026-11-24T02:00:00+00:00")

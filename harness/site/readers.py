@@ -55,6 +55,7 @@ def payload(found: Sequence[PassRecord], *, project: str) -> dict[str, Any]:
         ],
         "flags": FLAGS,
         "ranks": {count: results.rank(count) for count in range(1, max(counts, default=0) + 1)},
+        "sure": results.SURE,
         "default_metric": results.DEFAULT_METRIC,
         "default_baseline": results.DEFAULT_BASELINE,
         "network_limit": NETWORK_LIMIT,
