@@ -24,8 +24,9 @@ bench: $(VENV)/.ready
 	$(ACTIVE) ZCB_SAMPLES=$(SAMPLES) ZCB_WORKLOAD_SECONDS=$(SECONDS) asv run --config $(CONFIG) \
 	  --record-samples $(if $(REMEASURE),,--skip-existing-successful) ALL
 	$(ACTIVE) asv publish --config $(CONFIG)
-	$(ACTIVE) zcb table
-	@echo "Look at the graphs with: $(PYTHON) -m http.server --bind 127.0.0.1 -d html"
+	$(ACTIVE) zcb table --by commit --config $(CONFIG)
+	$(ACTIVE) zcb table --config $(CONFIG)
+	@echo "Open html/readers.html, or see the graphs too with: $(PYTHON) -m http.server --bind 127.0.0.1 -d html"
 
 test: test-rust test-python
 

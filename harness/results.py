@@ -25,6 +25,8 @@ DRIFT = 0.05
 """A control whose median moved by more, with intervals apart, says that the machine moved."""
 COVERAGE = 0.95
 """What an interval covers at least, where there are enough samples."""
+SURE = 0.85
+"""An interval that covers less says nothing for sure: those of fewer than four samples."""
 
 DEFAULT_METRIC = "seconds"
 DEFAULT_BASELINE = "zarr-python+fsspec"
@@ -45,8 +47,8 @@ class Metric:
     better: Literal["lower", "higher", ""]
     """Which direction is the better one; empty where neither is."""
     note: str
-    of: Callable[[Sample], float | None] = field(repr=False)
-    """Take the value from a sample; None where it is unknown."""
+    of: Callable[[Sample, RowRecord], float | None] = field(repr=False)
+    """Take the value from a sample of a row; None where it is unknown."""
 
 
 def _ratio(part: float | None, whole: float | None) -> float | None:
@@ -57,7 +59,7 @@ def _gbits(size: int | None, seconds: float) -> float | None:
     return None if size is None else size * 8 / seconds / 1e9
 
 
-def _header_share(sample: Sample) -> float | None:
+def _header_share(sample: Sample, _: RowRecord) -> float | None:
     if sample.nic_rx_bytes is None or sample.fetched_bytes is None:
         return None
     return _ratio(sample.nic_rx_bytes - sample.fetched_bytes, sample.nic_rx_bytes)
@@ -74,7 +76,7 @@ METRICS = {
             1e3,
             "lower",
             "From the call to the final, newly allocated array, on a warm reader.",
-            lambda s: s.seconds,
+            lambda s, _: s.seconds,
         ),
         Metric(
             "array_gbits",
@@ -84,7 +86,17 @@ METRICS = {
             1,
             "higher",
             "Decoded bytes of the final array over the time.",
-            lambda s: _gbits(s.array_bytes, s.seconds),
+            lambda s, _: _gbits(s.array_bytes, s.seconds),
+        ),
+        Metric(
+            "reads_per_second",
+            "Reads per second",
+            "Time",
+            "1/s",
+            1,
+            "higher",
+            "Selections that the workload reads, over the time: crops per second where it reads random crops.",
+            lambda s, row: row.reads / s.seconds,
         ),
         Metric(
             "times_slower",
@@ -94,9 +106,11 @@ METRICS = {
             1,
             "lower",
             "Time over the mean of the two network-limit samples around it, which fetch the same without decoding.",
-            lambda s: s.times_slower,
+            lambda s, _: s.times_slower,
         ),
-        Metric("requests", "Requests", "Requests", "", 1, "lower", "HTTP requests of all kinds.", lambda s: s.requests),
+        Metric(
+            "requests", "Requests", "Requests", "", 1, "lower", "HTTP requests of all kinds.", lambda s, _: s.requests
+        ),
         Metric(
             "index_requests",
             "Index requests",
@@ -105,7 +119,7 @@ METRICS = {
             1,
             "lower",
             "GETs of a shard index.",
-            lambda s: s.index_requests,
+            lambda s, _: s.index_requests,
         ),
         Metric(
             "head_requests",
@@ -115,9 +129,9 @@ METRICS = {
             1,
             "lower",
             "They carry no data.",
-            lambda s: s.head_requests,
+            lambda s, _: s.head_requests,
         ),
-        Metric("retries", "Retries", "Requests", "", 1, "lower", "Requests sent again.", lambda s: s.retries),
+        Metric("retries", "Retries", "Requests", "", 1, "lower", "Requests sent again.", lambda s, _: s.retries),
         Metric(
             "calls",
             "Calls of the library",
@@ -126,7 +140,7 @@ METRICS = {
             1,
             "",
             "Calls of the reader's public API that the workload took.",
-            lambda s: s.calls,
+            lambda s, _: s.calls,
         ),
         Metric(
             "max_in_flight",
@@ -136,7 +150,7 @@ METRICS = {
             1,
             "",
             "At one time, as the store saw them.",
-            lambda s: s.max_in_flight,
+            lambda s, _: s.max_in_flight,
         ),
         Metric(
             "new_connections",
@@ -146,7 +160,7 @@ METRICS = {
             1,
             "lower",
             "Accepted by the store during the sample; a warm reader needs none.",
-            lambda s: s.new_connections,
+            lambda s, _: s.new_connections,
         ),
         Metric(
             "fetched_per_array_byte",
@@ -156,10 +170,17 @@ METRICS = {
             1,
             "lower",
             "Bytes of HTTP bodies over bytes of the final array: compression lowers it, reading too much raises it.",
-            lambda s: _ratio(s.fetched_bytes, s.array_bytes),
+            lambda s, _: _ratio(s.fetched_bytes, s.array_bytes),
         ),
         Metric(
-            "fetched", "Fetched", "Network", "MiB", 2**-20, "lower", "Bytes of HTTP bodies.", lambda s: s.fetched_bytes
+            "fetched",
+            "Fetched",
+            "Network",
+            "MiB",
+            2**-20,
+            "lower",
+            "Bytes of HTTP bodies.",
+            lambda s, _: s.fetched_bytes,
         ),
         Metric(
             "nic_gbits",
@@ -169,7 +190,7 @@ METRICS = {
             1,
             "",
             "Bytes that the network interface received over the time; unknown on the loopback interface.",
-            lambda s: _gbits(s.nic_rx_bytes, s.seconds),
+            lambda s, _: _gbits(s.nic_rx_bytes, s.seconds),
         ),
         Metric(
             "header_share",
@@ -189,7 +210,7 @@ METRICS = {
             1e3,
             "lower",
             "Of all threads of the reader's process.",
-            lambda s: s.cpu_seconds,
+            lambda s, _: s.cpu_seconds,
         ),
         Metric(
             "store_cpu_seconds",
@@ -199,7 +220,7 @@ METRICS = {
             1e3,
             "",
             "Of the embedded store, which shares the machine.",
-            lambda s: s.store_cpu_seconds,
+            lambda s, _: s.store_cpu_seconds,
         ),
         Metric(
             "peak_rss",
@@ -209,7 +230,7 @@ METRICS = {
             2**-20,
             "lower",
             "Largest resident set of the reader's process during the sample.",
-            lambda s: s.peak_rss_bytes,
+            lambda s, _: s.peak_rss_bytes,
         ),
     )
 }
@@ -230,7 +251,7 @@ def metric(key: str) -> Metric:
 
 def values(row: RowRecord, key: str) -> list[float | None]:
     """Return a metric of each sample of a row, in the sample's unit; None where it is unknown."""
-    return [METRICS[key].of(sample) for sample in row.samples]
+    return [METRICS[key].of(sample, row) for sample in row.samples]
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,6 +263,11 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
     coverage: float
     """Probability that an interval made this way holds the true median."""
     count: int
+
+    @property
+    def sure(self) -> bool:
+        """Whether there were enough samples to conclude anything."""
+        return self.coverage >= SURE
 
     def apart(self, other: "Interval") -> bool:
         """Whether the two intervals share no value."""
@@ -358,7 +384,8 @@ def short_label(row: RowRecord) -> str:
 def detail(row: RowRecord) -> str:
     """Say how much a workload wants: chunks, shards, and the size of the final array."""
     chunks, shards = _counted(row.wanted_chunks, "chunk"), _counted(row.wanted_shards, "shard")
-    return f"{chunks}, {shards}, {number(row.array_bytes / 2**20)} MiB"
+    size, unit = (row.array_bytes / 2**20, "MiB") if row.array_bytes >= 2**20 else (row.array_bytes / 2**10, "KiB")
+    return f"{chunks}, {shards}, {number(size)} {unit}"
 
 
 def _counted(count: int, noun: str) -> str:
@@ -385,7 +412,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
 def moves(versions: dict[str, list[PassRecord]]) -> list[Move]:
     """Compare the controls' times of each version with those of the version before it, in one place.
 
-    A control counts only where the libraries that it used are the same ones in both.
+    A control counts only where it used the same libraries in both, and has enough samples.
     """
     found: list[Move] = []
     names = list(versions)
@@ -400,7 +427,7 @@ def moves(versions: dict[str, list[PassRecord]]) -> list[Move]:
 
 def _move(row: RowRecord, base: RowRecord, before: str, after: str) -> Iterator[Move]:
     new, old = interval(values(row, DEFAULT_METRIC)), interval(values(base, DEFAULT_METRIC))
-    if new is None or old is None:
+    if new is None or old is None or not (new.sure and old.sure):
         return
     quotient = new.median / old.median
     drifted = abs(math.log(quotient)) > math.log1p(DRIFT) and new.apart(old)

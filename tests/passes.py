@@ -62,6 +62,7 @@ def row(reader, label, samples, *, na=None, error=None, versions=None, in_flight
         wanted_bytes=size // 2,
         wanted_chunks=chunks,
         wanted_shards=shards,
+        reads=16,
         versions={"library": "1.2.3"} if versions is None else versions,
         na=na,
         error=error,

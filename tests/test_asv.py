@@ -155,7 +155,9 @@ def test_publish_draws_every_benchmark_and_the_table_shows_both_releases(config,
     measured = {name for name in index["benchmarks"] if re.search(MEASURED, name) and "nic" not in name}
     assert len(measured) == 9  # eight metrics without the interface's, which loopback cannot tell, and two plain ones
     assert {f"{name}.json" for name in measured} <= graphs
-    done = CliRunner().invoke(zcb, ["table", "--config", str(config), "--metric", "requests"], env={"COLUMNS": "120"})
+    assert (html / "readers.html").stat().st_size > 10_000
+    chosen = ["--metric", "requests", "--by", "commit"]
+    done = CliRunner().invoke(zcb, ["table", "--config", str(config), *chosen], env={"COLUMNS": "120"})
     assert done.exit_code == 0, done.output
     assert "v3.2.1" in done.output
     assert "v3.3.0" in done.output

@@ -19,7 +19,8 @@ from harness.patterns import Parameters
 from harness.readers.base import Reader
 from harness.sample import FLAG_BELOW_LIMIT
 from harness.targets import resolve
-from harness.workload import ArrayInfo, Truth, Workload
+from harness.truth import Truth
+from harness.workload import ArrayInfo, Workload
 
 WORKER = Path(__file__).with_name("fake_worker.py")
 ROOT = WORKER.parent.parent

@@ -146,6 +146,13 @@ def test_better_and_worse_follow_the_direction_of_the_metric(browser, address):
         assert {cell["kind"].strip() for cell in page.evaluate(EVERY_CELL)} <= {"", "ratio"}
 
 
+def test_few_samples_colour_nothing(browser, tmp_path):
+    with visit(browser, written(tmp_path, passes.run(rounds=3))) as page:
+        drawn = [cell["kind"].strip() for cell in page.evaluate(EVERY_CELL) if cell["ratio"]]
+        assert drawn == ["ratio"] * len(drawn)
+        assert "75.0 % with 3 samples" in page.locator("#coverage").inner_text()
+
+
 def test_marks_are_shown_and_explained(browser, address):
     with visit(browser, address) as page:
         drawn = page.evaluate(EVERY_CELL)
@@ -161,7 +168,7 @@ def test_a_drifting_machine_is_said_and_a_still_one_too(browser, address, tmp_pa
         assert "The machine drifted between v3.2.1 and v3.3.0: control zarrs-planned +1" in text
     still = written(tmp_path, passes.run(drift=1.0))
     with visit(browser, still + "#place=embedded:s3 demo on box") as page:
-        assert "held still" in page.locator("#notices").inner_text()
+        assert "No drift of the machine was seen" in page.locator("#notices").inner_text()
         assert "(8 compared)" in page.locator("#notices").inner_text()
 
 

@@ -168,6 +168,10 @@ def test_the_limit_is_paired_with_the_samples_around_it():
     assert (other.median, other.count) == (1, 0)  # of the medians: no interval
 
 
+def test_reads_per_second_count_the_selections():
+    assert results.values(rows_of([0.5, 2.0]), "reads_per_second") == [32, 8]
+
+
 def test_what_is_unknown_takes_no_part():
     unknown = passes.row("r", "whole_array small", [passes.sample(1, 1, 8, requests=None)] * 3)
     known = rows_of([1, 1, 1])
@@ -204,6 +208,11 @@ def test_the_machine_drifted_when_the_control_moved_far_and_for_sure(after, drif
 def test_a_control_with_other_libraries_is_none():
     found = [control("v1", 1, [1.0] * 6), control("v2", 2, [2.0] * 6, versions={"library": "2"})]
     assert moved(found) == []
+
+
+def test_a_control_of_two_samples_says_nothing():
+    assert moved([control("v1", 1, [1.0] * 2), control("v2", 2, [2.0] * 2)]) == []
+    assert len(moved([control("v1", 1, [1.0] * 4), control("v2", 2, [2.0] * 4)])) == 1
 
 
 def test_the_newest_pass_of_a_pattern_counts():

@@ -22,7 +22,7 @@ from harness.results import Cell, Interval, Metric
 from harness.sample import FLAG_BELOW_LIMIT, FLAG_CPU_BOUND, FLAG_IN_FLIGHT, FLAG_NEW_CONNECTIONS, FLAGS
 
 _WIDTH = 112
-_CELL = 11
+_CELL = 12
 """Width of a reader's cells at least."""
 _GAP = 2
 _BAR = 4
@@ -147,7 +147,7 @@ def _json_row(version: str, cell: Cell, metric: Metric, ratio: Interval | None) 
 
 def _kind(ratio: Interval, metric: Metric) -> str:
     """Return the style of a ratio: what is better or worse for sure stands out."""
-    if not metric.better or not ratio.count or ratio.low <= 1 <= ratio.high:
+    if not metric.better or not ratio.sure or ratio.low <= 1 <= ratio.high:
         return ""
     return "bold blue" if (ratio.median < 1) == (metric.better == "lower") else "bold yellow"
 
@@ -289,9 +289,9 @@ class _ByReader(_View):
 
 def _bar(share: float, ascii_only: bool) -> str:
     if ascii_only:
-        return ("#" * max(1, round(share * _BAR))).ljust(_BAR)
+        return ("#" * max(1, round(share * _BAR))).ljust(_BAR + 1)
     eighths = max(1, round(share * _BAR * 8))
-    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).strip().ljust(_BAR)
+    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).strip().ljust(_BAR + 1)
 
 
 def _spread(interval: Interval) -> str:

@@ -74,7 +74,7 @@ def environment_target() -> str:
 
 
 def run_pass(
-    pattern: str, readers: Iterable[str], grid: Mapping[Any, tuple[str, Mapping[str, int]]]
+    pattern: str, readers: Iterable[str], grid: Mapping[Any, tuple[str, Mapping[str, Any]]]
 ) -> dict[Key, Cell]:
     """Measure `readers` on every workload of `grid` and return ``(reader, *key) -> cell``.
 

@@ -6,7 +6,7 @@ from typing import Any
 from asv.console import log
 from asv.util import UserError
 
-from harness.errors import BadUseError
+from harness import records
 from harness.site import offline, readers
 
 _NAVIGATION = '<li id="nav-li-regressions">'
@@ -53,12 +53,11 @@ def with_entry(page: str, address: str, title: str) -> str:
 
 def _publish_readers(conf: Any, html: Path) -> bool:
     """Write the page of readers; without pass records there is none, and results older than them still publish."""
-    try:
-        page = readers.page(conf)
-    except BadUseError as error:
-        log.warning(f"no page {readers.FILE}: {error}")
+    found = records.of(conf, Path())
+    if not found:
+        log.warning(f"no {readers.FILE}: the results hold no pass records, which `asv run` writes")
         return False
-    (html / readers.FILE).write_text(page)
+    (html / readers.FILE).write_text(readers.render(found, project=conf.project))
     return True
 
 

@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from harness import records, results
+from harness import results
 from harness.readers import NETWORK_LIMIT
 from harness.records import PassRecord, RowRecord
 from harness.results import Cell
@@ -14,20 +13,8 @@ from harness.site.offline import ASSETS
 
 FILE = "readers.html"
 
-_DIGITS = 6
-
-
-def page(conf: Any) -> str:
-    """Return the page for the pass records of a loaded asv configuration, whose relative paths start here.
-
-    Raises
-    ------
-    BadUseError
-        There are no pass records.
-    MeasurementError
-        A record is damaged.
-    """
-    return render(records.of(conf, Path()), project=conf.project)
+_DIGITS = 9
+"""So many that a figure of three digits comes out as in the terminal."""
 
 
 def render(found: Sequence[PassRecord], *, project: str) -> str:
@@ -68,6 +55,7 @@ def payload(found: Sequence[PassRecord], *, project: str) -> dict[str, Any]:
         ],
         "flags": FLAGS,
         "ranks": {count: results.rank(count) for count in range(1, max(counts, default=0) + 1)},
+        "sure": results.SURE,
         "default_metric": results.DEFAULT_METRIC,
         "default_baseline": results.DEFAULT_BASELINE,
         "network_limit": NETWORK_LIMIT,

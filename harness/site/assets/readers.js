@@ -66,7 +66,7 @@
         const one = interval(mine);
         const other = interval(theirs);
         const of = one && other ? quotient(one.median, other.median) : null;
-        return of === null ? null : {median: of, low: of, high: of, count: 0};
+        return of === null ? null : {median: of, low: of, high: of, coverage: 0, count: 0};
     }
 
     function number(value) {
@@ -145,7 +145,7 @@
 
     function verdict(of) {
         const better = metric().better;
-        if (!of || !better || !of.count || (of.low <= 1 && of.high >= 1)) {
+        if (!of || !better || of.coverage < data.sure || (of.low <= 1 && of.high >= 1)) {
             return "";
         }
         return (of.median < 1) === (better === "lower") ? "better" : "worse";
@@ -305,9 +305,9 @@
         const at = place();
         const lines = at.notices.map((notice) => make("p", {class: "drift"}, notice));
         if (!lines.length && at.compared) {
-            lines.push(make("p", {class: "still"}, "The machine held still between versions: no time of "
-                + `${at.controls.join(" and ")}, which do not depend on the version, moved by more than `
-                + `${at.drift_percent} % with intervals apart (${at.compared} compared).`));
+            lines.push(make("p", {class: "still"}, "No drift of the machine was seen between versions: no time of "
+                + `${at.controls.join(" or ")}, whose code is the same in all, moved by more than ${at.drift_percent} % `
+                + `with intervals apart (${at.compared} compared).`));
         }
         byId("notices").replaceChildren(...lines);
     }
