@@ -6,7 +6,7 @@ ZCB    := $(VENV)/bin/zcb
 # asv must find virtualenv and the interpreters of the environment it runs in, not a pyenv shim.
 ACTIVE := . $(VENV)/bin/activate &&
 
-.PHONY: bench test test-python test-rust check lock clean
+.PHONY: bench rust test test-python test-rust check lock clean
 
 # The main job: releases of zarr without and with #3004, on the embedded store, in a quick profile.
 # What is there is kept: the store, its data, the environments, and results of releases measured before.
@@ -16,7 +16,7 @@ SAMPLES  := 5
 SECONDS  := 8
 CONFIG   := asv.releases.conf.json
 
-bench: $(VENV)/.ready
+bench: $(VENV)/.ready rust
 	$(ACTIVE) zcb store start --profile s3
 	$(ACTIVE) zcb data create --target embedded --preset demo
 	$(ACTIVE) zcb history --releases $(RELEASES) -o .zcb/history
@@ -27,6 +27,10 @@ bench: $(VENV)/.ready
 	$(ACTIVE) zcb table --by commit --config $(CONFIG)
 	$(ACTIVE) zcb table --config $(CONFIG)
 	@echo "Open html/readers.html, or see the graphs too with: $(PYTHON) -m http.server --bind 127.0.0.1 -d html"
+
+# The store and the Rust reader.
+rust:
+	cd rust && cargo build --release --locked
 
 test: test-rust test-python
 

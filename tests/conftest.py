@@ -10,6 +10,7 @@ import pytest
 from botocore.config import Config
 from playwright.sync_api import Browser
 
+from harness import rust
 from harness.errors import BadUseError
 from harness.store import lifecycle
 from harness.store.control import StoreControl
@@ -31,7 +32,7 @@ def state_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def store_binary() -> Path:
     """The store's program, built when it is out of date."""
     try:
-        return lifecycle.build()
+        return rust.STORE.build(print)
     except BadUseError as error:
         pytest.skip(str(error))
 

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 PASS_SECONDS = 600
 """asv's timeout for `setup_cache`: seconds without a line of progress."""
 
-READERS = ["zarr-python+fsspec", "zarr-python+obstore"]
+READERS = [
+    "zarr-python+fsspec",
+    "zarr-python+obstore",
+    "zarrs",
+    "zarrs-planned",
+]
 """The readers in every pattern; a new file in harness/readers/ gets its name here, which a test demands."""
 
 Key = tuple[str | int, ...]

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import os
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -15,14 +14,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from harness import rust
 from harness.errors import BadUseError, StoreError
-from harness.paths import ROOT, write_atomically
+from harness.paths import write_atomically
 from harness.store import state, veth
 from harness.store.state import Link, StoreState, state_file, store_dir
 from harness.targets import PROFILES
 
-RUST = ROOT / "rust"
-BINARY = RUST / "target" / "release" / "s3-store"
 KEY_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 _READY_WITHIN_S = 30.0
@@ -100,7 +98,7 @@ def start(settings: StoreSettings, say: Say = _silent) -> StoreState:
             _demand_same(found, settings)
             say(f"already running (pid {found.pid})")
             return found
-        return _launch(build(say), _with_link(settings, say))
+        return _launch(rust.STORE.build(say), _with_link(settings, say))
 
 
 def stop() -> bool:
@@ -112,52 +110,6 @@ def stop() -> bool:
         veth.remove(veth.interface_name())
         state_file().unlink(missing_ok=True)
         return found is not None
-
-
-def is_built() -> bool:
-    """Whether the binary exists and is newer than its sources."""
-    try:
-        built = BINARY.stat().st_mtime
-        return all(source.stat().st_mtime <= built for source in _sources())
-    except OSError:
-        return False
-
-
-def find_cargo() -> str | None:
-    """Return the path of cargo, on PATH or where its installer puts it, or None."""
-    return shutil.which("cargo") or shutil.which("cargo", path=Path.home() / ".cargo" / "bin")
-
-
-def build(say: Say = _silent) -> Path:
-    """Return the binary, built first when it is missing or older than its sources.
-
-    Raises
-    ------
-    BadUseError
-        There is no cargo, or the build failed (its own messages are on stderr).
-    """
-    if is_built():
-        return BINARY
-    cargo = find_cargo()
-    if cargo is None:
-        if BINARY.exists():
-            say("warning: the store is older than its sources, and cargo to rebuild it is not installed")
-            return BINARY
-        raise BadUseError("the store has to be built and cargo is missing: install Rust (`zcb doctor` says which)")
-    say("building the embedded store (one to two minutes the first time) ...")
-    stderr = 2  # our stdout is for the endpoint only
-    command = [cargo, "build", "--release", "--locked", "-p", "s3-store"]
-    where = ["--manifest-path", str(RUST / "Cargo.toml"), "--target-dir", str(RUST / "target")]
-    if subprocess.run([*command, *where], stdout=stderr, check=False).returncode:
-        raise BadUseError("the store could not be built: see cargo's message above")
-    BINARY.touch()  # cargo leaves the file alone when a newer source did not change what is built
-    return BINARY
-
-
-def _sources() -> Iterator[Path]:
-    yield from (RUST / "Cargo.toml", RUST / "Cargo.lock")
-    yield RUST / "s3-store" / "Cargo.toml"
-    yield from (RUST / "s3-store" / "src").rglob("*.rs")
 
 
 def _check(settings: StoreSettings) -> None:
