@@ -19,6 +19,7 @@ CONFIG   := asv.releases.conf.json
 bench: $(VENV)/.ready rust
 	$(ACTIVE) zcb store start --profile s3
 	$(ACTIVE) zcb data create --target embedded --preset demo
+	$(ACTIVE) zcb data create --target embedded --preset headline
 	$(ACTIVE) zcb history --releases $(RELEASES) -o .zcb/history
 	$(ACTIVE) asv machine --yes --config $(CONFIG)
 	$(ACTIVE) ZCB_SAMPLES=$(SAMPLES) ZCB_WORKLOAD_SECONDS=$(SECONDS) asv run --config $(CONFIG) \

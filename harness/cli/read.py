@@ -1,5 +1,6 @@
 """``zcb read``: one reader on one workload, measured like in asv."""
 
+import statistics
 from pathlib import Path
 
 import click
@@ -49,9 +50,22 @@ def _show(row: Row) -> None:
     for sample in row.samples:
         table.add_row(*_cells(sample))
     console.print(table)
+    if row.samples:
+        console.print(_rates(row))
     for flag in sorted({flag for sample in row.samples for flag in sample.flags}):
         console.print(f"{flag}: {FLAGS[flag]}")
     console.print(", ".join(f"{package} {version}" for package, version in row.versions.items()))
+
+
+def _rates(row: Row) -> str:
+    """Return how much the median sample got in a second, of the final arrays."""
+    seconds = statistics.median(sample.seconds for sample in row.samples)
+    work = row.workload
+    rate = f"{work.array_bytes / seconds / 1e6:.1f} MB/s of the final arrays"
+    if len(work.reads) == 1:
+        return rate
+    name = "crops" if work.pattern == "random_crops" else "reads"
+    return f"{len(work.reads) / seconds:.1f} {name} per second, {work.concurrent_reads} at once; {rate}"
 
 
 def _cells(sample: Sample) -> list[str]:
