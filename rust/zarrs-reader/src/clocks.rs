@@ -25,12 +25,6 @@ pub fn peak_rss() -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Gives memory that the last execution freed back, so that the next one starts like the first.
-pub fn release_memory() {
-    // SAFETY: always allowed; it only returns free pages.
-    unsafe { libc::malloc_trim(0) };
-}
-
 /// Has the kernel end this process when its parent does; false when the expected parent is gone already.
 pub fn die_with_parent(parent: Option<u32>) -> bool {
     // SAFETY: a request without pointers.

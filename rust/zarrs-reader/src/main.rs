@@ -65,19 +65,16 @@ struct How {
     #[arg(long, value_enum, default_value_t = Kind::Planned)]
     engine: Kind,
     /// Planned: bytes between two chunks up to which they share a request.
-    #[arg(long, default_value_t = 32 << 10)]
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 10)]
     max_gap_bytes: u64,
-    /// Planned: bytes of a request up to which further chunks join it.
-    #[arg(long, default_value_t = 2 << 20)]
-    group_bytes: u64,
-    /// Planned: the largest request; a longer range is fetched in parts.
-    #[arg(long, default_value_t = 8 << 20, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Planned: the largest request; a longer chunk is fetched in parts.
+    #[arg(long, value_name = "BYTES", default_value_t = 2 << 20, value_parser = clap::value_parser!(u64).range(1..))]
     part_bytes: u64,
 }
 
 impl How {
     fn limits(self) -> Limits {
-        Limits { max_gap_bytes: self.max_gap_bytes, group_bytes: self.group_bytes, part_bytes: self.part_bytes }
+        Limits { max_gap_bytes: self.max_gap_bytes, part_bytes: self.part_bytes }
     }
 }
 

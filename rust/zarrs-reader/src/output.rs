@@ -1,5 +1,6 @@
 //! The final array while it is being filled by several threads at once.
 
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -10,13 +11,16 @@ use unsafe_cell_slice::UnsafeCellSlice;
 use crate::failure::{Failure, Outcome};
 use crate::selection::{Piece, scatter};
 
+const PAGE_BYTES: usize = 4096;
+const HUGE_FROM_BYTES: usize = 4 << 20;
+
 /// Newly allocated memory of one read's array, not touched before it is written.
 ///
 /// Pieces of different chunks never overlap, so threads can write them at once. The memory is handed out only after
 /// all of its elements were counted as written.
 #[derive(Debug)]
 pub struct Output {
-    memory: Box<[std::mem::MaybeUninit<u8>]>,
+    memory: Box<[MaybeUninit<u8>]>,
     pub shape: Vec<u64>,
     pub element: usize,
     written: AtomicU64,
@@ -26,7 +30,9 @@ impl Output {
     /// Allocates an array of `shape` with elements of `element` bytes.
     pub fn new(shape: Vec<u64>, element: usize) -> Arc<Self> {
         let bytes = shape.iter().product::<u64>() as usize * element;
-        Arc::new(Self { memory: Box::new_uninit_slice(bytes), shape, element, written: AtomicU64::new(0) })
+        let mut memory = Box::new_uninit_slice(bytes);
+        ask_for_huge_pages(&mut memory);
+        Arc::new(Self { memory, shape, element, written: AtomicU64::new(0) })
     }
 
     /// Writes a piece of a decoded chunk.
@@ -95,6 +101,17 @@ impl Output {
         let own = Arc::into_inner(self).ok_or_else(|| Failure::measurement("the array is still being written"))?;
         // SAFETY: every byte was written, as counted above.
         Ok(unsafe { own.memory.assume_init() }.into_vec())
+    }
+}
+
+/// Asks for 2 MiB pages where the memory is large, as numpy does for its arrays: a page fault each 4 KiB costs more than
+/// some codecs do. Where the kernel has none nothing changes.
+fn ask_for_huge_pages(memory: &mut [MaybeUninit<u8>]) {
+    let begin = (memory.as_ptr() as usize).next_multiple_of(PAGE_BYTES);
+    let end = memory.as_ptr_range().end as usize / PAGE_BYTES * PAGE_BYTES;
+    if memory.len() >= HUGE_FROM_BYTES {
+        // SAFETY: whole pages of memory that is ours alone; the advice changes none of its bytes.
+        unsafe { libc::madvise(begin as *mut libc::c_void, end - begin, libc::MADV_HUGEPAGE) };
     }
 }
 

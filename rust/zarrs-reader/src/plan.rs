@@ -7,9 +7,7 @@ use std::ops::Range;
 pub struct Limits {
     /// Bytes between two chunks up to which they share a request.
     pub max_gap_bytes: u64,
-    /// Bytes of a request up to which further chunks join it.
-    pub group_bytes: u64,
-    /// Largest request: a longer range is fetched in several parts.
+    /// Largest request: further chunks join one up to here, and a chunk that is longer is fetched in several parts.
     pub part_bytes: u64,
 }
 
@@ -27,15 +25,23 @@ pub struct Group<T> {
     pub chunks: Vec<Stored<T>>,
 }
 
-/// Groups chunks of one shard, which may come in any order and may overlap.
-pub fn group<T>(mut chunks: Vec<Stored<T>>, limits: &Limits) -> Vec<Group<T>> {
+impl<T> Group<T> {
+    /// Whether no two of the chunks share bytes.
+    pub fn is_disjoint(&self) -> bool {
+        self.chunks.windows(2).all(|pair| pair[0].span.end <= pair[1].span.start)
+    }
+}
+
+/// Groups chunks of one shard, which may come in any order and may overlap, where they are at most `max_gap_bytes`
+/// apart; a group of several chunks is not longer than `most_bytes`.
+pub fn group<T>(mut chunks: Vec<Stored<T>>, max_gap_bytes: u64, most_bytes: u64) -> Vec<Group<T>> {
     chunks.sort_by_key(|chunk| chunk.span.start);
     let mut groups: Vec<Group<T>> = Vec::new();
     for chunk in chunks {
         match groups.last_mut() {
             Some(last)
-                if chunk.span.start <= last.span.end.saturating_add(limits.max_gap_bytes)
-                    && chunk.span.end.max(last.span.end) - last.span.start <= limits.group_bytes =>
+                if chunk.span.start <= last.span.end.saturating_add(max_gap_bytes)
+                    && chunk.span.end.max(last.span.end) - last.span.start <= most_bytes =>
             {
                 last.span.end = last.span.end.max(chunk.span.end);
                 last.chunks.push(chunk);
@@ -67,11 +73,12 @@ mod tests {
         groups.iter().map(|group| group.span.clone()).collect()
     }
 
-    const LIMITS: Limits = Limits { max_gap_bytes: 10, group_bytes: 100, part_bytes: 100 };
+    const GAP: u64 = 10;
+    const MOST: u64 = 100;
 
     #[test]
     fn close_chunks_share_a_request_and_distant_ones_do_not() {
-        let groups = group(vec![stored(40..50), stored(0..20), stored(61..70), stored(25..30)], &LIMITS);
+        let groups = group(vec![stored(40..50), stored(0..20), stored(61..70), stored(25..30)], GAP, MOST);
         assert_eq!(spans(&groups), [0..50, 61..70]);
         assert_eq!(groups[0].chunks.len(), 3);
     }
@@ -79,13 +86,13 @@ mod tests {
     #[test]
     fn a_request_grows_to_its_limit_only() {
         let chunks = (0..8).map(|i| stored(i * 30..i * 30 + 30)).collect();
-        assert_eq!(spans(&group(chunks, &LIMITS)), [0..90, 90..180, 180..240]);
+        assert_eq!(spans(&group(chunks, GAP, MOST)), [0..90, 90..180, 180..240]);
     }
 
     #[test]
     fn a_gap_of_exactly_the_limit_is_bridged() {
-        assert_eq!(group(vec![stored(0..10), stored(20..30)], &LIMITS).len(), 1);
-        assert_eq!(group(vec![stored(0..10), stored(21..30)], &LIMITS).len(), 2);
+        assert_eq!(group(vec![stored(0..10), stored(20..30)], GAP, MOST).len(), 1);
+        assert_eq!(group(vec![stored(0..10), stored(21..30)], GAP, MOST).len(), 2);
     }
 
     #[test]
@@ -100,16 +107,15 @@ mod tests {
         #[test]
         fn groups_hold_their_chunks(
             starts in proptest::collection::vec((0u64..2000, 1u64..200), 0..60),
-            max_gap_bytes in 0u64..50, group_bytes in 1u64..400,
+            max_gap_bytes in 0u64..50, most_bytes in 1u64..400,
         ) {
-            let limits = Limits { max_gap_bytes, group_bytes, part_bytes: 64 };
             let chunks: Vec<_> = starts.iter().map(|(start, length)| stored(*start..start + length)).collect();
-            let groups = group(chunks, &limits);
+            let groups = group(chunks, max_gap_bytes, most_bytes);
             prop_assert_eq!(groups.iter().map(|g| g.chunks.len()).sum::<usize>(), starts.len());
             for one in &groups {
                 prop_assert!(one.chunks.iter().all(|c| one.span.start <= c.span.start && c.span.end <= one.span.end));
-                prop_assert!(one.chunks.len() == 1 || one.span.end - one.span.start <= group_bytes);
-                let split = parts(&one.span, limits.part_bytes);
+                prop_assert!(one.chunks.len() == 1 || one.span.end - one.span.start <= most_bytes);
+                let split = parts(&one.span, most_bytes);
                 prop_assert_eq!(split.iter().map(|p| p.end - p.start).sum::<u64>(), one.span.end - one.span.start);
             }
         }

@@ -50,7 +50,6 @@ impl Session {
 
     /// Executes once between two readings of every clock, then compares the arrays with the truth.
     pub async fn sample(&self, variant: &str) -> Outcome<(Timed, Arrays)> {
-        clocks::release_memory();
         self.client.counters.reset();
         let has_peak = clocks::reset_peak_rss();
         let (cpu, begin) = (clocks::cpu_time(), Instant::now());

@@ -108,6 +108,10 @@ impl Workload {
         if self.array.chunk_shape.len() != axes || self.array.shard_shape.len() != axes {
             return Err(Failure::bad_use("the workload's shapes have different numbers of axes"));
         }
+        let grid = self.array.shard_shape.iter().zip(&self.array.chunk_shape);
+        if grid.into_iter().any(|(shard, chunk)| *chunk == 0 || *shard == 0 || shard % chunk != 0) {
+            return Err(Failure::bad_use("the workload's shards are no multiple of its chunks"));
+        }
         if self.in_flight == 0 || self.concurrent_reads == 0 {
             return Err(Failure::bad_use("in_flight and concurrent_reads must be at least 1"));
         }

@@ -58,7 +58,7 @@ pub async fn open(kind: Kind, workload: Arc<Workload>, client: Client, limits: L
         Kind::Stock => Arc::new(stock::Stock::open(workload, client).await?),
         Kind::Tuned => Arc::new(tuned::Tuned::open(workload, client).await?),
         Kind::Planned => Arc::new(planned::Planned::open(workload, client, limits).await?),
-        Kind::NetworkLimit => Arc::new(limit::NetworkLimit::open(workload, client).await?),
+        Kind::NetworkLimit => Arc::new(limit::NetworkLimit::open(workload, client)),
     })
 }
 

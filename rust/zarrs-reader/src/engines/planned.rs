@@ -7,11 +7,11 @@ use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange};
+use object_store::{GetOptions, GetRange, GetResult};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use zarrs::array::codec::{ShardingCodecConfiguration, ShardingIndexLocation};
@@ -31,7 +31,7 @@ use crate::workload::Workload;
 
 const MISSING: u64 = u64::MAX;
 /// Decoded bytes that one thread takes at once.
-const BATCH_BYTES: usize = 512 << 10;
+const BATCH_BYTES: usize = 256 << 10;
 
 pub struct Planned {
     inner: Arc<Inner>,
@@ -175,15 +175,17 @@ impl Inner {
     async fn read_object(self: &Arc<Self>, object: &[u64], wanted: Vec<Piece>, output: &Arc<Output>) -> Outcome<()> {
         let path = self.client.path(self.array.chunk_key(object).as_str());
         let Some(index) = &self.index else {
-            return match self.get(&path, None).await? {
-                Some(body) => {
-                    decoded(self, output, wanted.into_iter().map(|piece| (piece, body.clone())).collect()).await
-                }
-                None => self.fill(&wanted, output),
+            let Some(body) = self.get(&path, None).await? else {
+                self.fill(&wanted, output);
+                return Ok(());
             };
+            let mut decoding = Decoding::new(self, output);
+            wanted.into_iter().for_each(|piece| decoding.add(piece, body.clone()));
+            return decoding.finish().await;
         };
         let Some(entries) = self.shard_index(index, &path).await? else {
-            return self.fill(&wanted, output);
+            self.fill(&wanted, output);
+            return Ok(());
         };
         let mut stored = Vec::with_capacity(wanted.len());
         for piece in wanted {
@@ -193,7 +195,7 @@ impl Inner {
                 [offset, length] => stored.push(Stored { span: offset..offset.saturating_add(length), item: piece }),
             }
         }
-        let groups = group(stored, &self.limits);
+        let groups = group(stored, self.limits.max_gap_bytes, self.limits.part_bytes);
         let fetched = groups.into_iter().map(|one| {
             let (me, path, output) = (Arc::clone(self), path.clone(), Arc::clone(output));
             tokio::spawn(async move { me.read_group(&path, one, &output).await })
@@ -204,15 +206,44 @@ impl Inner {
         Ok(())
     }
 
-    /// Fetches one group's range and decodes its chunks.
+    /// Fetches one group's range and decodes its chunks, each as soon as its bytes are there.
     async fn read_group(self: &Arc<Self>, path: &Path, one: Group<Piece>, output: &Arc<Output>) -> Outcome<()> {
-        let body = self.range(path, &one.span).await?;
-        let origin = one.span.start;
-        let chunks = one.chunks.into_iter().map(|chunk| {
-            let at = (chunk.span.start - origin) as usize..(chunk.span.end - origin) as usize;
-            (chunk.item, body.slice(at))
-        });
-        decoded(self, output, chunks.collect()).await
+        let mut decoding = Decoding::new(self, output);
+        if parts(&one.span, self.limits.part_bytes).len() == 1 && one.is_disjoint() {
+            self.stream_group(path, one, &mut decoding).await?;
+        } else {
+            let body = self.range(path, &one.span).await?;
+            let origin = one.span.start;
+            for chunk in one.chunks {
+                let at = (chunk.span.start - origin) as usize..(chunk.span.end - origin) as usize;
+                decoding.add(chunk.item, body.slice(at));
+            }
+        }
+        decoding.finish().await
+    }
+
+    /// Fetches a range with one request and hands chunks over while the rest is still on its way.
+    ///
+    /// Connections share the link, so all of a shard tends to be complete late: decoding must not wait for that.
+    async fn stream_group(&self, path: &Path, one: Group<Piece>, decoding: &mut Decoding) -> Outcome<()> {
+        let gone = || Failure::Store(format!("{path} vanished or shrank while it was read"));
+        let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
+        let answer = self.ask(path, Some(GetRange::Bounded(one.span.clone()))).await?.ok_or_else(gone)?;
+        let mut frames = answer.into_stream();
+        let mut received = BytesMut::with_capacity((one.span.end - one.span.start) as usize);
+        let mut at = one.span.start;
+        let mut chunks = one.chunks.into_iter().peekable();
+        while let Some(frame) = frames.try_next().await? {
+            received.extend_from_slice(&frame);
+            let end = at + received.len() as u64;
+            while let Some(chunk) = chunks.next_if(|chunk| chunk.span.end <= end) {
+                received.advance((chunk.span.start - at) as usize);
+                let encoded = received.split_to((chunk.span.end - chunk.span.start) as usize).freeze();
+                at = chunk.span.end;
+                decoding.add(chunk.item, encoded);
+            }
+        }
+        if chunks.peek().is_some() { Err(gone()) } else { Ok(()) }
     }
 
     /// A range of an object, in several requests where it is longer than a part.
@@ -261,45 +292,77 @@ impl Inner {
     /// One GET with a permit; None where there is no such object.
     async fn get(&self, path: &Path, range: Option<GetRange>) -> Outcome<Option<Bytes>> {
         let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
+        match self.ask(path, range).await? {
+            Some(answer) => Ok(Some(answer.bytes().await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn ask(&self, path: &Path, range: Option<GetRange>) -> Outcome<Option<GetResult>> {
         match self.client.store.get_opts(path, GetOptions { range, ..GetOptions::default() }).await {
-            Ok(answer) => Ok(Some(answer.bytes().await?)),
+            Ok(answer) => Ok(Some(answer)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn fill(&self, wanted: &[Piece], output: &Output) -> Outcome<()> {
+    fn fill(&self, wanted: &[Piece], output: &Output) {
         for piece in wanted {
             output.fill(piece, &self.unit.sizes, &self.unit.fill_bytes);
         }
-        Ok(())
     }
 }
 
-/// Decodes chunks on all cores and returns when all are in their places.
+/// Chunks on their way from their bytes to their places, decoded on all cores.
 ///
 /// Small chunks are handed over in batches: waking a thread costs as much as decoding a few of them.
-async fn decoded(inner: &Arc<Inner>, output: &Arc<Output>, mut chunks: Vec<(Piece, Bytes)>) -> Outcome<()> {
-    let chunk_bytes = inner.unit.sizes.iter().product::<u64>() as usize * inner.unit.element;
-    let at_once = (BATCH_BYTES / chunk_bytes.max(1)).max(1);
-    let mut done = Vec::with_capacity(chunks.len().div_ceil(at_once));
-    while !chunks.is_empty() {
-        let batch = chunks.split_off(chunks.len().saturating_sub(at_once));
-        let (answer, waiting) = oneshot::channel();
+struct Decoding {
+    inner: Arc<Inner>,
+    output: Arc<Output>,
+    at_once: usize,
+    batch: Vec<(Piece, Bytes)>,
+    under_way: Vec<oneshot::Receiver<Outcome<()>>>,
+}
+
+impl Decoding {
+    fn new(inner: &Arc<Inner>, output: &Arc<Output>) -> Self {
+        let chunk_bytes = inner.unit.sizes.iter().product::<u64>() as usize * inner.unit.element;
+        let at_once = (BATCH_BYTES / chunk_bytes.max(1)).max(1);
         let (inner, output) = (Arc::clone(inner), Arc::clone(output));
+        Self { inner, output, at_once, batch: Vec::new(), under_way: Vec::new() }
+    }
+
+    fn add(&mut self, piece: Piece, encoded: Bytes) {
+        self.batch.push((piece, encoded));
+        if self.batch.len() >= self.at_once {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        let (answer, waiting) = oneshot::channel();
+        let (inner, output) = (Arc::clone(&self.inner), Arc::clone(&self.output));
         rayon::spawn(move || {
             let all = || batch.iter().try_for_each(|(piece, encoded)| inner.unit.decode(encoded, piece, &output));
             let outcome =
                 catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|_| Err(Failure::measurement("a codec panicked")));
-            drop(output); // before the answer: whoever waits for the last one owns the array alone
+            drop((batch, output)); // before the answer: whoever waits for the last one owns the array alone
             let _ = answer.send(outcome);
         });
-        done.push(waiting);
+        self.under_way.push(waiting);
     }
-    for waiting in done {
-        waiting.await.map_err(Failure::measurement)??;
+
+    /// Returns when all chunks are in their places.
+    async fn finish(mut self) -> Outcome<()> {
+        if !self.batch.is_empty() {
+            self.hand_over();
+        }
+        for waiting in self.under_way {
+            waiting.await.map_err(Failure::measurement)??;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 #[async_trait::async_trait]
