@@ -45,3 +45,32 @@ def _along(axis: tuple[int, int, int], size: int) -> Iterator[tuple[int, slice, 
         length = len(range(first, end, step))
         yield number, slice(first - number * size, end - number * size, step), slice(done, done + length)
         done += length
+
+
+class Box(NamedTuple):
+    """A call that a library without strides can carry out, and what to make of its answer."""
+
+    wanted: tuple[slice, ...]
+    """Elements of the array to ask for, step 1."""
+    of_answer: tuple[slice, ...]
+    """Elements of the answer that the read wants."""
+    in_read: tuple[slice, ...]
+    """Where they stand in the array that the read returns."""
+
+
+def boxes(read: Slices, chunk_shape: Sequence[int]) -> list[Box]:
+    """Return the calls that make up a read: one where no axis strides, else one per chunk."""
+    if all(step == 1 or len(range(start, stop, step)) == 1 for start, stop, step in read):
+        lengths = [len(range(*axis)) for axis in read]
+        everything = tuple(slice(0, length) for length in lengths)
+        wanted = tuple(slice(axis[0], axis[0] + length) for axis, length in zip(read, lengths, strict=True))
+        return [Box(wanted, everything, everything)]
+    return [_around(piece, chunk_shape) for piece in pieces(read, chunk_shape)]
+
+
+def _around(piece: Piece, chunk_shape: Sequence[int]) -> Box:
+    wanted = []
+    for number, inside, size in zip(piece.chunk, piece.in_chunk, chunk_shape, strict=True):
+        last = range(inside.start, inside.stop, inside.step)[-1]
+        wanted.append(slice(number * size + inside.start, number * size + last + 1))
+    return Box(tuple(wanted), tuple(slice(None, None, inside.step) for inside in piece.in_chunk), piece.in_read)

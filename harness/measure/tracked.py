@@ -22,6 +22,10 @@ PASS_SECONDS = 600
 READERS = [
     "zarr-python+fsspec",
     "zarr-python+obstore",
+    "zarr-python+obstore+fused",
+    "zarrs-python+obstore",
+    "tensorstore",
+    "zarrista",
     "zarrs",
     "zarrs-planned",
 ]
