@@ -45,7 +45,7 @@ pub struct Tally {
     pub requests: u64,
     pub index_requests: u64,
     pub head_requests: u64,
-    /// Requests sent again: each answer that object_store retries was one request too many.
+    /// Requests sent again: each that object_store retries, for its answer or for a lost connection, was one too many.
     pub retries: u64,
     pub fetched_bytes: u64,
 }
@@ -73,6 +73,10 @@ impl Counters {
         if method == Method::HEAD {
             self.head_requests.fetch_add(1, Relaxed);
         }
+    }
+
+    fn lost(&self) {
+        self.failures.fetch_add(1, Relaxed);
     }
 
     fn answered(&self, status: StatusCode, headers: &HeaderMap) {
@@ -193,7 +197,7 @@ struct CountingService {
 impl HttpService for CountingService {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         self.counters.sent(request.method());
-        let response = self.inner.execute(request).await?;
+        let response = self.inner.execute(request).await.inspect_err(|_| self.counters.lost())?;
         self.counters.answered(response.status(), response.headers());
         let (parts, body) = response.into_parts();
         let body = CountedBody { frames: Mutex::new(body.bytes_stream()), counters: Arc::clone(&self.counters) };
@@ -220,7 +224,7 @@ impl http_body::Body for CountedBody {
         let Ok(frames) = this.frames.get_mut() else { return Poll::Ready(None) };
         frames.poll_next_unpin(context).map(|next| {
             next.map(|frame| {
-                frame.map(|data| {
+                frame.inspect_err(|_| this.counters.lost()).map(|data| {
                     this.counters.fetched_bytes.fetch_add(data.len() as u64, Relaxed);
                     http_body::Frame::data(data)
                 })

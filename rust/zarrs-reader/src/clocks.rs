@@ -25,6 +25,12 @@ pub fn peak_rss() -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// Gives memory that another workload needed back: it is not this one's peak.
+pub fn release_memory() {
+    // SAFETY: always allowed; it only returns free pages.
+    unsafe { libc::malloc_trim(0) };
+}
+
 /// Has the kernel end this process when its parent does; false when the expected parent is gone already.
 pub fn die_with_parent(parent: Option<u32>) -> bool {
     // SAFETY: a request without pointers.

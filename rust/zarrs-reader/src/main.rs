@@ -65,10 +65,10 @@ struct How {
     #[arg(long, value_enum, default_value_t = Kind::Planned)]
     engine: Kind,
     /// Planned: bytes between two chunks up to which they share a request.
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 10)]
+    #[arg(long, value_name = "BYTES", default_value_t = 32 << 10)]
     max_gap_bytes: u64,
-    /// Planned: the largest request; a longer chunk is fetched in parts.
-    #[arg(long, value_name = "BYTES", default_value_t = 2 << 20, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Planned: the largest request; a longer chunk is fetched in parts, and small reads make smaller requests.
+    #[arg(long, value_name = "BYTES", default_value_t = 8 << 20, value_parser = clap::value_parser!(u64).range(1..))]
     part_bytes: u64,
 }
 
@@ -161,6 +161,7 @@ fn report(session: &Session, engine: Kind, samples: &[Timed], as_json: bool) {
         "schema": workload::SCHEMA,
         "reader": reader(engine),
         "versions": engines::versions(engine),
+        "workload": workload.described,
         "target": target,
         "samples": samples,
         "network_limit": null,

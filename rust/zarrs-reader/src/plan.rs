@@ -7,8 +7,22 @@ use std::ops::Range;
 pub struct Limits {
     /// Bytes between two chunks up to which they share a request.
     pub max_gap_bytes: u64,
-    /// Largest request: further chunks join one up to here, and a chunk that is longer is fetched in several parts.
+    /// Largest request: a longer range is fetched in several parts.
     pub part_bytes: u64,
+}
+
+/// Up to here chunks share a request, however few requests that makes: what a request costs is worth more bytes.
+const SHARED_BYTES: u64 = 256 << 10;
+
+impl Limits {
+    /// Bytes of a request up to which further chunks join it, for a read of `wanted_bytes`.
+    ///
+    /// A connection has its own top speed, so a read in few long requests is slower than one in many: half of the
+    /// requests allowed shall be there, as far as `SHARED_BYTES` and the largest request permit.
+    pub fn group_bytes(&self, wanted_bytes: u64, in_flight: usize) -> u64 {
+        let spread = (wanted_bytes / (in_flight as u64).div_ceil(2)).max(SHARED_BYTES);
+        spread.min(self.part_bytes)
+    }
 }
 
 /// Stored bytes of a wanted chunk, with whatever belongs to it.
@@ -81,6 +95,15 @@ mod tests {
         let groups = group(vec![stored(40..50), stored(0..20), stored(61..70), stored(25..30)], GAP, MOST);
         assert_eq!(spans(&groups), [0..50, 61..70]);
         assert_eq!(groups[0].chunks.len(), 3);
+    }
+
+    #[test]
+    fn requests_are_long_only_where_enough_of_them_are_left() {
+        let limits = Limits { max_gap_bytes: 0, part_bytes: 8 << 20 };
+        assert_eq!(limits.group_bytes(4 << 20, 100), SHARED_BYTES);
+        assert_eq!(limits.group_bytes(200 << 20, 100), 4 << 20);
+        assert_eq!(limits.group_bytes(200 << 20, 1), 8 << 20);
+        assert_eq!(Limits { part_bytes: 100, ..limits }.group_bytes(4 << 20, 100), 100);
     }
 
     #[test]

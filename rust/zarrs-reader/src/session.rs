@@ -33,6 +33,7 @@ pub struct Session {
 impl Session {
     /// Opens the array; outside the timed part.
     pub async fn open(kind: Kind, workload: Workload, limits: Limits) -> Outcome<Self> {
+        clocks::release_memory();
         let workload = Arc::new(workload);
         let client = Client::open(&workload)?;
         let engine = engines::open(kind, Arc::clone(&workload), client.clone(), limits).await?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::failure::{Failure, Outcome};
 use crate::selection::Axis;
@@ -25,6 +26,9 @@ pub struct Workload {
     pub wanted_bytes: u64,
     #[serde(default)]
     pub truth: TruthText,
+    /// The whole file but its truth, for reports.
+    #[serde(skip)]
+    pub described: Value,
 }
 
 fn one() -> usize {
@@ -79,21 +83,24 @@ impl Workload {
     /// # Errors
     /// `BadUse` when it is not a workload, or one of another version.
     pub fn parse(text: &[u8]) -> Outcome<Self> {
-        let value: serde_json::Value =
+        let value: Value =
             serde_json::from_slice(text).map_err(|e| Failure::bad_use(format!("not a workload: {e}")))?;
         Self::from_value(value)
     }
 
     /// The same from parsed JSON.
-    pub fn from_value(value: serde_json::Value) -> Outcome<Self> {
-        let schema = value.get("schema").and_then(serde_json::Value::as_u64);
+    pub fn from_value(value: Value) -> Outcome<Self> {
+        let schema = value.get("schema").and_then(Value::as_u64);
         if schema != Some(SCHEMA) {
             let found = value.get("schema").map_or("none".to_owned(), ToString::to_string);
             return Err(Failure::bad_use(format!("the workload has schema {found}; this version reads {SCHEMA}")));
         }
-        let workload: Self =
-            serde_json::from_value(value).map_err(|e| Failure::bad_use(format!("not a workload: {e}")))?;
+        let mut workload = Self::deserialize(&value).map_err(|e| Failure::bad_use(format!("not a workload: {e}")))?;
         workload.check()?;
+        workload.described = value;
+        if let Some(fields) = workload.described.as_object_mut() {
+            fields.remove("truth");
+        }
         Ok(workload)
     }
 

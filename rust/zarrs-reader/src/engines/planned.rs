@@ -128,6 +128,10 @@ fn unit(array: &OpenArray, codecs: Arc<CodecChain>, shape: Vec<NonZeroU64>) -> O
 }
 
 impl Unit {
+    fn decoded_bytes(&self) -> usize {
+        self.sizes.iter().product::<u64>() as usize * self.element
+    }
+
     fn decode(&self, encoded: &Bytes, piece: &Piece, output: &Output) -> Outcome<()> {
         let encoded = Cow::Borrowed(encoded.as_ref());
         if piece.is_whole(&self.sizes) {
@@ -151,13 +155,16 @@ impl Inner {
         let read = &self.workload.reads[number];
         let output = Output::new(shape_of(read), self.unit.element);
         let mut by_object: BTreeMap<Vec<u64>, Vec<Piece>> = BTreeMap::new();
-        for piece in pieces(read, &self.unit.sizes) {
+        let all = pieces(read, &self.unit.sizes);
+        let group_bytes =
+            self.limits.group_bytes(all.len() as u64 * self.unit.decoded_bytes() as u64, self.workload.in_flight);
+        for piece in all {
             by_object.entry(self.object_of(&piece)).or_default().push(piece);
         }
         let mut objects = JoinSet::new();
         for (object, wanted) in by_object {
             let (me, output) = (Arc::clone(self), Arc::clone(&output));
-            objects.spawn(async move { me.read_object(&object, wanted, &output).await });
+            objects.spawn(async move { me.read_object(&object, wanted, group_bytes, &output).await });
         }
         while let Some(done) = objects.join_next().await {
             done??;
@@ -172,7 +179,13 @@ impl Inner {
         }
     }
 
-    async fn read_object(self: &Arc<Self>, object: &[u64], wanted: Vec<Piece>, output: &Arc<Output>) -> Outcome<()> {
+    async fn read_object(
+        self: &Arc<Self>,
+        object: &[u64],
+        wanted: Vec<Piece>,
+        group_bytes: u64,
+        output: &Arc<Output>,
+    ) -> Outcome<()> {
         let path = self.client.path(self.array.chunk_key(object).as_str());
         let Some(index) = &self.index else {
             let Some(body) = self.get(&path, None).await? else {
@@ -195,7 +208,7 @@ impl Inner {
                 [offset, length] => stored.push(Stored { span: offset..offset.saturating_add(length), item: piece }),
             }
         }
-        let groups = group(stored, self.limits.max_gap_bytes, self.limits.part_bytes);
+        let groups = group(stored, self.limits.max_gap_bytes, group_bytes);
         let fetched = groups.into_iter().map(|one| {
             let (me, path, output) = (Arc::clone(self), path.clone(), Arc::clone(output));
             tokio::spawn(async move { me.read_group(&path, one, &output).await })
@@ -326,8 +339,7 @@ struct Decoding {
 
 impl Decoding {
     fn new(inner: &Arc<Inner>, output: &Arc<Output>) -> Self {
-        let chunk_bytes = inner.unit.sizes.iter().product::<u64>() as usize * inner.unit.element;
-        let at_once = (BATCH_BYTES / chunk_bytes.max(1)).max(1);
+        let at_once = (BATCH_BYTES / inner.unit.decoded_bytes().max(1)).max(1);
         let (inner, output) = (Arc::clone(inner), Arc::clone(output));
         Self { inner, output, at_once, batch: Vec::new(), under_way: Vec::new() }
     }
