@@ -182,7 +182,8 @@ def test_arrays_equal_zarr_pythons(target, workers, case):
 def test_the_comparison_can_fail(target, workers):
     case = {
         "chunk": (2,), "shard": (4,), "shape": (10,), "reads": [((0, 10, 1),)], "dtype": "uint16", "codecs": "zstd",
-        "endian": "little", "transposed": False, "index_at": "end", "outer": False, "holes": "none", "fill": 0, "seed": 1,
+        "endian": "little", "transposed": False, "index_at": "end", "outer": False, "holes": "none", "fill": 0,
+        "seed": 1,
     }  # fmt: skip
     key = f"grid/{uuid.uuid4().hex}"
     array = write(target, key, case)

@@ -152,10 +152,9 @@ fn report(session: &Session, engine: Kind, samples: &[Timed], as_json: bool) {
         return;
     }
     let workload = &session.workload;
-    let target = match &workload.target.profile {
-        Some(profile) => format!("{}:{profile}", workload.target.name),
-        None => workload.target.name.clone(),
-    };
+    let suffix = |mark: &str, text: &Option<String>| text.as_ref().map(|t| format!("{mark}{t}")).unwrap_or_default();
+    let target = &workload.target;
+    let target = format!("{}{}{}", target.name, suffix(":", &target.profile), suffix("+", &target.link));
     let samples: Vec<_> = samples.iter().map(sample_json).collect();
     let report = json!({
         "schema": workload::SCHEMA,

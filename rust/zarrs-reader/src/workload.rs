@@ -46,6 +46,8 @@ pub struct Target {
     #[serde(default)]
     pub anonymous: bool,
     pub profile: Option<String>,
+    /// Network of the embedded store where it is not loopback.
+    pub link: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
