@@ -167,9 +167,7 @@ def test_arrays_equal_zarr_pythons(target, workers, case):
     key = f"grid/{uuid.uuid4().hex}"
     array = write(target, key, case)
     expected = [array[tuple(slice(*axis) for axis in read)] for read in case["reads"]]
-    assert [part.shape for part in expected] == [
-        tuple(len(range(*axis)) for axis in read) for read in case["reads"]
-    ]
+    assert [part.shape for part in expected] == [tuple(len(range(*axis)) for axis in read) for read in case["reads"]]
     asked = workload_of(target, key, case, expected)
     for name, worker in workers.items():
         opened = worker.ask({"op": "open", "workload": asked}, timeout=60)
@@ -225,7 +223,7 @@ def test_what_it_counts_is_what_the_store_counted(target, program, control, name
 
 
 def test_the_plan_is_one_index_and_one_range_per_shard(target, program, control):
-    workload = workloads.create("chunks_of_many_shards", target, parameters=Parameters(shards=4))
+    workload = workloads.create("chunks_of_many_shards", target, parameters=Parameters(shards=4), in_flight=10)
     worker = WorkerProcess(reader_class("zarrs-planned"))
     try:
         worker.ask({"op": "open", "workload": msgspec.to_builtins(workload)}, timeout=60)

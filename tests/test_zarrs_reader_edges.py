@@ -170,6 +170,18 @@ def test_adjacent_chunks_of_a_small_read_share_a_request_up_to_256_kib(place, wo
     assert spans == [(i * 200 * 1024, (i + 1) * 200 * 1024) for i in range(5)]
 
 
+@pytest.mark.parametrize(("in_flight", "gets"), [(4, 4), (3, 1)])
+def test_gaps_are_bridged_only_where_chunks_outnumber_requests(place, worker, control, in_flight, gets):
+    case = {**CASE, "chunk": (1, 4), "shard": (8, 4), "shape": (8, 4), "reads": [((0, 8, 2), (0, 4, 1))]}
+    _, workload = written(place, case)
+    ask = worker(ZarrsPlanned)
+    ask(op="open", workload={**workload, "in_flight": in_flight})
+    control.mark("gaps")
+    ask(op="sample")
+    seen = control.since("gaps")
+    assert (seen.get_index, seen.get_data) == (1, gets)
+
+
 def test_stock_asks_for_the_size_before_each_partial_read(place, worker, control):
     case = {**CASE, "chunk": (1, 4), "shard": (8, 4), "shape": (8, 8), "reads": [((0, 8, 2), (0, 8, 1))]}
     _, workload = written(place, case)

@@ -64,7 +64,7 @@ struct How {
     /// What executes the workload.
     #[arg(long, value_enum, default_value_t = Kind::Planned)]
     engine: Kind,
-    /// Planned: bytes between two chunks up to which they share a request.
+    /// Planned: bytes between two chunks up to which they share a request, where chunks outnumber requests in flight.
     #[arg(long, value_name = "BYTES", default_value_t = 32 << 10)]
     max_gap_bytes: u64,
     /// Planned: the largest request; a longer chunk is fetched in parts, and small reads make smaller requests.

@@ -5,23 +5,37 @@ use std::ops::Range;
 /// How ranges are merged and split.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes between two chunks up to which they share a request.
+    /// Largest gap between two chunks of a request.
     pub max_gap_bytes: u64,
     /// Largest request: a longer range is fetched in several parts.
     pub part_bytes: u64,
 }
 
-/// Up to here chunks share a request, however few requests that makes: what a request costs is worth more bytes.
+/// Up to here adjacent chunks share a request, however few requests that makes.
 const SHARED_BYTES: u64 = 256 << 10;
 
+/// Which chunks of a shard share a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grouping {
+    /// Bytes between two chunks up to which they share a request.
+    pub max_gap_bytes: u64,
+    /// Bytes of a request up to which further chunks join it.
+    pub most_bytes: u64,
+}
+
 impl Limits {
-    /// Bytes of a request up to which further chunks join it, for a read of `wanted_bytes`.
+    /// How to group the chunks of a read that may have `permits` requests under way.
     ///
-    /// A connection has its own top speed, so a read in few long requests is slower than one in many: half of the
-    /// requests allowed shall be there, as far as `SHARED_BYTES` and the largest request permit.
-    pub fn group_bytes(&self, wanted_bytes: u64, in_flight: usize) -> u64 {
-        let spread = (wanted_bytes / (in_flight as u64).div_ceil(2)).max(SHARED_BYTES);
-        spread.min(self.part_bytes)
+    /// Where there is a request for each chunk at once, bridging gaps would only cost bytes. And a connection has its own
+    /// top speed, so few long requests are slower than many: requests grow only as far as half of the permits stay in
+    /// use, but at least to `SHARED_BYTES`.
+    pub fn grouping(&self, chunks: u64, decoded_bytes: u64, permits: usize) -> Grouping {
+        let permits = (permits as u64).max(1);
+        let spread = decoded_bytes / permits.div_ceil(2);
+        Grouping {
+            max_gap_bytes: if chunks <= permits { 0 } else { self.max_gap_bytes },
+            most_bytes: spread.max(SHARED_BYTES).min(self.part_bytes),
+        }
     }
 }
 
@@ -46,9 +60,9 @@ impl<T> Group<T> {
     }
 }
 
-/// Groups chunks of one shard, which may come in any order and may overlap, where they are at most `max_gap_bytes`
-/// apart; a group of several chunks is not longer than `most_bytes`.
-pub fn group<T>(mut chunks: Vec<Stored<T>>, max_gap_bytes: u64, most_bytes: u64) -> Vec<Group<T>> {
+/// Groups chunks of one shard, which may come in any order and may overlap.
+pub fn group<T>(mut chunks: Vec<Stored<T>>, grouping: Grouping) -> Vec<Group<T>> {
+    let Grouping { max_gap_bytes, most_bytes } = grouping;
     chunks.sort_by_key(|chunk| chunk.span.start);
     let mut groups: Vec<Group<T>> = Vec::new();
     for chunk in chunks {
@@ -87,35 +101,43 @@ mod tests {
         groups.iter().map(|group| group.span.clone()).collect()
     }
 
-    const GAP: u64 = 10;
-    const MOST: u64 = 100;
+    const GROUPING: Grouping = Grouping { max_gap_bytes: 10, most_bytes: 100 };
 
     #[test]
     fn close_chunks_share_a_request_and_distant_ones_do_not() {
-        let groups = group(vec![stored(40..50), stored(0..20), stored(61..70), stored(25..30)], GAP, MOST);
+        let groups = group(vec![stored(40..50), stored(0..20), stored(61..70), stored(25..30)], GROUPING);
         assert_eq!(spans(&groups), [0..50, 61..70]);
         assert_eq!(groups[0].chunks.len(), 3);
     }
 
     #[test]
     fn requests_are_long_only_where_enough_of_them_are_left() {
-        let limits = Limits { max_gap_bytes: 0, part_bytes: 8 << 20 };
-        assert_eq!(limits.group_bytes(4 << 20, 100), SHARED_BYTES);
-        assert_eq!(limits.group_bytes(200 << 20, 100), 4 << 20);
-        assert_eq!(limits.group_bytes(200 << 20, 1), 8 << 20);
-        assert_eq!(Limits { part_bytes: 100, ..limits }.group_bytes(4 << 20, 100), 100);
+        let limits = Limits { max_gap_bytes: 7, part_bytes: 8 << 20 };
+        let most = |bytes, permits| limits.grouping(1000, bytes, permits).most_bytes;
+        assert_eq!(most(4 << 20, 100), SHARED_BYTES);
+        assert_eq!(most(200 << 20, 100), 4 << 20);
+        assert_eq!(most(200 << 20, 1), 8 << 20);
+        assert_eq!(most(200 << 20, 0), 8 << 20);
+        assert_eq!(Limits { part_bytes: 100, ..limits }.grouping(1, 4 << 20, 100).most_bytes, 100);
+    }
+
+    #[test]
+    fn gaps_are_bridged_only_where_requests_run_out() {
+        let limits = Limits { max_gap_bytes: 7, part_bytes: 8 << 20 };
+        assert_eq!(limits.grouping(100, 1, 100).max_gap_bytes, 0);
+        assert_eq!(limits.grouping(101, 1, 100).max_gap_bytes, 7);
     }
 
     #[test]
     fn a_request_grows_to_its_limit_only() {
         let chunks = (0..8).map(|i| stored(i * 30..i * 30 + 30)).collect();
-        assert_eq!(spans(&group(chunks, GAP, MOST)), [0..90, 90..180, 180..240]);
+        assert_eq!(spans(&group(chunks, GROUPING)), [0..90, 90..180, 180..240]);
     }
 
     #[test]
     fn a_gap_of_exactly_the_limit_is_bridged() {
-        assert_eq!(group(vec![stored(0..10), stored(20..30)], GAP, MOST).len(), 1);
-        assert_eq!(group(vec![stored(0..10), stored(21..30)], GAP, MOST).len(), 2);
+        assert_eq!(group(vec![stored(0..10), stored(20..30)], GROUPING).len(), 1);
+        assert_eq!(group(vec![stored(0..10), stored(21..30)], GROUPING).len(), 2);
     }
 
     #[test]
@@ -133,7 +155,7 @@ mod tests {
             max_gap_bytes in 0u64..50, most_bytes in 1u64..400,
         ) {
             let chunks: Vec<_> = starts.iter().map(|(start, length)| stored(*start..start + length)).collect();
-            let groups = group(chunks, max_gap_bytes, most_bytes);
+            let groups = group(chunks, Grouping { max_gap_bytes, most_bytes });
             prop_assert_eq!(groups.iter().map(|g| g.chunks.len()).sum::<usize>(), starts.len());
             for one in &groups {
                 prop_assert!(one.chunks.iter().all(|c| one.span.start <= c.span.start && c.span.end <= one.span.end));

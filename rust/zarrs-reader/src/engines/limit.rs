@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::{Arrays, Engine};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
-use crate::plan::{Stored, group, parts};
+use crate::plan::{Grouping, Stored, group, parts};
 use crate::selection::{Axis, pieces};
 use crate::workload::{ArrayInfo, Workload};
 
@@ -71,7 +71,10 @@ impl NetworkLimit {
             }
         }
         let ranges = match variant {
-            MERGED => group(stored, MERGE_GAP_BYTES, u64::MAX).into_iter().map(|one| one.span).collect(),
+            MERGED => group(stored, Grouping { max_gap_bytes: MERGE_GAP_BYTES, most_bytes: u64::MAX })
+                .into_iter()
+                .map(|one| one.span)
+                .collect(),
             _ => stored.into_iter().map(|chunk| chunk.span).collect::<Vec<_>>(),
         };
         let requests = ranges.iter().flat_map(|span| parts(span, PART_BYTES));

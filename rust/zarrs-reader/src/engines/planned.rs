@@ -24,7 +24,7 @@ use crate::array::{self, OpenArray, element_size, fill_bytes};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome, one_line};
 use crate::output::Output;
-use crate::plan::{Group, Limits, Stored, group, parts};
+use crate::plan::{Group, Grouping, Limits, Stored, group, parts};
 use crate::selection::{Piece, pieces, shape_of};
 use crate::truth;
 use crate::workload::Workload;
@@ -156,15 +156,15 @@ impl Inner {
         let output = Output::new(shape_of(read), self.unit.element);
         let mut by_object: BTreeMap<Vec<u64>, Vec<Piece>> = BTreeMap::new();
         let all = pieces(read, &self.unit.sizes);
-        let group_bytes =
-            self.limits.group_bytes(all.len() as u64 * self.unit.decoded_bytes() as u64, self.workload.in_flight);
+        let (chunks, permits) = (all.len() as u64, self.workload.in_flight / self.workload.concurrent_reads);
+        let grouping = self.limits.grouping(chunks, chunks * self.unit.decoded_bytes() as u64, permits);
         for piece in all {
             by_object.entry(self.object_of(&piece)).or_default().push(piece);
         }
         let mut objects = JoinSet::new();
         for (object, wanted) in by_object {
             let (me, output) = (Arc::clone(self), Arc::clone(&output));
-            objects.spawn(async move { me.read_object(&object, wanted, group_bytes, &output).await });
+            objects.spawn(async move { me.read_object(&object, wanted, grouping, &output).await });
         }
         while let Some(done) = objects.join_next().await {
             done??;
@@ -183,7 +183,7 @@ impl Inner {
         self: &Arc<Self>,
         object: &[u64],
         wanted: Vec<Piece>,
-        group_bytes: u64,
+        grouping: Grouping,
         output: &Arc<Output>,
     ) -> Outcome<()> {
         let path = self.client.path(self.array.chunk_key(object).as_str());
@@ -208,7 +208,7 @@ impl Inner {
                 [offset, length] => stored.push(Stored { span: offset..offset.saturating_add(length), item: piece }),
             }
         }
-        let groups = group(stored, self.limits.max_gap_bytes, group_bytes);
+        let groups = group(stored, grouping);
         let fetched = groups.into_iter().map(|one| {
             let (me, path, output) = (Arc::clone(self), path.clone(), Arc::clone(output));
             tokio::spawn(async move { me.read_group(&path, one, &output).await })
