@@ -300,7 +300,12 @@ def test_places_that_cannot_be_read(rust_reader, file, tmp_path):
 
 def test_it_leaves_with_its_conductor(rust_reader):
     done = subprocess.run(
-        [str(rust_reader), "worker"], env={"ZCB_CONDUCTOR_PID": "1"}, input="", capture_output=True, text=True, check=False
+        [str(rust_reader), "worker"],
+        env={"ZCB_CONDUCTOR_PID": "1"},
+        input="",
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0
     assert done.stdout == ""
