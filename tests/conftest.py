@@ -38,6 +38,15 @@ def store_binary() -> Path:
 
 
 @pytest.fixture(scope="session")
+def rust_reader() -> Path:
+    """The Rust reader's program, built when it is out of date."""
+    try:
+        return rust.ZARRS_READER.build(print)
+    except BadUseError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def embedded_store(store_binary: Path, state_directory: Path) -> Iterator[StoreState]:
     """A running store without service time; the target `embedded` of this session."""
     yield lifecycle.start(StoreSettings(profile="loopback"))

@@ -163,6 +163,15 @@ def test_the_budget_stops_after_the_minimum():
     assert plan.enough(15, 0.5)
 
 
+def test_a_reader_that_used_the_budget_up_sits_the_other_rounds_out(workload, monkeypatch):
+    registry = {cls.name: cls for cls in map(fake, ("good", "slow"))} | {"network-limit": fake("limit")}
+    monkeypatch.setattr(readers, "all_readers", lambda: registry)
+    with Conductor(["good", "slow"], plan=Plan(samples=3, budget_seconds=0.5), say=print) as one:
+        rows = {row.reader: row for row in one.measure(workload)}
+    assert len(rows["slow"].samples) == 1
+    assert len(rows["good"].samples) >= 2
+
+
 def test_workers_die_with_the_conductor_even_when_it_is_killed():
     code = (
         "import sys, time\n"

@@ -24,7 +24,6 @@ from zarr.codecs import (
 )
 from zarr.storage import ObjectStore
 
-from harness import rust
 from harness import workload as workloads
 from harness.errors import UnsupportedError
 from harness.measure.process import WorkerProcess
@@ -58,12 +57,7 @@ def target(embedded_store):
 
 
 @pytest.fixture(scope="module")
-def program():
-    return rust.ZARRS_READER.build(print)
-
-
-@pytest.fixture(scope="module")
-def workers(program):
+def workers(rust_reader):
     """One process per engine for all cases: each opens its own array."""
     processes = {name: WorkerProcess(reader_class(name)) for name in ENGINES}
     yield processes
@@ -167,7 +161,9 @@ def test_arrays_equal_zarr_pythons(target, workers, case):
     key = f"grid/{uuid.uuid4().hex}"
     array = write(target, key, case)
     expected = [array[tuple(slice(*axis) for axis in read)] for read in case["reads"]]
-    assert [part.shape for part in expected] == [tuple(len(range(*axis)) for axis in read) for read in case["reads"]]
+    assert [part.shape for part in expected] == [
+        tuple(len(range(*axis)) for axis in read) for read in case["reads"]
+    ]
     asked = workload_of(target, key, case, expected)
     for name, worker in workers.items():
         opened = worker.ask({"op": "open", "workload": asked}, timeout=60)
@@ -202,7 +198,7 @@ def test_the_comparison_can_fail(target, workers):
         ("random_crops", {"crop": (2, 20, 20), "crops": 6}),
     ],
 )
-def test_what_it_counts_is_what_the_store_counted(target, program, control, name, pattern, asked):
+def test_what_it_counts_is_what_the_store_counted(target, rust_reader, control, name, pattern, asked):
     workload = workloads.create(pattern, target, parameters=Parameters(**asked))
     worker = WorkerProcess(reader_class(name))
     try:
@@ -222,7 +218,7 @@ def test_what_it_counts_is_what_the_store_counted(target, program, control, name
         assert seen.head == 0
 
 
-def test_the_plan_is_one_index_and_one_range_per_shard(target, program, control):
+def test_the_plan_is_one_index_and_one_range_per_shard(target, rust_reader, control):
     workload = workloads.create("chunks_of_many_shards", target, parameters=Parameters(shards=4), in_flight=10)
     worker = WorkerProcess(reader_class("zarrs-planned"))
     try:
@@ -235,8 +231,8 @@ def test_the_plan_is_one_index_and_one_range_per_shard(target, program, control)
     assert (seen.get_index, seen.get_data) == (4, 4)
 
 
-def run(program, file, *arguments, env=None):
-    command = [str(program), "run", str(file), *arguments]
+def run(rust_reader, file, *arguments, env=None):
+    command = [str(rust_reader), "run", str(file), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
 
 
@@ -249,8 +245,8 @@ def file(target, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["stock", "tuned", "planned", "network-limit"])
-def test_one_execution_as_a_command(program, file, engine):
-    done = run(program, file, "--engine", engine, "--samples", "2", "--json")
+def test_one_execution_as_a_command(rust_reader, file, engine):
+    done = run(rust_reader, file, "--engine", engine, "--samples", "2", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["schema"] == 1
@@ -259,8 +255,8 @@ def test_one_execution_as_a_command(program, file, engine):
     assert report["versions"]["object_store"]
 
 
-def test_the_arrays_can_be_had(program, file, target, tmp_path):
-    assert run(program, file, "--samples", "1", "--dump", str(tmp_path / "raw")).returncode == 0
+def test_the_arrays_can_be_had(rust_reader, file, target, tmp_path):
+    assert run(rust_reader, file, "--samples", "1", "--dump", str(tmp_path / "raw")).returncode == 0
     workload = workloads.load(file)
     array = zarr.open_array(ObjectStore(open_store(target, prefix=workload.array.key)), mode="r")
     expected = array[tuple(slice(*axis) for axis in workload.reads[0])]
@@ -278,33 +274,38 @@ def test_the_arrays_can_be_had(program, file, target, tmp_path):
         ({"truth": {"decoded_crc32c": base64.b64encode(bytes(16)).decode()}}, 1, "is wrong"),
     ],
 )
-def test_a_workload_that_cannot_be_executed(program, file, change, code, words):
+def test_a_workload_that_cannot_be_executed(rust_reader, file, change, code, words):
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    done = run(program, file, "--samples", "1")
+    done = run(rust_reader, file, "--samples", "1")
     assert done.returncode == code, done.stderr
     assert words in done.stderr
     assert done.stderr.strip().count("\n") == 0
     assert done.stdout == ""
 
 
-def test_places_that_cannot_be_read(program, file, tmp_path):
+def test_places_that_cannot_be_read(rust_reader, file, tmp_path):
     given = json.loads(file.read_text())
     for target, words in (
         ({**given["target"], "url": "s3://nowhere"}, "NoSuchBucket"),
         ({**given["target"], "endpoint": "http://127.0.0.1:9"}, "http://127.0.0.1:9"),
     ):
         file.write_text(json.dumps(given | {"target": target}))
-        done = run(program, file, "--samples", "1")
+        done = run(rust_reader, file, "--samples", "1")
         assert done.returncode == 3, done.stderr
         assert words in done.stderr or "NotFound" in done.stderr or "not found" in done.stderr
-    assert run(program, tmp_path / "missing.json").returncode == 2
+    assert run(rust_reader, tmp_path / "missing.json").returncode == 2
     file.write_text("{")
-    assert run(program, file).returncode == 2
+    assert run(rust_reader, file).returncode == 2
 
 
-def test_it_leaves_with_its_conductor(program):
+def test_it_leaves_with_its_conductor(rust_reader):
     done = subprocess.run(
-        [str(program), "worker"], env={"ZCB_CONDUCTOR_PID": "1"}, input="", capture_output=True, text=True, check=False
+        [str(rust_reader), "worker"],
+        env={"ZCB_CONDUCTOR_PID": "1"},
+        input="",
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0
     assert done.stdout == ""

@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from zarr.codecs import ZstdCodec
 from zarr.storage import ObjectStore
 
-from harness import rust
 from harness.measure.process import WorkerProcess
 from harness.objectstore import open_store
 from harness.readers.zarrs import Zarrs, ZarrsPlanned
@@ -88,13 +87,8 @@ class Worker:
         return self.process.ask(request, timeout=60)
 
 
-@pytest.fixture(scope="module")
-def binary():
-    return rust.ZARRS_READER.build(print)
-
-
 @pytest.fixture
-def worker(binary):
+def worker(rust_reader):
     """Start workers that end with the test."""
     started = []
 
@@ -108,7 +102,7 @@ def worker(binary):
 
 
 @pytest.fixture(scope="module")
-def ways(binary):
+def ways(rust_reader):
     started = [Worker(reader) for reader in (Tuned, TinyParts, OneGroup)]
     yield started
     for one in started:
@@ -260,7 +254,7 @@ def test_two_truths_are_refused(place, worker):
     assert "two truths" in ask.raw(op="sample")["error"]
 
 
-def test_what_the_store_refuses_is_an_error_of_the_store(binary, own_state, tmp_path, monkeypatch):
+def test_what_the_store_refuses_is_an_error_of_the_store(rust_reader, own_state, tmp_path, monkeypatch):
     keys = {"AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-test"}
     for name, value in keys.items():
         monkeypatch.setenv(name, value)
@@ -269,25 +263,25 @@ def test_what_the_store_refuses_is_an_error_of_the_store(binary, own_state, tmp_
     target = Target(name="private", url="s3://private", endpoint=store.endpoint, region="us-east-1")
     _, workload = written(target)
     anonymous = {**workload, "target": {**workload["target"], "anonymous": True}}
-    assert _run(binary, tmp_path, workload, keys).returncode == 0
+    assert _run(rust_reader, tmp_path, workload, keys).returncode == 0
     for asked, environment in (workload, {**keys, "AWS_SECRET_ACCESS_KEY": "another"}), (anonymous, keys):
-        done = _run(binary, tmp_path, asked, environment)
+        done = _run(rust_reader, tmp_path, asked, environment)
         assert done.returncode == 3, done.stderr
         assert done.stderr.count("\n") == 1
         assert done.stdout == ""
         assert keys["AWS_SECRET_ACCESS_KEY"] not in done.stderr
 
 
-def _run(binary, directory, workload, environment):
+def _run(rust_reader, directory, workload, environment):
     file = directory / "w.json"
     file.write_text(json.dumps(workload))
-    command = [str(binary), "run", str(file), "--samples", "1", "--json"]
+    command = [str(rust_reader), "run", str(file), "--samples", "1", "--json"]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"], **environment}
     )
 
 
-def test_reads_are_under_way_as_many_at_once_as_asked(binary, worker, own_state):
+def test_reads_are_under_way_as_many_at_once_as_asked(rust_reader, worker, own_state):
     # Each read is one chunk of an array without shards, so one request that takes 20 ms.
     store = lifecycle.start(StoreSettings(profile="s3"))
     s3_client(store.endpoint).create_bucket(Bucket="reads")
@@ -313,9 +307,9 @@ def _most_at_once(requests):
     return under_way.max()
 
 
-def test_the_report_holds_the_workload_without_its_truth(binary, place, tmp_path):
+def test_the_report_holds_the_workload_without_its_truth(rust_reader, place, tmp_path):
     _, workload = written(place)
-    done = _run(binary, tmp_path, workload, {})
+    done = _run(rust_reader, tmp_path, workload, {})
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     told = {name: value for name, value in workload.items() if name != "truth"}
