@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 
 import click
 
-from harness.cli import doctor, history, read, store, table, wheels, workload
+from harness.cli import doctor, history, netns, read, store, table, wheels, workload
 from harness.errors import ZcbError
 
 _INTERRUPTED = 130
@@ -24,6 +24,7 @@ zcb.add_command(workload.workload)
 zcb.add_command(read.read)
 zcb.add_command(table.table)
 zcb.add_command(wheels.wheels)
+zcb.add_command(netns.netns)
 
 
 def main() -> None:
