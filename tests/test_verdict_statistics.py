@@ -12,10 +12,12 @@ from harness.verdict.statistics import (
     LOOKS,
     Answer,
     Interval,
-    answer,
     confidence_of_a_look,
     interval,
+    is_within,
+    judge_pairs,
     next_look,
+    side_of_equal,
 )
 
 RULES = Rules(comparisons=12, seconds=math.inf)
@@ -56,27 +58,39 @@ def test_the_interval_holds_whatever_the_noise(noise):
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("found", "within", "side"),
     [
-        (None, Answer.UNKNOWN),
-        (between(0.99, 1.02), Answer.SAME),
-        (between(1.005, 1.02), Answer.SAME),  # surely slower, and surely by less than anybody minds
-        (between(0.98, 0.99), Answer.SAME),
-        (between(0.40, 0.45), Answer.FASTER),
-        (between(0.95, 0.99), Answer.FASTER),
-        (between(1.01, 1.06), Answer.SLOWER),
-        (between(0.99, 1.06), Answer.UNKNOWN),
-        (between(0.9, 1.1), Answer.UNKNOWN),
+        (between(0.99, 1.02), True, Answer.UNKNOWN),
+        (between(1.005, 1.02), True, Answer.SLOWER),  # surely slower, and surely by less than anybody minds
+        (between(0.40, 0.45), False, Answer.FASTER),
+        (between(0.95, 0.99), False, Answer.FASTER),
+        (between(1.01, 1.06), False, Answer.SLOWER),
+        (between(0.99, 1.06), False, Answer.UNKNOWN),
     ],
 )
-def test_answers(found, said):
-    assert answer(found) is said
+def test_where_an_interval_lies(found, within, side):
+    assert is_within(found, 0.03) is within
+    assert side_of_equal(found) is side
+
+
+def test_a_sure_but_small_difference_is_none():
+    said = judge_pairs([math.log(1.01) + i * 1e-5 for i in range(40)], comparisons=12)
+    assert said.answer is Answer.SAME
+    assert said.interval is not None
+    assert said.interval.low > 1
+
+
+def test_what_a_verdict_calls_a_difference_pays_for_all_its_workloads():
+    clear = [math.log(1.2) + i * 1e-4 for i in range(24)]
+    assert judge_pairs(clear, comparisons=12).answer is Answer.SLOWER
+    assert judge_pairs(clear, comparisons=10**6).answer is Answer.UNKNOWN
+    assert judge_pairs([], comparisons=1).answer is Answer.UNKNOWN
 
 
 def test_the_share_of_every_look_adds_up_to_the_error_rate():
     alone = confidence_of_a_look(12, error_rate=0.01)
     assert (1 - alone) * 12 * len(LOOKS) == pytest.approx(0.01)
-    assert confidence_of_a_look(1) < alone
+    assert confidence_of_a_look() < alone
 
 
 def test_looks_are_used_in_order_and_end():

@@ -17,9 +17,7 @@ from harness.verdict.statistics import (
     LOOKS,
     SMALLEST_EFFECT,
     Answer,
-    answer,
-    confidence_of_a_look,
-    interval,
+    judge_pairs,
     next_look,
 )
 from harness.workload import Workload
@@ -37,11 +35,6 @@ class Rules:
     """Budget of one workload and reader."""
     smallest: float = SMALLEST_EFFECT
     error_rate: float = ERROR_RATE
-
-    @property
-    def confidence(self) -> float:
-        """Of each interval looked at."""
-        return confidence_of_a_look(self.comparisons, error_rate=self.error_rate)
 
 
 def judge(finding: Finding, pairs: Iterator[Pair], rules: Rules, clock: Callable[[], float] = time.monotonic) -> None:
@@ -67,11 +60,12 @@ def judge(finding: Finding, pairs: Iterator[Pair], rules: Rules, clock: Callable
 
 def look(finding: Finding, rules: Rules) -> None:
     """Compute interval and answer from the pairs so far."""
-    found = interval([pair.log_ratio for pair in finding.pairs], rules.confidence)
-    finding.answer = answer(found, rules.smallest)
-    if found is not None:
-        finding.ratio, finding.low, finding.high = found.ratio, found.low, found.high
-        finding.confidence = found.confidence
+    log_ratios = [pair.log_ratio for pair in finding.pairs]
+    said = judge_pairs(log_ratios, rules.comparisons, smallest=rules.smallest, error_rate=rules.error_rate)
+    finding.answer = said.answer
+    if said.interval is not None:
+        finding.ratio, finding.low, finding.high = said.interval.ratio, said.interval.low, said.interval.high
+        finding.confidence = said.interval.confidence
 
 
 def empty(reader: str, workload: Workload) -> Finding:

@@ -29,7 +29,7 @@ from harness.verdict import builds, sides
 from harness.verdict.judge import Rules
 from harness.verdict.pairs import Duel
 from harness.verdict.run import WORK
-from harness.verdict.statistics import Answer, answer, interval, next_look
+from harness.verdict.statistics import Answer, judge_pairs, next_look
 
 
 class RecordedPair(msgspec.Struct, frozen=True):
@@ -67,7 +67,7 @@ def replay_once(
         taken.append(pair.log_ratio + shift)
         spent += pair.seconds
         if len(taken) == _look_at(len(taken)):
-            said = answer(interval(taken, rules.confidence), rules.smallest)
+            said = judge_pairs(taken, rules.comparisons, smallest=rules.smallest).answer
             if said is not Answer.UNKNOWN:
                 return Replayed(answer=said, pairs=len(taken), seconds=spent)
         if next_look(len(taken)) is None or spent >= rules.seconds:
@@ -121,7 +121,7 @@ def record(pattern: str, piece: int, reader: str, side: str, target: str, pairs:
 @click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-n", "--verdicts", type=int, default=5000, show_default=True)
 @click.option("--comparisons", type=int, default=12, show_default=True, help="Readers times workloads in a verdict.")
-@click.option("--seconds", type=float, default=90.0, show_default=True, help="Budget of each.")
+@click.option("--seconds", type=float, default=180.0, show_default=True, help="Budget of each.")
 @click.option("--seed", type=int, default=0)
 def replay(recordings: tuple[Path, ...], verdicts: int, comparisons: int, seconds: float, seed: int) -> None:
     """Replay verdicts from recorded pairs, with invented slowdowns."""

@@ -46,7 +46,7 @@ QUICK_WORK: dict[str, tuple[Piece, ...]] = {
     "chunks_of_many_shards": (("small", {"shards": 16}),),
 }
 
-_SECONDS = 90.0
+_SECONDS = 180.0
 _SECONDS_OF_A_WHOLE_ARRAY = 300.0
 _QUICK_SECONDS = 15.0
 

@@ -1,9 +1,10 @@
-"""What alternating pairs allow to say: an interval that may be looked at while it grows, and one of four answers.
+"""What alternating pairs allow to say: intervals that may be looked at while they grow, and one of four answers.
 
 docs/verdicts.md states the method, why it was chosen and how often it errs. In short: the figure of a pair is the
 logarithm of head's seconds over base's; what is estimated is its median. The interval is the distribution-free one
-of order statistics, exact for whatever distribution the noise has. Looking several times, and at several
-workloads, costs: every look of every workload gets its share of the error that one verdict may make.
+of order statistics, exact for whatever distribution the noise has. Looking several times costs: every look gets its
+share of the error that may be made. "Faster" and "slower" may be wrong anywhere in a verdict only as often as its
+error rate allows, so they also pay for the number of workloads; "no difference" answers for its own workload.
 """
 
 import enum
@@ -18,7 +19,7 @@ ERROR_RATE = 0.01
 """Chance that a verdict calls anything faster or slower although nothing differs."""
 SMALLEST_EFFECT = 0.03
 """A difference below this does not matter to anybody."""
-LOOKS = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+LOOKS = (16, 24, 40, 64, 104, 168, 272, 440, 712, 1152)
 """Numbers of pairs after which the interval is looked at."""
 
 
@@ -42,19 +43,25 @@ class Interval:
     pairs: int
 
 
-def confidence_of_a_look(comparisons: int, *, looks: int = len(LOOKS), error_rate: float = ERROR_RATE) -> float:
-    """Return the confidence that each interval needs so that a whole verdict errs at most at `error_rate`.
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What one look at the pairs allows to say, and the interval that says it."""
+
+    answer: Answer
+    interval: Interval | None
+
+
+def confidence_of_a_look(comparisons: int = 1, *, error_rate: float = ERROR_RATE) -> float:
+    """Return the confidence that each interval needs so that all looks together err at most at `error_rate`.
 
     Parameters
     ----------
     comparisons
-        Workloads times readers in the verdict.
-    looks
-        Times that each may be looked at (Bonferroni: valid however the looks depend on each other).
+        Workloads times readers that share the error rate (Bonferroni: valid however they depend on each other).
     error_rate
-        Of the whole verdict.
+        Of all of them together.
     """
-    return 1.0 - error_rate / (max(1, comparisons) * looks)
+    return 1.0 - error_rate / (max(1, comparisons) * len(LOOKS))
 
 
 def interval(log_ratios: Sequence[float], confidence: float) -> Interval | None:
@@ -79,21 +86,36 @@ def interval(log_ratios: Sequence[float], confidence: float) -> Interval | None:
     )
 
 
-def answer(found: Interval | None, smallest: float = SMALLEST_EFFECT) -> Answer:
-    """Return what may be said of an interval.
+def judge_pairs(
+    log_ratios: Sequence[float],
+    comparisons: int,
+    *,
+    smallest: float = SMALLEST_EFFECT,
+    error_rate: float = ERROR_RATE,
+) -> Judgement:
+    """Return what the pairs so far allow to say.
 
     An interval within the smallest effect that matters says that there is no difference larger than that, even where
     it excludes 1: a sure difference of half a percent is none.
     """
-    if found is None:
-        return Answer.UNKNOWN
-    if found.high <= 1 + smallest and found.low >= 1 / (1 + smallest):
-        return Answer.SAME
+    own = interval(log_ratios, confidence_of_a_look(error_rate=error_rate))
+    if own is not None and is_within(own, smallest):
+        return Judgement(answer=Answer.SAME, interval=own)
+    shared = interval(log_ratios, confidence_of_a_look(comparisons, error_rate=error_rate))
+    answer = Answer.UNKNOWN if shared is None else side_of_equal(shared)
+    return Judgement(answer=answer, interval=own if answer is Answer.UNKNOWN else shared)
+
+
+def is_within(found: Interval, smallest: float) -> bool:
+    """Whether all of an interval is nearer to equal speed than the smallest effect that matters."""
+    return found.high <= 1 + smallest and found.low >= 1 / (1 + smallest)
+
+
+def side_of_equal(found: Interval) -> Answer:
+    """Return faster or slower where all of an interval lies on one side of equal speed."""
     if found.high < 1:
         return Answer.FASTER
-    if found.low > 1:
-        return Answer.SLOWER
-    return Answer.UNKNOWN
+    return Answer.SLOWER if found.low > 1 else Answer.UNKNOWN
 
 
 def next_look(pairs: int) -> int | None:
