@@ -6,7 +6,7 @@ ZCB    := $(VENV)/bin/zcb
 # asv must find virtualenv and the interpreters of the environment it runs in, not a pyenv shim.
 ACTIVE := . $(VENV)/bin/activate &&
 
-.PHONY: bench test test-python test-rust check lock clean
+.PHONY: bench measure rust test test-python test-rust check lock clean
 
 # The main job: releases of zarr without and with #3004, on the embedded store, in a quick profile.
 # What is there is kept: the store, its data, the environments, and results of releases measured before.
@@ -14,18 +14,32 @@ ACTIVE := . $(VENV)/bin/activate &&
 RELEASES := 3.2.1,3.3.0,latest
 SAMPLES  := 5
 SECONDS  := 8
+# The store's network: a virtual one, whose packets can be counted, where that is allowed (auto), else loopback.
+LINK     := auto
+# The configuration that keeps figures of this route apart from the others'.
 CONFIG   := asv.releases.conf.json
 
-bench: $(VENV)/.ready
-	$(ACTIVE) zcb store start --profile s3
+bench: $(VENV)/.ready rust
+	$(ACTIVE) zcb store start --profile s3 --link $(LINK)
 	$(ACTIVE) zcb data create --target embedded --preset demo
+	$(ACTIVE) zcb data create --target embedded --preset headline
 	$(ACTIVE) zcb history --releases $(RELEASES) -o .zcb/history
+	@$(ACTIVE) if zcb store status --json | grep -q '"name":"veth"'; then config=asv.veth.conf.json; \
+	  else config=asv.releases.conf.json; fi; $(MAKE) --no-print-directory measure CONFIG=$$config
+
+# What `make bench` measures and publishes, on the store as it is running.
+measure: $(VENV)/.ready
 	$(ACTIVE) asv machine --yes --config $(CONFIG)
 	$(ACTIVE) ZCB_SAMPLES=$(SAMPLES) ZCB_WORKLOAD_SECONDS=$(SECONDS) asv run --config $(CONFIG) \
 	  --record-samples $(if $(REMEASURE),,--skip-existing-successful) ALL
 	$(ACTIVE) asv publish --config $(CONFIG)
-	$(ACTIVE) zcb table
-	@echo "Look at the graphs with: $(PYTHON) -m http.server --bind 127.0.0.1 -d html"
+	$(ACTIVE) zcb table --by commit --config $(CONFIG)
+	$(ACTIVE) zcb table --config $(CONFIG)
+	@echo "Open html/readers.html, or see the graphs too with: $(PYTHON) -m http.server --bind 127.0.0.1 -d html"
+
+# The store and the Rust reader.
+rust:
+	cd rust && cargo build --release --locked
 
 test: test-rust test-python
 

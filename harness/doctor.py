@@ -15,8 +15,9 @@ from typing import Literal
 import msgspec
 import psutil
 
+from harness import rust
 from harness.paths import ROOT, state_dir
-from harness.store import lifecycle, state
+from harness.store import state
 
 _GIB = 2**30
 _DEMO_ARRAY = _GIB // 4  # each array of the preset `demo`, decoded
@@ -84,7 +85,7 @@ def _python() -> Check:
 
 
 def _rust() -> Check:
-    cargo = lifecycle.find_cargo()
+    cargo = rust.find_cargo()
     version = _version_of([Path(cargo).with_name("rustc"), "--version"]) if cargo else None
     oldest = _oldest_rust()
     return _check(
@@ -99,7 +100,7 @@ def _rust() -> Check:
 
 def _oldest_rust() -> tuple[int, ...]:
     """Return the oldest version that builds all of ours: the highest that a crate demands."""
-    manifests = [path.read_text() for path in lifecycle.RUST.glob("*/Cargo.toml")]
+    manifests = [path.read_text() for path in rust.WORKSPACE.glob("*/Cargo.toml")]
     demands = [(int(major), int(minor)) for text in manifests for major, minor in _RUST_VERSION.findall(text)]
     return max(demands, default=(1, 92))
 
@@ -143,12 +144,12 @@ def _asv() -> Check:
 
 
 def _store_binary() -> Check:
-    exists = lifecycle.BINARY.exists()
+    exists = rust.STORE.path.exists()
     return _check(
         "store, built",
-        lifecycle.is_built(),
+        rust.STORE.is_built(),
         "warn",
-        found="up to date" if lifecycle.is_built() else "older than its sources" if exists else "not built yet",
+        found="up to date" if rust.STORE.is_built() else "older than its sources" if exists else "not built yet",
         needed_for="the target `embedded`",
         cure="nothing: `zcb store start` builds it",
     )

@@ -23,7 +23,7 @@ from harness.errors import BadUseError
 from harness.objectstore import open_store, reaching
 from harness.targets import EMBEDDED, Target
 
-PRESETS = ("demo", "cloud", "tiny", "custom")
+PRESETS = ("demo", "cloud", "tiny", "headline", "custom")
 """Where a dataset is looked for that is named without its preset, first match wins."""
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")

@@ -1,6 +1,7 @@
 """Read patterns: which chunks of a dataset are wanted, as basic selections in the array's index space."""
 
 import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,13 @@ Slices = tuple[tuple[int, int, int], ...]
 
 DEFAULT_CHUNKS = 4
 """Chunks wanted of each shard by the few-chunk patterns."""
+DEFAULT_CROPS = 64
+DEFAULT_CROPS_AT_ONCE = 16
+DEFAULT_HEADLINE_READS = 11
+
+_REGION = ((152, 293, 1), (200, 481, 1))
+"""Latitude 20 to 55 and longitude -130 to -60 of a 0.25 degree grid, both ends included, in the four shards of 288 x
+288 that hold them: rows from 18 S, columns from 180 W."""
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -25,6 +33,29 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Shards touched."""
     chunks: int | None = None
     """Chunks wanted of each shard."""
+    crop: tuple[int, ...] | None = None
+    """Elements per axis of a crop."""
+    crops: int | None = None
+    """How many crops are read."""
+    seed: int | None = None
+    """Of the crops' positions."""
+    reads: int | None = None
+    """How often the same read is made."""
+    concurrent_reads: int | None = None
+    """Reads under way at once."""
+
+    def given(self) -> dict[str, int | tuple[int, ...]]:
+        """Return what was asked for, by name."""
+        return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+
+    @staticmethod
+    def text(value: int | tuple[int, ...]) -> str:
+        """Return a parameter's value as it is shown, e.g. ``4x64x64``."""
+        return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+_FROM_ZERO = ("gap", "seed")
+_MOST_READS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +68,10 @@ class Pattern:
     accepts: frozenset[str]
     """The fields of `Parameters` it understands."""
     select: Callable[[DatasetSpec, Parameters], tuple[Slices, ...]]
+    dataset: str = "small"
+    """The dataset it reads unless told otherwise."""
+    concurrent_reads: int = 1
+    """Reads under way at once unless told otherwise."""
 
     def selections(self, spec: DatasetSpec, asked: Parameters) -> tuple[Slices, ...]:
         """Return the selections of this pattern on `spec`.
@@ -46,14 +81,14 @@ class Pattern:
         BadUseError
             A parameter the pattern does not have, or one the dataset is too small for.
         """
-        for name in msgspec.structs.asdict(asked):
-            value = getattr(asked, name)
-            if value is None:
-                continue
+        for name, value in asked.given().items():
             if name not in self.accepts:
                 raise BadUseError(f"pattern {self.name!r} has no parameter {name!r}")
-            if value < (0 if name == "gap" else 1):
-                raise BadUseError(f"{name} must be {'0 or more' if name == 'gap' else 'at least 1'}, not {value}")
+            least = 0 if name in _FROM_ZERO else 1
+            if isinstance(value, int) and value < least:
+                raise BadUseError(f"{name} must be {'0 or more' if least == 0 else 'at least 1'}, not {value}")
+            if name in ("crops", "reads") and isinstance(value, int) and value > _MOST_READS:
+                raise BadUseError(f"{name} must be at most {_MOST_READS}, not {value}")
         return self.select(spec, asked)
 
 
@@ -77,6 +112,39 @@ def _chunks_of_many_shards(spec: DatasetSpec, asked: Parameters) -> tuple[Slices
         )
     space = tuple((0, count * size, 1) for count, size in zip(block, spec.shard_shape[1:], strict=True))
     return ((_every(spec, chunks, gap), *space),)
+
+
+def _random_crops(spec: DatasetSpec, asked: Parameters) -> tuple[Slices, ...]:
+    """Place crops uniformly, chunk borders or not: every position inside the array is as likely."""
+    crop = asked.crop or spec.chunk_shape
+    if len(crop) != len(spec.shape):
+        raise BadUseError(f"a crop of {Parameters.text(crop)} has {len(crop)} axes, {spec.key!r} has {len(spec.shape)}")
+    if min(crop) < 1:
+        raise BadUseError(f"a crop of {Parameters.text(crop)} has a length below 1")
+    if any(length > size for length, size in zip(crop, spec.shape, strict=True)):
+        raise BadUseError(
+            f"a crop of {Parameters.text(crop)} is larger than {spec.key!r}, which is {Parameters.text(spec.shape)}"
+        )
+    # Of Python's generators only random() is promised to give the same numbers in every version.
+    draw = random.Random(_or(asked.seed, 0)).random  # noqa: S311 - positions, not secrets
+    places = [
+        [int(draw() * (size - length + 1)) for size, length in zip(spec.shape, crop, strict=True)]
+        for _ in range(_or(asked.crops, DEFAULT_CROPS))
+    ]
+    return tuple(
+        tuple((start, start + length, 1) for start, length in zip(place, crop, strict=True)) for place in places
+    )
+
+
+def _headline_3004(spec: DatasetSpec, asked: Parameters) -> tuple[Slices, ...]:
+    """Repeat one regional read: the published box, moved to the corner of the array that is written."""
+    if len(spec.shape) != len(_REGION) + 3 or any(
+        stop > size for (_, stop, _), size in zip(_REGION, spec.shape[3:], strict=False)
+    ):
+        raise BadUseError(f"dataset {spec.key!r} does not suit this pattern: it reads headline/gem3")
+    date, *others = spec.shape[:3]
+    region = ((date - 1, date, 1), *((0, size, 1) for size in others), *_REGION)
+    return (region,) * _or(asked.reads, DEFAULT_HEADLINE_READS)
 
 
 def _every(spec: DatasetSpec, chunks: int, gap: int) -> tuple[int, int, int]:
@@ -135,6 +203,20 @@ PATTERNS: dict[str, Pattern] = {
             question="What do a few chunks of each of many shards cost?",
             accepts=frozenset({"shards", "gap", "chunks"}),
             select=_chunks_of_many_shards,
+        ),
+        Pattern(
+            name="random_crops",
+            question="How many random crops a second does a training loop get, at any position?",
+            accepts=frozenset({"crop", "crops", "seed", "concurrent_reads"}),
+            select=_random_crops,
+            concurrent_reads=DEFAULT_CROPS_AT_ONCE,
+        ),
+        Pattern(
+            name="headline_3004",
+            question="Does the published speed-up of zarr-python's #3004 show, on chunks and shards like those?",
+            accepts=frozenset({"reads"}),
+            select=_headline_3004,
+            dataset="headline/gem3",
         ),
     )
 }

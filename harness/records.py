@@ -5,6 +5,7 @@ and every field of every sample, from which the table and the pages are made.
 """
 
 import datetime
+import hashlib
 import os
 import platform
 import subprocess
@@ -29,6 +30,7 @@ FOLDER_VARIABLE = "ZCB_PASSES"
 _SETTINGS = ("ZCB_TARGET", "ZCB_PRESET")
 _SUFFIX = ".pass"  # asv reads every *.json below its results directory
 _SHORT = 8
+_LONGEST = 100
 
 
 class RowRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +49,8 @@ class RowRecord(msgspec.Struct, frozen=True, kw_only=True):
     wanted_bytes: int
     wanted_chunks: int
     wanted_shards: int
+    reads: int = 1
+    """Selections that the workload consists of."""
     versions: dict[str, str]
     variant: str = ""
     """Which of the reader's variants was the fastest and measured; for the network limit also whose."""
@@ -132,10 +136,16 @@ def write(pattern: str, target: str, plan: "Plan", rows: Sequence["Row"], starte
         budget_seconds=plan.budget_seconds,
         rows=[_row(row) for row in rows],
     )
-    path = Path(folder) / f"{commit[:12] or 'existing'}-{env_name}-{pattern}{_SUFFIX}"
+    path = Path(folder) / f"{commit[:12] or 'existing'}-{_short(env_name)}-{pattern}{_SUFFIX}"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
     return path
+
+
+def _short(env_name: str) -> str:
+    """Return a name that fits into a file's: asv's holds every requirement, and a file system takes 255 bytes."""
+    digest = hashlib.sha256(env_name.encode()).hexdigest()
+    return env_name if len(env_name) <= _LONGEST else f"env-{digest[:32]}"
 
 
 def _row(row: "Row") -> RowRecord:
@@ -152,6 +162,7 @@ def _row(row: "Row") -> RowRecord:
         wanted_bytes=work.wanted_bytes,
         wanted_chunks=work.wanted_chunks,
         wanted_shards=work.wanted_shards,
+        reads=len(work.reads),
         versions=row.versions,
         variant=row.variant,
         na=row.na,
@@ -187,11 +198,18 @@ def load(config: Path) -> list[PassRecord]:
     if not config.is_file():
         raise BadUseError(f"there is no asv configuration {config}")
     conf = Config.load(str(config))
-    results = config.parent / conf.results_dir
-    found = [_read(path) for path in sorted(results.glob(f"*/passes/*{_SUFFIX}"))]
+    found = of(conf, config.parent)
     if not found:
+        results = config.parent / conf.results_dir
         raise BadUseError(f"no results in {results}: run `make bench`, or `asv run --config {config.name}`")
-    dates, tags = dict(_dates(results)), _tags(config.parent / conf.repo)
+    return found
+
+
+def of(conf: Any, folder: Path) -> list[PassRecord]:
+    """Return the pass records of a loaded asv configuration, none or more; its relative paths start at `folder`."""
+    results = folder / conf.results_dir
+    found = [_read(path) for path in sorted(results.glob(f"*/passes/*{_SUFFIX}"))]
+    dates, tags = dict(_dates(results)), _tags(folder / conf.repo)
     named = [
         msgspec.structs.replace(
             record,

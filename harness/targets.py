@@ -29,11 +29,14 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """True reads without credentials; False takes them from the cloud's standard chain."""
     profile: str | None = None
     """Service-time profile of the embedded store; None elsewhere."""
+    link: str | None = None
+    """Network that the embedded store serves on where it is not loopback: ``veth``."""
 
     @property
     def identity(self) -> str:
-        """What keeps figures of two targets apart, e.g. ``embedded:s3``."""
-        return f"{self.name}:{self.profile}" if self.profile else self.name
+        """What keeps figures of two targets apart, e.g. ``embedded:s3`` or ``embedded:s3+veth``."""
+        place = f"{self.name}:{self.profile}" if self.profile else self.name
+        return f"{place}+{self.link}" if self.link else place
 
     @property
     def bucket(self) -> str:
@@ -63,8 +66,8 @@ def targets_file() -> Path:
 def resolve(name: str) -> Target:
     """Return the target called `name`: a table of targets.toml or an ``s3://`` URL.
 
-    ``embedded`` is the running store, whatever its profile; ``embedded:s3`` also demands that profile, so that
-    figures of two profiles cannot mix.
+    ``embedded`` is the running store, whatever its profile and link; ``embedded:s3`` also demands that profile on
+    loopback and ``embedded:s3+veth`` that link, so that figures of two profiles or two routes cannot mix.
 
     Raises
     ------
@@ -98,10 +101,18 @@ def _entries() -> dict[str, _Entry]:
         raise BadUseError(f"{path}: {error}") from error
 
 
-def _embedded(entry: _Entry, profile: str) -> Target:
+def _embedded(entry: _Entry, asked: str) -> Target:
+    profile, _, link = asked.partition("+")
     if profile and profile not in PROFILES:
         raise BadUseError(f"unknown profile {profile!r}: choose from {', '.join(PROFILES)}")
+    if link not in ("", "veth"):
+        raise BadUseError(f"unknown link {link!r}: it is veth, or not named")
     store = state.require_running()
+    if asked and (link or "lo") != store.link.name:
+        raise BadUseError(
+            f"the running store serves on {store.link.name}, not on {link or 'lo'}: "
+            f"run `zcb store stop`, then `zcb store start --profile {profile} --link {link or 'lo'}`"
+        )
     if profile and profile != store.profile.name:
         raise BadUseError(
             f"the running store has profile {store.profile.name!r}, not {profile!r}: "
@@ -114,6 +125,7 @@ def _embedded(entry: _Entry, profile: str) -> Target:
         region="us-east-1",
         anonymous=not store.auth,
         profile=store.profile.name,
+        link=None if store.link.name == "lo" else store.link.name,
     )
 
 

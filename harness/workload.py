@@ -3,25 +3,25 @@
 docs/workload.md describes the format for readers in other languages.
 """
 
-import base64
 import hashlib
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import google_crc32c
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import psutil
 
 from harness import manifest
-from harness.errors import BadUseError, MeasurementError
-from harness.patterns import Parameters, Slices, pattern, selection_shape, selection_size
-from harness.shards import ShardIndex, read_indexes
+from harness import truth as truths
+from harness.errors import BadUseError
+from harness.patterns import Parameters, Slices, pattern, selection_size
+from harness.selections import covers_whole_chunks
+from harness.shards import MISSING, ShardIndex, read_indexes
 from harness.targets import Target
+from harness.truth import Truth
 
 SCHEMA = 1
 DEFAULT_IN_FLIGHT = 100
@@ -46,14 +46,7 @@ class ArrayInfo(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(s // c for s, c in zip(self.shard_shape, self.chunk_shape, strict=True))
 
 
-class Truth(msgspec.Struct, frozen=True, kw_only=True):
-    """What the arrays must hold."""
-
-    decoded_crc32c: str
-    """Base64 of little-endian uint32: CRC32C of each wanted chunk's decoded bytes, read by read, chunks in C order."""
-
-
-class Workload(msgspec.Struct, frozen=True, kw_only=True):
+class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One piece of work for a reader: selections of one array, requests in flight asked for, and the truth."""
 
     schema: int
@@ -65,20 +58,24 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     """Requests in flight that each library is asked for by its public knob."""
     reads: tuple[Slices, ...]
     """The calls of the pattern: ``(start, stop, step)`` per axis; each yields one newly allocated array."""
+    concurrent_reads: Annotated[int, msgspec.Meta(ge=1)] = 1
+    """At most so many of `reads` are under way at once, started in order; 1 is one after another."""
     array_bytes: int
     """Bytes of the final arrays."""
     wanted_chunks: int
+    """Chunks the reads touch; one that several reads want counts for each, since nothing is kept between reads."""
     wanted_bytes: int
     """Stored bytes of the wanted chunks: what must be fetched besides the shard indexes."""
     wanted_shards: int
+    """Different shards the reads touch."""
     gap_bytes: tuple[int, ...]
-    """Stored bytes between neighbouring wanted chunks of the first shard touched (empty for a whole shard)."""
+    """Stored bytes between the first read's neighbouring wanted chunks in its first shard (empty for a whole shard)."""
     truth: Truth
 
     @property
     def label(self) -> str:
         """Short name for tables, e.g. ``chunks_of_one_shard small gap=1``."""
-        given = (f"{k}={v}" for k, v in msgspec.structs.asdict(self.parameters).items() if v is not None)
+        given = (f"{name}={Parameters.text(value)}" for name, value in self.parameters.given().items())
         return " ".join([self.pattern, self.array.key.rpartition("/")[2], *given])
 
     @property
@@ -92,11 +89,13 @@ def create(
     pattern_name: str,
     target: Target,
     *,
-    dataset: str = "small",
+    dataset: str | None = None,
     parameters: Parameters | None = None,
     in_flight: int = DEFAULT_IN_FLIGHT,
 ) -> Workload:
-    """Make a pattern concrete for a dataset at `target`: reads its manifest and the shard indexes touched.
+    """Make a pattern concrete for a dataset at `target`, by default the pattern's own.
+
+    Reads the manifest and the shard indexes touched, and the chunks themselves where they are wanted in part.
 
     Raises
     ------
@@ -104,11 +103,13 @@ def create(
         Unknown pattern or dataset, parameters the dataset is too small for, or an array too large for the memory.
     StoreError
         The target cannot be reached.
+    MeasurementError
+        A chunk wanted in part is damaged.
     """
     if not 1 <= in_flight <= 10_000:
         raise BadUseError(f"in flight must be between 1 and 10000, not {in_flight}")
     rule, asked = pattern(pattern_name), parameters or Parameters()
-    known = manifest.load(target, dataset)
+    known = manifest.load(target, dataset or rule.dataset)
     spec = known.spec
     reads = rule.selections(spec, asked)
     array = ArrayInfo(
@@ -125,7 +126,7 @@ def create(
     wanted = [chunk for read in reads for chunk in wanted_chunks(array, read)]
     by_shard = chunks_by_shard(array, wanted)
     indexes = read_indexes(target, array, list(by_shard))
-    truth = known.decoded_crc32c[tuple(np.array(wanted).T)]
+    whole = all(covers_whole_chunks(read, spec.chunk_shape) for read in reads)
     return Workload(
         schema=SCHEMA,
         pattern=pattern_name,
@@ -134,12 +135,13 @@ def create(
         array=array,
         in_flight=in_flight,
         reads=reads,
+        concurrent_reads=asked.concurrent_reads or rule.concurrent_reads,
         array_bytes=array_bytes,
         wanted_chunks=len(wanted),
-        wanted_bytes=sum(int(indexes[s].lengths[inner].sum()) for s, inner in by_shard.items()),
+        wanted_bytes=sum(_stored_bytes(indexes[shard], inner) for shard, inner in by_shard.items()),
         wanted_shards=len(by_shard),
-        gap_bytes=_gaps(indexes, by_shard),
-        truth=Truth(decoded_crc32c=base64.b64encode(truth.astype("<u4").tobytes()).decode()),
+        gap_bytes=_gaps(indexes, chunks_by_shard(array, list(wanted_chunks(array, reads[0])))),
+        truth=truths.of_chunks(known, wanted) if whole else truths.of_reads(target, known, array, reads, indexes),
     )
 
 
@@ -161,6 +163,11 @@ def chunks_by_shard(
     return {shard: tuple(np.array(inner).T) for shard, inner in groups.items()}
 
 
+def _stored_bytes(index: ShardIndex, inner: tuple[npt.NDArray[np.intp], ...]) -> int:
+    stored = index.offsets[inner] != MISSING
+    return int(index.lengths[inner][stored].sum())
+
+
 def _gaps(
     indexes: dict[tuple[int, ...], ShardIndex],
     by_shard: dict[tuple[int, ...], tuple[npt.NDArray[np.intp], ...]],
@@ -169,8 +176,9 @@ def _gaps(
     index = indexes[shard]
     if len(inner[0]) == index.offsets.size:
         return ()
-    begin = np.sort(index.offsets[inner])
-    end = np.sort(index.offsets[inner] + index.lengths[inner])
+    begins, lengths = index.offsets[inner], index.lengths[inner]
+    stored = begins != MISSING
+    begin, end = np.sort(begins[stored]), np.sort((begins + lengths)[stored])
     return tuple(int(gap) for gap in begin[1:] - end[:-1])
 
 
@@ -216,7 +224,7 @@ def load(path: Path) -> Workload:
 
 
 def verify(workload: Workload, arrays: Sequence[npt.NDArray[Any]]) -> None:
-    """Compare the arrays a reader returned with the truth, chunk by chunk.
+    """Compare the arrays a reader returned with the truth.
 
     Parameters
     ----------
@@ -228,36 +236,6 @@ def verify(workload: Workload, arrays: Sequence[npt.NDArray[Any]]) -> None:
     Raises
     ------
     MeasurementError
-        A wrong number, shape, dtype or element; the message names the first bad chunk.
+        A wrong number, shape, dtype or element; the message names the first bad read or chunk.
     """
-    if len(arrays) != len(workload.reads):
-        raise MeasurementError(f"{len(arrays)} arrays returned for {len(workload.reads)} reads")
-    truth = iter(np.frombuffer(base64.b64decode(workload.truth.decoded_crc32c), "<u4"))
-    dtype = np.dtype(workload.array.dtype)
-    for read, array in zip(workload.reads, arrays, strict=True):
-        shape = selection_shape(read)
-        if array.shape != shape or array.dtype != dtype:
-            raise MeasurementError(f"got {array.dtype}{array.shape}, expected {dtype}{shape}")
-        _verify_chunks(workload.array, read, array, truth)
-    if next(truth, None) is not None:
-        raise MeasurementError("the workload names more chunks than its reads touch")
-
-
-def _verify_chunks(array: ArrayInfo, read: Slices, got: npt.NDArray[Any], truth: Iterator[np.uint32]) -> None:
-    tiles = [_tiles(axis, size) for axis, size in zip(read, array.chunk_shape, strict=True)]
-    names = wanted_chunks(array, read)
-    for tile, chunk, crc in zip(itertools.product(*tiles), names, truth, strict=False):
-        part = np.ascontiguousarray(got[tile])
-        if part.size != math.prod(array.chunk_shape):
-            raise MeasurementError(f"chunk {chunk} is only wanted in part: its checksum cannot be compared")
-        if google_crc32c.value(part.tobytes()) != crc:
-            raise MeasurementError(
-                f"chunk {chunk} of {array.key} is wrong: its decoded bytes do not match the manifest"
-            )
-
-
-def _tiles(axis: tuple[int, int, int], size: int) -> list[slice]:
-    """Return the slices of the final array that one chunk each fills along an axis."""
-    count = len(range(*axis))
-    length = size if axis[2] == 1 else 1
-    return [slice(i, i + length) for i in range(0, count, length)]
+    truths.verify(workload.truth, workload.array, workload.reads, arrays)

@@ -16,6 +16,7 @@ from rich.progress import (
 )
 
 from harness import manifest, targets
+from harness.cli.lengths import Lengths
 from harness.errors import AnswerIsNoError, BadUseError
 from harness.manifest import CODECS, DTYPES, SUBCHUNK_ORDERS, DatasetSpec
 from harness.objectstore import open_store, reaching
@@ -24,23 +25,6 @@ from setup_data import presets, verify, write
 from setup_data.bucket import ensure_bucket
 
 _MIB = 1 << 20
-
-
-class Shape(click.ParamType["tuple[int, ...]"]):
-    """Lengths per axis, e.g. ``128,1024,1024``."""
-
-    name = "lengths"
-
-    def convert(
-        self, value: str | tuple[int, ...], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Return the lengths as a tuple."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(int(length) for length in value.split(","))
-        except ValueError:
-            self.fail(f"{value[:80]!r} is not a list of lengths such as 128,1024,1024", param, ctx)
 
 
 @click.group()
@@ -53,9 +37,9 @@ def data() -> None:
 @click.option("--preset", help=f"A set of data sets: {', '.join(presets.NAMES)}.")
 @click.option("--dataset", "names", multiple=True, help="Only this one of the preset; may be repeated.")
 @click.option("--name", help="Instead of a preset: the name of an array of your own (preset custom).")
-@click.option("--shape", type=Shape(), help="Its elements per axis, e.g. 128,1024,1024.")
-@click.option("--chunks", type=Shape(), help="Elements per axis of an inner chunk.")
-@click.option("--shards", type=Shape(), help="Elements per axis of a shard, one stored object.")
+@click.option("--shape", type=Lengths(), help="Its elements per axis, e.g. 128,1024,1024.")
+@click.option("--chunks", type=Lengths(), help="Elements per axis of an inner chunk.")
+@click.option("--shards", type=Lengths(), help="Elements per axis of a shard, one stored object.")
 @click.option("--dtype", type=click.Choice(DTYPES), default="uint16", show_default=True)
 @click.option("--codec", type=click.Choice(CODECS), default="zstd", show_default=True)
 @click.option("--order", type=click.Choice(SUBCHUNK_ORDERS), default="c", show_default=True, help="Of the chunks.")

@@ -1,4 +1,4 @@
-"""The data sets that are written by name: each preset has the same four, scaled to its purpose."""
+"""The data sets that are written by name: the same four in three sizes, and the one of the published claim."""
 
 from dataclasses import dataclass, replace
 
@@ -18,8 +18,12 @@ class _Geometry:
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
     shards: tuple[int, ...]
-    morton_shards: tuple[int, ...]
     seed: int
+    morton_shards: tuple[int, ...] | None = None
+    """None where there is no Morton variant."""
+    dtype: str = "uint16"
+    codec: str = "zstd"
+    order: str = "c"
 
 
 _SMALL = _Geometry(
@@ -50,6 +54,17 @@ _TINY_LARGE = _Geometry(
     morton_shards=(64, 128, 128),
     seed=2,
 )
+_GEM3 = _Geometry(
+    # One date, one block of lead times and the four shards of the published region, of (3443, 168, 50, 721, 1440).
+    shape=(1, 7, 50, 576, 576),
+    chunks=(1, 7, 50, 36, 36),
+    shards=(1, 7, 50, 288, 288),
+    seed=3,
+    dtype="float32",
+    # The published chunks are 1.81 MB, stored as about 1.5 MB: as they are, these come nearer to that than compressed.
+    codec="none",
+    order="morton",
+)
 _CLOUD_SHAPE = (8192, 4096, 4096)
 
 _GEOMETRIES = {
@@ -59,6 +74,8 @@ _GEOMETRIES = {
     "demo": {"small": _SMALL, "large": _LARGE},
     # 256 GiB each, in the same chunks and shards: more than any machine caches.
     "cloud": {"small": replace(_SMALL, shape=_CLOUD_SHAPE), "large": replace(_LARGE, shape=_CLOUD_SHAPE)},
+    # 443 MiB: chunks and shards of the data that #3004's published speed-up was measured on.
+    "headline": {"gem3": _GEM3},
 }
 
 NAMES = tuple(_GEOMETRIES)
@@ -78,7 +95,8 @@ def dataset_names(preset: str) -> list[str]:
     """
     if preset not in _GEOMETRIES:
         raise BadUseError(f"unknown preset {preset!r}: choose from {', '.join(NAMES)}")
-    return [name + suffix for suffix in ("", "-morton") for name in _GEOMETRIES[preset]]
+    geometries = _GEOMETRIES[preset]
+    return [*geometries, *(f"{name}-morton" for name, geometry in geometries.items() if geometry.morton_shards)]
 
 
 def specs(preset: str, names: tuple[str, ...] = ()) -> list[DatasetSpec]:
@@ -100,15 +118,15 @@ def specs(preset: str, names: tuple[str, ...] = ()) -> list[DatasetSpec]:
 def _spec(preset: str, name: str) -> DatasetSpec:
     base = name.removesuffix("-morton")
     geometry = _GEOMETRIES[preset][base]
-    morton = name != base
+    morton_shards = geometry.morton_shards if name != base else None
     return DatasetSpec(
         preset=preset,
         name=name,
         shape=geometry.shape,
         chunk_shape=geometry.chunks,
-        shard_shape=geometry.morton_shards if morton else geometry.shards,
-        dtype="uint16",
-        codec="zstd",
-        subchunk_order="morton" if morton else "c",
+        shard_shape=morton_shards or geometry.shards,
+        dtype=geometry.dtype,
+        codec=geometry.codec,
+        subchunk_order="morton" if morton_shards else geometry.order,
         seed=geometry.seed,
     )

@@ -8,12 +8,15 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from playwright.sync_api import Browser
 
+from harness import rust
 from harness.errors import BadUseError
 from harness.store import lifecycle
 from harness.store.control import StoreControl
 from harness.store.lifecycle import StoreSettings
 from harness.store.state import StoreState
+from tests.chromium import chromium
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,7 +32,16 @@ def state_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def store_binary() -> Path:
     """The store's program, built when it is out of date."""
     try:
-        return lifecycle.build()
+        return rust.STORE.build(print)
+    except BadUseError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def rust_reader() -> Path:
+    """The Rust reader's program, built when it is out of date."""
+    try:
+        return rust.ZARRS_READER.build(print)
     except BadUseError as error:
         pytest.skip(str(error))
 
@@ -80,3 +92,10 @@ def bucket(s3: Any) -> str:
     name = f"test-{uuid.uuid4().hex[:12]}"
     s3.create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; it ends with the module, since no asyncio test can run while it is there."""
+    with chromium() as running:
+        yield running

@@ -25,6 +25,8 @@ def answer(request):
     if HOW == "dies" and not request.get("discard"):
         print("last words", file=sys.stderr)
         os._exit(9)
+    if HOW == "slow":
+        time.sleep(0.3)
     if HOW == "hangs":
         time.sleep(600)
     if HOW == "raises":

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness import history, results
+from harness import history
 from harness.cli import zcb
 from harness.errors import StoreError
 from harness.paths import ROOT
 from setup_data.cli import data
+from tests import asv_results
 
-CONFIGS = ["asv.conf.json", "asv.releases.conf.json", "asv.matrix.conf.json"]
+CONFIGS = ["asv.conf.json", "asv.releases.conf.json", "asv.matrix.conf.json", "asv.veth.conf.json"]
 RELEASES = ["3.2.1", "3.3.0"]
 MEASURED = "ChunksOfOneShard|PlainWholeArray"
 BUILD_TOOLS = {"build", "importlib_metadata", "pip", "Pympler", "pyproject_hooks", "setuptools", "wheel", "zipp"}
@@ -30,7 +31,7 @@ def load(name):
     return json.loads((ROOT / name).read_text())
 
 
-def test_the_three_configurations_pin_the_same_versions_and_those_of_the_lock():
+def test_the_configurations_pin_the_same_versions_and_those_of_the_lock():
     locked = {
         line.split("==")[0].replace("_", "-"): line.split("==")[1].split(" ")[0]
         for line in (ROOT / "requirements.lock").read_text().splitlines()
@@ -38,17 +39,22 @@ def test_the_three_configurations_pin_the_same_versions_and_those_of_the_lock():
     }
     locked = {package: re.sub(r"\.post\d+$", "", version) for package, version in locked.items()}  # asv drops .postN
     pins = [{k: v for k, v in load(name)["matrix"]["req"].items() if k != "zarr"} for name in CONFIGS]
-    assert pins[0] == pins[1] == pins[2]
+    assert all(other == pins[0] for other in pins)
     for package, versions in pins[0].items():
         assert versions == [locked[package.removeprefix("pip+").replace("_", "-")]], package
 
 
 def test_a_result_belongs_to_one_target_and_one_preset():
     for name in CONFIGS:
-        identity = load(name)["matrix"]["env_nobuild"]
-        assert identity == {"ZCB_TARGET": ["embedded:s3"], "ZCB_PRESET": ["demo"]}
-        assert len({load(other)["results_dir"] for other in CONFIGS}) == len(CONFIGS)
-        assert len({load(other)["env_dir"] for other in CONFIGS}) == len(CONFIGS)
+        route = "embedded:s3+veth" if "veth" in name else "embedded:s3"
+        assert load(name)["matrix"]["env_nobuild"] == {"ZCB_TARGET": [route], "ZCB_PRESET": ["demo"]}
+    for folder in ("results_dir", "env_dir"):
+        assert len({load(other)[folder] for other in CONFIGS}) == len(CONFIGS) - 1
+
+
+def test_the_virtual_network_differs_from_the_releases_by_its_target_only():
+    plain, veth = ((ROOT / f"asv.{name}.conf.json").read_text() for name in ("releases", "veth"))
+    assert plain.replace("embedded:s3", "embedded:s3+veth") == veth
 
 
 def test_the_matrix_names_the_builds_of_wheels_toml():
@@ -94,7 +100,7 @@ def records(config):
     assert asv(config, "machine", "--yes").returncode == 0
     run = asv(config, "run", "--record-samples", "--show-stderr", "--bench", MEASURED, "ALL")
     assert run.returncode == 0, run.stdout + run.stderr
-    return results.load(config)
+    return asv_results.load(config)
 
 
 def pick(records, metric, commit, reader, dataset, gap):
@@ -154,7 +160,9 @@ def test_publish_draws_every_benchmark_and_the_table_shows_both_releases(config,
     measured = {name for name in index["benchmarks"] if re.search(MEASURED, name) and "nic" not in name}
     assert len(measured) == 9  # eight metrics without the interface's, which loopback cannot tell, and two plain ones
     assert {f"{name}.json" for name in measured} <= graphs
-    done = CliRunner().invoke(zcb, ["table", "--config", str(config), "--metric", "requests"], env={"COLUMNS": "120"})
+    assert (html / "readers.html").stat().st_size > 10_000
+    chosen = ["--metric", "requests", "--by", "commit"]
+    done = CliRunner().invoke(zcb, ["table", "--config", str(config), *chosen], env={"COLUMNS": "120"})
     assert done.exit_code == 0, done.output
     assert "v3.2.1" in done.output
     assert "v3.3.0" in done.output

@@ -19,7 +19,8 @@ from harness.patterns import Parameters
 from harness.readers.base import Reader
 from harness.sample import FLAG_BELOW_LIMIT
 from harness.targets import resolve
-from harness.workload import ArrayInfo, Truth, Workload
+from harness.truth import Truth
+from harness.workload import ArrayInfo, Workload
 
 WORKER = Path(__file__).with_name("fake_worker.py")
 ROOT = WORKER.parent.parent
@@ -160,6 +161,15 @@ def test_the_budget_stops_after_the_minimum():
     assert plan.enough(2, 100.0)
     assert not plan.enough(14, 0.5)
     assert plan.enough(15, 0.5)
+
+
+def test_a_reader_that_used_the_budget_up_sits_the_other_rounds_out(workload, monkeypatch):
+    registry = {cls.name: cls for cls in map(fake, ("good", "slow"))} | {"network-limit": fake("limit")}
+    monkeypatch.setattr(readers, "all_readers", lambda: registry)
+    with Conductor(["good", "slow"], plan=Plan(samples=3, budget_seconds=0.5), say=print) as one:
+        rows = {row.reader: row for row in one.measure(workload)}
+    assert len(rows["slow"].samples) == 1
+    assert len(rows["good"].samples) >= 2
 
 
 def test_workers_die_with_the_conductor_even_when_it_is_killed():

@@ -10,9 +10,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from harness import doctor
+from harness import doctor, rust
 from harness.cli.doctor import doctor as command
-from harness.store import lifecycle
 
 
 def run(*arguments: str):
@@ -56,7 +55,7 @@ def test_the_compiler_asked_for_is_the_newest_any_crate_demands(monkeypatch, tmp
     for name, version in {"a": "1.92", "b": "1.100", "c": "1.95.1"}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "Cargo.toml").write_text(f'[package]\nname = "{name}"\nrust-version = "{version}"\n')
-    monkeypatch.setattr(lifecycle, "RUST", tmp_path)
+    monkeypatch.setattr(rust, "WORKSPACE", tmp_path)
     assert doctor._oldest_rust() == (1, 100)
 
 

@@ -1,5 +1,6 @@
 """Which chunks a pattern wants, without any store."""
 
+import collections
 import itertools
 import math
 
@@ -8,6 +9,8 @@ import pytest
 from harness.errors import BadUseError
 from harness.manifest import DatasetSpec
 from harness.patterns import PATTERNS, Parameters, pattern, selection_shape
+from harness.selections import pieces
+from setup_data.presets import specs
 
 SPEC = DatasetSpec(
     preset="custom",
@@ -84,7 +87,43 @@ def test_a_dataset_that_cannot_be_strided_by_chunks_is_refused():
 
 
 def test_every_pattern_stays_inside_the_array():
-    for rule in PATTERNS.values():
-        for read in rule.selections(SPEC, Parameters()):
-            assert all(range(*axis)[-1] < size for axis, size in zip(read, SPEC.shape, strict=True))
+    (gem3,) = specs("headline")
+    for name, rule in PATTERNS.items():
+        spec = gem3 if name == "headline_3004" else SPEC
+        for read in rule.selections(spec, Parameters()):
+            assert all(range(*axis)[-1] < size for axis, size in zip(read, spec.shape, strict=True))
             assert math.prod(selection_shape(read)) > 0
+
+
+def test_the_headline_reads_the_published_region_of_the_published_chunks():
+    (spec,) = specs("headline")
+    published = {"chunks": (1, 7, 50, 36, 36), "shards": (1, 7, 50, 288, 288)}
+    assert {"chunks": spec.chunk_shape, "shards": spec.shard_shape} == published
+    assert (math.prod(spec.chunks_per_shard), spec.chunk_nbytes) == (64, 1_814_400)
+    reads = pattern("headline_3004").selections(spec, Parameters())
+    assert len(reads) == 11
+    assert len(set(reads)) == 1
+    # Latitudes 20 to 55 and longitudes -130 to -60 of a 0.25 degree grid from (-90, -180), both ends included; the
+    # dataset's corner is that of the second row of shards.
+    rows, columns = range(*reads[0][3]), range(*reads[0][4])
+    assert [-90 + (288 + row) * 0.25 for row in (rows[0], rows[-1])] == [20, 55]
+    assert [-180 + column * 0.25 for column in (columns[0], columns[-1])] == [-130, -60]
+    chunks = [piece.chunk for piece in pieces(reads[0], spec.chunk_shape)]
+    shards = collections.Counter((row // 8, column // 8) for *_, row, column in chunks)
+    assert shards == {(0, 0): 12, (0, 1): 24, (1, 0): 3, (1, 1): 6}
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [
+        (Parameters(reads=0), "reads must be at least 1"),
+        (Parameters(reads=100_001), "reads must be at most 100000"),
+        (Parameters(crop=(1,)), "no parameter 'crop'"),
+    ],
+)
+def test_a_headline_that_cannot_be_read_is_refused(asked, complaint):
+    (spec,) = specs("headline")
+    with pytest.raises(BadUseError, match=complaint):
+        pattern("headline_3004").selections(spec, asked)
+    with pytest.raises(BadUseError, match="does not suit this pattern: it reads headline/gem3"):
+        pattern("headline_3004").selections(SPEC, Parameters())

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from harness import workload as workloads
 from harness.cli import zcb
-from harness.errors import BadUseError, MeasurementError
+from harness.errors import BadUseError, MeasurementError, UnsupportedError
 from harness.measure.conductor import Conductor, Plan
 from harness.objectstore import open_store
 from harness.patterns import Parameters
@@ -21,6 +21,8 @@ from setup_data.cli import data
 
 MIB = 1 << 20
 ZARR_READERS = ["zarr-python+fsspec", "zarr-python+obstore"]
+CANNOT_COUNT = {"zarrs-python+obstore", "tensorstore", "zarrista"}
+CANNOT_STRIDE = {"zarrs-python+obstore", "zarrista", "zarrs"}
 WIDE = ["--shape", "16,512,1024", "--chunks", "1,512,1024", "--shards", "16,512,1024", "--codec", "none"]
 """One shard of 16 chunks of exactly 1 MiB stored: a gap of one chunk is just within zarr-python's merge limit."""
 
@@ -121,9 +123,11 @@ def test_the_network_limit_fetches_what_its_plans_say(target, fetch):
 
 @pytest.mark.parametrize("pattern", ["whole_array", "chunks_of_one_shard", "chunks_of_many_shards"])
 @pytest.mark.parametrize("dataset", ["tiny/small", "tiny/large"])
+@pytest.mark.usefixtures("rust_reader")
 def test_every_reader_returns_the_truth_and_counts_like_the_store(target, pattern, dataset):
     # The conductor compares the reader's counts with the store's and fails the row where they differ.
-    asked = Parameters(shards=4) if pattern == "chunks_of_many_shards" else Parameters()
+    few = pattern != "whole_array"
+    asked = Parameters(shards=4) if pattern == "chunks_of_many_shards" else Parameters(gap=1) if few else Parameters()
     workload = workloads.create(pattern, target, dataset=dataset, parameters=asked)
     with Conductor(list(all_readers()), plan=Plan(samples=2), say=lambda _: None) as conductor:
         rows = conductor.measure(workload)
@@ -131,11 +135,41 @@ def test_every_reader_returns_the_truth_and_counts_like_the_store(target, patter
         if pattern == "chunks_of_one_shard" and row.reader in ZARR_READERS:  # one request after the other
             assert [s.new_connections for s in row.samples] == [0, 0], row.reader
         assert (row.error, row.na) == (None, None), row.reader
-        assert all(s.verified and s.requests_source == "reader" and s.requests > 0 for s in row.samples)
+        source = "store" if row.reader in CANNOT_COUNT else "reader"
+        assert all(s.verified and s.requests_source == source and s.requests > 0 for s in row.samples), row.reader
+        if row.reader != NETWORK_LIMIT:
+            by_chunk = few and row.reader in CANNOT_STRIDE
+            assert {s.calls for s in row.samples} == {workload.wanted_chunks if by_chunk else 1}, row.reader
         assert all(s.fetched_bytes >= workload.wanted_bytes for s in row.samples)
         assert all(s.array_bytes == workload.array_bytes for s in row.samples)
         # A busy machine can make a client open one more connection; then the sample has to say so.
         assert all((s.new_connections > 0) == (FLAG_NEW_CONNECTIONS in s.flags) for s in row.samples), row.reader
+
+
+@pytest.mark.parametrize("reader", [name for name in sorted(all_readers()) if "limit" not in name])
+@pytest.mark.usefixtures("rust_reader")
+def test_no_reader_keeps_an_index_or_a_chunk_from_one_read_to_the_next(target, reader):
+    workload = workloads.create("chunks_of_many_shards", target, dataset="tiny/small", parameters=Parameters(shards=4))
+    with Conductor([reader], plan=Plan(samples=3), say=lambda _: None) as conductor:
+        row = conductor.measure(workload)[0]
+    assert len({(s.requests, s.index_requests, s.fetched_bytes) for s in row.samples}) == 1
+    assert all(s.index_requests >= workload.wanted_shards for s in row.samples)
+    assert all(s.fetched_bytes >= workload.wanted_bytes for s in row.samples)
+
+
+@pytest.mark.parametrize("name", ["zarr-python+obstore+fused", "zarrs-python+obstore"])
+def test_a_pipeline_that_is_not_the_one_asked_for_is_not_measured(target, name, monkeypatch):
+    from zarr.core.codec_pipeline import BatchedCodecPipeline
+
+    from harness.readers import zarr_python
+
+    class FellBack:
+        class _async_array:  # noqa: N801 - zarr's name
+            codec_pipeline = object.__new__(BatchedCodecPipeline)
+
+    asked = getattr(reader_class(name), "pipeline", None) or "zarrs.ZarrsCodecPipeline"
+    with pytest.raises(UnsupportedError, match="decodes with BatchedCodecPipeline, not with"):
+        zarr_python.demand_pipeline(FellBack, asked)
 
 
 def test_a_damaged_chunk_fails_the_reader_instead_of_becoming_a_figure(target):

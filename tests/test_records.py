@@ -11,7 +11,8 @@ from harness.measure.conductor import Plan, Row
 from harness.patterns import Parameters
 from harness.sample import Sample
 from harness.targets import Target
-from harness.workload import ArrayInfo, Truth, Workload
+from harness.truth import Truth
+from harness.workload import ArrayInfo, Workload
 
 STARTED = datetime.datetime(2026, 11, 23, 12, tzinfo=datetime.UTC)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -128,3 +129,13 @@ def test_no_records_yet(config):
         records.load(config)
     with pytest.raises(BadUseError, match="no asv configuration"):
         records.load(config.with_name("missing.json"))
+
+
+def test_a_long_name_of_the_environment_makes_no_file_that_cannot_be_written(config, kept, monkeypatch):
+    written = set()
+    for pin in ("aiohttp3.14.5", "aiohttp3.14.6"):
+        monkeypatch.setenv("ASV_ENV_NAME", "-".join(["virtualenv-py3.13", *[pin] * 60]))
+        written.add(records.write("ChunksOfOneShard", "embedded:s3", Plan(), [], STARTED))
+    assert len(written) == 2
+    assert all(path.is_file() for path in written)
+    assert {len(record.env_name) > 800 for record in records.load(config) if not record.rows} == {True}

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from harness.errors import BadUseError, StoreError
+from harness import rust
+from harness.errors import StoreError
 from harness.store import lifecycle, state
 from harness.store.control import StoreControl
 from harness.store.lifecycle import StoreSettings
@@ -229,7 +230,7 @@ def test_keys_are_on_no_command_line_and_in_no_file(own_state):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--link", "veth"], ["veth", "lo"]),
+        (["--link", "bond0"], ["bond0", "veth"]),
         (["--profile", "s4"], ["s4", "s3-tail"]),
         (["--port", "70000"], ["70000"]),
         (["--first-byte-ms", "-1"], ["-1"]),
@@ -246,51 +247,11 @@ def test_a_state_directory_that_cannot_be_written():
     says(zcb("start", ZCB_STATE_DIR="/proc/nowhere"), 2, "/proc/nowhere")
 
 
-@pytest.fixture
-def workshop(tmp_path: Path, monkeypatch) -> Path:
-    """A Rust workspace of which nothing is built yet."""
-    rust = tmp_path / "rust"
-    (rust / "s3-store" / "src").mkdir(parents=True)
-    for name in ("Cargo.toml", "Cargo.lock", "s3-store/Cargo.toml", "s3-store/src/main.rs"):
-        (rust / name).touch()
-    monkeypatch.setattr(lifecycle, "RUST", rust)
-    monkeypatch.setattr(lifecycle, "BINARY", rust / "target" / "release" / "s3-store")
-    return rust
-
-
 def _program(path: Path, script: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     return path
-
-
-def test_build_when_missing_or_older_than_a_source(workshop, monkeypatch, tmp_path):
-    made = f"mkdir -p {lifecycle.BINARY.parent}; touch {lifecycle.BINARY}; echo built >> {tmp_path}/log"
-    cargo = _program(tmp_path / "cargo", made)
-    monkeypatch.setattr(lifecycle, "find_cargo", lambda: str(cargo))
-    said: list[str] = []
-    for _ in range(2):
-        assert lifecycle.build(said.append) == lifecycle.BINARY
-    assert (tmp_path / "log").read_text() == "built\n"
-    assert len(said) == 1
-    later = lifecycle.BINARY.stat().st_mtime + 10
-    os.utime(workshop / "s3-store" / "src" / "main.rs", (later, later))
-    assert not lifecycle.is_built()
-    lifecycle.build(said.append)
-    assert (tmp_path / "log").read_text() == "built\nbuilt\n"
-
-
-def test_build_without_cargo(workshop, monkeypatch):
-    monkeypatch.setattr(lifecycle, "find_cargo", lambda: None)
-    with pytest.raises(BadUseError, match="cargo is missing"):
-        lifecycle.build()
-
-
-def test_a_build_that_fails(workshop, monkeypatch, tmp_path):
-    monkeypatch.setattr(lifecycle, "find_cargo", lambda: str(_program(tmp_path / "cargo", "exit 101")))
-    with pytest.raises(BadUseError, match="could not be built"):
-        lifecycle.build()
 
 
 @pytest.mark.parametrize(
@@ -304,7 +265,7 @@ def test_a_build_that_fails(workshop, monkeypatch, tmp_path):
 )
 def test_a_store_that_does_not_start(monkeypatch, tmp_path, script, kind, words):
     monkeypatch.setattr(lifecycle, "_READY_WITHIN_S", 0.5)
-    monkeypatch.setattr(lifecycle, "build", lambda _: _program(tmp_path / "s3-store", script))
+    monkeypatch.setattr(rust.Program, "build", lambda _program, _say: _program(tmp_path / "s3-store", script))
     with pytest.raises(kind, match=words):
         lifecycle.start(PLAIN)
     assert not state.state_file().exists()
@@ -312,7 +273,7 @@ def test_a_store_that_does_not_start(monkeypatch, tmp_path, script, kind, words)
 
 def test_a_store_whose_program_was_rebuilt_still_counts_as_running(store_binary, monkeypatch, tmp_path):
     copy = shutil.copy(store_binary, tmp_path / "s3-store")
-    monkeypatch.setattr(lifecycle, "build", lambda _: copy)
+    monkeypatch.setattr(rust.Program, "build", lambda _program, _say: copy)
     store = lifecycle.start(PLAIN)
     Path(copy).unlink()
     assert state.require_running() == msgspec.convert(store, state.StoreState, from_attributes=True)

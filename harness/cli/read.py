@@ -1,5 +1,6 @@
 """``zcb read``: one reader on one workload, measured like in asv."""
 
+import statistics
 from pathlib import Path
 
 import click
@@ -49,9 +50,32 @@ def _show(row: Row) -> None:
     for sample in row.samples:
         table.add_row(*_cells(sample))
     console.print(table)
+    if row.samples:
+        console.print(_rates(row))
     for flag in sorted({flag for sample in row.samples for flag in sample.flags}):
         console.print(f"{flag}: {FLAGS[flag]}")
     console.print(", ".join(f"{package} {version}" for package, version in row.versions.items()))
+
+
+def _rates(row: Row) -> str:
+    """Return how much the median sample got in a second, of the final arrays."""
+    seconds = statistics.median(sample.seconds for sample in row.samples)
+    work = row.workload
+    rate = f"{work.array_bytes * 8 / seconds / 1e9:.3f} Gbit/s of the final arrays{_on_the_wire(row)}"
+    if len(work.reads) == 1:
+        return rate
+    name = "crops" if work.pattern == "random_crops" else "reads"
+    return f"{len(work.reads) / seconds:.1f} {name} per second, {work.concurrent_reads} at once; {rate}"
+
+
+def _on_the_wire(row: Row) -> str:
+    """Return what crossed the network in the same time, where its interface counts, and how much of it was headers."""
+    counted = [(s.nic_rx_bytes, s.fetched_bytes, s.seconds) for s in row.samples]
+    raw = [wire * 8 / seconds / 1e9 for wire, _, seconds in counted if wire]
+    headers = [(wire - bodies) / wire for wire, bodies, _ in counted if wire and bodies is not None]
+    if not raw or not headers:
+        return ""
+    return f", {statistics.median(raw):.3f} Gbit/s raw, {statistics.median(headers):.1%} of it headers"
 
 
 def _cells(sample: Sample) -> list[str]:

@@ -9,11 +9,11 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from harness.errors import BadUseError, StoreError
+from harness.errors import StoreError
 from harness.store import lifecycle, state
 from harness.store.control import StoreControl, StoreCounters
 from harness.store.lifecycle import StoreSettings
-from harness.store.state import StoreState
+from harness.store.state import Link, StoreState
 from harness.targets import PROFILES
 
 _AMOUNT = click.FloatRange(min=0)
@@ -40,17 +40,21 @@ def store() -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to serve on (default: any free one).")
 @click.option("--root", metavar="DIR", help="Directory of the objects (default: below the state directory).")
 @click.option("--auth", is_flag=True, help="Demand signatures; keys from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.")
-@click.option("--link", type=click.Choice(["lo", "veth"]), default="lo", help="Network to serve on (only lo so far).")
+@click.option(
+    "--link",
+    type=click.Choice(["lo", "veth", "auto"]),
+    default="lo",
+    show_default=True,
+    help="Network to serve on: loopback; a virtual network that counts packets (docs/network.md); that where allowed.",
+)
 @click.option("--first-byte-ms", type=_AMOUNT, help="Median time to the first byte; 0 is none.")
 @click.option("--first-byte-p99-ms", type=_AMOUNT, help="Its 99th percentile; 0 is constant.")
 @click.option("--connection-mb-s", type=_AMOUNT, help="Rate of each connection in MB/s; 0 is no limit.")
 @click.option("--link-gbit-s", type=_AMOUNT, help="Rate of all connections in Gbit/s; 0 is no limit.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the draws.")
 @click.option("--json", "as_json", is_flag=True, help="Print the store's whole state as JSON instead of its URL.")
-def start(link: str, as_json: bool, **values: Any) -> None:
+def start(as_json: bool, **values: Any) -> None:
     """Start the store in the background and print its URL."""
-    if link != "lo":
-        raise BadUseError("--link veth is not available yet: the store serves on loopback, --link lo")
     running = lifecycle.start(StoreSettings(**values), _say)
     click.echo(msgspec.json.encode(running).decode() if as_json else running.endpoint)
 
@@ -98,6 +102,7 @@ def _show(running: StoreState, counters: StoreCounters, uptime_s: float) -> None
     rows = {
         "endpoint": running.endpoint + (" (signatures demanded)" if running.auth else ""),
         "profile": _profile_in_words(running),
+        "link": _link_in_words(running.link),
         "objects in": running.root,
         "process": f"{running.pid}, up {_duration(uptime_s)}",
         "requests": f"{counters.requests:,} ({_kinds(counters)})",
@@ -122,6 +127,17 @@ def _profile_in_words(running: StoreState) -> str:
     }
     words = [text.format(value) for text, value in parts.items() if value]
     return f"{profile.name}: {', '.join(words) or 'as fast as the machine'}"
+
+
+def _link_in_words(link: Link) -> str:
+    if link.name == "lo":
+        return "loopback: bytes on the wire are not counted"
+    parts = [
+        f"{link.gbit_s:g} Gbit/s with headers" if link.gbit_s else "as fast as the machine",
+        f"packets of {link.mtu} bytes",
+        f"segmentation offload {'on' if link.segmentation_offload else 'off'}",
+    ]
+    return f"{link.name}, interface {link.interface}: {', '.join(parts)}"
 
 
 def _kinds(counters: StoreCounters) -> str:

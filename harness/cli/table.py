@@ -1,101 +1,390 @@
-"""``zcb table``: readers and releases side by side, from the newest results."""
+"""``zcb table``: readers or versions side by side, from the newest results."""
 
-import math
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import click
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from harness import results
+from harness import records, results
 from harness.errors import BadUseError
 from harness.paths import ROOT
-from harness.results import Record
+from harness.records import PassRecord, RowRecord
+from harness.results import Cell, Interval, Metric
+from harness.sample import FLAG_BELOW_LIMIT, FLAG_CPU_BOUND, FLAG_IN_FLIGHT, FLAG_NEW_CONNECTIONS, FLAGS
 
-_LIMIT = "times_slower"
 _WIDTH = 112
-_UNITS: dict[str, tuple[float, str]] = {"seconds": (1e3, "ms"), "bytes": (2**-20, "MiB")}
-"""How a unit is shown: factor and name."""
+_CELL = 12
+"""Width of a reader's cells at least."""
+_GAP = 2
+_BAR = 4
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_LETTERS = {FLAG_CPU_BOUND: "C", FLAG_IN_FLIGHT: "F", FLAG_NEW_CONNECTIONS: "N", FLAG_BELOW_LIMIT: "L"}
+
+Workload = tuple[str, str, int]
 
 
-@click.command(epilog="Example: zcb table --metric requests")
-@click.option("--metric", default="seconds", show_default=True, help="seconds, requests, times_slower, ...")
+@click.command(epilog="Example: zcb table --metric requests --baseline tensorstore")
+@click.option(
+    "--metric", default=results.DEFAULT_METRIC, show_default=True, help="seconds, requests, times_slower, ..."
+)
+@click.option("--commit", help="Tag, commit or zarr version to show (default: the newest).")
+@click.option("--target", help="Where was read from, e.g. embedded:s3 (default: where was measured last).")
+@click.option("--baseline", help="Reader that the others are compared with (default: zarr-python+fsspec).")
+@click.option(
+    "--by",
+    type=click.Choice(["reader", "commit"]),
+    default="reader",
+    show_default=True,
+    help="What stands side by side: the readers at one commit, or the commits for each reader.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
     default=ROOT / "asv.releases.conf.json",
     help="asv configuration whose results are shown (default: the releases).",
 )
-def table(metric: str, config: Path) -> None:
-    """Show readers x workloads x releases: the value, its ratio to the first release, and the network limit."""
-    records = results.load(config)
-    known = sorted({record.metric for record in records})
-    if metric not in known:
-        raise BadUseError(f"unknown metric {metric!r}: the results hold {', '.join(known)}")
-    chosen = [record for record in records if record.metric == metric]
-    limits = {_place(r): r.value for r in records if r.metric == _LIMIT and metric == "seconds"}
-    console = Console()
+def table(
+    metric: str, commit: str | None, target: str | None, baseline: str | None, by: str, as_json: bool, config: Path
+) -> None:
+    """Show workloads x readers: the median, its ratio to a baseline reader, a bar and the interval."""
+    shown = results.metric(metric)
+    if by == "commit" and (commit or baseline):
+        raise BadUseError("--by commit compares all commits with the first: it takes neither --commit nor --baseline")
+    passes = _at_one_place(records.load(config), target)
+    versions = results.variants(passes)
+    notices = results.drift_notices(results.moves(versions))
+    if by == "commit":
+        view: _View = _ByCommit(metric=shown, versions=versions)
+    else:
+        name = _version(versions, commit)
+        cells = results.cells(versions[name])
+        view = _ByReader(metric=shown, version=name, cells=cells, baseline=_baseline(cells, baseline))
+    if as_json:
+        head = {"schema": 1, "metric": shown.key, "unit": shown.unit, "place": results.place(passes[0])}
+        click.echo(json.dumps({**head, "rows": list(view.rows()), "notices": notices}, indent=1))
+        return
+    console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(width=_WIDTH)  # a log or a file can be wider than the 80 columns assumed for it
-    console.print(_table(chosen, limits))
+        console = Console(width=_WIDTH, highlight=False)  # a log or a file can be wider than the 80 columns assumed
+    console.print(view.drawn(console, results.place(passes[0])))
+    for notice in notices:
+        console.print(f"[bold yellow]![/] {escape(notice)}")
 
 
-def _place(record: Record) -> tuple[str, str, str]:
-    return record.workload, record.reader, record.variant
+def _at_one_place(found: Sequence[PassRecord], target: str | None) -> list[PassRecord]:
+    """Return the passes of one place: that of the newest pass, of those that read from `target` where it is given."""
+    known = sorted({record.target for record in found})
+    chosen = [record for record in found if target in (None, record.target)]
+    if not chosen:
+        raise BadUseError(f"no results of target {target!r}: there are {', '.join(known)}")
+    newest = max(chosen, key=lambda record: record.started)
+    return [record for record in chosen if results.place(record) == results.place(newest)]
 
 
-def _table(records: Sequence[Record], limits: dict[tuple[str, str, str], float]) -> Table:
-    variants = list(dict.fromkeys(record.variant for record in records))
-    cells = {_place(record): record for record in records}
-    factor, unit = _UNITS.get(records[0].unit, (1.0, records[0].unit))
-    shown = Table(
-        title=f"{records[0].metric.replace('_', ' ')} in {unit}",
-        title_justify="left",
-        caption=_caption(variants[0], bool(limits)),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    shown.add_column("workload", no_wrap=True)
-    shown.add_column("reader", no_wrap=True)
-    for variant in variants:
-        shown.add_column(variant, justify="right")
-    by_workload: dict[str, dict[str, None]] = {}
-    for record in records:
-        if not math.isnan(record.value):  # a row of nothing but n/a says nothing
-            by_workload.setdefault(record.workload, {})[record.reader] = None
-    for workload, readers in by_workload.items():
-        for number, reader in enumerate(sorted(readers)):
-            row = [cells.get((workload, reader, variant)) for variant in variants]
-            base = cells.get((workload, reader, variants[0]))
-            label = "" if number else workload.removeprefix("ChunksOf")
-            shown.add_row(label, reader, *(_cell(record, base, limits, factor) for record in row))
-        shown.add_section()
-    return shown
+def _version(versions: dict[str, list[PassRecord]], asked: str | None) -> str:
+    """Return the version that was asked for by its name, its number or its commit; the newest one by default."""
+    if asked is None:
+        return list(versions)[-1]
+    for name, passes in versions.items():
+        if asked in (name, name.removeprefix("v"), name.removeprefix("zarr ")):
+            return name
+        if len(asked) >= 4 and passes[0].commit.startswith(asked):
+            return name
+    raise BadUseError(f"no results of commit {asked!r}: there are {', '.join(versions)}")
 
 
-def _cell(record: Record | None, base: Record | None, limits: dict[tuple[str, str, str], float], factor: float) -> str:
-    if record is None:
-        return "-"
-    if math.isnan(record.value):
-        return "n/a"
-    parts = [_number(record.value * factor)]
-    if base is not None and base is not record and base.value:
-        parts.append(f"[bold]{record.value / base.value:.2f}[/bold]")
-    if _place(record) in limits:
-        parts.append(f"[dim]{limits[_place(record)]:.2f}x[/dim]")
-    return "  ".join(parts)
+def _baseline(cells: Sequence[Cell], asked: str | None) -> str:
+    known = results.readers(cells)
+    if asked is not None and asked not in known:
+        raise BadUseError(f"no results of reader {asked!r}: there are {', '.join(known)}")
+    return asked or (results.DEFAULT_BASELINE if results.DEFAULT_BASELINE in known else known[0])
 
 
-def _number(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+def _by_workload(cells: Sequence[Cell]) -> dict[Workload, dict[str, Cell]]:
+    found: dict[Workload, dict[str, Cell]] = {}
+    for cell in cells:
+        found.setdefault(cell.workload, {})[cell.row.reader] = cell
+    return found
 
 
-def _caption(base: str, with_limits: bool) -> str:
-    lines = [f"Medians. Second figure: ratio to {base}, below 1 is better."]
-    if with_limits:
-        lines.append("Last figure: times slower than the network limit measured around each sample.")
-    return "\n".join(lines)
+def _interval(row: RowRecord, metric: Metric) -> Interval | None:
+    """Return the metric of a row, in the unit it is shown in."""
+    return results.interval(None if v is None else v * metric.factor for v in results.values(row, metric.key))
+
+
+def _plain(interval: Interval | None) -> dict[str, Any] | None:
+    if interval is None:
+        return None
+    known = {"median": interval.median, "low": interval.low, "high": interval.high}
+    return {**known, "coverage": interval.coverage, "count": interval.count}
+
+
+def _json_row(version: str, cell: Cell, metric: Metric, ratio: Interval | None) -> dict[str, Any]:
+    row = cell.row
+    return {
+        "version": version,
+        "workload": row.label,
+        "in_flight": row.in_flight,
+        "reader": row.reader,
+        "value": _plain(_interval(row, metric)),
+        "ratio": _plain(ratio),
+        "flags": {flag: sum(flag in s.flags for s in row.samples) for flag in FLAGS},
+        "versions": row.versions,
+        "na": row.na,
+        "error": row.error,
+    }
+
+
+def _kind(ratio: Interval, metric: Metric) -> str:
+    """Return the style of a ratio: what is better or worse for sure stands out."""
+    if not metric.better or not ratio.sure or ratio.low <= 1 <= ratio.high:
+        return ""
+    return "bold blue" if (ratio.median < 1) == (metric.better == "lower") else "bold yellow"
+
+
+@dataclass
+class _Notes:
+    """Reasons that cells refer to, numbered in order of appearance."""
+
+    reasons: dict[str, list[str]] = field(default_factory=dict)
+    flags: dict[str, None] = field(default_factory=dict)
+
+    def cell(self, row: RowRecord) -> Text:
+        """Return what stands where a row has no value."""
+        reason = row.na or row.error
+        if reason is None:
+            return Text("-", style="dim")
+        named = self.reasons.setdefault(reason, [])
+        if row.reader not in named:
+            named.append(row.reader)
+        number = list(self.reasons).index(reason) + 1
+        return Text(f"{'n/a' if row.na else 'failed'} [{number}]", style="dim" if row.na else "bold red")
+
+    def letters(self, row: RowRecord) -> str:
+        """Return the marks of a row: flags that at least half of its samples carry."""
+        found = [f for f in _LETTERS if 2 * sum(f in s.flags for s in row.samples) >= max(1, len(row.samples))]
+        self.flags |= dict.fromkeys(found)
+        return "".join(_LETTERS[flag] for flag in found)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the footnotes."""
+        for number, (reason, named) in enumerate(self.reasons.items(), 1):
+            yield f"[{number}] {', '.join(named)}: {reason}"
+        for flag in self.flags:
+            yield f"{_LETTERS[flag]}: {FLAGS[flag]}"
+
+
+class _View:
+    """What is printed: a table for people, or rows for programs."""
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        raise NotImplementedError
+
+    def drawn(self, console: Console, place: str) -> Group:
+        raise NotImplementedError
+
+
+def _titled(metric: Metric) -> str:
+    better = f", {metric.better} is better" if metric.better else ""
+    return f"{metric.title}{f' in {metric.unit}' if metric.unit else ''}{better}"
+
+
+def _empty_table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, _GAP, 0, 0))
+
+
+def _parts(reader: str) -> list[str]:
+    """Split a reader's name where a new line may start, as ``+fsspec`` in ``zarr-python+fsspec``."""
+    return reader.replace("+", "\n+").split("\n")
+
+
+@dataclass(kw_only=True)
+class _ByReader(_View):
+    """Workloads x readers at one version."""
+
+    metric: Metric
+    version: str
+    cells: Sequence[Cell]
+    baseline: str
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield each workload and reader, with its ratio to the baseline."""
+        for readers in _by_workload(self.cells).values():
+            base = readers.get(self.baseline)
+            for cell in readers.values():
+                ratio = results.ratio(cell.row, base.row, self.metric.key) if base and base is not cell else None
+                yield _json_row(self.version, cell, self.metric, ratio)
+
+    def drawn(self, console: Console, place: str) -> Group:
+        """Return the tables: readers that do not fit beside each other follow in a further one."""
+        notes = _Notes()
+        names = results.readers(self.cells)
+        workloads = _by_workload(self.cells)
+        label = max(len(text) for titles in self._titles(workloads) for text in titles)
+        widest = max(_CELL, *(len(part) for name in names for part in _parts(name)))
+        fitting = max(1, (console.width - label - 2 * _GAP) // (widest + _GAP))
+        blocks = -(-len(names) // fitting)
+        size = -(-len(names) // blocks)
+        title = Text(f"{_titled(self.metric)}: {self.version}, {place}", style="bold")
+        ascii_only = console.options.ascii_only
+        drawn = [self._block(names[i : i + size], workloads, notes, ascii_only) for i in range(0, len(names), size)]
+        return Group(title, *drawn, *(Text(line, style="dim") for line in self._caption(notes)))
+
+    @staticmethod
+    def _titles(workloads: dict[Workload, dict[str, Cell]]) -> Iterator[tuple[str, str]]:
+        """Yield each workload's title below its pattern's, and the pattern's."""
+        for readers in workloads.values():
+            row = next(iter(readers.values())).row
+            yield f"  {results.short_label(row)}", row.label.partition(" ")[0].replace("_", " ")
+
+    def _block(
+        self, names: Sequence[str], workloads: dict[Workload, dict[str, Cell]], notes: _Notes, ascii_only: bool
+    ) -> Table:
+        shown = _empty_table()
+        shown.add_column("workload", no_wrap=True)
+        for name in names:
+            shown.add_column("\n".join(_parts(name)), min_width=_CELL, no_wrap=True)
+        above = ""
+        for readers, (title, pattern) in zip(workloads.values(), self._titles(workloads), strict=True):
+            cells = [self._cell(readers, name, notes, ascii_only) for name in names]
+            label = Text.assemble((f"{pattern}\n", "bold"), title) if pattern != above else Text(title)
+            shown.add_row(label, *(Text("\n") + cell if pattern != above else cell for cell in cells))
+            above = pattern
+        return shown
+
+    def _cell(self, readers: dict[str, Cell], name: str, notes: _Notes, ascii_only: bool) -> Text:
+        if name not in readers:
+            return Text("-", style="dim")
+        row = readers[name].row
+        interval = _interval(row, self.metric)
+        if interval is None:
+            return notes.cell(row)
+        highest = max(i.median for cell in readers.values() if (i := _interval(cell.row, self.metric)))
+        text = Text.assemble(results.number(interval.median), " ", self._ratio(row, readers.get(self.baseline)), "\n")
+        text.append(_bar(interval.median / highest if highest else 0, ascii_only), style="dim")
+        text.append(f"{_spread(interval)} {notes.letters(row)}", style="dim")
+        return text
+
+    def _ratio(self, row: RowRecord, base: Cell | None) -> Text:
+        ratio = None if base is None or base.row is row else results.ratio(row, base.row, self.metric.key)
+        return Text() if ratio is None else Text(f"{results.times(ratio.median)}x", style=_kind(ratio, self.metric))
+
+    def _caption(self, notes: _Notes) -> Iterator[str]:
+        counts = sorted({len(cell.row.samples) for cell in self.cells if cell.row.samples})
+        covers = ", ".join(f"{100 * results.rank(n)[1]:.1f} % with {n} samples" for n in counts)
+        yield f"Median, x: ratio to {self.baseline}, by rounds; bar; +-: interval of the median, covering {covers}."
+        yield self.metric.note
+        yield from notes.lines()
+
+
+def _bar(share: float, ascii_only: bool) -> str:
+    if ascii_only:
+        return ("#" * max(1, round(share * _BAR))).ljust(_BAR + 1)
+    eighths = max(1, round(share * _BAR * 8))
+    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).strip().ljust(_BAR + 1)
+
+
+def _spread(interval: Interval) -> str:
+    """Return the larger half of an interval in percent of the median."""
+    if not interval.median or interval.low == interval.high:
+        return ""
+    half = max(interval.high - interval.median, interval.median - interval.low)
+    return f"+-{100 * half / abs(interval.median):.0f}%"
+
+
+@dataclass(kw_only=True)
+class _ByCommit(_View):
+    """Workloads and readers x versions; the ratio is to the first version, of the medians: they are of other passes."""
+
+    metric: Metric
+    versions: dict[str, list[PassRecord]]
+
+    def _columns(self) -> dict[str, dict[tuple[Workload, str], Cell]]:
+        return {
+            name: {(cell.workload, cell.row.reader): cell for cell in results.cells(passes)}
+            for name, passes in self.versions.items()
+        }
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield each version, workload and reader, with its ratio to the first version."""
+        columns = self._columns()
+        first = next(iter(columns.values()))
+        for version, cells in columns.items():
+            for key, cell in cells.items():
+                yield _json_row(version, cell, self.metric, self._ratio(cell, first.get(key)))
+
+    def _ratio(self, cell: Cell, base: Cell | None) -> Interval | None:
+        if base is None or base is cell:
+            return None
+        new, old = _interval(cell.row, self.metric), _interval(base.row, self.metric)
+        if new is None or old is None or not old.median:
+            return None
+        quotient = new.median / old.median
+        if old.low <= 0:
+            return Interval(median=quotient, low=quotient, high=quotient, coverage=0, count=0)
+        # Both medians lie in their intervals: wider than need be, and so never falsely sure.
+        return Interval(
+            median=quotient,
+            low=new.low / old.high,
+            high=new.high / old.low,
+            coverage=max(0.0, new.coverage + old.coverage - 1),
+            count=min(new.count, old.count),
+        )
+
+    def drawn(self, console: Console, place: str) -> Group:
+        """Return the table."""
+        notes, columns = _Notes(), self._columns()
+        shown = _empty_table()
+        shown.add_column("workload", overflow="fold")
+        shown.add_column("reader", overflow="fold")
+        for version in columns:
+            shown.add_column(version, justify="right", no_wrap=True)
+        keys = dict.fromkeys(key for cells in columns.values() for key in cells)
+        names = results.readers([cell for cells in columns.values() for cell in cells.values()])
+        for workload in dict.fromkeys(workload for workload, _ in keys):
+            title = workload[1].replace("_", " ")
+            for reader in names:
+                if (workload, reader) not in keys:
+                    continue
+                found = [cells.get((workload, reader)) for cells in columns.values()]
+                shown.add_row(title, reader, *(self._cell(cell, found[0], notes) for cell in found))
+                title = ""
+            shown.add_section()
+        heading = Text(f"{_titled(self.metric)}, by version, {place}", style="bold")
+        return Group(heading, shown, *(Text(line, style="dim") for line in self._caption(list(columns), notes)))
+
+    def _cell(self, cell: Cell | None, base: Cell | None, notes: _Notes) -> Text:
+        if cell is None:
+            return Text("-", style="dim")
+        interval = _interval(cell.row, self.metric)
+        if interval is None:
+            return notes.cell(cell.row)
+        text = Text(results.number(interval.median))
+        ratio = self._ratio(cell, base)
+        if ratio is not None:
+            text.append("  ").append(f"{results.times(ratio.median)}x", style=_kind(ratio, self.metric))
+        slower = self._times_slower(cell.row)
+        if slower is not None:
+            text.append(f"  ({results.times(slower)})", style="dim")
+        return text
+
+    def _times_slower(self, row: RowRecord) -> float | None:
+        found = results.interval(results.values(row, "times_slower"))
+        return None if found is None or self.metric.key != results.DEFAULT_METRIC else found.median
+
+    def _caption(self, versions: Sequence[str], notes: _Notes) -> Iterator[str]:
+        yield f"Median, x: ratio to {versions[0]}; it stands out where the intervals of the two medians are apart."
+        if self.metric.key == results.DEFAULT_METRIC:
+            yield "In brackets: times slower than the network limit measured around each sample."
+        yield self.metric.note
+        yield from notes.lines()

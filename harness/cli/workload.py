@@ -1,26 +1,41 @@
 """``zcb workload``: a pattern made concrete, as a file."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from harness import workload as workloads
+from harness.cli.lengths import Lengths
 from harness.paths import write_atomically
-from harness.patterns import PATTERNS, Parameters
+from harness.patterns import (
+    DEFAULT_CROPS,
+    DEFAULT_CROPS_AT_ONCE,
+    DEFAULT_HEADLINE_READS,
+    PATTERNS,
+    Parameters,
+)
 from harness.targets import resolve
 
 
 @click.command(
     help="Make a read pattern concrete for a dataset and write it as JSON.\n\nPATTERN is one of:\n\n\b\n"
     + "\n".join(f"{p.name:24}{p.question}" for p in PATTERNS.values()),
-    epilog="Example: zcb workload chunks_of_one_shard --target embedded --dataset small --gap 3 -o w.json",
+    epilog="\b\nExamples:\n"
+    "  zcb workload chunks_of_one_shard --target embedded --dataset small --gap 3 -o w.json\n"
+    "  zcb workload random_crops --target embedded --crop 4,96,96 --crops 64 --seed 0 -o w.json",
 )
 @click.argument("pattern", metavar="PATTERN")
 @click.option("--target", required=True, help="A name from targets.toml, or an s3:// URL.")
-@click.option("--dataset", default="small", show_default=True, help="small, large, small-morton, ... or preset/name.")
+@click.option("--dataset", help="small, large, small-morton, ... or preset/name; by default the pattern's own.")
 @click.option("--gap", type=int, help="Stored chunks between two wanted ones of a shard.")
 @click.option("--shards", type=int, help="Shards touched.")
 @click.option("--chunks", type=int, help="Chunks wanted of each shard.")
+@click.option("--crop", type=Lengths(), help="Elements per axis of a crop, e.g. 4,96,96; by default a chunk's.")
+@click.option("--crops", type=int, help=f"How many crops are read; by default {DEFAULT_CROPS}.")
+@click.option("--seed", type=int, help="Of the crops' positions; by default 0.")
+@click.option("--reads", type=int, help=f"How often headline_3004 reads; by default {DEFAULT_HEADLINE_READS}.")
+@click.option("--concurrent-reads", type=int, help=f"Crops under way at once; by default {DEFAULT_CROPS_AT_ONCE}.")
 @click.option(
     "--in-flight",
     type=int,
@@ -32,25 +47,32 @@ from harness.targets import resolve
 def workload(  # noqa: D103 - its help is computed from the patterns
     pattern: str,
     target: str,
-    dataset: str,
-    gap: int | None,
-    shards: int | None,
-    chunks: int | None,
+    dataset: str | None,
     in_flight: int,
     output: Path,
+    **asked: Any,
 ) -> None:
     made = workloads.create(
         pattern,
         resolve(target),
         dataset=dataset,
-        parameters=Parameters(gap=gap, shards=shards, chunks=chunks),
+        parameters=Parameters(**asked),
         in_flight=in_flight,
     )
     write_atomically(output, workloads.encode(made))
+    click.echo(f"{made.label}: {_size(made)} -> {output}", err=True)
+
+
+def _size(made: workloads.Workload) -> str:
+    """Return how much a workload asks for, in words."""
     gaps = sorted(set(made.gap_bytes))
-    between = f", {gaps[0]}-{gaps[-1]} bytes between neighbours" if gaps else ""
-    click.echo(
-        f"{made.label}: {made.wanted_chunks} chunks of {made.wanted_shards} shards, "
-        f"{made.wanted_bytes} bytes stored, {made.array_bytes} decoded{between} -> {output}",
-        err=True,
-    )
+    parts = [
+        f"{made.wanted_chunks} chunks of {made.wanted_shards} shards",
+        f"{made.wanted_bytes} bytes stored",
+        f"{made.array_bytes} decoded",
+    ]
+    if gaps:
+        parts.append(f"{gaps[0]}-{gaps[-1]} bytes between neighbours")
+    if len(made.reads) > 1:
+        parts.insert(0, f"{len(made.reads)} reads, {made.concurrent_reads} at once")
+    return ", ".join(parts)

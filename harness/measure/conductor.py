@@ -38,7 +38,8 @@ class Plan:
 
     samples: int = DEFAULT_SAMPLES
     budget_seconds: float | None = None
-    """No new round of a workload starts after this long, once it has `minimum` rounds; None is no budget."""
+    """No new round of a workload starts after this long, once it has `minimum` rounds, and a reader that alone took as
+    long sits the others out; None is no budget."""
     minimum: int = 2
     seed: int = 0
     """Of the order in which readers take turns."""
@@ -74,6 +75,9 @@ class Row:
     """Why the reader cannot do this workload."""
     error: str | None = None
     """Why the measurement failed; such a row has no samples."""
+
+    seconds: float = 0.0
+    """What its turns took, warm-ups included."""
 
     @property
     def measured(self) -> bool:
@@ -125,8 +129,13 @@ class Conductor:
         """Whether any reader is still worth a round; the limit alone is so only when nothing else was asked for."""
         return any(rows[name].measured for name in self._readers or [NETWORK_LIMIT])
 
+    def _sits_out(self, row: Row) -> bool:
+        """Whether a reader has used the whole budget up: one that is slow by itself must not stretch every pass."""
+        budget = self._plan.budget_seconds
+        return budget is not None and bool(row.samples) and row.seconds >= budget
+
     def _round(self, rows: dict[str, Row], probe: Probe) -> None:
-        order = [name for name in self._readers if rows[name].measured]
+        order = [name for name in self._readers if rows[name].measured and not self._sits_out(rows[name])]
         self._random.shuffle(order)
         before = self._turn(rows[NETWORK_LIMIT], probe)
         for name in order:
@@ -141,8 +150,10 @@ class Conductor:
         if not row.measured:
             return None
         contestant = self._contestants[row.reader]
+        begin = time.monotonic()
         with self._guard(row, contestant.reader):
             row.samples.append(self._execute(row, contestant, probe))
+            row.seconds += time.monotonic() - begin
             return row.samples[-1]
         return None
 

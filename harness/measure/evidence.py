@@ -156,6 +156,12 @@ def _tally_of(store: StoreCounters) -> Tally:
     )
 
 
+def _chunks_at_once(workload: Workload) -> float:
+    """Return how many chunks can be wanted at one time: those of as many reads as may be under way at once."""
+    under_way = min(workload.concurrent_reads, len(workload.reads))
+    return workload.wanted_chunks * under_way / len(workload.reads)
+
+
 def _flags(workload: Workload, timed: Timed, store: StoreCounters | None) -> list[str]:
     if store is None:
         return []
@@ -163,7 +169,7 @@ def _flags(workload: Workload, timed: Timed, store: StoreCounters | None) -> lis
     if store.connections_accepted:
         flags.append(FLAG_NEW_CONNECTIONS)
     off = abs(store.max_in_flight - workload.in_flight) > _IN_FLIGHT_TOLERANCE * workload.in_flight
-    if off and workload.wanted_chunks >= workload.in_flight:
+    if off and _chunks_at_once(workload) >= workload.in_flight:
         flags.append(FLAG_IN_FLIGHT)
     if timed.cpu_seconds + store.cpu_seconds > _BUSY * cores() * timed.seconds:
         flags.append(FLAG_CPU_BOUND)

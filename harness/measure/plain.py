@@ -1,7 +1,7 @@
 """Reads timed by asv itself, in the benchmark's own process: the second source beside the conductor."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.measure.tracked import environment_target
 
@@ -20,7 +20,7 @@ class Plain:
     warmup_time = 0.0
     _reader: "Reader"
 
-    def prepare(self, reader: str, pattern: str, dataset: str, asked: Mapping[str, int]) -> None:
+    def prepare(self, reader: str, pattern: str, dataset: str, asked: Mapping[str, Any]) -> None:
         """Open a reader, read once to warm its connections up, and compare that with the truth.
 
         asv calls this before every sample, so that each one starts as the conductor's do.

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 PASS_SECONDS = 600
 """asv's timeout for `setup_cache`: seconds without a line of progress."""
 
-READERS = ["zarr-python+fsspec", "zarr-python+obstore"]
+READERS = [
+    "zarr-python+fsspec",
+    "zarr-python+obstore",
+    "zarr-python+obstore+fused",
+    "zarrs-python+obstore",
+    "tensorstore",
+    "zarrista",
+    "zarrs",
+    "zarrs-planned",
+]
 """The readers in every pattern; a new file in harness/readers/ gets its name here, which a test demands."""
 
 Key = tuple[str | int, ...]
@@ -74,7 +83,7 @@ def environment_target() -> str:
 
 
 def run_pass(
-    pattern: str, readers: Iterable[str], grid: Mapping[Any, tuple[str, Mapping[str, int]]]
+    pattern: str, readers: Iterable[str], grid: Mapping[Any, tuple[str, Mapping[str, Any]]]
 ) -> dict[Key, Cell]:
     """Measure `readers` on every workload of `grid` and return ``(reader, *key) -> cell``.
 

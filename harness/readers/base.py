@@ -3,12 +3,16 @@
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from harness.sample import Tally
 from harness.workload import Workload, verify
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Reader(ABC):
@@ -76,6 +80,28 @@ class Reader(ABC):
             except PackageNotFoundError:
                 continue
         return found
+
+
+class Turns:
+    """Calls of a synchronous library, at most so many under way at once: threads, as a user would take.
+
+    Parameters
+    ----------
+    at_once
+        1 calls one after another in the caller's thread.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._threads = ThreadPoolExecutor(at_once) if at_once > 1 else None
+
+    def each(self, call: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """Return the result of `call` for every item, in order; calls start in order."""
+        return list(map(call, items)) if self._threads is None else list(self._threads.map(call, items))
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._threads is not None:
+            self._threads.shutdown()
 
 
 def cores() -> int:

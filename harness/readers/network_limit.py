@@ -46,10 +46,16 @@ class NetworkLimit(Reader):
 
         array = workload.array
         self._store = open_store(workload.target, prefix=array.key)
-        wanted = [chunk for read in workload.reads for chunk in wanted_chunks(array, read)]
-        self._shards = [_Shard(shard_key(s), inner) for s, inner in chunks_by_shard(array, wanted).items()]
+        self._reads = [
+            [
+                _Shard(shard_key(shard), inner)
+                for shard, inner in chunks_by_shard(array, list(wanted_chunks(array, read))).items()
+            ]
+            for read in workload.reads
+        ]
         self._per_shard = array.chunks_per_shard
         self._permits = asyncio.Semaphore(workload.in_flight)
+        self._turns = asyncio.Semaphore(workload.concurrent_reads)
 
     @override
     def variants(self) -> Sequence[str]:
@@ -71,8 +77,14 @@ class NetworkLimit(Reader):
             raise MeasurementError(f"fetched {fetched} bytes of {workload.wanted_bytes} wanted")
 
     async def _fetch_all(self, plan: Plan) -> list[bytes]:
-        shards = await asyncio.gather(*(self._fetch_shard(shard, plan) for shard in self._shards))
-        return [body for bodies in shards for body in bodies]
+        reads = await asyncio.gather(*(self._fetch_read(shards, plan) for shards in self._reads))
+        return [body for bodies in reads for body in bodies]
+
+    async def _fetch_read(self, shards: Sequence[_Shard], plan: Plan) -> list[bytes]:
+        """Fetch for one read, when its turn has come: what a reader cannot know before a read, the limit cannot."""
+        async with self._turns:
+            fetched = await asyncio.gather(*(self._fetch_shard(shard, plan) for shard in shards))
+        return [body for bodies in fetched for body in bodies]
 
     async def _fetch_shard(self, shard: _Shard, plan: Plan) -> list[bytes]:
         index = parse_index(await self._fetch_index(shard.key), self._per_shard)

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, override
+from typing import Any, ClassVar, override
 
 import numpy.typing as npt
 
 from harness.errors import UnsupportedError
-from harness.readers.base import Reader, cores
+from harness.readers.base import Reader, Turns, cores
 from harness.sample import Tally
 from harness.targets import Target
 from harness.workload import Workload
@@ -18,10 +18,14 @@ _ATTEMPT = re.compile(r"attempt=(\d+)")
 class _ZarrPython(Reader):
     """zarr-python as a user writes it: open the array, index it."""
 
+    pipeline: ClassVar[str | None] = None
+    """Class of the codec pipeline to use; None is zarr-python's default."""
+
     def __init__(self) -> None:
         self._tally = Tally()
         self._array: Any = None
         self._selections: list[tuple[slice, ...]] = []
+        self._turns = Turns(1)
 
     def _store(self, workload: Workload) -> Any:
         raise NotImplementedError
@@ -32,20 +36,28 @@ class _ZarrPython(Reader):
 
         # async.concurrency is the one public knob; since 3.3.0 it bounds shards, each with 10 merged fetches.
         zarr.config.set({"async.concurrency": workload.in_flight, "threading.max_workers": cores()})
+        if self.pipeline is not None:
+            zarr.config.set({"codec_pipeline.path": self.pipeline})
         self._array = zarr.open_array(self._store(workload), mode="r", zarr_format=3)
+        demand_pipeline(self._array, self.pipeline)
         self._selections = [tuple(slice(*axis) for axis in read) for read in workload.reads]
+        self._turns = Turns(workload.concurrent_reads)
 
     @override
     def read(self) -> Sequence[npt.NDArray[Any]]:
-        return [self._array[selection] for selection in self._selections]
+        return self._turns.each(self._array.__getitem__, self._selections)
 
     @override
-    def tally(self) -> Tally:
+    def tally(self) -> Tally | None:
         return self._tally
 
     @override
     def reset_tally(self) -> None:
         self._tally = Tally()
+
+    @override
+    def close(self) -> None:
+        self._turns.close()
 
 
 class ZarrPythonObstore(_ZarrPython):
@@ -77,6 +89,21 @@ class ZarrPythonObstore(_ZarrPython):
         return CountingStore(open_store(workload.target, prefix=workload.array.key), read_only=True)
 
 
+class ZarrPythonObstoreFused(ZarrPythonObstore):
+    """The same with the codec pipeline that fetches and decodes shard by shard, opt-in since 3.3.0."""
+
+    name = "zarr-python+obstore+fused"
+    pipeline = "zarr.core.codec_pipeline.FusedCodecPipeline"
+
+    @override
+    def open(self, workload: Workload) -> None:
+        import zarr.core.codec_pipeline
+
+        if not hasattr(zarr.core.codec_pipeline, "FusedCodecPipeline"):
+            raise UnsupportedError(f"zarr {zarr.__version__} has no FusedCodecPipeline; it came with 3.3.0")
+        super().open(workload)
+
+
 class ZarrPythonFsspec(_ZarrPython):
     """zarr-python's FsspecStore over s3fs (aiobotocore, aiohttp)."""
 
@@ -97,6 +124,7 @@ class ZarrPythonFsspec(_ZarrPython):
 
     @override
     def close(self) -> None:
+        super().close()
         from zarr.core.sync import sync  # the client lives on zarr's event loop
 
         client = getattr(self._filesystem, "s3", None)
@@ -114,6 +142,16 @@ class ZarrPythonFsspec(_ZarrPython):
             },
             "skip_instance_cache": True,
         }
+
+
+def demand_pipeline(array: Any, wanted: str | None) -> None:
+    """Raise UnsupportedError unless the array decodes with the codec pipeline that was asked for.
+
+    A pipeline that does not know the store falls back to zarr-python's own without a word.
+    """
+    found = type(array._async_array.codec_pipeline)
+    if wanted is not None and found.__name__ != wanted.rpartition(".")[2]:
+        raise UnsupportedError(f"zarr-python decodes with {found.__name__}, not with {wanted.rpartition('.')[2]}")
 
 
 def _counting_session(tally: Callable[[], Tally]) -> type:

@@ -4,24 +4,23 @@ import contextlib
 import fcntl
 import os
 import select
-import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
+from harness import rust
 from harness.errors import BadUseError, StoreError
-from harness.paths import ROOT, write_atomically
-from harness.store import state
-from harness.store.state import StoreState, state_file, store_dir
+from harness.paths import write_atomically
+from harness.store import state, veth
+from harness.store.state import Link, StoreState, state_file, store_dir
 from harness.targets import PROFILES
 
-RUST = ROOT / "rust"
-BINARY = RUST / "target" / "release" / "s3-store"
 KEY_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 _READY_WITHIN_S = 30.0
@@ -45,6 +44,8 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     connection_mb_s: float | None = None
     link_gbit_s: float | None = None
     seed: int | None = None
+    link: Literal["auto", "lo", "veth"] = "lo"
+    """Network to serve on; ``auto`` is veth where that is allowed, else lo, and any that a running store has."""
 
     def resolved(self) -> "StoreSettings":
         """Return the settings with an absolute root, so that they mean the same from every directory."""
@@ -54,7 +55,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     def arguments(self) -> list[str]:
         """Return the command-line arguments of the binary; the keys are not among them."""
         values = msgspec.structs.asdict(self)
-        auth = values.pop("auth")
+        auth, _ = values.pop("auth"), values.pop("link")
         given = [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value is not None]
         return [*given, *(["--auth"] if auth else [])]
 
@@ -97,7 +98,7 @@ def start(settings: StoreSettings, say: Say = _silent) -> StoreState:
             _demand_same(found, settings)
             say(f"already running (pid {found.pid})")
             return found
-        return _launch(build(say), settings)
+        return _launch(rust.STORE.build(say), _with_link(settings, say))
 
 
 def stop() -> bool:
@@ -106,54 +107,9 @@ def stop() -> bool:
         found = _running()
         if found:
             _end(found)
+        veth.remove(veth.interface_name())
         state_file().unlink(missing_ok=True)
         return found is not None
-
-
-def is_built() -> bool:
-    """Whether the binary exists and is newer than its sources."""
-    try:
-        built = BINARY.stat().st_mtime
-        return all(source.stat().st_mtime <= built for source in _sources())
-    except OSError:
-        return False
-
-
-def find_cargo() -> str | None:
-    """Return the path of cargo, on PATH or where its installer puts it, or None."""
-    return shutil.which("cargo") or shutil.which("cargo", path=Path.home() / ".cargo" / "bin")
-
-
-def build(say: Say = _silent) -> Path:
-    """Return the binary, built first when it is missing or older than its sources.
-
-    Raises
-    ------
-    BadUseError
-        There is no cargo, or the build failed (its own messages are on stderr).
-    """
-    if is_built():
-        return BINARY
-    cargo = find_cargo()
-    if cargo is None:
-        if BINARY.exists():
-            say("warning: the store is older than its sources, and cargo to rebuild it is not installed")
-            return BINARY
-        raise BadUseError("the store has to be built and cargo is missing: install Rust (`zcb doctor` says which)")
-    say("building the embedded store (one to two minutes the first time) ...")
-    stderr = 2  # our stdout is for the endpoint only
-    command = [cargo, "build", "--release", "--locked", "-p", "s3-store"]
-    where = ["--manifest-path", str(RUST / "Cargo.toml"), "--target-dir", str(RUST / "target")]
-    if subprocess.run([*command, *where], stdout=stderr, check=False).returncode:
-        raise BadUseError("the store could not be built: see cargo's message above")
-    BINARY.touch()  # cargo leaves the file alone when a newer source did not change what is built
-    return BINARY
-
-
-def _sources() -> Iterator[Path]:
-    yield from (RUST / "Cargo.toml", RUST / "Cargo.lock")
-    yield RUST / "s3-store" / "Cargo.toml"
-    yield from (RUST / "s3-store" / "src").rglob("*.rs")
 
 
 def _check(settings: StoreSettings) -> None:
@@ -191,20 +147,47 @@ def _demand_same(found: _Record, wanted: StoreSettings) -> None:
     # Any port will do for port 0, so the one it has will, and so will the one that it was given for port 0.
     if found.settings and wanted.port in (0, urlsplit(found.endpoint).port):
         wanted = msgspec.structs.replace(wanted, port=found.settings.port)
+    if found.settings and wanted.link == "auto":
+        wanted = msgspec.structs.replace(wanted, link=found.settings.link)
     if found.settings != wanted:
         raise BadUseError(
-            f"a store with other settings is running (profile {found.profile.name}, {found.endpoint}, "
-            f"root {found.root}): stop it first with `zcb store stop`"
+            f"a store with other settings is running (profile {found.profile.name}, link {found.link.name}, "
+            f"{found.endpoint}, root {found.root}): stop it first with `zcb store stop`"
         )
 
 
+def _with_link(settings: StoreSettings, say: Say) -> StoreSettings:
+    """Return the settings with the link that ``auto`` means on this machine."""
+    if settings.link != "auto":
+        return settings
+    obstacle = veth.obstacle()
+    if obstacle:
+        say(f"serving on loopback, so bytes on the wire stay unknown: {obstacle}")
+    return msgspec.structs.replace(settings, link="lo" if obstacle else "veth")
+
+
 def _launch(binary: Path, settings: StoreSettings) -> StoreState:
-    ready, log = store_dir() / "ready.json", store_dir() / "s3-store.log"
     _make_root(str(settings.root))
+    command: list[str | Path] = [binary, *settings.arguments()]
+    if settings.link != "veth":
+        veth.remove(veth.interface_name())  # of a store with the other link that was killed
+        return _recorded(command, settings, subprocess.Popen, lambda _: Link())
+    with veth.Veth() as network:
+        return _recorded([*command, *network.arguments()], settings, network.popen, network.cap)
+
+
+def _recorded(
+    command: list[str | Path],
+    settings: StoreSettings,
+    popen: Callable[..., subprocess.Popen[bytes]],
+    cap: Callable[[float | None], Link],
+) -> StoreState:
+    """Start the store with `popen`, `cap` its link at the profile's rate when it is ready, and write its record."""
+    ready, log = store_dir() / "ready.json", store_dir() / "s3-store.log"
     # Files, not pipes: nobody reads any more once the store is ready.
     with ready.open("wb") as stdout, log.open("wb") as stderr:
-        process = subprocess.Popen(
-            [binary, *settings.arguments()],
+        process = popen(
+            command,
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -212,7 +195,8 @@ def _launch(binary: Path, settings: StoreSettings) -> StoreState:
         )
     try:
         record = _when_ready(process, ready, log)
-        record = msgspec.structs.replace(record, settings=settings, born=state.birth(process.pid))
+        link = cap(record.profile.link_gbit_s)
+        record = msgspec.structs.replace(record, settings=settings, born=state.birth(process.pid), link=link)
         write_atomically(state_file(), msgspec.json.encode(record) + b"\n")
     except BaseException:
         process.kill()

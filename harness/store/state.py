@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -20,6 +21,19 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
 
 
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """The network between the store and its clients; None is unknown or unlimited."""
+
+    name: Literal["lo", "veth"] = "lo"
+    interface: str = "lo"
+    """The clients' end, whose counters tell what arrived."""
+    gbit_s: float | None = None
+    """Rate kept by the interface, headers included; None on lo, where the store paces bodies itself."""
+    mtu: int | None = None
+    segmentation_offload: bool | None = None
+    """Whether the store's end sends more than a packet at a time, which hides headers."""
+
+
 class StoreState(msgspec.Struct, frozen=True, kw_only=True):
     """The ready line of the store (``docs/store.md``)."""
 
@@ -27,11 +41,12 @@ class StoreState(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str
     """``http://host:port`` of the S3 service."""
     control: str
-    """``http://127.0.0.1:port`` of the counters."""
+    """``http://host:port`` of the counters."""
     pid: int
     root: str
     auth: bool
     profile: Profile
+    link: Link = Link()
     born: int | None = None
     """Start of the process in the kernel's clock ticks since boot: with `pid`, it names one process only."""
 

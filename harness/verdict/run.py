@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -31,7 +32,7 @@ READERS = ("zarr-python+obstore", "zarr-python+fsspec")
 """What is compared unless other readers are named: zarr-python over its two stores."""
 QUICK_READERS = READERS[:1]
 
-Piece = tuple[str, Mapping[str, int]]
+Piece = tuple[str, Mapping[str, Any]]
 """Dataset and what the pattern is asked for."""
 
 WORK: dict[str, tuple[Piece, ...]] = {

@@ -30,7 +30,10 @@ struct Flags {
     /// Port of the S3 endpoint; 0 picks a free one
     #[arg(long, value_name = "N", default_value_t = 0)]
     port: u16,
-    /// Port of the control endpoint, always on loopback; 0 picks a free one
+    /// Address of the control endpoint
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    control_bind: IpAddr,
+    /// Port of the control endpoint; 0 picks a free one
     #[arg(long, value_name = "N", default_value_t = 0)]
     control_port: u16,
     /// Service time
@@ -48,6 +51,9 @@ struct Flags {
     /// Rate of all connections together, 10^9 bits per second; 0 for no limit
     #[arg(long, value_name = "F")]
     link_gbit_s: Option<f64>,
+    /// The network itself keeps the rate of all connections (tc, say), so that the store must not keep it a second time
+    #[arg(long)]
+    link_kept_by_network: bool,
     /// Seed of the first-byte times
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -91,8 +97,11 @@ pub struct Config {
     pub root: PathBuf,
     pub bind: IpAddr,
     pub port: u16,
+    pub control_bind: IpAddr,
     pub control_port: u16,
     pub profile: Profile,
+    /// Whether the store keeps the rate of the link, and not the network it serves on.
+    pub paces_link: bool,
     /// `None` accepts every request, signed or not.
     pub keys: Option<Keys>,
 }
@@ -114,11 +123,12 @@ impl Config {
     }
 
     fn from_flags(flags: Flags) -> Result<Self, Failure> {
-        if !flags.bind.is_loopback() && !flags.i_know {
-            return Err(Failure::bad_use(format!(
-                "--bind {} is not loopback, so others could read and write: add --i-know if that is meant",
-                flags.bind
-            )));
+        for (flag, address) in [("--bind", flags.bind), ("--control-bind", flags.control_bind)] {
+            if !address.is_loopback() && !flags.i_know {
+                return Err(Failure::bad_use(format!(
+                    "{flag} {address} is not loopback, so others could read and write: add --i-know if that is meant"
+                )));
+            }
         }
         let overrides = Overrides {
             first_byte_ms: flags.first_byte_ms,
@@ -130,8 +140,10 @@ impl Config {
             root: flags.root,
             bind: flags.bind,
             port: flags.port,
+            control_bind: flags.control_bind,
             control_port: flags.control_port,
             profile: Profile::new(flags.profile, overrides, flags.seed).map_err(Failure::bad_use)?,
+            paces_link: !flags.link_kept_by_network,
             keys: if flags.auth { Some(keys_from_environment()?) } else { None },
         })
     }
@@ -165,9 +177,19 @@ mod tests {
 
     #[test]
     fn an_open_address_needs_a_confirmation() {
-        assert_eq!(config(&["--bind", "0.0.0.0"]).unwrap_err().code, 2);
-        assert!(config(&["--bind", "0.0.0.0", "--i-know"]).is_ok());
-        assert!(config(&["--bind", "127.0.0.2"]).is_ok());
+        for flag in ["--bind", "--control-bind"] {
+            let failure = config(&[flag, "0.0.0.0"]).unwrap_err();
+            assert_eq!((failure.code, failure.message.starts_with(flag)), (2, true));
+            assert!(config(&[flag, "0.0.0.0", "--i-know"]).is_ok());
+            assert!(config(&[flag, "127.0.0.2"]).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_link_kept_by_the_network_stays_in_the_profile() {
+        let asked = config(&["--profile", "s3", "--link-kept-by-network"]).unwrap();
+        assert!(!asked.paces_link);
+        assert_eq!(asked.profile, config(&["--profile", "s3"]).unwrap().profile);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! servers share a port unnoticed.)
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::Arc;
@@ -54,11 +54,11 @@ fn current_thread_runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 async fn serve(config: Config, store: Arc<Store>) -> Result<(), Failure> {
     let listener = listen(config.bind, config.port, "--port").await?;
-    let control_listener = listen(IpAddr::V4(Ipv4Addr::LOCALHOST), config.control_port, "--control-port").await?;
+    let control_listener = listen(config.control_bind, config.control_port, "--control-port").await?;
     let ready = ready_line(&config, &store, address(&listener)?, address(&control_listener)?);
     let counters = Arc::new(Counters::default());
     let draws = Draws::new(&config.profile).map(Arc::new);
-    let link = config.profile.link_gbit_s.map(|gbit_s| Arc::new(Link::new(gbit_s)));
+    let link = config.profile.link_gbit_s.filter(|_| config.paces_link).map(|gbit_s| Arc::new(Link::new(gbit_s)));
 
     let mut s3 = S3ServiceBuilder::new(Api::new(store));
     let anonymous = AnonymousLayer { enabled: config.keys.is_none() };

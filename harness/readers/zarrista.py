@@ -1,0 +1,79 @@
+"""zarrista: zarrs' arrays in Python, without zarr-python."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, override
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import UnsupportedError
+from harness.patterns import selection_shape
+from harness.readers.base import Reader
+from harness.selections import Box, boxes
+from harness.workload import Workload
+
+
+class Zarrista(Reader):
+    """Its asynchronous array over an obstore store, as it takes it.
+
+    It cannot stride, so such a read is one call per chunk, all under way at once; a cache of shard indexes would
+    outlive the read, so there is none. Its requests cannot be counted from Python: the store counts them.
+    """
+
+    name = "zarrista"
+    packages = ("zarrista", "obstore", "numpy")
+
+    @override
+    def open(self, workload: Workload) -> None:
+        try:
+            import zarrista
+        except ImportError as error:
+            raise UnsupportedError(f"zarrista cannot be imported: {error}") from error
+        from harness.objectstore import open_store
+
+        store = open_store(workload.target, prefix=workload.array.key)
+        self._loop = asyncio.new_event_loop()
+
+        async def opened() -> Any:  # its calls need a running loop already when they are made
+            return await zarrista.AsyncArray.open(store)
+
+        self._array = self._loop.run_until_complete(opened())
+        self._in_flight = workload.in_flight
+        self._dtype = np.dtype(workload.array.dtype)
+        self._plans = [(selection_shape(read), boxes(read, workload.array.chunk_shape)) for read in workload.reads]
+        self._turns = asyncio.Semaphore(workload.concurrent_reads)
+        self._permits = asyncio.Semaphore(workload.in_flight)
+
+    @override
+    def read(self) -> Sequence[npt.NDArray[Any]]:
+        return self._loop.run_until_complete(self._read_all())
+
+    async def _read_all(self) -> list[npt.NDArray[Any]]:
+        return await asyncio.gather(*(self._read_one(shape, calls) for shape, calls in self._plans))
+
+    async def _read_one(self, shape: tuple[int, ...], calls: list[Box]) -> npt.NDArray[Any]:
+        async with self._turns:
+            if len(calls) == 1:
+                return await self._call(calls[0])
+            array = np.empty(shape, self._dtype)
+
+            async def fill(box: Box) -> None:
+                answer = await self._call(box)
+                array[box.in_read] = answer[box.of_answer]
+
+            await asyncio.gather(*map(fill, calls))
+            return array
+
+    async def _call(self, box: Box) -> npt.NDArray[Any]:
+        async with self._permits:
+            answer = await self._array.retrieve_array_subset(box.wanted, concurrent_target=self._in_flight)
+        return np.asarray(answer)
+
+    @override
+    def calls(self, workload: Workload) -> int:
+        return sum(len(calls) for _, calls in self._plans)
+
+    @override
+    def close(self) -> None:
+        self._loop.close()

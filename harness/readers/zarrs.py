@@ -1,0 +1,53 @@
+"""zarrs, in Rust: processes of their own that speak the worker's protocol (docs/zarrs-reader.md)."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, override
+
+from harness.errors import UnsupportedError
+from harness.readers.base import Reader
+from harness.rust import ZARRS_READER, find_cargo
+from harness.workload import Workload
+
+
+class _RustReader(Reader):
+    """Describes a worker process in Rust; nothing of it runs in a Python process."""
+
+    engine: ClassVar[str]
+
+    @classmethod
+    @override
+    def command(cls) -> Sequence[str]:
+        if not ZARRS_READER.is_built():
+            missing = "is older than its sources" if ZARRS_READER.path.exists() else "is not built"
+            cure = "run `make rust`" if find_cargo() else "install Rust, then run `make rust`"
+            raise UnsupportedError(f"{ZARRS_READER.called} {missing}: {cure}")
+        return [str(ZARRS_READER.path), "worker", "--engine", cls.engine]
+
+    @override
+    def open(self, workload: Workload) -> None:
+        raise UnsupportedError("a process of its own: asv cannot time it in a Python process")
+
+    @override
+    def read(self) -> Sequence[Any]:
+        raise UnsupportedError("a process of its own: asv cannot time it in a Python process")
+
+
+class Zarrs(_RustReader):
+    """zarrs' public async API as its documentation tells a user to write it."""
+
+    name = "zarrs"
+    engine = "stock"
+
+
+class ZarrsPlanned(_RustReader):
+    """zarrs' codecs under our own I/O plan: what is possible."""
+
+    name = "zarrs-planned"
+    engine = "planned"
+
+
+class NetworkLimitRust(_RustReader):
+    """object_store in Rust fetching what the network limit fetches: competes with obstore's client for it."""
+
+    name = "network-limit+rust"
+    engine = "network-limit"

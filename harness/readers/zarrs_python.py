@@ -1,0 +1,81 @@
+"""zarrs-python: zarr-python with zarrs' codec pipeline in Rust."""
+
+from collections.abc import Sequence
+from typing import Any, override
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import UnsupportedError
+from harness.patterns import selection_shape
+from harness.readers.base import Reader, Turns
+from harness.readers.zarr_python import demand_pipeline
+from harness.selections import Box, boxes
+from harness.workload import Workload
+
+_PIPELINE = "zarrs.ZarrsCodecPipeline"
+
+
+class ZarrsPythonObstore(Reader):
+    """The pipeline over zarr-python's ObjectStore, whose settings it takes over for an object store of its own.
+
+    It cannot stride, so such a read is one call per chunk, all under way at once. Its requests cannot be counted from
+    Python: the store counts them.
+    """
+
+    name = "zarrs-python+obstore"
+    packages = ("zarrs", "zarr", "obstore", "numpy")
+    _array: Any
+
+    @override
+    def open(self, workload: Workload) -> None:
+        try:
+            import zarr
+            import zarrs  # noqa: F401 - registers the pipeline
+            from zarr.storage import ObjectStore
+        except ImportError as error:
+            raise UnsupportedError(f"zarrs-python cannot be imported: {error}") from error
+        from harness.objectstore import open_store
+
+        # Its requests block the threads that decode, so their number is what bounds requests in flight.
+        zarr.config.set(
+            {
+                "codec_pipeline.path": _PIPELINE,
+                "threading.max_workers": workload.in_flight,
+                "async.concurrency": workload.in_flight,
+            }
+        )
+        store = ObjectStore(open_store(workload.target, prefix=workload.array.key), read_only=True)
+        self._array = zarr.open_array(store, mode="r", zarr_format=3)
+        demand_pipeline(self._array, _PIPELINE)
+        self._dtype = np.dtype(workload.array.dtype)
+        self._plans = [(selection_shape(read), boxes(read, workload.array.chunk_shape)) for read in workload.reads]
+        self._turns = Turns(workload.concurrent_reads)
+        most = max(len(calls) for _, calls in self._plans)
+        self._calls = Turns(min(most * workload.concurrent_reads, workload.in_flight))
+
+    @override
+    def read(self) -> Sequence[npt.NDArray[Any]]:
+        return self._turns.each(self._read_one, self._plans)
+
+    def _read_one(self, plan: tuple[tuple[int, ...], list[Box]]) -> npt.NDArray[Any]:
+        shape, calls = plan
+        if len(calls) == 1:
+            answer: npt.NDArray[Any] = self._array[calls[0].wanted]
+            return answer
+        array = np.empty(shape, self._dtype)
+
+        def fill(box: Box) -> None:
+            array[box.in_read] = self._array[box.wanted][box.of_answer]
+
+        self._calls.each(fill, calls)
+        return array
+
+    @override
+    def calls(self, workload: Workload) -> int:
+        return sum(len(calls) for _, calls in self._plans)
+
+    @override
+    def close(self) -> None:
+        self._turns.close()
+        self._calls.close()

@@ -1,0 +1,82 @@
+"""Our programs in Rust: where they are, whether they are up to date, and how they are built."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import BadUseError
+from harness.paths import ROOT
+
+WORKSPACE = ROOT / "rust"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A binary of the workspace in rust/."""
+
+    crate: str
+    """Its crate and its name."""
+    called: str
+    """What a person knows it as, e.g. ``the embedded store``."""
+    takes: str
+    """How long a first build takes, in words."""
+
+    @property
+    def path(self) -> Path:
+        """Where the binary is, or will be."""
+        return WORKSPACE / "target" / "release" / self.crate
+
+    def is_built(self) -> bool:
+        """Whether the binary exists and is newer than its sources."""
+        try:
+            built = self.path.stat().st_mtime
+            return all(source.stat().st_mtime <= built for source in self._sources())
+        except OSError:
+            return False
+
+    def build(self, say: Say) -> Path:
+        """Return the binary, built first when it is missing or older than its sources.
+
+        Raises
+        ------
+        BadUseError
+            There is no cargo, or the build failed (its own messages are on stderr).
+        """
+        if self.is_built():
+            return self.path
+        cargo = find_cargo()
+        if cargo is None:
+            if self.path.exists():
+                say(f"warning: {self.called} is older than its sources, and cargo to rebuild it is not installed")
+                return self.path
+            raise BadUseError(
+                f"{self.called} has to be built and cargo is missing: install Rust (`zcb doctor` says which)"
+            )
+        say(f"building {self.called} ({self.takes} the first time) ...")
+        stderr = 2  # stdout is for what a command was asked for
+        command = [cargo, "build", "--release", "--locked", "-p", self.crate]
+        where = ["--manifest-path", str(WORKSPACE / "Cargo.toml"), "--target-dir", str(WORKSPACE / "target")]
+        if subprocess.run([*command, *where], stdout=stderr, check=False).returncode:
+            raise BadUseError(f"{self.called} could not be built: see cargo's message above")
+        self.path.touch()  # cargo leaves the file alone when a newer source did not change what is built
+        return self.path
+
+    def _sources(self) -> Iterator[Path]:
+        yield from (WORKSPACE / "Cargo.toml", WORKSPACE / "Cargo.lock")
+        crate = WORKSPACE / self.crate
+        yield crate / "Cargo.toml"
+        yield from crate.glob("build.rs")
+        yield from (crate / "src").rglob("*.rs")
+
+
+STORE = Program(crate="s3-store", called="the embedded store", takes="one to two minutes")
+ZARRS_READER = Program(crate="zarrs-reader", called="the Rust reader", takes="some six minutes on two cores")
+
+
+def find_cargo() -> str | None:
+    """Return the path of cargo, on PATH or where its installer puts it, or None."""
+    return shutil.which("cargo") or shutil.which("cargo", path=Path.home() / ".cargo" / "bin")

@@ -1,0 +1,80 @@
+//! The array of a workload, opened by zarrs: what every decoding engine needs to know of it.
+
+use std::sync::Arc;
+
+use object_store::prefix::PrefixStore;
+use zarrs::array::{Array, ArrayError, ArraySubset, DataType, FillValue};
+use zarrs_object_store::AsyncObjectStore;
+
+use crate::client::Client;
+use crate::failure::{Failure, Outcome, one_line};
+use crate::selection::{Axis, Piece};
+use crate::workload::Workload;
+
+pub type Store = AsyncObjectStore<PrefixStore<Arc<dyn object_store::ObjectStore>>>;
+pub type OpenArray = Array<Store>;
+
+/// Opens the array as zarrs' documentation tells: its metadata is read now, nothing else.
+///
+/// # Errors
+/// `Store` when it cannot be read, `Unsupported` for elements without a fixed size, `BadUse` when the array there is
+/// not the one that the workload was made for.
+pub async fn open(workload: &Workload, client: &Client) -> Outcome<Arc<OpenArray>> {
+    let key = client.path("zarr.json");
+    if let Err(error) = object_store::ObjectStoreExt::head(&client.store, &key).await {
+        return Err(Failure::Store(format!("{}: {}", workload.target.url, one_line(&error))));
+    }
+    let rooted = PrefixStore::new(Arc::clone(&client.store), client.prefix.clone());
+    let array = Array::async_open(Arc::new(AsyncObjectStore::new(rooted)), "/")
+        .await
+        .map_err(|error| Failure::unsupported(one_line(&error)))?;
+    if array.shape() != workload.array.shape {
+        return Err(Failure::bad_use(format!(
+            "the array at {} has shape {:?}, the workload's has {:?}",
+            client.prefix,
+            array.shape(),
+            workload.array.shape
+        )));
+    }
+    element_size(array.data_type())?;
+    Ok(Arc::new(array))
+}
+
+/// Bytes of an element.
+pub fn element_size(data_type: &DataType) -> Outcome<usize> {
+    data_type.fixed_size().ok_or_else(|| Failure::unsupported(format!("elements of {data_type:?} have no fixed size")))
+}
+
+/// Bytes of an element that is not stored.
+pub fn fill_bytes(fill: &FillValue, element: usize) -> Outcome<Vec<u8>> {
+    let bytes = fill.as_ne_bytes();
+    if bytes.len() == element {
+        return Ok(bytes.to_vec());
+    }
+    Err(Failure::unsupported(format!("a fill value of {} bytes for elements of {element}", bytes.len())))
+}
+
+/// Whether a selection is a box: only then can one call of zarrs yield it.
+pub fn is_box(read: &[Axis]) -> bool {
+    read.iter().all(|axis| axis.step == 1 || axis.len() == 1)
+}
+
+/// The box around a piece, which is what zarrs can be asked for, and the piece in that box's coordinates.
+///
+/// `place` turns an axis and an element's coordinate in the array into the coordinates of whoever is asked.
+pub fn boxed(piece: &Piece, chunk_shape: &[u64], place: impl Fn(usize, u64) -> u64) -> Outcome<(ArraySubset, Piece)> {
+    let mut local = piece.clone();
+    let (mut start, mut shape) = (Vec::new(), Vec::new());
+    for (axis, (part, chunk)) in local.parts.iter_mut().zip(chunk_shape).enumerate() {
+        start.push(place(axis, part.chunk * chunk + part.inside));
+        shape.push((part.count - 1) * part.step + 1);
+        part.inside = 0;
+    }
+    let subset = ArraySubset::new_with_start_shape(start, shape).map_err(Failure::measurement)?;
+    Ok((subset, local))
+}
+
+/// What zarrs says of a read that failed.
+pub fn failed(error: ArrayError) -> Failure {
+    Failure::measurement(one_line(&error))
+}

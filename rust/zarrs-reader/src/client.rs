@@ -1,0 +1,252 @@
+//! The object store behind a target, with every HTTP request counted where it is sent.
+//!
+//! Counting happens below object_store, so that retries, HEADs and whatever else a library does are seen.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use http::header::CONTENT_RANGE;
+use http::{HeaderMap, Method, StatusCode};
+use object_store::aws::AmazonS3Builder;
+use object_store::client::{
+    ClientOptions, HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+    ReqwestConnector,
+};
+use object_store::http::HttpBuilder;
+use object_store::path::Path;
+use object_store::{ObjectStore, RetryConfig};
+use serde::Serialize;
+use url::Url;
+
+use crate::failure::{Failure, Outcome};
+use crate::workload::{Target, Workload};
+
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Requests and bytes since the last reset.
+#[derive(Debug, Default)]
+pub struct Counters {
+    requests: AtomicU64,
+    index_requests: AtomicU64,
+    head_requests: AtomicU64,
+    failures: AtomicU64,
+    fetched_bytes: AtomicU64,
+}
+
+/// What the counters say; fields as in docs/workload.md.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    pub requests: u64,
+    pub index_requests: u64,
+    pub head_requests: u64,
+    /// Requests sent again: each that object_store retries, for its answer or for a lost connection, was one too many.
+    pub retries: u64,
+    pub fetched_bytes: u64,
+}
+
+impl Counters {
+    pub fn reset(&self) {
+        for counter in [&self.requests, &self.index_requests, &self.head_requests, &self.failures, &self.fetched_bytes]
+        {
+            counter.store(0, Relaxed);
+        }
+    }
+
+    pub fn tally(&self) -> Tally {
+        Tally {
+            requests: self.requests.load(Relaxed),
+            index_requests: self.index_requests.load(Relaxed),
+            head_requests: self.head_requests.load(Relaxed),
+            retries: self.failures.load(Relaxed),
+            fetched_bytes: self.fetched_bytes.load(Relaxed),
+        }
+    }
+
+    fn sent(&self, method: &Method) {
+        self.requests.fetch_add(1, Relaxed);
+        if method == Method::HEAD {
+            self.head_requests.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn lost(&self) {
+        self.failures.fetch_add(1, Relaxed);
+    }
+
+    fn answered(&self, status: StatusCode, headers: &HeaderMap) {
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            self.failures.fetch_add(1, Relaxed);
+        }
+        if is_index(headers) {
+            self.index_requests.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// A GET of an object's last bytes, however the range was written: the store counts an index by the same rule.
+fn is_index(headers: &HeaderMap) -> bool {
+    let range = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let Some((span, total)) = range.and_then(|text| text.strip_prefix("bytes ")?.split_once('/')) else {
+        return false;
+    };
+    let Some((first, last)) = span.split_once('-') else { return false };
+    match (first.parse::<u64>(), last.parse::<u64>(), total.parse::<u64>()) {
+        (Ok(first), Ok(last), Ok(total)) => first > 0 && last + 1 == total,
+        _ => false,
+    }
+}
+
+/// An object store rooted at the array of a workload.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub store: Arc<dyn ObjectStore>,
+    pub prefix: Path,
+    pub counters: Arc<Counters>,
+}
+
+impl Client {
+    /// Opens the store of a workload's target.
+    ///
+    /// Credentials come from the standard chain of AWS unless the target is anonymous; no request is sent.
+    ///
+    /// # Errors
+    /// `BadUse` for a URL that this build cannot read.
+    pub fn open(workload: &Workload) -> Outcome<Self> {
+        let target = &workload.target;
+        let url = Url::parse(&target.url).map_err(|e| Failure::bad_use(format!("{:?} is no URL: {e}", target.url)))?;
+        let counters = Arc::new(Counters::default());
+        let connector = Counting { counters: Arc::clone(&counters) };
+        let store: Arc<dyn ObjectStore> = match url.scheme() {
+            "s3" => Arc::new(s3(&url, target, workload.in_flight, connector)?),
+            "http" | "https" => Arc::new(plain_http(&url, workload.in_flight, connector)?),
+            other => return Err(Failure::unsupported(format!("this reader has no store for {other}:// URLs"))),
+        };
+        let inside = if url.scheme() == "s3" { url.path().trim_matches('/') } else { "" };
+        let prefix = Path::parse(join(inside, &workload.array.key)).map_err(Failure::bad_use)?;
+        Ok(Self { store, prefix, counters })
+    }
+
+    /// The path of a key of the array.
+    pub fn path(&self, key: &str) -> Path {
+        key.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
+    }
+}
+
+fn join(prefix: &str, key: &str) -> String {
+    [prefix, key].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("/")
+}
+
+fn s3(url: &Url, target: &Target, in_flight: usize, connector: Counting) -> Outcome<impl ObjectStore + use<>> {
+    let bucket = url.host_str().ok_or_else(|| Failure::bad_use(format!("{url} names no bucket")))?;
+    let mut builder = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_client_options(options(in_flight))
+        .with_retry(RetryConfig { retry_timeout: TIMEOUT, ..RetryConfig::default() })
+        .with_http_connector(connector);
+    if let Some(endpoint) = &target.endpoint {
+        builder = builder.with_endpoint(endpoint).with_allow_http(true);
+    }
+    if let Some(region) = &target.region {
+        builder = builder.with_region(region);
+    }
+    if target.anonymous {
+        builder = builder.with_skip_signature(true);
+    }
+    builder.build().map_err(Failure::bad_use)
+}
+
+fn plain_http(url: &Url, in_flight: usize, connector: Counting) -> Outcome<impl ObjectStore + use<>> {
+    HttpBuilder::new()
+        .with_url(url.as_str())
+        .with_client_options(options(in_flight))
+        .with_http_connector(connector)
+        .build()
+        .map_err(Failure::bad_use)
+}
+
+fn options(in_flight: usize) -> ClientOptions {
+    ClientOptions::new().with_allow_http(true).with_timeout(TIMEOUT).with_pool_max_idle_per_host(2 * in_flight)
+}
+
+/// Connects as object_store does, and counts.
+#[derive(Debug)]
+struct Counting {
+    counters: Arc<Counters>,
+}
+
+impl HttpConnector for Counting {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let inner = ReqwestConnector::default().connect(options)?;
+        Ok(HttpClient::new(CountingService { inner, counters: Arc::clone(&self.counters) }))
+    }
+}
+
+#[derive(Debug)]
+struct CountingService {
+    inner: HttpClient,
+    counters: Arc<Counters>,
+}
+
+#[async_trait::async_trait]
+impl HttpService for CountingService {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        self.counters.sent(request.method());
+        let response = self.inner.execute(request).await.inspect_err(|_| self.counters.lost())?;
+        self.counters.answered(response.status(), response.headers());
+        let (parts, body) = response.into_parts();
+        let body = CountedBody { frames: Mutex::new(body.bytes_stream()), counters: Arc::clone(&self.counters) };
+        Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
+    }
+}
+
+/// A body whose bytes are counted as they arrive.
+struct CountedBody {
+    /// A mutex only because a body has to be `Sync`; it is never locked.
+    frames: Mutex<BoxStream<'static, Result<bytes::Bytes, HttpError>>>,
+    counters: Arc<Counters>,
+}
+
+impl http_body::Body for CountedBody {
+    type Data = bytes::Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        let this = &mut *self;
+        let Ok(frames) = this.frames.get_mut() else { return Poll::Ready(None) };
+        frames.poll_next_unpin(context).map(|next| {
+            next.map(|frame| {
+                frame.inspect_err(|_| this.counters.lost()).map(|data| {
+                    this.counters.fetched_bytes.fetch_add(data.len() as u64, Relaxed);
+                    http_body::Frame::data(data)
+                })
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(range: &str) -> HeaderMap {
+        HeaderMap::from_iter([(CONTENT_RANGE, range.parse().expect("a header"))])
+    }
+
+    #[test]
+    fn an_index_is_whatever_ends_the_object_without_being_all_of_it() {
+        assert!(is_index(&headers("bytes 900-999/1000")));
+        assert!(!is_index(&headers("bytes 0-999/1000")));
+        assert!(!is_index(&headers("bytes 0-99/1000")));
+        assert!(!is_index(&headers("bytes */1000")));
+        assert!(!is_index(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,75 @@
+//! Ways to execute a workload; each is one reader in the tables.
+
+mod limit;
+mod planned;
+mod stock;
+mod tuned;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use clap::ValueEnum;
+
+use crate::client::Client;
+use crate::failure::Outcome;
+use crate::plan::Limits;
+use crate::workload::Workload;
+
+/// The engines by the name that `--engine` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// zarrs' public async API, as its documentation tells a user to write it.
+    Stock,
+    /// The fastest that this API allows: tasks of our own, still its reads.
+    Tuned,
+    /// zarrs' codecs under our own I/O plan: what is possible.
+    Planned,
+    /// The same bytes without decoding: what no reader can beat.
+    NetworkLimit,
+}
+
+/// Bytes of what one execution yielded, a list per read: the final arrays, or the bodies of a network limit.
+pub type Arrays = Vec<Vec<u8>>;
+
+/// A library stack that executes one workload again and again.
+#[async_trait::async_trait]
+pub trait Engine: Send + Sync {
+    /// Executes the workload once; this is what is timed.
+    async fn read(&self, variant: &str) -> Outcome<Arrays>;
+
+    /// The ways of doing the work that compete.
+    fn variants(&self) -> Vec<&'static str> {
+        vec![""]
+    }
+
+    /// Calls of the library's API that one execution takes.
+    fn calls(&self) -> u64;
+
+    /// Compares what `read` returned with the truth, outside the timed part.
+    fn check(&self, arrays: &Arrays) -> Outcome<()>;
+}
+
+/// Opens the array of a workload with an engine, outside the timed part.
+///
+/// # Errors
+/// `Unsupported` when the engine cannot do this workload, `Store` when the array cannot be reached.
+pub async fn open(kind: Kind, workload: Arc<Workload>, client: Client, limits: Limits) -> Outcome<Arc<dyn Engine>> {
+    Ok(match kind {
+        Kind::Stock => Arc::new(stock::Stock::open(workload, client).await?),
+        Kind::Tuned => Arc::new(tuned::Tuned::open(workload, client).await?),
+        Kind::Planned => Arc::new(planned::Planned::open(workload, client, limits).await?),
+        Kind::NetworkLimit => Arc::new(limit::NetworkLimit::open(workload, client)),
+    })
+}
+
+/// The versions that decide an engine's figures.
+pub fn versions(kind: Kind) -> BTreeMap<&'static str, &'static str> {
+    let mut found = BTreeMap::from([("object_store", env!("VERSION_OBJECT_STORE")), ("rustc", env!("VERSION_RUSTC"))]);
+    if kind != Kind::NetworkLimit {
+        found.insert("zarrs", env!("VERSION_ZARRS"));
+    }
+    if matches!(kind, Kind::Stock | Kind::Tuned) {
+        found.insert("zarrs_object_store", env!("VERSION_ZARRS_OBJECT_STORE"));
+    }
+    found
+}

@@ -1,0 +1,395 @@
+//! zarrs' codecs under our own I/O plan: one index GET per shard, ranges grouped, requests bounded, and each chunk
+//! decoded into its place on all cores as soon as its bytes are there.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, GetResult};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
+use zarrs::array::codec::{ShardingCodecConfiguration, ShardingIndexLocation};
+use zarrs::array::{ArrayShardedExt, BytesRepresentation, CodecChain, DataType, FillValue, data_type};
+use zarrs::metadata::ConfigurationSerialize;
+use zarrs_codec::{ArrayToBytesCodecTraits, CodecOptions};
+
+use super::{Arrays, Engine};
+use crate::array::{self, OpenArray, element_size, fill_bytes};
+use crate::client::Client;
+use crate::failure::{Failure, Outcome, one_line};
+use crate::output::Output;
+use crate::plan::{Group, Grouping, Limits, Stored, group, parts};
+use crate::selection::{Piece, pieces, shape_of};
+use crate::truth;
+use crate::workload::Workload;
+
+const MISSING: u64 = u64::MAX;
+/// Decoded bytes that one thread takes at once.
+const BATCH_BYTES: usize = 256 << 10;
+
+pub struct Planned {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    workload: Arc<Workload>,
+    client: Client,
+    array: Arc<OpenArray>,
+    limits: Limits,
+    permits: Semaphore,
+    unit: Unit,
+    index: Option<Index>,
+}
+
+/// What is decoded at once: an inner chunk of a shard, or a whole object where nothing smaller can be.
+struct Unit {
+    codecs: Arc<CodecChain>,
+    shape: Vec<NonZeroU64>,
+    sizes: Vec<u64>,
+    data_type: DataType,
+    fill: FillValue,
+    fill_bytes: Vec<u8>,
+    element: usize,
+    options: CodecOptions,
+}
+
+/// How a shard's index is found and read.
+struct Index {
+    codecs: CodecChain,
+    shape: Vec<NonZeroU64>,
+    bytes: u64,
+    location: ShardingIndexLocation,
+    per_shard: Vec<u64>,
+}
+
+impl Planned {
+    pub async fn open(workload: Arc<Workload>, client: Client, limits: Limits) -> Outcome<Self> {
+        let array = array::open(&workload, &client).await?;
+        let (unit, index) = layout(&array)?;
+        let permits = Semaphore::new(workload.in_flight);
+        Ok(Self { inner: Arc::new(Inner { workload, client, array, limits, permits, unit, index }) })
+    }
+}
+
+/// What to decode, and the index that says where it lies.
+///
+/// Codecs around the sharding codec hide the inner chunks, so such an array is read object by object, like one
+/// without shards.
+fn layout(array: &OpenArray) -> Outcome<(Unit, Option<Index>)> {
+    let origin = vec![0; array.dimensionality()];
+    let object_shape = array.chunk_shape(&origin).map_err(Failure::unsupported)?;
+    if !array.is_exclusively_sharded() {
+        return Ok((unit(array, array.codecs(), object_shape.to_vec())?, None));
+    }
+    let configuration = array
+        .codecs()
+        .array_to_bytes_codec()
+        .configuration_v3(&zarrs_codec::CodecMetadataOptions::default())
+        .ok_or_else(|| Failure::unsupported("a sharding codec without a configuration"))?;
+    let ShardingCodecConfiguration::V1(sharding) =
+        ShardingCodecConfiguration::try_from_configuration(configuration).map_err(Failure::unsupported)?
+    else {
+        return Err(Failure::unsupported("a sharding codec of an unknown version"));
+    };
+    let inner = Arc::new(CodecChain::from_metadata(&sharding.codecs).map_err(Failure::unsupported)?);
+    let per_shard: Vec<u64> =
+        object_shape.iter().zip(&sharding.chunk_shape).map(|(shard, chunk)| shard.get() / chunk.get()).collect();
+    let codecs = CodecChain::from_metadata(&sharding.index_codecs).map_err(Failure::unsupported)?;
+    let shape: Vec<NonZeroU64> = per_shard.iter().copied().chain([2]).filter_map(NonZeroU64::new).collect();
+    let size = codecs
+        .encoded_representation(&shape, &data_type::uint64(), &FillValue::from(MISSING))
+        .map_err(Failure::unsupported)?;
+    let BytesRepresentation::FixedSize(bytes) = size else {
+        return Err(Failure::unsupported("a shard index whose size varies"));
+    };
+    let index = Index { codecs, shape, bytes, location: sharding.index_location, per_shard };
+    Ok((unit(array, inner, sharding.chunk_shape.to_vec())?, Some(index)))
+}
+
+fn unit(array: &OpenArray, codecs: Arc<CodecChain>, shape: Vec<NonZeroU64>) -> Outcome<Unit> {
+    let element = element_size(array.data_type())?;
+    Ok(Unit {
+        codecs,
+        sizes: shape.iter().map(|size| size.get()).collect(),
+        shape,
+        data_type: array.data_type().clone(),
+        fill: array.fill_value().clone(),
+        fill_bytes: fill_bytes(array.fill_value(), element)?,
+        element,
+        // All cores decode different chunks: a chunk itself is decoded by one.
+        options: CodecOptions::default().with_concurrent_target(1),
+    })
+}
+
+impl Unit {
+    fn decoded_bytes(&self) -> usize {
+        self.sizes.iter().product::<u64>() as usize * self.element
+    }
+
+    fn decode(&self, encoded: &Bytes, piece: &Piece, output: &Output) -> Outcome<()> {
+        let encoded = Cow::Borrowed(encoded.as_ref());
+        if piece.is_whole(&self.sizes) {
+            let mut view = output.view(piece)?;
+            self.codecs
+                .decode_into(encoded, &self.shape, &self.data_type, &self.fill, (&mut view).into(), &self.options)
+                .map_err(|error| Failure::measurement(one_line(&error)))?;
+            output.wrote(piece);
+            return Ok(());
+        }
+        let decoded = self
+            .codecs
+            .decode(encoded, &self.shape, &self.data_type, &self.fill, &self.options)
+            .map_err(|error| Failure::measurement(one_line(&error)))?;
+        output.copy(piece, &self.sizes, &decoded.into_fixed().map_err(Failure::measurement)?)
+    }
+}
+
+impl Inner {
+    async fn read_one(self: &Arc<Self>, number: usize) -> Outcome<Vec<u8>> {
+        let read = &self.workload.reads[number];
+        let output = Output::new(shape_of(read), self.unit.element);
+        let mut by_object: BTreeMap<Vec<u64>, Vec<Piece>> = BTreeMap::new();
+        let all = pieces(read, &self.unit.sizes);
+        let (chunks, permits) = (all.len() as u64, self.workload.in_flight / self.workload.concurrent_reads);
+        let grouping = self.limits.grouping(chunks, chunks * self.unit.decoded_bytes() as u64, permits);
+        for piece in all {
+            by_object.entry(self.object_of(&piece)).or_default().push(piece);
+        }
+        let mut objects = JoinSet::new();
+        for (object, wanted) in by_object {
+            let (me, output) = (Arc::clone(self), Arc::clone(&output));
+            objects.spawn(async move { me.read_object(&object, wanted, grouping, &output).await });
+        }
+        while let Some(done) = objects.join_next().await {
+            done??;
+        }
+        output.finish()
+    }
+
+    fn object_of(&self, piece: &Piece) -> Vec<u64> {
+        match &self.index {
+            Some(index) => piece.parts.iter().zip(&index.per_shard).map(|(part, n)| part.chunk / n).collect(),
+            None => piece.chunk(),
+        }
+    }
+
+    async fn read_object(
+        self: &Arc<Self>,
+        object: &[u64],
+        wanted: Vec<Piece>,
+        grouping: Grouping,
+        output: &Arc<Output>,
+    ) -> Outcome<()> {
+        let path = self.client.path(self.array.chunk_key(object).as_str());
+        let Some(index) = &self.index else {
+            let Some(body) = self.get(&path, None).await? else {
+                self.fill(&wanted, output);
+                return Ok(());
+            };
+            let mut decoding = Decoding::new(self, output);
+            wanted.into_iter().for_each(|piece| decoding.add(piece, body.clone()));
+            return decoding.finish().await;
+        };
+        let Some(entries) = self.shard_index(index, &path).await? else {
+            self.fill(&wanted, output);
+            return Ok(());
+        };
+        let mut stored = Vec::with_capacity(wanted.len());
+        for piece in wanted {
+            let position = piece.parts.iter().zip(&index.per_shard).fold(0, |at, (part, n)| at * n + part.chunk % n);
+            match entries[position as usize] {
+                [MISSING, MISSING] => output.fill(&piece, &self.unit.sizes, &self.unit.fill_bytes),
+                [offset, length] => stored.push(Stored { span: offset..offset.saturating_add(length), item: piece }),
+            }
+        }
+        let groups = group(stored, grouping);
+        let fetched = groups.into_iter().map(|one| {
+            let (me, path, output) = (Arc::clone(self), path.clone(), Arc::clone(output));
+            tokio::spawn(async move { me.read_group(&path, one, &output).await })
+        });
+        for done in try_join_all(fetched).await? {
+            done?;
+        }
+        Ok(())
+    }
+
+    /// Fetches one group's range and decodes its chunks, each as soon as its bytes are there.
+    async fn read_group(self: &Arc<Self>, path: &Path, one: Group<Piece>, output: &Arc<Output>) -> Outcome<()> {
+        let mut decoding = Decoding::new(self, output);
+        if parts(&one.span, self.limits.part_bytes).len() == 1 && one.is_disjoint() {
+            self.stream_group(path, one, &mut decoding).await?;
+        } else {
+            let body = self.range(path, &one.span).await?;
+            let origin = one.span.start;
+            for chunk in one.chunks {
+                let at = (chunk.span.start - origin) as usize..(chunk.span.end - origin) as usize;
+                decoding.add(chunk.item, body.slice(at));
+            }
+        }
+        decoding.finish().await
+    }
+
+    /// Fetches a range with one request and hands chunks over while the rest is still on its way.
+    ///
+    /// Connections share the link, so all of a shard tends to be complete late: decoding must not wait for that.
+    async fn stream_group(&self, path: &Path, one: Group<Piece>, decoding: &mut Decoding) -> Outcome<()> {
+        let gone = || Failure::Store(format!("{path} vanished or shrank while it was read"));
+        let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
+        let answer = self.ask(path, Some(GetRange::Bounded(one.span.clone()))).await?.ok_or_else(gone)?;
+        let mut frames = answer.into_stream();
+        let mut received = BytesMut::with_capacity((one.span.end - one.span.start) as usize);
+        let mut at = one.span.start;
+        let mut chunks = one.chunks.into_iter().peekable();
+        while let Some(frame) = frames.try_next().await? {
+            received.extend_from_slice(&frame);
+            let end = at + received.len() as u64;
+            while let Some(chunk) = chunks.next_if(|chunk| chunk.span.end <= end) {
+                received.advance((chunk.span.start - at) as usize);
+                let encoded = received.split_to((chunk.span.end - chunk.span.start) as usize).freeze();
+                at = chunk.span.end;
+                decoding.add(chunk.item, encoded);
+            }
+        }
+        if chunks.peek().is_some() { Err(gone()) } else { Ok(()) }
+    }
+
+    /// A range of an object, in several requests where it is longer than a part.
+    async fn range(&self, path: &Path, span: &std::ops::Range<u64>) -> Outcome<Bytes> {
+        let gone = || Failure::Store(format!("{path} vanished while it was read"));
+        let mut ranges = parts(span, self.limits.part_bytes);
+        let bodies = match ranges.pop() {
+            None => return Ok(Bytes::new()),
+            Some(only) if ranges.is_empty() => {
+                return self.get(path, Some(GetRange::Bounded(only))).await?.ok_or_else(gone);
+            }
+            Some(last) => {
+                ranges.push(last);
+                try_join_all(ranges.into_iter().map(|part| self.get(path, Some(GetRange::Bounded(part))))).await?
+            }
+        };
+        let mut whole = BytesMut::with_capacity((span.end - span.start) as usize);
+        for body in bodies {
+            whole.extend_from_slice(&body.ok_or_else(gone)?);
+        }
+        Ok(whole.freeze())
+    }
+
+    /// The offsets and lengths of a shard's chunks, or None where the shard is not stored.
+    async fn shard_index(&self, index: &Index, path: &Path) -> Outcome<Option<Vec<[u64; 2]>>> {
+        let range = match index.location {
+            ShardingIndexLocation::Start => GetRange::Bounded(0..index.bytes),
+            ShardingIndexLocation::End => GetRange::Suffix(index.bytes),
+        };
+        let Some(body) = self.get(path, Some(range)).await? else { return Ok(None) };
+        let decoded = index
+            .codecs
+            .decode(
+                Cow::Borrowed(body.as_ref()),
+                &index.shape,
+                &data_type::uint64(),
+                &FillValue::from(MISSING),
+                &CodecOptions::default(),
+            )
+            .and_then(|bytes| bytes.into_fixed().map_err(Into::into))
+            .map_err(|error| Failure::measurement(format!("the index of {path}: {}", one_line(&error))))?;
+        let word = |bytes: &[u8]| bytes.try_into().map_or(MISSING, u64::from_ne_bytes);
+        Ok(Some(decoded.chunks_exact(16).map(|entry| [word(&entry[..8]), word(&entry[8..])]).collect()))
+    }
+
+    /// One GET with a permit; None where there is no such object.
+    async fn get(&self, path: &Path, range: Option<GetRange>) -> Outcome<Option<Bytes>> {
+        let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
+        match self.ask(path, range).await? {
+            Some(answer) => Ok(Some(answer.bytes().await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn ask(&self, path: &Path, range: Option<GetRange>) -> Outcome<Option<GetResult>> {
+        match self.client.store.get_opts(path, GetOptions { range, ..GetOptions::default() }).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn fill(&self, wanted: &[Piece], output: &Output) {
+        for piece in wanted {
+            output.fill(piece, &self.unit.sizes, &self.unit.fill_bytes);
+        }
+    }
+}
+
+/// Chunks on their way from their bytes to their places, decoded on all cores.
+///
+/// Small chunks are handed over in batches: waking a thread costs as much as decoding a few of them.
+struct Decoding {
+    inner: Arc<Inner>,
+    output: Arc<Output>,
+    at_once: usize,
+    batch: Vec<(Piece, Bytes)>,
+    under_way: Vec<oneshot::Receiver<Outcome<()>>>,
+}
+
+impl Decoding {
+    fn new(inner: &Arc<Inner>, output: &Arc<Output>) -> Self {
+        let at_once = (BATCH_BYTES / inner.unit.decoded_bytes().max(1)).max(1);
+        let (inner, output) = (Arc::clone(inner), Arc::clone(output));
+        Self { inner, output, at_once, batch: Vec::new(), under_way: Vec::new() }
+    }
+
+    fn add(&mut self, piece: Piece, encoded: Bytes) {
+        self.batch.push((piece, encoded));
+        if self.batch.len() >= self.at_once {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        let (answer, waiting) = oneshot::channel();
+        let (inner, output) = (Arc::clone(&self.inner), Arc::clone(&self.output));
+        rayon::spawn(move || {
+            let all = || batch.iter().try_for_each(|(piece, encoded)| inner.unit.decode(encoded, piece, &output));
+            let outcome =
+                catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|_| Err(Failure::measurement("a codec panicked")));
+            drop((batch, output)); // before the answer: whoever waits for the last one owns the array alone
+            let _ = answer.send(outcome);
+        });
+        self.under_way.push(waiting);
+    }
+
+    /// Returns when all chunks are in their places.
+    async fn finish(mut self) -> Outcome<()> {
+        if !self.batch.is_empty() {
+            self.hand_over();
+        }
+        for waiting in self.under_way {
+            waiting.await.map_err(Failure::measurement)??;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait::async_trait]
+impl Engine for Planned {
+    async fn read(&self, _variant: &str) -> Outcome<Arrays> {
+        let work = &self.inner.workload;
+        let reads = stream::iter(0..work.reads.len()).map(|number| self.inner.read_one(number));
+        reads.buffered(work.concurrent_reads).try_collect().await
+    }
+
+    fn calls(&self) -> u64 {
+        self.inner.workload.reads.len() as u64
+    }
+
+    fn check(&self, arrays: &Arrays) -> Outcome<()> {
+        truth::check(&self.inner.workload, arrays, self.inner.unit.element)
+    }
+}

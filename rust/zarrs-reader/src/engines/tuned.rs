@@ -1,0 +1,149 @@
+//! The fastest that zarrs' public async API allows: a task per shard into the final array, a partial decoder per shard.
+//!
+//! Its adapter still asks for an object's size before each partial read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use zarrs::array::ArraySubset;
+use zarrs_codec::CodecOptions;
+
+use super::{Arrays, Engine};
+use crate::array::{self, OpenArray, boxed, element_size, failed, is_box};
+use crate::client::Client;
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+use crate::selection::{Axis, Piece, pieces, shape_of};
+use crate::truth;
+use crate::workload::Workload;
+
+pub struct Tuned {
+    workload: Arc<Workload>,
+    array: Arc<OpenArray>,
+    options: CodecOptions,
+    /// Tasks under way: the only way to bound requests in flight from outside.
+    permits: Arc<Semaphore>,
+    element: usize,
+    shard_shape: Vec<u64>,
+}
+
+impl Tuned {
+    pub async fn open(workload: Arc<Workload>, client: Client) -> Outcome<Self> {
+        let array = array::open(&workload, &client).await?;
+        let element = element_size(array.data_type())?;
+        let origin = vec![0; array.dimensionality()];
+        let shard_shape = array.chunk_shape(&origin).map_err(Failure::unsupported)?.iter().map(|n| n.get()).collect();
+        Ok(Self {
+            options: CodecOptions::default().with_concurrent_target(workload.in_flight),
+            permits: Arc::new(Semaphore::new(workload.in_flight)),
+            workload,
+            array,
+            element,
+            shard_shape,
+        })
+    }
+
+    async fn read_one(&self, number: usize) -> Outcome<Vec<u8>> {
+        let read = &self.workload.reads[number];
+        let output = Output::new(shape_of(read), self.element);
+        if is_box(read) {
+            self.read_subsets(read, &output).await?;
+        } else {
+            self.read_chunks(read, &output).await?;
+        }
+        output.finish()
+    }
+
+    /// One task per shard, each retrieving its part of the selection into the final array.
+    async fn read_subsets(&self, read: &[Axis], output: &Arc<Output>) -> Outcome<()> {
+        let mut tasks = JoinSet::new();
+        for piece in pieces(read, &self.shard_shape) {
+            let (array, options) = (Arc::clone(&self.array), self.options);
+            let (output, permits) = (Arc::clone(output), Arc::clone(&self.permits));
+            let starts = read.iter().zip(&piece.parts).map(|(axis, part)| axis.start + part.out).collect();
+            let subset = ArraySubset::new_with_start_shape(starts, piece.counts()).map_err(Failure::measurement)?;
+            tasks.spawn(async move {
+                let _permit = permits.acquire().await.map_err(Failure::measurement)?;
+                let mut view = output.view(&piece)?;
+                array
+                    .async_retrieve_array_subset_into_opt(&subset, (&mut view).into(), &options)
+                    .await
+                    .map_err(failed)?;
+                output.wrote(&piece);
+                Ok(())
+            });
+        }
+        all(tasks).await
+    }
+
+    /// One partial decoder per shard, then one task per chunk, since zarrs' selections cannot stride.
+    async fn read_chunks(&self, read: &[Axis], output: &Arc<Output>) -> Outcome<()> {
+        let chunk_shape = &self.workload.array.chunk_shape;
+        let mut by_shard: BTreeMap<Vec<u64>, Vec<Piece>> = BTreeMap::new();
+        for piece in pieces(read, chunk_shape) {
+            let shard = self.shard_of(&piece);
+            by_shard.entry(shard).or_default().push(piece);
+        }
+        let mut tasks = JoinSet::new();
+        for (shard, wanted) in by_shard {
+            let (array, options) = (Arc::clone(&self.array), self.options);
+            let (output, permits) = (Arc::clone(output), Arc::clone(&self.permits));
+            let (chunk_shape, shard_shape) = (chunk_shape.clone(), self.shard_shape.clone());
+            tasks.spawn(async move {
+                let decoder = {
+                    let _permit = permits.acquire().await.map_err(Failure::measurement)?;
+                    array.async_partial_decoder_opt(&shard, &options).await.map_err(failed)?
+                };
+                let mut chunks = JoinSet::new();
+                for piece in wanted {
+                    let (decoder, options) = (Arc::clone(&decoder), options);
+                    let (output, permits) = (Arc::clone(&output), Arc::clone(&permits));
+                    let (subset, local) = boxed(&piece, &chunk_shape, |axis, start| start % shard_shape[axis])?;
+                    chunks.spawn(async move {
+                        let _permit = permits.acquire().await.map_err(Failure::measurement)?;
+                        let decoded = decoder.partial_decode(&subset, &options).await.map_err(Failure::measurement)?;
+                        let bytes = decoded.into_fixed().map_err(Failure::measurement)?;
+                        output.copy(&local, subset.shape(), &bytes)
+                    });
+                }
+                all(chunks).await
+            });
+        }
+        all(tasks).await
+    }
+
+    fn shard_of(&self, piece: &Piece) -> Vec<u64> {
+        let grid = self.workload.array.chunk_shape.iter().zip(&self.shard_shape);
+        piece.parts.iter().zip(grid).map(|(part, (chunk, shard))| part.chunk * chunk / shard).collect()
+    }
+}
+
+async fn all(mut tasks: JoinSet<Outcome<()>>) -> Outcome<()> {
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+#[async_trait::async_trait]
+impl Engine for Tuned {
+    async fn read(&self, _variant: &str) -> Outcome<Arrays> {
+        let reads = stream::iter(0..self.workload.reads.len()).map(|number| self.read_one(number));
+        reads.buffered(self.workload.concurrent_reads).try_collect().await
+    }
+
+    fn calls(&self) -> u64 {
+        let of = |read: &Vec<Axis>| {
+            let grid = if is_box(read) { &self.shard_shape } else { &self.workload.array.chunk_shape };
+            pieces(read, grid).len() as u64
+        };
+        self.workload.reads.iter().map(of).sum()
+    }
+
+    fn check(&self, arrays: &Arrays) -> Outcome<()> {
+        truth::check(&self.workload, arrays, self.element)
+    }
+}

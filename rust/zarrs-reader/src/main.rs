@@ -1,0 +1,190 @@
+//! Executes workload files (docs/workload.md) with zarrs, and shows what that took.
+
+mod array;
+mod client;
+mod clocks;
+mod engines;
+mod failure;
+mod output;
+mod plan;
+mod selection;
+mod session;
+mod truth;
+mod worker;
+mod workload;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use engines::{Arrays, Kind};
+use failure::{Failure, Outcome};
+use plan::Limits;
+use session::{Session, Timed};
+use workload::Workload;
+
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = "Example:\n  zarrs-reader run w.json --engine planned --samples 5 --json")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Execute a workload file and print what it took.
+    Run {
+        /// The workload file, as `zcb workload` writes it.
+        workload: PathBuf,
+        #[command(flatten)]
+        how: How,
+        /// Timed executions; each follows one that warms connections up.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        samples: u32,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// Write the last execution's arrays to this file, raw and one after another.
+        #[arg(long, value_name = "FILE")]
+        dump: Option<PathBuf>,
+    },
+    /// Answer the conductor's requests on stdin and stdout.
+    Worker {
+        #[command(flatten)]
+        how: How,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+struct How {
+    /// What executes the workload.
+    #[arg(long, value_enum, default_value_t = Kind::Planned)]
+    engine: Kind,
+    /// Planned: bytes between two chunks up to which they share a request, where chunks outnumber requests in flight.
+    #[arg(long, value_name = "BYTES", default_value_t = 32 << 10)]
+    max_gap_bytes: u64,
+    /// Planned: the largest request; a longer chunk is fetched in parts, and small reads make smaller requests.
+    #[arg(long, value_name = "BYTES", default_value_t = 8 << 20, value_parser = clap::value_parser!(u64).range(1..))]
+    part_bytes: u64,
+}
+
+impl How {
+    fn limits(self) -> Limits {
+        Limits { max_gap_bytes: self.max_gap_bytes, part_bytes: self.part_bytes }
+    }
+}
+
+fn main() -> ExitCode {
+    // Two TLS libraries could be linked by features of dependencies; this one is meant.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match execute(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("zarrs-reader: {}", failure.to_string().split_whitespace().collect::<Vec<_>>().join(" "));
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn execute(cli: Cli) -> Outcome<()> {
+    let runtime = Runtime::new().map_err(Failure::measurement)?;
+    match cli.command {
+        Command::Worker { how } => worker::serve(how.engine, how.limits(), &runtime),
+        Command::Run { workload, how, samples, json, dump } => {
+            let loaded = Workload::load(&workload)?;
+            let session = runtime.block_on(Session::open(how.engine, loaded, how.limits()))?;
+            let (timed, arrays) = runtime.block_on(run(&session, samples))?;
+            if let Some(file) = dump {
+                write_arrays(&file, &arrays)?;
+            }
+            report(&session, how.engine, &timed, json);
+            Ok(())
+        }
+    }
+}
+
+/// Takes `samples` samples with the variant that was the fastest in its own warm-up.
+async fn run(session: &Session, samples: u32) -> Outcome<(Vec<Timed>, Arrays)> {
+    let mut best = ("", f64::INFINITY);
+    for variant in session.variants() {
+        session.warm_up(variant).await?;
+        let (timed, _) = session.sample(variant).await?;
+        if timed.seconds < best.1 {
+            best = (variant, timed.seconds);
+        }
+    }
+    let (mut all, mut last) = (Vec::new(), Arrays::new());
+    for number in 1..=samples {
+        drop(std::mem::take(&mut last));
+        session.warm_up(best.0).await?;
+        let (timed, arrays) = session.sample(best.0).await?;
+        eprintln!("zarrs-reader: sample {number} of {samples}: {:.1} ms", timed.seconds * 1e3);
+        all.push(timed);
+        last = arrays;
+    }
+    Ok((all, last))
+}
+
+fn write_arrays(file: &Path, arrays: &Arrays) -> Outcome<()> {
+    let cannot = |error: std::io::Error| Failure::bad_use(format!("cannot write {}: {error}", file.display()));
+    let mut out = std::fs::File::create(file).map_err(cannot)?;
+    arrays.iter().try_for_each(|array| out.write_all(array)).map_err(cannot)
+}
+
+fn report(session: &Session, engine: Kind, samples: &[Timed], as_json: bool) {
+    if !as_json {
+        for timed in samples {
+            let tally = &timed.tally;
+            println!(
+                "{:9.1} ms  {} requests ({} index, {} HEAD)  {} bytes fetched  {:.1} ms CPU",
+                timed.seconds * 1e3,
+                tally.requests,
+                tally.index_requests,
+                tally.head_requests,
+                tally.fetched_bytes,
+                timed.cpu_seconds * 1e3
+            );
+        }
+        return;
+    }
+    let workload = &session.workload;
+    let suffix = |mark: &str, text: &Option<String>| text.as_ref().map(|t| format!("{mark}{t}")).unwrap_or_default();
+    let target = &workload.target;
+    let target = format!("{}{}{}", target.name, suffix(":", &target.profile), suffix("+", &target.link));
+    let samples: Vec<_> = samples.iter().map(sample_json).collect();
+    let report = json!({
+        "schema": workload::SCHEMA,
+        "reader": reader(engine),
+        "versions": engines::versions(engine),
+        "workload": workload.described,
+        "target": target,
+        "samples": samples,
+        "network_limit": null,
+    });
+    println!("{report:#}");
+}
+
+fn sample_json(timed: &Timed) -> serde_json::Value {
+    json!({
+        "seconds": timed.seconds, "array_bytes": timed.array_bytes, "calls": timed.calls,
+        "requests": timed.tally.requests, "index_requests": timed.tally.index_requests,
+        "head_requests": timed.tally.head_requests, "retries": timed.tally.retries,
+        "requests_source": "reader", "fetched_bytes": timed.tally.fetched_bytes,
+        "nic_rx_bytes": null, "nic_rx_packets": null, "cpu_seconds": timed.cpu_seconds, "store_cpu_seconds": null,
+        "peak_rss_bytes": timed.peak_rss_bytes, "max_in_flight": null, "new_connections": null,
+        "flags": [], "verified": true,
+    })
+}
+
+fn reader(engine: Kind) -> &'static str {
+    match engine {
+        Kind::Stock => "zarrs",
+        Kind::Tuned => "zarrs-tuned",
+        Kind::Planned => "zarrs-planned",
+        Kind::NetworkLimit => "network-limit",
+    }
+}

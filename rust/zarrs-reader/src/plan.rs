@@ -1,0 +1,168 @@
+//! Which byte ranges to ask for: chunks that lie close together share a request, large ones are split.
+
+use std::ops::Range;
+
+/// How ranges are merged and split.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Largest gap between two chunks of a request.
+    pub max_gap_bytes: u64,
+    /// Largest request: a longer range is fetched in several parts.
+    pub part_bytes: u64,
+}
+
+/// Up to here adjacent chunks share a request, however few requests that makes.
+const SHARED_BYTES: u64 = 256 << 10;
+
+/// Which chunks of a shard share a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grouping {
+    /// Bytes between two chunks up to which they share a request.
+    pub max_gap_bytes: u64,
+    /// Bytes of a request up to which further chunks join it.
+    pub most_bytes: u64,
+}
+
+impl Limits {
+    /// How to group the chunks of a read that may have `permits` requests under way.
+    ///
+    /// Where there is a request for each chunk at once, bridging gaps would only cost bytes. And a connection has its own
+    /// top speed, so few long requests are slower than many: requests grow only as far as half of the permits stay in
+    /// use, but at least to `SHARED_BYTES`.
+    pub fn grouping(&self, chunks: u64, decoded_bytes: u64, permits: usize) -> Grouping {
+        let permits = (permits as u64).max(1);
+        let spread = decoded_bytes / permits.div_ceil(2);
+        Grouping {
+            max_gap_bytes: if chunks <= permits { 0 } else { self.max_gap_bytes },
+            most_bytes: spread.max(SHARED_BYTES).min(self.part_bytes),
+        }
+    }
+}
+
+/// Stored bytes of a wanted chunk, with whatever belongs to it.
+#[derive(Debug, Clone)]
+pub struct Stored<T> {
+    pub span: Range<u64>,
+    pub item: T,
+}
+
+/// Chunks that come with one range.
+#[derive(Debug)]
+pub struct Group<T> {
+    pub span: Range<u64>,
+    pub chunks: Vec<Stored<T>>,
+}
+
+impl<T> Group<T> {
+    /// Whether no two of the chunks share bytes.
+    pub fn is_disjoint(&self) -> bool {
+        self.chunks.windows(2).all(|pair| pair[0].span.end <= pair[1].span.start)
+    }
+}
+
+/// Groups chunks of one shard, which may come in any order and may overlap.
+pub fn group<T>(mut chunks: Vec<Stored<T>>, grouping: Grouping) -> Vec<Group<T>> {
+    let Grouping { max_gap_bytes, most_bytes } = grouping;
+    chunks.sort_by_key(|chunk| chunk.span.start);
+    let mut groups: Vec<Group<T>> = Vec::new();
+    for chunk in chunks {
+        match groups.last_mut() {
+            Some(last)
+                if chunk.span.start <= last.span.end.saturating_add(max_gap_bytes)
+                    && chunk.span.end.max(last.span.end) - last.span.start <= most_bytes =>
+            {
+                last.span.end = last.span.end.max(chunk.span.end);
+                last.chunks.push(chunk);
+            }
+            _ => groups.push(Group { span: chunk.span.clone(), chunks: vec![chunk] }),
+        }
+    }
+    groups
+}
+
+/// Splits a range into parts of at most `part_bytes`, in order; an empty range has none.
+pub fn parts(span: &Range<u64>, part_bytes: u64) -> Vec<Range<u64>> {
+    (span.start..span.end)
+        .step_by(usize::try_from(part_bytes.max(1)).unwrap_or(usize::MAX))
+        .map(|start| start..(start + part_bytes).min(span.end))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stored(span: Range<u64>) -> Stored<()> {
+        Stored { span, item: () }
+    }
+
+    fn spans(groups: &[Group<()>]) -> Vec<Range<u64>> {
+        groups.iter().map(|group| group.span.clone()).collect()
+    }
+
+    const GROUPING: Grouping = Grouping { max_gap_bytes: 10, most_bytes: 100 };
+
+    #[test]
+    fn close_chunks_share_a_request_and_distant_ones_do_not() {
+        let groups = group(vec![stored(40..50), stored(0..20), stored(61..70), stored(25..30)], GROUPING);
+        assert_eq!(spans(&groups), [0..50, 61..70]);
+        assert_eq!(groups[0].chunks.len(), 3);
+    }
+
+    #[test]
+    fn requests_are_long_only_where_enough_of_them_are_left() {
+        let limits = Limits { max_gap_bytes: 7, part_bytes: 8 << 20 };
+        let most = |bytes, permits| limits.grouping(1000, bytes, permits).most_bytes;
+        assert_eq!(most(4 << 20, 100), SHARED_BYTES);
+        assert_eq!(most(200 << 20, 100), 4 << 20);
+        assert_eq!(most(200 << 20, 1), 8 << 20);
+        assert_eq!(most(200 << 20, 0), 8 << 20);
+        assert_eq!(Limits { part_bytes: 100, ..limits }.grouping(1, 4 << 20, 100).most_bytes, 100);
+    }
+
+    #[test]
+    fn gaps_are_bridged_only_where_requests_run_out() {
+        let limits = Limits { max_gap_bytes: 7, part_bytes: 8 << 20 };
+        assert_eq!(limits.grouping(100, 1, 100).max_gap_bytes, 0);
+        assert_eq!(limits.grouping(101, 1, 100).max_gap_bytes, 7);
+    }
+
+    #[test]
+    fn a_request_grows_to_its_limit_only() {
+        let chunks = (0..8).map(|i| stored(i * 30..i * 30 + 30)).collect();
+        assert_eq!(spans(&group(chunks, GROUPING)), [0..90, 90..180, 180..240]);
+    }
+
+    #[test]
+    fn a_gap_of_exactly_the_limit_is_bridged() {
+        assert_eq!(group(vec![stored(0..10), stored(20..30)], GROUPING).len(), 1);
+        assert_eq!(group(vec![stored(0..10), stored(21..30)], GROUPING).len(), 2);
+    }
+
+    #[test]
+    fn parts_cover_a_range_in_order() {
+        assert_eq!(parts(&(5..25), 10), [5..15, 15..25]);
+        assert_eq!(parts(&(5..26), 10), [5..15, 15..25, 25..26]);
+        assert!(parts(&(5..5), 10).is_empty());
+    }
+
+    proptest! {
+        /// Every chunk lies in its group's range, no group is larger than allowed unless one chunk is, none is lost.
+        #[test]
+        fn groups_hold_their_chunks(
+            starts in proptest::collection::vec((0u64..2000, 1u64..200), 0..60),
+            max_gap_bytes in 0u64..50, most_bytes in 1u64..400,
+        ) {
+            let chunks: Vec<_> = starts.iter().map(|(start, length)| stored(*start..start + length)).collect();
+            let groups = group(chunks, Grouping { max_gap_bytes, most_bytes });
+            prop_assert_eq!(groups.iter().map(|g| g.chunks.len()).sum::<usize>(), starts.len());
+            for one in &groups {
+                prop_assert!(one.chunks.iter().all(|c| one.span.start <= c.span.start && c.span.end <= one.span.end));
+                prop_assert!(one.chunks.len() == 1 || one.span.end - one.span.start <= most_bytes);
+                let split = parts(&one.span, most_bytes);
+                prop_assert_eq!(split.iter().map(|p| p.end - p.start).sum::<u64>(), one.span.end - one.span.start);
+            }
+        }
+    }
+}

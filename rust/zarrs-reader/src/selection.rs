@@ -1,0 +1,235 @@
+//! Selections: which chunks they touch, and where in the final array each chunk's elements go.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+/// `start..stop` in steps, of one axis; never empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(from = "(u64, u64, u64)")]
+pub struct Axis {
+    pub start: u64,
+    pub stop: u64,
+    pub step: u64,
+}
+
+impl From<(u64, u64, u64)> for Axis {
+    fn from((start, stop, step): (u64, u64, u64)) -> Self {
+        Self { start, stop, step }
+    }
+}
+
+impl fmt::Display for Axis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.start, self.stop, self.step)
+    }
+}
+
+impl Axis {
+    /// Elements selected.
+    pub fn len(self) -> u64 {
+        (self.stop - self.start).div_ceil(self.step)
+    }
+
+    /// The parts of this axis, one for each chunk of `size` elements that it touches, ascending.
+    pub fn parts(self, size: u64) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut at = 0;
+        while at < self.len() {
+            let element = self.start + at * self.step;
+            let chunk = element / size;
+            let in_chunk = (((chunk + 1) * size).min(self.stop) - element).div_ceil(self.step);
+            parts.push(Part { chunk, inside: element % size, step: self.step, count: in_chunk, out: at });
+            at += in_chunk;
+        }
+        parts
+    }
+}
+
+/// What a selection takes of one chunk along one axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// The chunk's coordinate.
+    pub chunk: u64,
+    /// First element inside the chunk.
+    pub inside: u64,
+    pub step: u64,
+    pub count: u64,
+    /// First element in the final array.
+    pub out: u64,
+}
+
+/// What a selection takes of one chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    pub parts: Vec<Part>,
+}
+
+impl Piece {
+    /// The chunk's coordinates.
+    pub fn chunk(&self) -> Vec<u64> {
+        self.parts.iter().map(|part| part.chunk).collect()
+    }
+
+    /// First element in the final array.
+    pub fn out_start(&self) -> Vec<u64> {
+        self.parts.iter().map(|part| part.out).collect()
+    }
+
+    /// Elements per axis.
+    pub fn counts(&self) -> Vec<u64> {
+        self.parts.iter().map(|part| part.count).collect()
+    }
+
+    /// Whether all of a chunk of `shape` is taken, so that it can be decoded straight into its place.
+    pub fn is_whole(&self, shape: &[u64]) -> bool {
+        self.parts.iter().zip(shape).all(|(part, size)| part.count == *size)
+    }
+}
+
+/// The shape of the array that a selection yields.
+pub fn shape_of(read: &[Axis]) -> Vec<u64> {
+    read.iter().map(|axis| axis.len()).collect()
+}
+
+/// The pieces of a selection, one per chunk of `chunk_shape` touched, in C order of the grid.
+pub fn pieces(read: &[Axis], chunk_shape: &[u64]) -> Vec<Piece> {
+    let axes: Vec<Vec<Part>> = read.iter().zip(chunk_shape).map(|(axis, size)| axis.parts(*size)).collect();
+    let mut found = vec![Piece { parts: Vec::with_capacity(axes.len()) }];
+    for parts in &axes {
+        found = found
+            .iter()
+            .flat_map(|piece| {
+                parts.iter().map(|part| {
+                    let mut longer = piece.parts.clone();
+                    longer.push(*part);
+                    Piece { parts: longer }
+                })
+            })
+            .collect();
+    }
+    found
+}
+
+/// Copies a piece of a decoded chunk into the final array, row by row.
+///
+/// `put(out_offset, chunk bytes)` receives runs of bytes that lie together in both.
+pub fn scatter(piece: &Piece, chunk_shape: &[u64], out_shape: &[u64], element: usize, mut put: impl FnMut(usize, Run)) {
+    let axes = piece.parts.len();
+    if axes == 0 {
+        put(0, Run { start: 0, bytes: element });
+        return;
+    }
+    let (in_strides, out_strides) = (strides(chunk_shape), strides(out_shape));
+    let last = &piece.parts[axes - 1];
+    let mut at = vec![0u64; axes];
+    loop {
+        let place = |strides: &[u64], first: fn(&Part) -> u64, step: fn(&Part) -> u64| -> u64 {
+            (0..axes).map(|d| (first(&piece.parts[d]) + at[d] * step(&piece.parts[d])) * strides[d]).sum()
+        };
+        let from = place(&in_strides, |p| p.inside, |p| p.step) as usize * element;
+        let to = place(&out_strides, |p| p.out, |_| 1) as usize * element;
+        let together = if last.step == 1 { last.count } else { 1 };
+        put(to, Run { start: from, bytes: together as usize * element });
+        at[axes - 1] += together;
+        let mut axis = axes - 1;
+        while at[axis] == piece.parts[axis].count {
+            if axis == 0 {
+                return;
+            }
+            at[axis] = 0;
+            axis -= 1;
+            at[axis] += 1;
+        }
+    }
+}
+
+/// Bytes that lie together in a decoded chunk.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    pub start: usize,
+    pub bytes: usize,
+}
+
+fn strides(shape: &[u64]) -> Vec<u64> {
+    let mut found = vec![1; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        found[axis - 1] = found[axis] * shape[axis];
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn axis(start: u64, stop: u64, step: u64) -> Axis {
+        Axis { start, stop, step }
+    }
+
+    #[test]
+    fn a_stride_takes_every_other_chunk_of_length_one() {
+        let parts = axis(0, 7, 2).parts(1);
+        assert_eq!(
+            parts.iter().map(|p| (p.chunk, p.inside, p.count, p.out)).collect::<Vec<_>>(),
+            [(0, 0, 1, 0), (2, 0, 1, 1), (4, 0, 1, 2), (6, 0, 1, 3)]
+        );
+    }
+
+    #[test]
+    fn a_chunk_that_a_stride_steps_over_is_not_touched() {
+        assert_eq!(axis(1, 20, 9).parts(4).iter().map(|p| p.chunk).collect::<Vec<_>>(), [0, 2, 4]);
+    }
+
+    #[test]
+    fn an_array_without_axes_has_one_element() {
+        let mut runs = Vec::new();
+        for piece in pieces(&[], &[]) {
+            scatter(&piece, &[], &[], 4, |to, run| runs.push((to, run.start, run.bytes)));
+        }
+        assert_eq!(runs, [(0, 0, 4)]);
+    }
+
+    fn any_axis() -> impl Strategy<Value = (u64, Axis, u64)> {
+        (1u64..30)
+            .prop_flat_map(|size| (Just(size), 0..size, 1u64..5, 1u64..9))
+            .prop_flat_map(|(size, start, step, chunk)| {
+                (Just(size), (start + 1)..=size, Just(start), Just(step), Just(chunk))
+            })
+            .prop_map(|(size, stop, start, step, chunk)| (size, axis(start, stop, step), chunk))
+    }
+
+    proptest! {
+        /// Whatever is selected of whatever chunks: the pieces put every element where indexing would.
+        #[test]
+        fn pieces_put_every_element_in_its_place(axes in proptest::collection::vec(any_axis(), 1..4)) {
+            let read: Vec<Axis> = axes.iter().map(|a| a.1).collect();
+            let chunk_shape: Vec<u64> = axes.iter().map(|a| a.2).collect();
+            let out_shape = shape_of(&read);
+            let wanted: Vec<Vec<u64>> = read.iter().map(|a| (0..a.len()).map(|i| a.start + i * a.step).collect()).collect();
+            let mut out = vec![None; out_shape.iter().product::<u64>() as usize];
+            for piece in pieces(&read, &chunk_shape) {
+                let chunk = piece.chunk();
+                scatter(&piece, &chunk_shape, &out_shape, 1, |to, run| {
+                    for i in 0..run.bytes {
+                        prop_assert_is_none(&mut out[to + i], (chunk.clone(), run.start + i));
+                    }
+                });
+            }
+            let (in_strides, out_strides) = (strides(&chunk_shape), strides(&out_shape));
+            for (flat, found) in out.iter().enumerate() {
+                let index: Vec<u64> = (0..read.len()).map(|d| flat as u64 / out_strides[d] % out_shape[d]).collect();
+                let element: Vec<u64> = index.iter().enumerate().map(|(d, i)| wanted[d][*i as usize]).collect();
+                let chunk: Vec<u64> = element.iter().zip(&chunk_shape).map(|(e, c)| e / c).collect();
+                let inside: u64 = (0..read.len()).map(|d| element[d] % chunk_shape[d] * in_strides[d]).sum();
+                prop_assert_eq!(found.clone(), Some((chunk, inside as usize)));
+            }
+        }
+    }
+
+    fn prop_assert_is_none<T>(slot: &mut Option<T>, value: T) {
+        assert!(slot.is_none(), "an element was written twice");
+        *slot = Some(value);
+    }
+}
