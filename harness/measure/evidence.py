@@ -1,5 +1,6 @@
 """Counters around an execution, and what they say of it: a sample that counts, or the reason why it does not."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ from harness.sample import (
     Tally,
     Timed,
 )
-from harness.store.control import StoreControl, StoreCounters
+from harness.store.control import LoggedRequest, StoreControl, StoreCounters
 from harness.store.state import require_running
 from harness.targets import EMBEDDED, Target
 from harness.workload import Workload
@@ -55,6 +56,14 @@ class Probe:
         """Return what was counted since `begin`."""
         nic = network.read(self._interface).since(self._nic)
         return Evidence(store=None if self._control is None else self._control.since(_MARK), nic=nic)
+
+    def logged(self, execute: Callable[[], object]) -> list[LoggedRequest] | None:
+        """Return the requests that the embedded store saw while `execute` ran; None where it is not the target."""
+        if self._control is None:
+            return None
+        self._control.mark(_MARK, log=True)
+        execute()
+        return self._control.requests(_MARK)
 
     def __enter__(self) -> Self:
         return self

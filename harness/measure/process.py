@@ -5,6 +5,8 @@ import select
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -22,9 +24,16 @@ class WorkerProcess:
     """A reader's process, blocked on its stdin unless it has been asked something.
 
     Start it from a thread that outlives it: the kernel kills a worker when the thread that started it ends.
+
+    Parameters
+    ----------
+    reader
+        What it runs.
+    environment
+        Variables that differ from this process's.
     """
 
-    def __init__(self, reader: type[Reader]) -> None:
+    def __init__(self, reader: type[Reader], environment: Mapping[str, str] = MappingProxyType({})) -> None:
         self._name = reader.name
         self._unread = b""
         # asv waits for every process that holds its pipe, so a worker must never inherit it as stderr.
@@ -36,7 +45,7 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             bufsize=0,
-            env={**os.environ, PARENT_VARIABLE: str(os.getpid()), "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, **environment, PARENT_VARIABLE: str(os.getpid())},
         )
 
     @property

@@ -1,0 +1,211 @@
+"""What the sides of a comparison are made of: releases, commits and working trees, as folders to put on a path.
+
+A wheel is built once per commit and kept; a folder appears whole or not at all.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from harness.errors import BadUseError, MeasurementError
+from harness.paths import ROOT, state_dir
+from harness.verdict.sides import requirement
+
+REPOSITORY_VARIABLE = "ZCB_ZARR_REPO"
+"""Environment variable with zarr-python's repository, a URL or a path, instead of the one in asv.conf.json."""
+
+_PULL_REQUESTS = "+refs/pull/*/head:refs/pull/*/head"
+Say = Callable[[str], None]
+
+
+def overlay(spec: str, repository: str | None, say: Say) -> Path | None:
+    """Return the folder that makes a side of `spec`, built first where it is not kept.
+
+    Parameters
+    ----------
+    spec
+        A release of zarr (``3.2.1``), ``package==version``, a directory with a working tree, a revision of the
+        repository, or ``=`` for this environment as it is.
+    repository
+        URL or path of zarr-python; None is `REPOSITORY_VARIABLE`, else the one that asv.conf.json names.
+    say
+        Told what takes long.
+
+    Raises
+    ------
+    BadUseError
+        No such version, commit, directory or repository.
+    MeasurementError
+        A build failed.
+    """
+    if spec == "=":
+        return None
+    exact = requirement(spec)
+    if exact is not None:
+        return _kept(exact.replace("==", "-"), lambda folder: _install(exact, folder, say))
+    if _is_tree(spec):
+        return _of_tree(Path(spec).resolve(), say)
+    clone = local_clone(repository, say)
+    return _of_commit(clone, commit_of(clone, spec), say)
+
+
+def _is_tree(spec: str) -> bool:
+    return spec == "." or (os.sep in spec and Path(spec, "pyproject.toml").is_file())
+
+
+def local_clone(repository: str | None, say: Say) -> Path:
+    """Return a local repository of zarr-python with its pull requests, cloned or fetched where it is a URL."""
+    named = repository or os.environ.get(REPOSITORY_VARIABLE) or _configured_repository()
+    if Path(named).is_dir():
+        if _git(Path(named), "rev-parse", "--git-dir") is None:
+            raise BadUseError(f"{named} is not a git repository")
+        return Path(named)
+    if "://" not in named:
+        raise BadUseError(f"{named} is neither a directory nor a URL")
+    mirror = state_dir() / "repositories" / f"{hashlib.sha256(named.encode()).hexdigest()[:12]}.git"
+    if not mirror.is_dir():
+        say(f"cloning {named} with its pull requests (once) ...")
+        _clone(named, mirror)
+    elif _git(mirror, "fetch", "--quiet", "--prune", "origin", "+refs/heads/*:refs/heads/*", _PULL_REQUESTS) is None:
+        say(f"{named} cannot be reached: what was fetched before is used")
+    return mirror
+
+
+def _configured_repository() -> str:
+    conf = msgspec.json.decode((ROOT / "asv.conf.json").read_bytes())
+    return str(conf["repo"])
+
+
+def _clone(url: str, mirror: Path) -> None:
+    mirror.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=mirror.parent) as scratch:
+        made = Path(scratch, "clone")
+        done = _run("git", "clone", "--quiet", "--mirror", url, str(made))
+        if done.returncode:
+            raise BadUseError(f"{url} cannot be cloned: {_last_line(done.stderr)}")
+        made.rename(mirror)
+
+
+def commit_of(clone: Path, revision: str) -> str:
+    """Return the full hash of a revision; a BadUseError says that the repository does not hold it."""
+    if revision.startswith("-"):
+        raise BadUseError(f"{revision!r} is not a revision")
+    for candidate in (revision, f"refs/remotes/origin/{revision}"):
+        found = _git(clone, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{candidate}^{{commit}}")
+        if found:
+            return found
+    raise BadUseError(
+        f"{clone.name} holds no revision {revision!r}: name a release (3.2.1), a commit, a branch or a directory"
+    )
+
+
+def pull_request(clone: Path, number: int, trunk: str = "main") -> tuple[str, str]:
+    """Return base and head of a pull request: merge base and head, or, once merged, its commit's parent and its commit.
+
+    A squashed or merged pull request is found by the number that its commit's subject carries.
+
+    Raises
+    ------
+    BadUseError
+        The repository holds no such pull request.
+    """
+    main = commit_of(clone, trunk)
+    subject = rf"(\(#{number}\)$|^Merge pull request #{number} )"
+    merged = _git(clone, "log", main, "--first-parent", "-1", "--format=%H", "-E", f"--grep={subject}")
+    if merged:
+        return commit_of(clone, f"{merged}^1"), merged
+    head = _git(clone, "rev-parse", "--verify", "--quiet", f"refs/pull/{number}/head^{{commit}}")
+    if head is None:
+        raise BadUseError(
+            f"{clone.name} holds no pull request {number}: a mirror does (git clone --mirror), a plain clone does not"
+        )
+    base = _git(clone, "merge-base", main, head)
+    if base is None:
+        raise BadUseError(f"pull request {number} and {trunk} have no commit in common")
+    return base, head
+
+
+def _of_commit(clone: Path, commit: str, say: Say) -> Path:
+    def build(folder: Path) -> None:
+        say(f"building zarr from {commit[:9]} (kept for the next time) ...")
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            source = Path(scratch, "source")
+            for step in (
+                ("clone", "--quiet", "--no-checkout", str(clone), str(source)),
+                # A pull request's commit is under no branch, so a clone does not bring it: fetch it by its id.
+                ("-C", str(source), "fetch", "--quiet", "origin", commit),
+                ("-C", str(source), "checkout", "--quiet", "--detach", commit),
+            ):
+                done = _run("git", *step)
+                if done.returncode:
+                    raise BadUseError(f"{commit[:9]} cannot be checked out: {_last_line(done.stderr)}")
+            _install(str(source), folder, say)
+
+    return _kept(f"zarr-{commit[:12]}", build)
+
+
+def _of_tree(tree: Path, say: Say) -> Path:
+    """Build a working tree, uncommitted changes included; kept under the hash of its files."""
+    return _kept(f"tree-{_tree_digest(tree)}", lambda folder: _install(str(tree), folder, say))
+
+
+def _tree_digest(tree: Path) -> str:
+    listed = _git(tree, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    if listed is None:
+        raise BadUseError(f"{tree} is not a git working tree")
+    digest = hashlib.sha256(str(tree).encode())
+    for name in sorted(filter(None, listed.split("\0"))):
+        path = tree / name
+        if path.is_file():
+            digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
+
+
+def _kept(name: str, build: Callable[[Path], None]) -> Path:
+    """Return the folder called `name` among the kept ones, made by `build` where it is not there."""
+    folder = state_dir() / "sides" / f"py{sys.version_info.major}{sys.version_info.minor}-{name}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
+    try:
+        build(scratch / "side")
+        (scratch / "side").rename(folder)
+    except FileExistsError:
+        pass  # another run was faster
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def _install(what: str, folder: Path, say: Say) -> None:
+    """Install one package without its dependencies, which are this environment's, into a folder."""
+    say(f"installing {what if '==' in what else 'it'} ...")
+    done = _run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), what)
+    if done.returncode:
+        reason = next((line for line in done.stderr.splitlines() if "ERROR" in line), _last_line(done.stderr))
+        reason = reason.replace("ERROR:", "").strip()
+        if "==" in what:
+            raise BadUseError(f"{what} cannot be installed: {reason}")
+        raise MeasurementError(f"the build failed: {reason}")
+
+
+def _git(repository: Path, *arguments: str) -> str | None:
+    """Return what git printed, or None where it failed."""
+    done = _run("git", "-C", str(repository), *arguments)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no message"])[-1]

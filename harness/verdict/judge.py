@@ -1,0 +1,130 @@
+"""The judge: takes pairs until the answer is clear or the budget is spent, workload by workload."""
+
+import contextlib
+import itertools
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from harness.errors import UnsupportedError, ZcbError
+from harness.verdict.model import Finding, PlanChange, counts
+from harness.verdict.pairs import Duel, Pair
+from harness.verdict.sides import Side
+from harness.verdict.statistics import (
+    ERROR_RATE,
+    LOOKS,
+    SMALLEST_EFFECT,
+    Answer,
+    judge_pairs,
+    next_look,
+)
+from harness.workload import Workload
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """When to stop, and what to say."""
+
+    comparisons: int
+    """In this verdict: each takes its share of the error rate."""
+    seconds: float
+    """Budget of one workload and reader."""
+    smallest: float = SMALLEST_EFFECT
+    error_rate: float = ERROR_RATE
+
+
+def judge(finding: Finding, pairs: Iterator[Pair], rules: Rules, clock: Callable[[], float] = time.monotonic) -> None:
+    """Take pairs into `finding` and look at the agreed numbers of them, until the answer is clear.
+
+    Looking anywhere else would spend error rate that was not set aside, so a budget that ends between two looks is
+    answered by the last one, however many pairs came after it.
+    """
+    begin = clock()
+    for pair in pairs:
+        finding.pairs.append(pair)
+        if len(finding.pairs) in LOOKS:
+            look(finding, rules)
+            if finding.answer is not Answer.UNKNOWN:
+                return
+        if next_look(len(finding.pairs)) is None:
+            finding.why = f"{len(finding.pairs)} pairs, the most that are taken, leave it open"
+            return
+        if clock() - begin >= rules.seconds:
+            finding.why = f"{len(finding.pairs)} pairs in {rules.seconds:.0f} s leave it open"
+            return
+
+
+def look(finding: Finding, rules: Rules) -> None:
+    """Compute interval and answer from the pairs so far."""
+    log_ratios = [pair.log_ratio for pair in finding.pairs]
+    said = judge_pairs(log_ratios, rules.comparisons, smallest=rules.smallest, error_rate=rules.error_rate)
+    finding.answer = said.answer
+    if said.interval is not None:
+        finding.ratio, finding.low, finding.high = said.interval.ratio, said.interval.low, said.interval.high
+        finding.confidence = said.interval.confidence
+
+
+def empty(reader: str, workload: Workload) -> Finding:
+    """Return the finding of one reader and one workload before anything is measured."""
+    return Finding(
+        reader=reader,
+        pattern=workload.pattern,
+        workload=workload.label,
+        digest=workload.digest,
+        array_bytes=workload.array_bytes,
+    )
+
+
+def compare(
+    finding: Finding, workload: Workload, sides: Mapping[str, Side], rules: Rules, *, seed: int, say: Say
+) -> None:
+    """Measure and judge one reader and one workload into `finding`, which holds what there is when interrupted."""
+    begin = time.monotonic()
+    try:
+        with _kept_failures(finding), Duel(finding.reader, workload, sides, seed) as duel:
+            finding.plan = _plan_change(duel)
+            finding.versions = duel.versions
+            judge(finding, _reported(duel.pairs(), finding, say), rules)
+    finally:
+        finding.seconds = time.monotonic() - begin
+        _summarise(finding)
+
+
+@contextlib.contextmanager
+def _kept_failures(finding: Finding) -> Iterator[None]:
+    """Let a failure of one side end this finding only, and take back whatever it said."""
+    try:
+        yield
+    except UnsupportedError as reason:
+        finding.na = str(reason)
+    except ZcbError as error:
+        finding.error = str(error)
+    if finding.error is not None or finding.na is not None:
+        finding.answer = Answer.UNKNOWN
+        finding.ratio = finding.low = finding.high = finding.confidence = None
+
+
+def _summarise(finding: Finding) -> None:
+    if finding.pairs and finding.error is None:
+        finding.base_seconds = statistics.median(pair.base.seconds for pair in finding.pairs)
+        finding.head_seconds = statistics.median(pair.head.seconds for pair in finding.pairs)
+        finding.counts = counts(finding.pairs)
+
+
+def _plan_change(duel: Duel) -> PlanChange | None:
+    plans = [duel.plan_of(side) for side in ("base", "head")]
+    if plans[0] is None or plans[1] is None:
+        return None
+    base, head = (Counter(plan.requests) for plan in plans if plan is not None)
+    return PlanChange(same=base == head, only_base=(base - head).total(), only_head=(head - base).total())
+
+
+def _reported(pairs: Iterator[Pair], finding: Finding, say: Say) -> Iterator[Pair]:
+    for number in itertools.count(1):
+        yield next(pairs)
+        if number in LOOKS and finding.ratio is not None:
+            say(f"{finding.name}: {number} pairs, {finding.ratio:.3f} [{finding.low:.3f}, {finding.high:.3f}]")

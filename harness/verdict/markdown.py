@@ -1,0 +1,97 @@
+"""A verdict as a comment on a pull request: the answer first, the rest folded."""
+
+from harness.verdict.model import COUNTED, Finding, Verdict
+from harness.verdict.statistics import Answer
+from harness.verdict.words import answer_of, bounds, count_change, headline
+
+_MARKS = {Answer.FASTER: "🟢", Answer.SLOWER: "🔴", Answer.SAME: "⚪", Answer.UNKNOWN: "❔"}
+
+
+def markdown(verdict: Verdict) -> str:
+    """Return the comment; whatever comes from outside is escaped."""
+    lines = [
+        f"**{_MARKS[verdict.answer]} {_escaped(headline(verdict))}**",
+        "",
+        f"`{_code(verdict.base.label)}` ({_escaped(verdict.base.detail)}) against "
+        f"`{_code(verdict.head.label)}` ({_escaped(verdict.head.detail)}), read from {_escaped(verdict.target)}.",
+        "",
+        "| | reader | workload | base | head | verdict | interval | requests |",
+        "|---|---|---|--:|--:|---|---|--:|",
+        *(_row(finding, verdict.smallest_effect) for finding in verdict.findings),
+        "",
+        *_folded("What the counts say, exactly", _counts(verdict)),
+        *_folded("Versions, machine, method", _basis(verdict)),
+        *_folded("How to reproduce", ["```sh", _code(verdict.command), "```"]),
+    ]
+    return "\n".join(lines)
+
+
+def _row(finding: Finding, smallest: float) -> str:
+    cells = (
+        "⚠️" if finding.error else _MARKS[finding.answer],
+        finding.reader,
+        finding.workload,
+        _milliseconds(finding.base_seconds),
+        _milliseconds(finding.head_seconds),
+        answer_of(finding, smallest),
+        bounds(finding),
+        count_change(finding, "requests"),
+    )
+    return f"| {' | '.join(map(_escaped, cells))} |"
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1e3:.4g} ms"
+
+
+def _counts(verdict: Verdict) -> list[str]:
+    lines = [
+        f"| reader, workload | {' | '.join(n.replace('_', ' ') for n in COUNTED)} | byte ranges |",
+        "|---" * 6 + "|",
+    ]
+    for finding in verdict.findings:
+        cells = [finding.name, *(count_change(finding, name) for name in COUNTED), _plan(finding)]
+        lines.append(f"| {' | '.join(map(_escaped, cells))} |")
+    return lines
+
+
+def _plan(finding: Finding) -> str:
+    if finding.plan is None:
+        return "-"
+    if finding.plan.same:
+        return "the same"
+    return f"{finding.plan.only_base} only in base, {finding.plan.only_head} only in head"
+
+
+def _basis(verdict: Verdict) -> list[str]:
+    lines = [f"- {_escaped(verdict.machine)}; {verdict.started}; {verdict.seconds:.0f} s"]
+    for side, record in (("base", verdict.base), ("head", verdict.head)):
+        readers = {name: version for f in verdict.findings for name, version in f.versions.get(side, {}).items()}
+        shown = ", ".join(f"{name} {version}" for name, version in sorted((readers or record.versions).items()))
+        lines.append(f"- {side}: {_escaped(shown)}")
+    lines += [
+        f"- {_escaped(f.name)}: {_escaped(f.na or f.error or f.why or '')}"
+        for f in verdict.findings
+        if f.na or f.error or f.why
+    ]
+    lines.append(
+        "- Alternating pairs in random order, two new processes every few pairs; the median ratio with a "
+        f"distribution-free interval, corrected for {verdict.comparisons} comparisons and every look: at most "
+        f"{verdict.error_rate:.0%} of verdicts call a difference that is not there. "
+        f"Differences within {verdict.smallest_effect:.0%} count as none."
+    )
+    return lines
+
+
+def _folded(title: str, lines: list[str]) -> list[str]:
+    return ["<details>", f"<summary>{title}</summary>", "", *lines, "", "</details>"]
+
+
+def _escaped(text: str) -> str:
+    for special, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "'"), ("\n", " ")):
+        text = text.replace(special, safe)
+    return text
+
+
+def _code(text: str) -> str:
+    return text.replace("`", "'").replace("\n", " ")

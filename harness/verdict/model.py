@@ -1,0 +1,126 @@
+"""What a verdict says: version 1 of the JSON that ``zcb compare --json`` prints and every page is made from."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from harness.verdict.pairs import Pair
+from harness.verdict.statistics import Answer
+
+SCHEMA = 1
+
+
+class Count(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure that is compared exactly: the same in every execution, or nothing is said of it."""
+
+    base: int | None
+    """None where it varied from execution to execution or nobody counts it."""
+    head: int | None
+
+    @property
+    def differs(self) -> bool:
+        """Whether both sides are known and unequal."""
+        return self.base is not None and self.head is not None and self.base != self.head
+
+
+class PlanChange(msgspec.Struct, frozen=True, kw_only=True):
+    """How the requests of one execution differ, by the store's log: method, key and byte range."""
+
+    same: bool
+    only_base: int
+    """Requests that only base makes."""
+    only_head: int
+
+
+class Finding(msgspec.Struct, kw_only=True):
+    """What is said of one reader and one workload."""
+
+    reader: str
+    pattern: str
+    workload: str
+    """The workload's name, e.g. ``chunks_of_one_shard small gap=1``."""
+    digest: str
+    array_bytes: int
+    answer: Answer = Answer.UNKNOWN
+    ratio: float | None = None
+    """Median of head's seconds over base's."""
+    low: float | None = None
+    high: float | None = None
+    confidence: float | None = None
+    """Of this one interval, so that the verdict as a whole errs at most at its error rate."""
+    base_seconds: float | None = None
+    """Median."""
+    head_seconds: float | None = None
+    counts: dict[str, Count] = msgspec.field(default_factory=dict)
+    plan: PlanChange | None = None
+    versions: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
+    """Of the reader's libraries, by side."""
+    error: str | None = None
+    """Why there is no answer: which side failed, and how."""
+    na: str | None = None
+    """Why the reader cannot do this workload."""
+    why: str | None = None
+    """Why the pairs do not suffice, where they do not."""
+    seconds: float = 0.0
+    """What measuring took."""
+    pairs: list[Pair] = msgspec.field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Reader and workload."""
+        return f"{self.reader}, {self.workload}"
+
+
+class SideRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One side, as the report names it."""
+
+    label: str
+    detail: str
+    versions: dict[str, str]
+
+
+class Verdict(msgspec.Struct, kw_only=True):
+    """All findings of one comparison."""
+
+    schema: int = SCHEMA
+    base: SideRecord
+    head: SideRecord
+    target: str
+    command: str
+    """How to reproduce it."""
+    started: str
+    machine: str
+    smallest_effect: float
+    error_rate: float
+    comparisons: int
+    """Planned: readers times workloads."""
+    complete: bool = False
+    """False until every comparison was carried out: what is there counts, what is missing is unknown."""
+    seconds: float = 0.0
+    findings: list[Finding] = msgspec.field(default_factory=list)
+
+    @property
+    def answer(self) -> Answer:
+        """The verdict in one word: slower where anything is, since that is what a merge must not bring."""
+        answers = {finding.answer for finding in self.findings if finding.na is None}
+        for strongest in (Answer.SLOWER, Answer.FASTER, Answer.UNKNOWN):
+            if strongest in answers:
+                return strongest
+        return Answer.SAME if answers and self.complete else Answer.UNKNOWN
+
+
+COUNTED = ("requests", "index_requests", "head_requests", "fetched_bytes")
+"""Fields of a sample that are compared exactly."""
+
+
+def counts(pairs: Sequence[Pair]) -> dict[str, Count]:
+    """Return the exact figures of both sides."""
+    return {
+        name: Count(base=_only([p.base for p in pairs], name), head=_only([p.head for p in pairs], name))
+        for name in COUNTED
+    }
+
+
+def _only(samples: Sequence[object], name: str) -> int | None:
+    values = {getattr(sample, name) for sample in samples}
+    return values.pop() if len(values) == 1 else None

@@ -1,0 +1,164 @@
+"""Pairs: both sides of a comparison execute the same workload in turns, in random order, the other side idle.
+
+Each side has one worker process at a time. A block is a number of pairs with the same two processes; the next block
+starts new ones, so that what a process happens to be (its memory's layout, its connections) is drawn anew and cannot
+be mistaken for a difference between the sides.
+"""
+
+import math
+import random
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import msgspec
+
+from harness.errors import MeasurementError, UnsupportedError
+from harness.measure.evidence import Probe, make_sample
+from harness.measure.process import WorkerProcess
+from harness.readers import reader_class
+from harness.sample import Sample, Timed
+from harness.store.control import LoggedRequest
+from harness.verdict.sides import Side
+from harness.workload import Workload
+
+PAIRS_PER_BLOCK = 16
+_OPEN_SECONDS = 120.0
+_TURN_SECONDS = 60.0
+_SECONDS_PER_GIB = 120.0
+_SIDES = ("base", "head")
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True):
+    """One execution of each side, right after one another."""
+
+    block: int
+    head_first: bool
+    base: Sample
+    head: Sample
+
+    @property
+    def log_ratio(self) -> float:
+        """Natural logarithm of head's seconds over base's."""
+        return math.log(self.head.seconds / self.base.seconds)
+
+
+class Ranges(msgspec.Struct, frozen=True, kw_only=True):
+    """What one execution asked of the store, in the order of keys and offsets."""
+
+    requests: list[tuple[str, str, str, tuple[int, int] | None]]
+    """Method, key, kind, half-open bytes of the object."""
+
+
+class SideFailedError(MeasurementError):
+    """One side raised, returned something wrong or died; nothing is said of the other."""
+
+    def __init__(self, side: str, reason: str) -> None:
+        super().__init__(f"{side} failed: {reason}")
+        self.side, self.reason = side, reason
+
+
+@dataclass
+class Duel:
+    """Takes pairs of one reader and one workload; use it as a context manager."""
+
+    reader: str
+    workload: Workload
+    sides: Mapping[str, Side]
+    """``base`` and ``head``."""
+    seed: int = 0
+    pairs_per_block: int = PAIRS_PER_BLOCK
+    versions: dict[str, dict[str, str]] = field(default_factory=dict)
+    _workers: dict[str, WorkerProcess] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(f"{self.seed} {self.reader} {self.workload.digest}")  # noqa: S311 - an order
+        self._probe = Probe(self.workload.target)
+
+    def pairs(self) -> Iterator[Pair]:
+        """Yield pairs without end.
+
+        Raises
+        ------
+        SideFailedError
+            A side cannot be measured; its reason is the library's.
+        UnsupportedError
+            A side cannot do this workload at all.
+        """
+        block = 0
+        while True:
+            self._restart()
+            for _ in range(self.pairs_per_block):
+                yield self._pair(block)
+            block += 1
+
+    def plan_of(self, side: str) -> Ranges | None:
+        """Return what `side` asks of the store in one execution, or None where the store cannot tell."""
+        if not self._workers:
+            self._restart()
+        log = self._probe.logged(lambda: self._ask(side, {"op": "sample", "discard": True}, self._deadline))
+        return None if log is None else Ranges(requests=sorted(map(_request, log), key=_order))
+
+    @property
+    def _deadline(self) -> float:
+        return _TURN_SECONDS + _SECONDS_PER_GIB * self.workload.array_bytes / 2**30
+
+    def _pair(self, block: int) -> Pair:
+        head_first = self._random.random() < 0.5
+        samples = {side: self._sample(side) for side in (reversed(_SIDES) if head_first else _SIDES)}
+        return Pair(block=block, head_first=head_first, **samples)
+
+    def _sample(self, side: str) -> Sample:
+        """Execute twice, the first time to warm up, and return the second execution's sample."""
+        self._ask(side, {"op": "sample", "discard": True}, self._deadline)
+        self._probe.begin()
+        answer = self._ask(side, {"op": "sample"}, self._deadline)
+        try:
+            return make_sample(self.workload, msgspec.convert(answer["timed"], Timed), self._probe.end())
+        except MeasurementError as error:
+            raise SideFailedError(side, str(error)) from error
+
+    def _restart(self) -> None:
+        self._stop()
+        for side in self._random.sample(_SIDES, len(_SIDES)):
+            self._workers[side] = WorkerProcess(reader_class(self.reader), self.sides[side].environment)
+            request = {"op": "open", "workload": msgspec.to_builtins(self.workload)}
+            self.versions[side] = self._ask(side, request, _OPEN_SECONDS)["versions"]
+
+    def _ask(self, side: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+        try:
+            answer = self._workers[side].ask(request, timeout=timeout)
+        except MeasurementError as error:
+            raise SideFailedError(side, str(error)) from error
+        if "na" in answer:
+            raise UnsupportedError(f"{side}: {answer['na']}")
+        if "error" in answer:
+            raise SideFailedError(side, answer["error"])
+        return answer
+
+    def _stop(self) -> None:
+        for worker in self._workers.values():
+            worker.stop()
+        self._workers.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._probe.__exit__(None, None, None)
+
+
+def _request(logged: LoggedRequest) -> tuple[str, str, str, tuple[int, int] | None]:
+    return logged.method, logged.key, logged.kind, logged.range
+
+
+def _order(request: tuple[str, str, str, tuple[int, int] | None]) -> tuple[str, int, str]:
+    method, key, _, span = request
+    return key, span[0] if span else -1, method
+
+
+def stopwatch() -> float:
+    """Return seconds of a clock that budgets are kept by."""
+    return time.monotonic()

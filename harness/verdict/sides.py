@@ -1,0 +1,172 @@
+"""The two sides of a comparison: what a person names becomes an environment that differs in that one thing.
+
+All sides share this environment's pinned packages, file by file: what differs lies in a folder of its own, first on
+the path of the side's processes.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from packaging.requirements import InvalidRequirement, Requirement
+
+from harness.errors import BadUseError, MeasurementError
+from harness.paths import ROOT
+
+_RELEASE = re.compile(r"\d+(\.\d+)+((a|b|rc)\d+)?(\.(post|dev)\d+)?")
+_SETTING = re.compile(r"[a-z][a-z0-9_.]*")
+_PACKAGE = "zarr"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One side as its processes see it."""
+
+    label: str
+    """What the person asked for, e.g. ``79d5b8fde^``."""
+    detail: str
+    """What it turned out to be, e.g. ``zarr 3.2.2.dev45+g7531de5a``."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of its worker processes."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Installed packages that belong to its figures."""
+
+
+def requirement(spec: str) -> str | None:
+    """Return the exact requirement that `spec` names, or None where it names source code.
+
+    ``3.2.1`` is that release of zarr, ``obstore==0.11.0`` that version of another package.
+
+    Raises
+    ------
+    BadUseError
+        A requirement that does not name one version.
+    """
+    if _RELEASE.fullmatch(spec):
+        return f"{_PACKAGE}=={spec}"
+    if "=" not in spec:
+        return None
+    try:
+        parsed = Requirement(spec)
+    except InvalidRequirement as error:
+        raise BadUseError(f"{spec!r} is not of the form package==version") from error
+    exact = [one for one in parsed.specifier if one.operator == "==" and "*" not in one.version]
+    if len(exact) != 1 or len(parsed.specifier) != 1 or parsed.extras or parsed.marker or parsed.url:
+        raise BadUseError(f"{spec!r} does not name one version: write package==version")
+    return f"{parsed.name}=={exact[0].version}"
+
+
+def settings(given: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variables that configure zarr, from dotted names to values.
+
+    Raises
+    ------
+    BadUseError
+        A name that zarr's configuration cannot have.
+    """
+    for name in given:
+        if not _SETTING.fullmatch(name):
+            raise BadUseError(f"{name!r} is not the name of a setting of zarr, such as async.concurrency")
+    return {f"ZARR_{name.upper().replace('.', '__')}": value for name, value in given.items()}
+
+
+def parse_setting(text: str) -> tuple[str, str]:
+    """Split ``name=value``; a BadUseError says when it is something else."""
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise BadUseError(f"{text!r} is not of the form name=value")
+    return name, value
+
+
+def make(label: str, overlay: Path | None, configured: Mapping[str, str]) -> Side:
+    """Return a side and prove that its processes import what it is named after.
+
+    Parameters
+    ----------
+    label
+        What the person asked for.
+    overlay
+        Folder with the packages that differ; None is this environment as it is.
+    configured
+        Settings of zarr, dotted name -> value.
+
+    Raises
+    ------
+    BadUseError
+        A setting that this zarr does not know, or packages that do not fit together.
+    MeasurementError
+        zarr cannot be imported there.
+    """
+    path = os.pathsep.join(filter(None, (str(overlay or ""), str(ROOT))))
+    environment = {"PYTHONPATH": path, "PYTHONNOUSERSITE": "1"}
+    facts = _inspect(label, environment, list(configured))
+    if overlay is not None:
+        _demand_fit(label, environment)
+    if facts.unknown:
+        raise BadUseError(f"zarr {facts.versions[_PACKAGE]} has no setting {facts.unknown[0]!r}")
+    chosen = "".join(f", {name}={value}" for name, value in configured.items())
+    return Side(
+        label=label + chosen,
+        detail=_detail(facts.versions, overlay) + chosen,
+        environment=environment | settings(configured),
+        versions=facts.versions,
+    )
+
+
+class _Facts(msgspec.Struct, frozen=True):
+    versions: dict[str, str]
+    unknown: list[str]
+
+
+_INSPECT = """
+import json, sys
+from importlib.metadata import distributions
+import zarr
+def known(name):
+    try:
+        zarr.config.get(name)
+        return True
+    except KeyError:
+        return False
+versions = {}
+for dist in distributions():
+    versions.setdefault(dist.name.lower(), dist.version)
+versions["zarr"] = zarr.__version__
+print(json.dumps({"versions": versions, "unknown": [name for name in sys.argv[1:] if not known(name)]}))
+"""
+
+
+def _inspect(label: str, environment: Mapping[str, str], names: list[str]) -> _Facts:
+    done = _python(environment, "-c", _INSPECT, *names)
+    if done.returncode:
+        raise MeasurementError(f"{label}: zarr cannot be imported: {_last_line(done.stderr)}")
+    return msgspec.json.decode(done.stdout, type=_Facts)
+
+
+def _demand_fit(label: str, environment: Mapping[str, str]) -> None:
+    done = _python(environment, "-m", "pip", "check")
+    if done.returncode:
+        raise BadUseError(f"{label} does not fit the pinned packages: {_last_line(done.stdout)}")
+
+
+def _python(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no message"])[-1]
+
+
+def _detail(versions: Mapping[str, str], overlay: Path | None) -> str:
+    shown = {_PACKAGE, *(_names_in(overlay) if overlay else ())}
+    return ", ".join(f"{name} {versions[name]}" for name in sorted(shown, key=lambda n: (n != _PACKAGE, n)))
+
+
+def _names_in(overlay: Path) -> list[str]:
+    return [path.name.partition("-")[0].lower().replace("_", "-") for path in overlay.glob("*.dist-info")]

@@ -1,0 +1,161 @@
+"""What a person may compare: how it is read, built, kept, and refused in one line."""
+
+import subprocess
+import textwrap
+
+import pytest
+
+from harness.errors import BadUseError, MeasurementError
+from harness.verdict import builds, sides
+
+PYPROJECT = """
+[build-system]
+requires = ["setuptools>=77"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "zarr"
+version = "{version}"
+[tool.setuptools]
+py-modules = ["zarr"]
+"""
+MODULE = """
+from importlib.metadata import version
+__version__ = version("zarr")
+class config:
+    get = staticmethod({{"async.concurrency": 10}}.__getitem__)
+{extra}
+"""
+
+
+def git(repository, *arguments):
+    done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def commit(repository, version, message, extra=""):
+    (repository / "pyproject.toml").write_text(PYPROJECT.format(version=version))
+    (repository / "zarr.py").write_text(MODULE.format(extra=textwrap.dedent(extra)))
+    git(repository, "add", "-A")
+    git(repository, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", message)
+    return git(repository, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def history(tmp_path):
+    """A repository with an open and a squashed pull request, in zarr-python's manner."""
+    work = tmp_path / "work"
+    work.mkdir()
+    git(work, "init", "-q", "-b", "main")
+    first = commit(work, "1.0", "first")
+    git(work, "checkout", "-qb", "feature")
+    head = commit(work, "1.1", "feature")
+    git(work, "update-ref", "refs/pull/7/head", head)
+    git(work, "checkout", "-q", "main")
+    second = commit(work, "1.2", "second")
+    squashed = commit(work, "1.3", "Read faster (#6)")
+    commit(work, "1.4", "mention (#6) in passing")
+    return work, {"first": first, "head": head, "second": second, "squashed": squashed}
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZCB_STATE_DIR", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+@pytest.mark.parametrize(
+    ("spec", "exact"),
+    [
+        ("3.2.1", "zarr==3.2.1"),
+        ("3.2.0rc1", "zarr==3.2.0rc1"),
+        ("obstore==0.11.0", "obstore==0.11.0"),
+        ("main", None),
+        ("79d5b8fde^", None),
+        ("v3.2.1", None),
+        (".", None),
+    ],
+)
+def test_releases_and_versions_are_told_from_source_code(spec, exact):
+    assert sides.requirement(spec) == exact
+
+
+@pytest.mark.parametrize("spec", ["obstore>=0.11", "obstore==0.11.*", "zarr[remote]==3.2.1", "=3", "a==1,!=2"])
+def test_a_requirement_names_one_version(spec):
+    with pytest.raises(BadUseError):
+        sides.requirement(spec)
+
+
+def test_a_commit_is_built_once_and_imported_from_its_own_folder(history, own):
+    work, commits = history
+    said: list[str] = []
+    folder = builds.overlay(commits["head"][:10], str(work), said.append)
+    side = sides.make("head", folder, {"async.concurrency": "50"})
+    assert side.detail == "zarr 1.1, async.concurrency=50"
+    assert side.environment["ZARR_ASYNC__CONCURRENCY"] == "50"
+    assert side.versions["numpy"]  # all else is this environment's
+    assert any("building" in line for line in said)
+    said.clear()
+    assert builds.overlay(commits["head"], str(work), said.append) == folder
+    assert said == []
+
+
+def test_a_working_tree_with_uncommitted_changes_is_what_is_compared(history, own):
+    work, _ = history
+    before = builds.overlay(str(work), None, print)
+    (work / "pyproject.toml").write_text(PYPROJECT.format(version="2.0"))
+    after = builds.overlay(str(work), None, print)
+    assert sides.make("before", before, {}).detail == "zarr 1.4"
+    assert sides.make("after", after, {}).detail == "zarr 2.0"
+
+
+def test_an_open_pull_request_is_its_merge_base_against_its_head(history):
+    work, commits = history
+    assert builds.pull_request(work, 7) == (commits["first"], commits["head"])
+
+
+def test_a_squashed_pull_request_is_its_commit_against_the_parent(history):
+    work, commits = history
+    assert builds.pull_request(work, 6) == (commits["second"], commits["squashed"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [("nonsense", "no revision 'nonsense'"), ("--help", "not a revision"), ("0" * 40, "no revision")],
+)
+def test_what_the_repository_does_not_hold(history, own, spec, reason):
+    with pytest.raises(BadUseError, match=reason):
+        builds.overlay(spec, str(history[0]), print)
+    with pytest.raises(BadUseError, match="no pull request 99"):
+        builds.pull_request(history[0], 99)
+
+
+def test_no_repository(tmp_path, own):
+    with pytest.raises(BadUseError, match="neither a directory nor a URL"):
+        builds.overlay("main", "nowhere", print)
+    with pytest.raises(BadUseError, match="is not a git repository"):
+        builds.overlay("main", str(tmp_path), print)
+
+
+def test_a_build_that_fails_leaves_nothing_behind(history, own):
+    work, _ = history
+    commit(work, "not a version", "broken")
+    with pytest.raises(MeasurementError, match="build failed"):
+        builds.overlay("main", str(work), print)
+    assert list((own / "sides").iterdir()) == []
+
+
+def test_a_zarr_that_cannot_be_imported(history, own):
+    work, _ = history
+    commit(work, "3.0", "broken", extra="raise RuntimeError('broken at import')")
+    with pytest.raises(MeasurementError, match="cannot be imported: RuntimeError: broken at import"):
+        sides.make("main", builds.overlay("main", str(work), print), {})
+
+
+def test_a_setting_that_zarr_does_not_have(history, own):
+    folder = builds.overlay("main", str(history[0]), print)
+    with pytest.raises(BadUseError, match=r"zarr 1\.4 has no setting 'no\.such'"):
+        sides.make("main", folder, {"no.such": "1"})
+    with pytest.raises(BadUseError, match="not the name of a setting"):
+        sides.settings({"PATH;rm": "1"})
+    with pytest.raises(BadUseError, match="name=value"):
+        sides.parse_setting("async.concurrency")
