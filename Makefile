@@ -13,7 +13,7 @@ ACTIVE := . $(VENV)/bin/activate &&
 # `make bench SAMPLES=15 SECONDS=` measures thoroughly; `make bench REMEASURE=1` measures again.
 RELEASES := 3.2.1,3.3.0,latest
 SAMPLES  := 5
-SECONDS  := 8
+SECONDS  := 5
 # The store's network: a virtual one, whose packets can be counted, where that is allowed (auto), else loopback.
 LINK     := auto
 # The configuration that keeps figures of this route apart from the others'.

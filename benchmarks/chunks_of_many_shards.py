@@ -21,7 +21,7 @@ class ChunksOfManyShards(tracked.Tracked):
 class PlainChunksOfManyShards(plain.Plain):
     """The same read timed by asv itself, as a second source and for `asv profile`."""
 
-    params = [tracked.READERS, ["small"], [16]]
+    params = [tracked.PLAIN_READERS, ["small"], [16]]
     param_names = ["reader", "dataset", "shards"]
 
     def setup(self, reader, dataset, shards):

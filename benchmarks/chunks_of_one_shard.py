@@ -21,7 +21,7 @@ class ChunksOfOneShard(tracked.Tracked):
 class PlainChunksOfOneShard(plain.Plain):
     """The same read timed by asv itself, as a second source and for `asv profile`."""
 
-    params = [tracked.READERS, ["small"], [0, 15]]
+    params = [tracked.PLAIN_READERS, ["small"], [0, 15]]
     param_names = ["reader", "dataset", "gap"]
 
     def setup(self, reader, dataset, gap):

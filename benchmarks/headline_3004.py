@@ -23,7 +23,7 @@ class Headline3004(tracked.Tracked):
 class PlainHeadline3004(plain.Plain):
     """The same read timed by asv itself, as a second source and for `asv profile`."""
 
-    params = [tracked.READERS, READS]
+    params = [tracked.PLAIN_READERS, READS]
     param_names = ["reader", "reads"]
 
     def setup(self, reader, reads):

@@ -24,7 +24,7 @@ class RandomCrops(tracked.Tracked):
 class PlainRandomCrops(plain.Plain):
     """The same read timed by asv itself, as a second source and for `asv profile`."""
 
-    params = [tracked.READERS, ["small"], ["4x128x128"]]
+    params = [tracked.PLAIN_READERS, ["small"], ["4x128x128"]]
     param_names = ["reader", "dataset", "crop"]
 
     def setup(self, reader, dataset, crop):

@@ -20,7 +20,7 @@ class WholeArray(tracked.Tracked):
 class PlainWholeArray(plain.Plain):
     """The same read timed by asv itself, as a second source and for `asv profile`."""
 
-    params = [tracked.READERS, ["large"]]
+    params = [tracked.PLAIN_READERS, ["large"]]
     param_names = ["reader", "dataset"]
 
     def setup(self, reader, dataset):

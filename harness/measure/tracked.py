@@ -31,6 +31,9 @@ READERS = [
 ]
 """The readers in every pattern; a new file in harness/readers/ gets its name here, which a test demands."""
 
+PLAIN_READERS = [name for name in READERS if name.startswith("zarr-python")]
+"""The readers that asv also times by itself: those that the commit under test is part of."""
+
 Key = tuple[str | int, ...]
 Cell = dict[str, Any]
 """Of one reader and one workload: ``{"na": reason}``, ``{"error": reason}``, or metric -> list of values."""
