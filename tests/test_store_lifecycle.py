@@ -265,7 +265,7 @@ def _program(path: Path, script: str) -> Path:
 )
 def test_a_store_that_does_not_start(monkeypatch, tmp_path, script, kind, words):
     monkeypatch.setattr(lifecycle, "_READY_WITHIN_S", 0.5)
-    monkeypatch.setattr(rust.Program, "build", lambda _program, _say: _program(tmp_path / "s3-store", script))
+    monkeypatch.setattr(rust.Program, "build", lambda *_: _program(tmp_path / "s3-store", script))
     with pytest.raises(kind, match=words):
         lifecycle.start(PLAIN)
     assert not state.state_file().exists()
@@ -273,7 +273,7 @@ def test_a_store_that_does_not_start(monkeypatch, tmp_path, script, kind, words)
 
 def test_a_store_whose_program_was_rebuilt_still_counts_as_running(store_binary, monkeypatch, tmp_path):
     copy = shutil.copy(store_binary, tmp_path / "s3-store")
-    monkeypatch.setattr(rust.Program, "build", lambda _program, _say: copy)
+    monkeypatch.setattr(rust.Program, "build", lambda *_: copy)
     store = lifecycle.start(PLAIN)
     Path(copy).unlink()
     assert state.require_running() == msgspec.convert(store, state.StoreState, from_attributes=True)
