@@ -24,7 +24,8 @@ SHAPES = {
     "1 MiB": ["--shape", "256,512,1024", "--chunks", "1,512,1024", "--shards", "64,512,1024"],
 }
 """uint16 without compression: 64 MiB in ranges of 16 KiB, 256 MiB in ranges of 1 MiB."""
-TURNS = 5
+TURNS = 9
+SAMPLES = 9
 LUA = """
 local ranges = {%s}
 local turn = 0
@@ -57,10 +58,10 @@ def client(reader: str, workload: workloads.Workload) -> float:
     try:
         worker.ask({"op": "open", "workload": msgspec.to_builtins(workload)}, timeout=60)
         worker.ask({"op": "sample", "variant": "exact", "discard": True}, timeout=60)
-        answer = worker.ask({"op": "sample", "variant": "exact"}, timeout=60)
+        answers = [worker.ask({"op": "sample", "variant": "exact"}, timeout=60) for _ in range(SAMPLES)]
     finally:
         worker.stop()
-    return float(workload.wanted_chunks / answer["timed"]["seconds"])
+    return workload.wanted_chunks / statistics.median(float(answer["timed"]["seconds"]) for answer in answers)
 
 
 def wrk(workload: workloads.Workload) -> float:

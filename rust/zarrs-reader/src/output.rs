@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use bytes::Bytes;
 use zarrs::array::{ArrayBytesFixedDisjointView, ArraySubset};
 
 use unsafe_cell_slice::UnsafeCellSlice;
@@ -92,7 +93,7 @@ impl Output {
     ///
     /// # Errors
     /// `Measurement` when not all of it was written.
-    pub fn finish(self: Arc<Self>) -> Outcome<Vec<u8>> {
+    pub fn finish(self: Arc<Self>) -> Outcome<Bytes> {
         let expected = self.memory.len() as u64;
         let written = self.written.load(Relaxed);
         if written != expected {
@@ -100,13 +101,13 @@ impl Output {
         }
         let own = Arc::into_inner(self).ok_or_else(|| Failure::measurement("the array is still being written"))?;
         // SAFETY: every byte was written, as counted above.
-        Ok(unsafe { own.memory.assume_init() }.into_vec())
+        Ok(unsafe { own.memory.assume_init() }.into())
     }
 }
 
 /// Asks for 2 MiB pages where the memory is large, as numpy does for its arrays: a page fault each 4 KiB costs more than
 /// some codecs do. Where the kernel has none nothing changes.
-fn ask_for_huge_pages(memory: &mut [MaybeUninit<u8>]) {
+pub fn ask_for_huge_pages(memory: &mut [MaybeUninit<u8>]) {
     let begin = (memory.as_ptr() as usize).next_multiple_of(PAGE_BYTES);
     let end = memory.as_ptr_range().end as usize / PAGE_BYTES * PAGE_BYTES;
     if memory.len() >= HUGE_FROM_BYTES {

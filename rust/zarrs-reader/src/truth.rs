@@ -1,5 +1,7 @@
 //! Whether the final arrays are what the workload says they must be.
 
+use bytes::Bytes;
+
 use crate::failure::{Failure, Outcome};
 use crate::selection::{Axis, Piece, pieces, shape_of};
 use crate::workload::{Truth, Workload};
@@ -8,7 +10,7 @@ use crate::workload::{Truth, Workload};
 ///
 /// # Errors
 /// `Wrong` names the first bad chunk or read.
-pub fn check(workload: &Workload, arrays: &[Vec<u8>], element: usize) -> Outcome<()> {
+pub fn check(workload: &Workload, arrays: &[Bytes], element: usize) -> Outcome<()> {
     if arrays.len() != workload.reads.len() {
         return Err(Failure::Wrong(format!("{} arrays returned for {} reads", arrays.len(), workload.reads.len())));
     }
@@ -19,7 +21,7 @@ pub fn check(workload: &Workload, arrays: &[Vec<u8>], element: usize) -> Outcome
     }
 }
 
-fn check_reads(arrays: &[Vec<u8>], expected: &[u32]) -> Outcome<()> {
+fn check_reads(arrays: &[Bytes], expected: &[u32]) -> Outcome<()> {
     if arrays.len() != expected.len() {
         return Err(Failure::bad_use(format!("{} checksums for {} reads", expected.len(), arrays.len())));
     }
@@ -31,7 +33,7 @@ fn check_reads(arrays: &[Vec<u8>], expected: &[u32]) -> Outcome<()> {
     Ok(())
 }
 
-fn check_chunks(workload: &Workload, arrays: &[Vec<u8>], element: usize, expected: &[u32]) -> Outcome<()> {
+fn check_chunks(workload: &Workload, arrays: &[Bytes], element: usize, expected: &[u32]) -> Outcome<()> {
     let mut expected = expected.iter();
     for (read, array) in workload.reads.iter().zip(arrays) {
         for piece in pieces(read, &workload.array.chunk_shape) {

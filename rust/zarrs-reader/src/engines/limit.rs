@@ -1,17 +1,20 @@
 //! The network limit: a workload's bytes fetched with its requests in flight and kept, nothing decoded.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{GetOptions, GetRange};
 use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Arrays, Engine};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
+use crate::output::ask_for_huge_pages;
 use crate::plan::{Grouping, Stored, group, parts};
 use crate::selection::{Axis, pieces};
 use crate::workload::{ArrayInfo, Workload};
@@ -20,6 +23,7 @@ const MISSING: u64 = u64::MAX;
 const CRC_BYTES: u64 = 4;
 const PART_BYTES: u64 = 8 << 20;
 const MERGE_GAP_BYTES: u64 = 1 << 20;
+const BLOCK_BYTES: usize = 64 << 20;
 
 const EXACT: &str = "exact";
 const MERGED: &str = "merged";
@@ -29,6 +33,10 @@ const MERGED: &str = "merged";
 ///
 /// It fetches read by read and keeps nothing between reads, like a reader that is called several times.
 pub struct NetworkLimit {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     workload: Arc<Workload>,
     client: Client,
     permits: Semaphore,
@@ -37,6 +45,7 @@ pub struct NetworkLimit {
     index_bytes: u64,
 }
 
+#[derive(Clone)]
 struct Shard {
     key: String,
     /// Positions of the wanted chunks in the shard's index.
@@ -49,42 +58,100 @@ impl NetworkLimit {
         let reads = workload.reads.iter().map(|read| shards(read, &workload.array.chunk_shape, &per_shard)).collect();
         let index_bytes = per_shard.iter().product::<u64>() * 16 + CRC_BYTES;
         let permits = Semaphore::new(workload.in_flight);
-        Self { permits, reads, index_bytes, client, workload }
+        Self { inner: Arc::new(Inner { permits, reads, index_bytes, client, workload }) }
+    }
+}
+
+impl Inner {
+    async fn fetch_read(self: &Arc<Self>, number: usize, variant: &str) -> Outcome<Vec<Bytes>> {
+        let memory = Arc::new(Memory::new((self.workload.wanted_bytes as usize).div_ceil(self.reads.len().max(1))));
+        let shards = self.reads[number].iter().map(|shard| {
+            let (inner, memory) = (Arc::clone(self), Arc::clone(&memory));
+            inner.fetch_shard(shard.clone(), memory, variant == MERGED)
+        });
+        Ok(all(shards).await?.into_iter().flatten().collect())
     }
 
-    async fn fetch_read(&self, number: usize, variant: &str) -> Outcome<Vec<Bytes>> {
-        let fetched = try_join_all(self.reads[number].iter().map(|shard| self.fetch_shard(shard, variant))).await?;
-        Ok(fetched.into_iter().flatten().collect())
-    }
-
-    async fn fetch_shard(&self, shard: &Shard, variant: &str) -> Outcome<Vec<Bytes>> {
+    async fn fetch_shard(self: Arc<Self>, shard: Shard, memory: Arc<Memory>, merged: bool) -> Outcome<Vec<Bytes>> {
         let path = self.client.path(&shard.key);
-        let index = self.get(&path, GetRange::Suffix(self.index_bytes)).await?;
-        let word = |at: usize| Some(u64::from_le_bytes(index.get(at..at + 8)?.try_into().ok()?));
-        let mut stored = Vec::with_capacity(shard.wanted.len());
-        for position in &shard.wanted {
-            let (Some(offset), Some(length)) = (word(position * 16), word(position * 16 + 8)) else {
-                return Err(Failure::measurement(format!("the index of {path} is shorter than its shape says")));
-            };
-            if offset != MISSING {
-                stored.push(Stored { span: offset..offset.saturating_add(length), item: () });
-            }
-        }
-        let ranges = match variant {
-            MERGED => group(stored, Grouping { max_gap_bytes: MERGE_GAP_BYTES, most_bytes: u64::MAX })
-                .into_iter()
-                .map(|one| one.span)
-                .collect(),
-            _ => stored.into_iter().map(|chunk| chunk.span).collect::<Vec<_>>(),
-        };
+        let index = self.get(&path, GetRange::Suffix(self.index_bytes), &memory).await?;
+        let ranges = ranges(&index, &shard.wanted, merged)
+            .ok_or_else(|| Failure::measurement(format!("the index of {path} is shorter than its shape says")))?;
         let requests = ranges.iter().flat_map(|span| parts(span, PART_BYTES));
-        try_join_all(requests.map(|range| self.get(&path, GetRange::Bounded(range)))).await
+        let gets = requests.map(|range| {
+            let (inner, path, memory) = (Arc::clone(&self), path.clone(), Arc::clone(&memory));
+            async move { inner.get(&path, GetRange::Bounded(range), &memory).await }
+        });
+        all(gets).await
     }
 
-    async fn get(&self, path: &object_store::path::Path, range: GetRange) -> Outcome<Bytes> {
+    /// Copies a body out of the client's own buffers as it arrives, so that these are used again while still cached.
+    async fn get(&self, path: &object_store::path::Path, range: GetRange, memory: &Memory) -> Outcome<Bytes> {
         let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
         let options = GetOptions { range: Some(range), ..GetOptions::default() };
-        Ok(self.client.store.get_opts(path, options).await?.bytes().await?)
+        let answer = self.client.store.get_opts(path, options).await?;
+        let expected = (answer.range.end - answer.range.start) as usize;
+        let mut body = memory.take(expected);
+        let mut frames = answer.into_stream();
+        while let Some(frame) = frames.try_next().await? {
+            body.extend_from_slice(&frame);
+        }
+        if body.len() != expected {
+            return Err(Failure::measurement(format!("{path}: {} bytes came, not {expected}", body.len())));
+        }
+        Ok(body.freeze())
+    }
+}
+
+/// Runs each future as a task of its own, so that it runs beside its connection and not behind all others, and keeps
+/// their order.
+async fn all<T, F>(futures: impl Iterator<Item = F>) -> Outcome<Vec<T>>
+where
+    T: Send + 'static,
+    F: Future<Output = Outcome<T>> + Send + 'static,
+{
+    let tasks: Vec<_> = futures.map(|future| AbortOnDropHandle::new(tokio::spawn(future))).collect();
+    try_join_all(tasks.into_iter().map(|task| async { task.await? })).await
+}
+
+/// The byte ranges to fetch for the wanted chunks that are stored; None where the index ends too early.
+fn ranges(index: &[u8], wanted: &[usize], merged: bool) -> Option<Vec<Range<u64>>> {
+    let word = |at: usize| Some(u64::from_le_bytes(index.get(at..at + 8)?.try_into().ok()?));
+    let mut stored = Vec::with_capacity(wanted.len());
+    for position in wanted {
+        let (offset, length) = (word(position * 16)?, word(position * 16 + 8)?);
+        if offset != MISSING {
+            stored.push(Stored { span: offset..offset.saturating_add(length), item: () });
+        }
+    }
+    if !merged {
+        return Some(stored.into_iter().map(|chunk| chunk.span).collect());
+    }
+    let grouping = Grouping { max_gap_bytes: MERGE_GAP_BYTES, most_bytes: u64::MAX };
+    Some(group(stored, grouping).into_iter().map(|one| one.span).collect())
+}
+
+/// Newly allocated memory for the bodies of one read, in blocks: as large as a reader's final array, and like it in
+/// 2 MiB pages where the kernel has them.
+struct Memory {
+    block_bytes: usize,
+    free: Mutex<BytesMut>,
+}
+
+impl Memory {
+    fn new(expected_bytes: usize) -> Self {
+        Self { block_bytes: expected_bytes.min(BLOCK_BYTES), free: Mutex::default() }
+    }
+
+    /// An empty buffer with room for `bytes`.
+    fn take(&self, bytes: usize) -> BytesMut {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.capacity() < bytes {
+            *free = BytesMut::with_capacity(bytes.max(self.block_bytes));
+            ask_for_huge_pages(free.spare_capacity_mut());
+        }
+        let rest = free.split_off(bytes);
+        std::mem::replace(&mut free, rest)
     }
 }
 
@@ -111,9 +178,10 @@ fn key_of(shard: &[u64]) -> String {
 #[async_trait::async_trait]
 impl Engine for NetworkLimit {
     async fn read(&self, variant: &str) -> Outcome<Arrays> {
-        let reads = stream::iter(0..self.reads.len()).map(|number| self.fetch_read(number, variant));
-        let fetched: Vec<Vec<Bytes>> = reads.buffered(self.workload.concurrent_reads).try_collect().await?;
-        Ok(fetched.into_iter().flatten().map(Vec::from).collect())
+        let inner = &self.inner;
+        let reads = stream::iter(0..inner.reads.len()).map(|number| inner.fetch_read(number, variant));
+        let fetched: Vec<Vec<Bytes>> = reads.buffered(inner.workload.concurrent_reads).try_collect().await?;
+        Ok(fetched.into_iter().flatten().collect())
     }
 
     fn variants(&self) -> Vec<&'static str> {
@@ -121,13 +189,13 @@ impl Engine for NetworkLimit {
     }
 
     fn calls(&self) -> u64 {
-        self.workload.reads.len() as u64
+        self.inner.workload.reads.len() as u64
     }
 
     fn check(&self, arrays: &Arrays) -> Outcome<()> {
         let fetched: u64 = arrays.iter().map(|body| body.len() as u64).sum();
-        if fetched < self.workload.wanted_bytes {
-            let wanted = self.workload.wanted_bytes;
+        if fetched < self.inner.workload.wanted_bytes {
+            let wanted = self.inner.workload.wanted_bytes;
             return Err(Failure::measurement(format!("fetched {fetched} bytes of {wanted} wanted")));
         }
         Ok(())
@@ -137,6 +205,24 @@ impl Engine for NetworkLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bodies_get_disjoint_memory_of_one_block() {
+        let memory = Memory::new(100);
+        let bodies = [memory.take(60), memory.take(40), memory.take(200)];
+        assert_eq!(bodies.each_ref().map(BytesMut::capacity), [60, 40, 200]);
+        assert_eq!(bodies[0].as_ptr().wrapping_add(60), bodies[1].as_ptr());
+    }
+
+    #[test]
+    fn missing_chunks_are_left_out_and_near_ones_merged() {
+        let words = [0, 10, MISSING, MISSING, 20, 10, 4 << 20, 10];
+        let index: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let far = 4 << 20..(4 << 20) + 10;
+        assert_eq!(ranges(&index, &[0, 1, 2, 3], false), Some(vec![0..10, 20..30, far.clone()]));
+        assert_eq!(ranges(&index, &[0, 1, 2, 3], true), Some(vec![0..30, far]));
+        assert_eq!(ranges(&index, &[4], false), None);
+    }
 
     #[test]
     fn chunks_of_a_selection_are_found_by_shard() {

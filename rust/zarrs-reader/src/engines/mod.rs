@@ -8,6 +8,7 @@ mod tuned;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use clap::ValueEnum;
 
 use crate::client::Client;
@@ -29,7 +30,7 @@ pub enum Kind {
 }
 
 /// Bytes of what one execution yielded, a list per read: the final arrays, or the bodies of a network limit.
-pub type Arrays = Vec<Vec<u8>>;
+pub type Arrays = Vec<Bytes>;
 
 /// A library stack that executes one workload again and again.
 #[async_trait::async_trait]

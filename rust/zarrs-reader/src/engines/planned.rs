@@ -151,7 +151,7 @@ impl Unit {
 }
 
 impl Inner {
-    async fn read_one(self: &Arc<Self>, number: usize) -> Outcome<Vec<u8>> {
+    async fn read_one(self: &Arc<Self>, number: usize) -> Outcome<Bytes> {
         let read = &self.workload.reads[number];
         let output = Output::new(shape_of(read), self.unit.element);
         let mut by_object: BTreeMap<Vec<u64>, Vec<Piece>> = BTreeMap::new();

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use zarrs::array::{ArrayBytes, ArraySubset, AsyncArrayShardedReadableExt, AsyncArrayShardedReadableExtCache};
 use zarrs_codec::CodecOptions;
@@ -33,22 +34,22 @@ impl Stock {
         Ok(Self { workload, array, options, element })
     }
 
-    async fn read_one(&self, number: usize) -> Outcome<Vec<u8>> {
+    async fn read_one(&self, number: usize) -> Outcome<Bytes> {
         let read = &self.workload.reads[number];
         if is_box(read) { self.read_box(read).await } else { self.read_chunks(read).await }
     }
 
     /// One call for all of it.
-    async fn read_box(&self, read: &[Axis]) -> Outcome<Vec<u8>> {
+    async fn read_box(&self, read: &[Axis]) -> Outcome<Bytes> {
         let start = read.iter().map(|axis| axis.start).collect();
         let subset = ArraySubset::new_with_start_shape(start, shape_of(read)).map_err(Failure::measurement)?;
         let bytes: ArrayBytes<'static> =
             self.array.async_retrieve_array_subset_opt(&subset, &self.options).await.map_err(failed)?;
-        Ok(bytes.into_fixed().map_err(Failure::measurement)?.into_owned())
+        Ok(bytes.into_fixed().map_err(Failure::measurement)?.into_owned().into())
     }
 
     /// One call per chunk, all under way at once, since zarrs' selections cannot stride.
-    async fn read_chunks(&self, read: &[Axis]) -> Outcome<Vec<u8>> {
+    async fn read_chunks(&self, read: &[Axis]) -> Outcome<Bytes> {
         let output = Output::new(shape_of(read), self.element);
         let cache = AsyncArrayShardedReadableExtCache::new(&self.array);
         let wanted = pieces(read, &self.workload.array.chunk_shape);

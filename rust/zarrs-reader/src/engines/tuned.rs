@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -46,7 +47,7 @@ impl Tuned {
         })
     }
 
-    async fn read_one(&self, number: usize) -> Outcome<Vec<u8>> {
+    async fn read_one(&self, number: usize) -> Outcome<Bytes> {
         let read = &self.workload.reads[number];
         let output = Output::new(shape_of(read), self.element);
         if is_box(read) {
