@@ -17,7 +17,7 @@ import psutil
 
 from harness import rust
 from harness.paths import ROOT, state_dir
-from harness.store import state
+from harness.store import state, veth
 
 _GIB = 2**30
 _DEMO_ARRAY = _GIB // 4  # each array of the preset `demo`, decoded
@@ -207,6 +207,18 @@ def _open_files() -> Check:
     )
 
 
+def _virtual_network() -> Check:
+    obstacle = veth.obstacle()
+    return _check(
+        "virtual network",
+        obstacle is None,
+        "warn",
+        found="allowed" if obstacle is None else obstacle,
+        needed_for="raw network rates",
+        cure="see docs/network.md: root or `zcb netns`, iproute2, ethtool; without it they are n/a",
+    )
+
+
 def _cores() -> Check:
     # The cores this process may use, not the machine's: containers and taskset restrict them.
     count = len(os.sched_getaffinity(0))
@@ -282,6 +294,7 @@ _CHECKS = (
     _memory,
     _disk,
     _open_files,
+    _virtual_network,
     _cores,
     _other_load,
     _clock,
