@@ -23,6 +23,7 @@ _REFUSED = re.compile(r"status code: 40[13]\b")
 _KEY = re.compile(r"Object at location (\S+) not found")
 _DUMP = "\n\nDebug source"
 
+
 def open_store(target: Target, *, prefix: str = "", retry: bool = True) -> S3Store:
     """Return the store of `target`, rooted at its prefix joined with `prefix`.
 

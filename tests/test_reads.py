@@ -267,3 +267,32 @@ def test_read_json_is_the_contract(target, tmp_path):
         assert set(contract.split()) <= sample.keys()
         assert sample["nic_rx_bytes"] is None  # lo counts both directions
         assert (sample["requests"], sample["index_requests"]) == (2, 1)
+
+
+def test_several_readers_stand_side_by_side(target, tmp_path):
+    file = tmp_path / "w.json"
+    file.write_bytes(workloads.encode(workloads.create("chunks_of_one_shard", target, dataset="tiny/small")))
+    names = ["zarr-python+obstore", "tensorstore"]
+    done = CliRunner().invoke(zcb, ["read", ",".join(names), str(file), "--samples", "2"], env={"COLUMNS": "120"})
+    assert done.exit_code == 0, done.output
+    shown = [line for line in done.stdout.splitlines() if line.startswith("│")]
+    assert [line.split()[1] for line in shown] == [*names, "network-limit"]
+
+    done = CliRunner().invoke(zcb, ["read", ",".join(names), str(file), "--samples", "2", "--json"])
+    reports = json.loads(done.stdout)
+    assert [report["reader"] for report in reports] == names
+    assert [len(report["samples"]) for report in reports] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["tensorstore,nope", "w.json"], "unknown reader 'nope'"),
+        (["all", "w.json", "--timeline", "t.json"], "a timeline is of one reader"),
+        (["network-limit+rust", "w.json"], "ask for that"),
+    ],
+)
+def test_readers_that_cannot_stand_side_by_side_are_refused(arguments, complaint):
+    done = CliRunner().invoke(zcb, ["read", *arguments])
+    assert isinstance(done.exception, BadUseError)
+    assert complaint in str(done.exception)

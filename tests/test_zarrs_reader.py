@@ -161,9 +161,7 @@ def test_arrays_equal_zarr_pythons(target, workers, case):
     key = f"grid/{uuid.uuid4().hex}"
     array = write(target, key, case)
     expected = [array[tuple(slice(*axis) for axis in read)] for read in case["reads"]]
-    assert [part.shape for part in expected] == [
-        tuple(len(range(*axis)) for axis in read) for read in case["reads"]
-    ]
+    assert [part.shape for part in expected] == [tuple(len(range(*axis)) for axis in read) for read in case["reads"]]
     asked = workload_of(target, key, case, expected)
     for name, worker in workers.items():
         opened = worker.ask({"op": "open", "workload": asked}, timeout=60)

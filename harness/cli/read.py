@@ -1,6 +1,7 @@
 """``zcb read``: one reader on one workload, measured like in asv."""
 
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -10,10 +11,11 @@ from rich.table import Table
 from harness import workload as workloads
 from harness.errors import BadUseError, MeasurementError, UnsupportedError
 from harness.measure.conductor import Conductor, Plan, Row
-from harness.measure.report import read_report
+from harness.measure.report import read_report, read_reports
 from harness.measure.timelines import record_timeline
+from harness.measure.tracked import READERS
 from harness.objectstore import require
-from harness.readers import NETWORK_LIMIT, reader_class
+from harness.readers import LIMIT_CLIENTS, NETWORK_LIMIT, reader_class
 from harness.sample import FLAGS, Sample
 from harness.timeline.model import check_replaceable, save
 from harness.timeline.overhead import DEFAULT_PAIRS
@@ -21,10 +23,20 @@ from harness.timeline.wire import capture, why_not
 from harness.workload import Workload
 
 _SAMPLES = 5
+_FIGURES: dict[str, tuple[Callable[[Sample], float | None], str]] = {
+    "ms": (lambda s: s.seconds * 1e3, ".1f"),
+    "x limit": (lambda s: s.times_slower, ".2f"),
+    "requests": (lambda s: s.requests, ".0f"),
+    "fetched KiB": (lambda s: _scaled(s.fetched_bytes, 2**10), ".1f"),
+    "CPU ms": (lambda s: s.cpu_seconds * 1e3, ".1f"),
+    "peak MiB": (lambda s: _scaled(s.peak_rss_bytes, 2**20), ".0f"),
+    "in flight": (lambda s: s.max_in_flight, ".0f"),
+}
+"""What the columns show of a sample, and how."""
 
 
 @click.command(epilog="Example: zcb read zarr-python+obstore w.json --samples 7")
-@click.argument("reader")
+@click.argument("readers", metavar="READER")
 @click.argument("workload", type=click.Path(path_type=Path))
 @click.option("--samples", type=click.IntRange(1, 10_000), help="Timed executions.  [default: 5; none with --timeline]")
 @click.option("--timeline", type=click.Path(path_type=Path), help="Record one execution into this file.")
@@ -40,18 +52,23 @@ _SAMPLES = 5
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the samples as JSON.")
 def read(
-    reader: str, workload: Path, samples: int | None, timeline: Path | None, pairs: int, wire: bool, as_json: bool
+    readers: str, workload: Path, samples: int | None, timeline: Path | None, pairs: int, wire: bool, as_json: bool
 ) -> None:
-    """Let READER execute a workload file, between turns of the network limit, and show what it cost."""
-    name = reader_class(reader).name
+    """Let READER execute a workload file, between turns of the network limit, and show what it cost.
+
+    Several readers, `a,b` or `all`, take turns and stand side by side.
+    """
+    names = _names(readers)
+    if timeline is not None and len(names) > 1:
+        raise BadUseError("a timeline is of one reader: name only one with --timeline")
     loaded = workloads.load(workload)
     if timeline is not None:
         check_replaceable(timeline)
     require(loaded.target, f"{loaded.array.key}/zarr.json")
     if samples is not None or timeline is None:
-        _measure(name, loaded, samples or _SAMPLES, as_json)
+        _measure(names, loaded, samples or _SAMPLES, as_json)
     if timeline is not None:
-        _record(name, loaded, timeline, pairs, wire)
+        _record(names[0], loaded, timeline, pairs, wire)
 
 
 def _record(name: str, loaded: Workload, file: Path, pairs: int, wire: bool) -> None:
@@ -76,36 +93,78 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _measure(name: str, loaded: Workload, samples: int, as_json: bool) -> None:
-    with Conductor([name], plan=Plan(samples=samples), say=_say) as conductor:
-        rows = {row.reader: row for row in conductor.measure(loaded)}
-    row, limit = rows[name], rows[NETWORK_LIMIT]
-    if row.na is not None:
-        raise BadUseError(f"{name} cannot do this workload: {row.na}")
-    if row.error is not None:
-        raise MeasurementError(f"{name}: {row.error}")
+def _names(readers: str) -> list[str]:
+    """Return the readers asked for, each once."""
+    asked = READERS if readers == "all" else readers.split(",")
+    names = list(dict.fromkeys(reader_class(name.strip()).name for name in asked))
+    if any(name in LIMIT_CLIENTS and name != NETWORK_LIMIT for name in names):
+        raise BadUseError(f"the limit's clients compete for `{NETWORK_LIMIT}`: ask for that")
+    return names
+
+
+def _measure(names: list[str], loaded: Workload, samples: int, as_json: bool) -> None:
+    with Conductor(names, plan=Plan(samples=samples), say=_say) as conductor:
+        by_name = {row.reader: row for row in conductor.measure(loaded)}
+    rows, limit = [by_name[name] for name in names], by_name[NETWORK_LIMIT]
+    if all(row.na is not None for row in rows):
+        raise BadUseError("; ".join(f"{row.reader} cannot do this workload: {row.na}" for row in rows))
+    failed = [f"{row.reader}: {row.error}" for row in rows if row.error is not None]
+    if failed and len(failed) == len(rows):
+        raise MeasurementError("; ".join(failed))
     if limit.error is not None:
-        click.echo(f"zcb: the network limit could not be measured: {limit.error}", err=True)
+        _say(f"zcb: the network limit could not be measured: {limit.error}")
     if as_json:
-        click.echo(read_report(row, limit))
+        click.echo(read_report(rows[0], limit) if len(rows) == 1 else read_reports(rows, limit))
+    elif len(rows) == 1:
+        _show(rows[0])
     else:
-        _show(row)
+        _compare([*rows, limit])
+    if failed:
+        raise MeasurementError("; ".join(failed))
+
+
+def _compare(rows: list[Row]) -> None:
+    """Print the readers side by side: the median of each column."""
+    console = Console()
+    work = rows[0].workload
+    title = f"{work.label} at {work.target.identity}, {work.in_flight} in flight: medians"
+    table = _columns(title, "reader")
+    for row in rows:
+        table.add_row(row.reader, *(_medians(row.samples) or ["failed" if row.error else "n/a"]))
+    console.print(table)
+    for row in rows:
+        if row.na is not None:
+            console.print(f"{row.reader}: {row.na}")
+    _explain(console, rows)
+    versions = {package: version for row in rows for package, version in row.versions.items()}
+    console.print(", ".join(f"{package} {version}" for package, version in versions.items()))
+
+
+def _medians(samples: list[Sample]) -> list[str]:
+    """Return a table row: the median of each figure, and every flag that any of the samples has."""
+    if not samples:
+        return []
+    known = [[value for value in column if value is not None] for column in zip(*map(_figures, samples), strict=True)]
+    flags = sorted({flag for sample in samples for flag in sample.flags})
+    return [*_shown([statistics.median(values) if values else None for values in known]), ", ".join(flags)]
 
 
 def _show(row: Row) -> None:
     console = Console()
     work = row.workload
-    table = Table(title=f"{row.reader}: {work.label} at {work.target.identity}", title_justify="left")
-    for heading in ("ms", "x limit", "requests", "fetched KiB", "CPU ms", "peak MiB", "in flight", "flags"):
-        table.add_column(heading, justify="left" if heading == "flags" else "right")
+    table = _columns(f"{row.reader}: {work.label} at {work.target.identity}")
     for sample in row.samples:
-        table.add_row(*_cells(sample))
+        table.add_row(*_shown(_figures(sample)), ", ".join(sample.flags))
     console.print(table)
     if row.samples:
         console.print(_rates(row))
-    for flag in sorted({flag for sample in row.samples for flag in sample.flags}):
-        console.print(f"{flag}: {FLAGS[flag]}")
+    _explain(console, [row])
     console.print(", ".join(f"{package} {version}" for package, version in row.versions.items()))
+
+
+def _explain(console: Console, rows: list[Row]) -> None:
+    for flag in sorted({flag for row in rows for sample in row.samples for flag in sample.flags}):
+        console.print(f"{flag}: {FLAGS[flag]}")
 
 
 def _rates(row: Row) -> str:
@@ -129,18 +188,21 @@ def _on_the_wire(row: Row) -> str:
     return f", {statistics.median(raw):.3f} Gbit/s raw, {statistics.median(headers):.1%} of it headers"
 
 
-def _cells(sample: Sample) -> list[str]:
-    return [
-        f"{sample.seconds * 1e3:.1f}",
-        _or_dash(sample.times_slower, ".2f"),
-        _or_dash(sample.requests, "d"),
-        _or_dash(sample.fetched_bytes and sample.fetched_bytes / 1024, ".1f"),
-        f"{sample.cpu_seconds * 1e3:.1f}",
-        _or_dash(sample.peak_rss_bytes and sample.peak_rss_bytes / 2**20, ".0f"),
-        _or_dash(sample.max_in_flight, "d"),
-        ", ".join(sample.flags),
-    ]
+def _columns(title: str, *first: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in (*first, *_FIGURES, "flags"):
+        table.add_column(heading, justify="right" if heading in _FIGURES else "left")
+    return table
 
 
-def _or_dash(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+def _figures(sample: Sample) -> list[float | None]:
+    return [figure(sample) for figure, _ in _FIGURES.values()]
+
+
+def _shown(figures: list[float | None]) -> list[str]:
+    forms = [form for _, form in _FIGURES.values()]
+    return ["-" if value is None else format(value, form) for value, form in zip(figures, forms, strict=True)]
+
+
+def _scaled(value: float | None, unit: float) -> float | None:
+    return None if value is None else value / unit

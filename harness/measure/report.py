@@ -12,7 +12,20 @@ SCHEMA = 1
 
 def read_report(row: Row, limit: Row) -> str:
     """Return the samples of one reader and of the network limit around them as JSON."""
-    report = {
+    return _pretty(_report(row, limit))
+
+
+def read_reports(rows: list[Row], limit: Row) -> str:
+    """Return a list of such reports; one without samples says why (``na`` or ``error``)."""
+    return _pretty([_report(row, limit) | _reason(row) for row in rows])
+
+
+def _reason(row: Row) -> dict[str, str]:
+    return {name: reason for name, reason in (("na", row.na), ("error", row.error)) if reason is not None}
+
+
+def _report(row: Row, limit: Row) -> dict[str, Any]:
+    return {
         "schema": SCHEMA,
         "reader": row.reader,
         "versions": row.versions,
@@ -24,6 +37,9 @@ def read_report(row: Row, limit: Row) -> str:
             "versions": limit.versions,
         },
     }
+
+
+def _pretty(report: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(report), indent=1).decode()
 
 
