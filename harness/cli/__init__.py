@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 
 import click
 
-from harness.cli import compare, doctor, history, netns, read, store, table, wheels, workload
+from harness.cli import compare, doctor, history, netns, read, store, table, timeline, wheels, workload
 from harness.errors import ZcbError
 
 _INTERRUPTED = 130
@@ -23,6 +23,7 @@ zcb.add_command(history.history)
 zcb.add_command(workload.workload)
 zcb.add_command(read.read)
 zcb.add_command(table.table)
+zcb.add_command(timeline.timeline)
 zcb.add_command(wheels.wheels)
 zcb.add_command(compare.compare)
 zcb.add_command(compare.pr)

@@ -12,9 +12,11 @@ from harness.measure.evidence import Probe
 from harness.measure.process import WorkerProcess
 from harness.measure.report import summary
 from harness.readers import reader_class
+from harness.store import state
 from harness.store.control import StoreCounters
 from harness.targets import Target
 from harness.timeline import overhead
+from harness.timeline.linking import link
 from harness.timeline.model import Timeline
 from harness.timeline.validity import validate, wanted
 from harness.workload import Workload
@@ -113,6 +115,8 @@ class _Session:
             answer = self._execute("timeline" if self.has_hooks else "sample")
         if self.has_hooks:
             timeline = _timeline(answer)
+            if not timeline.chunks:
+                link(timeline, wanted(self._workload))
             timeline = timeline if capture is None else capture.merge(timeline)
         else:
             assert capture is not None  # noqa: S101 - otherwise the reason was raised above
@@ -120,6 +124,7 @@ class _Session:
         timeline.reader, timeline.versions = self._reader, self._versions
         timeline.workload = summary(self._workload) | {"label": self._workload.label}
         timeline.target = self._workload.target.identity
+        timeline.link_bytes_per_second = _link(self._workload.target)
         return timeline
 
     def plain(self) -> float:
@@ -144,6 +149,13 @@ class _Session:
 
     def _ask(self, operation: str, **options: bool) -> dict[str, Any]:
         return self._worker.require({"op": operation, "variant": self._variant, **options}, timeout=self._deadline)
+
+
+def _link(target: Target) -> float | None:
+    """Return the bytes per second that all connections to the embedded store share; None elsewhere."""
+    store = state.running() if target.profile is not None else None
+    gbit_s = store.profile.link_gbit_s if store is not None else None
+    return None if gbit_s is None else gbit_s * 1e9 / 8
 
 
 def _timeline(answer: dict[str, Any]) -> Timeline:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from harness import results
+from harness.pages import fill
 from harness.readers import NETWORK_LIMIT
 from harness.records import PassRecord, RowRecord
 from harness.results import Cell
@@ -28,17 +29,14 @@ def render(found: Sequence[PassRecord], *, project: str) -> str:
         What is under test, e.g. ``zarr-python``.
     """
     data = json.dumps(payload(found, project=project), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    parts = {
-        "/*STYLE*/": (ASSETS / "readers.css").read_text(),
-        "/*SCRIPT*/": (ASSETS / "readers.js").read_text(),
-        # "<" ends the block wherever it stands in a name, so that none is written.
-        "/*DATA*/": data.replace("<", "\\u003c"),
-    }
-    text = (ASSETS / "readers.html").read_text()
-    for mark, content in parts.items():
-        before, _, after = text.partition(mark)
-        text = before + content + after
-    return text
+    return fill(
+        ASSETS / "readers.html",
+        {
+            "/*STYLE*/": (ASSETS / "readers.css").read_text(),
+            "/*SCRIPT*/": (ASSETS / "readers.js").read_text(),
+            "/*DATA*/": data,
+        },
+    )
 
 
 def payload(found: Sequence[PassRecord], *, project: str) -> dict[str, Any]:

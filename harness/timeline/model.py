@@ -155,6 +155,8 @@ class Timeline(msgspec.Struct, kw_only=True):
     """It returned."""
     cores: int
     """Cores the reader could use."""
+    link_bytes_per_second: float | None = None
+    """What all connections share; None where it is not known."""
     overhead: Overhead | None = None
     capture: Capture | None = None
     """None without one."""

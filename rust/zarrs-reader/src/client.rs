@@ -25,6 +25,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::failure::{Failure, Outcome};
+use crate::recording::{Recorder, Stamping};
 use crate::workload::{Target, Workload};
 
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -108,6 +109,7 @@ pub struct Client {
     pub store: Arc<dyn ObjectStore>,
     pub prefix: Path,
     pub counters: Arc<Counters>,
+    pub recorder: Arc<Recorder>,
 }
 
 impl Client {
@@ -121,15 +123,20 @@ impl Client {
         let target = &workload.target;
         let url = Url::parse(&target.url).map_err(|e| Failure::bad_use(format!("{:?} is no URL: {e}", target.url)))?;
         let counters = Arc::new(Counters::default());
-        let connector = Counting { counters: Arc::clone(&counters) };
+        let recorder = Arc::new(Recorder::default());
+        let inside = if url.scheme() == "s3" { url.path().trim_matches('/') } else { "" };
+        let prefix = Path::parse(join(inside, &workload.array.key)).map_err(Failure::bad_use)?;
+        let connector = Counting {
+            counters: Arc::clone(&counters),
+            recorder: Arc::clone(&recorder),
+            prefix: workload.array.key.clone(),
+        };
         let store: Arc<dyn ObjectStore> = match url.scheme() {
             "s3" => Arc::new(s3(&url, target, workload.in_flight, connector)?),
             "http" | "https" => Arc::new(plain_http(&url, workload.in_flight, connector)?),
             other => return Err(Failure::unsupported(format!("this reader has no store for {other}:// URLs"))),
         };
-        let inside = if url.scheme() == "s3" { url.path().trim_matches('/') } else { "" };
-        let prefix = Path::parse(join(inside, &workload.array.key)).map_err(Failure::bad_use)?;
-        Ok(Self { store, prefix, counters })
+        Ok(Self { store, prefix, counters, recorder })
     }
 
     /// The path of a key of the array.
@@ -178,12 +185,16 @@ fn options(in_flight: usize) -> ClientOptions {
 #[derive(Debug)]
 struct Counting {
     counters: Arc<Counters>,
+    recorder: Arc<Recorder>,
+    /// Key of the array.
+    prefix: String,
 }
 
 impl HttpConnector for Counting {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let inner = ReqwestConnector::default().connect(options)?;
-        Ok(HttpClient::new(CountingService { inner, counters: Arc::clone(&self.counters) }))
+        let (counters, recorder) = (Arc::clone(&self.counters), Arc::clone(&self.recorder));
+        Ok(HttpClient::new(CountingService { inner, counters, recorder, prefix: self.prefix.clone() }))
     }
 }
 
@@ -191,16 +202,23 @@ impl HttpConnector for Counting {
 struct CountingService {
     inner: HttpClient,
     counters: Arc<Counters>,
+    recorder: Arc<Recorder>,
+    prefix: String,
 }
 
 #[async_trait::async_trait]
 impl HttpService for CountingService {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         self.counters.sent(request.method());
+        let mut stamping = self.recorder.sent(request.method(), request.uri().path(), &self.prefix);
         let response = self.inner.execute(request).await.inspect_err(|_| self.counters.lost())?;
         self.counters.answered(response.status(), response.headers());
+        if let Some(stamping) = &mut stamping {
+            stamping.answered(response.status(), response.headers(), is_index(response.headers()));
+        }
         let (parts, body) = response.into_parts();
-        let body = CountedBody { frames: Mutex::new(body.bytes_stream()), counters: Arc::clone(&self.counters) };
+        let body =
+            CountedBody { frames: Mutex::new(body.bytes_stream()), counters: Arc::clone(&self.counters), stamping };
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
     }
 }
@@ -210,6 +228,7 @@ struct CountedBody {
     /// A mutex only because a body has to be `Sync`; it is never locked.
     frames: Mutex<BoxStream<'static, Result<bytes::Bytes, HttpError>>>,
     counters: Arc<Counters>,
+    stamping: Option<Stamping>,
 }
 
 impl http_body::Body for CountedBody {
@@ -223,9 +242,15 @@ impl http_body::Body for CountedBody {
         let this = &mut *self;
         let Ok(frames) = this.frames.get_mut() else { return Poll::Ready(None) };
         frames.poll_next_unpin(context).map(|next| {
+            if next.is_none() {
+                this.stamping = None; // the body has ended: it is kept now, not when somebody drops it
+            }
             next.map(|frame| {
                 frame.inspect_err(|_| this.counters.lost()).map(|data| {
                     this.counters.fetched_bytes.fetch_add(data.len() as u64, Relaxed);
+                    if let Some(stamping) = &mut this.stamping {
+                        stamping.came(data.len());
+                    }
                     http_body::Frame::data(data)
                 })
             })

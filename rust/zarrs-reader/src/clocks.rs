@@ -12,6 +12,20 @@ pub fn cpu_time() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanoseconds)
 }
 
+/// The machine's monotonic clock, which Python calls `time.monotonic_ns`.
+pub fn now_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the answer; the clock exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}
+
+/// The kernel's number of the calling thread.
+pub fn thread_id() -> u64 {
+    // SAFETY: no arguments, and it cannot fail.
+    unsafe { libc::gettid() }.unsigned_abs().into()
+}
+
 /// Sets the peak of resident memory back to what is resident now; false where the kernel refuses.
 pub fn reset_peak_rss() -> bool {
     fs::write("/proc/self/clear_refs", "5").is_ok()

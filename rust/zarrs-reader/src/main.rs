@@ -7,6 +7,7 @@ mod engines;
 mod failure;
 mod output;
 mod plan;
+mod recording;
 mod selection;
 mod session;
 mod truth;

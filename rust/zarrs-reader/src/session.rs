@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::client::{Client, Tally};
 use crate::clocks;
-use crate::engines::{self, Arrays, Engine, Kind};
+use crate::engines::{self, Arrays, Engine, Hooks, Kind};
 use crate::failure::Outcome;
 use crate::plan::Limits;
 use crate::workload::Workload;
@@ -66,5 +67,23 @@ impl Session {
         };
         self.engine.check(&arrays)?;
         Ok((timed, arrays))
+    }
+
+    /// Executes once under the recorder; the timeline lacks its header (docs/timelines.md).
+    pub async fn timeline(&self, variant: &str) -> Outcome<Value> {
+        let recorder = &self.client.recorder;
+        recorder.begin();
+        let begin_ns = clocks::now_ns();
+        let read = self.engine.read(variant).await;
+        let end_ns = clocks::now_ns();
+        recorder.end();
+        self.engine.check(&read?)?;
+        let note = if let Hooks::Requests(reason) = self.engine.hooks() { Some(reason) } else { None };
+        Ok(recorder.timeline(begin_ns, end_ns, note))
+    }
+
+    /// What `timeline` can tell.
+    pub fn hooks(&self) -> Hooks {
+        self.engine.hooks()
     }
 }

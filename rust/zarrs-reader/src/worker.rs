@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::clocks;
-use crate::engines::{Kind, versions};
+use crate::engines::{Hooks, Kind, versions};
 use crate::failure::{Failure, Outcome};
 use crate::plan::Limits;
 use crate::session::Session;
@@ -23,6 +23,12 @@ enum Request {
         workload: Value,
     },
     Sample {
+        #[serde(default)]
+        variant: String,
+        #[serde(default)]
+        discard: bool,
+    },
+    Timeline {
         #[serde(default)]
         variant: String,
         #[serde(default)]
@@ -69,6 +75,17 @@ async fn answer(line: &str, kind: Kind, limits: Limits, session: &mut Option<Ses
             }
             let (timed, _) = opened.sample(&variant).await?;
             Ok(json!({"timed": timed}))
+        }
+        Request::Timeline { variant, discard } => {
+            let opened = session.as_ref().ok_or_else(|| Failure::measurement("timeline before open"))?;
+            if opened.hooks() == Hooks::None {
+                return Err(Failure::unsupported("this engine has no hooks for a timeline"));
+            }
+            if discard {
+                opened.warm_up(&variant).await?;
+                return Ok(json!({"discarded": true}));
+            }
+            Ok(json!({"timeline": opened.timeline(&variant).await?}))
         }
         Request::Close => {
             *session = None;

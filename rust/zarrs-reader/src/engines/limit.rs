@@ -11,7 +11,7 @@ use object_store::{GetOptions, GetRange};
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Arrays, Engine};
+use super::{Arrays, Engine, Hooks};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
 use crate::output::ask_for_huge_pages;
@@ -190,6 +190,10 @@ impl Engine for NetworkLimit {
 
     fn calls(&self) -> u64 {
         self.inner.workload.reads.len() as u64
+    }
+
+    fn hooks(&self) -> Hooks {
+        Hooks::None
     }
 
     fn check(&self, arrays: &Arrays) -> Outcome<()> {

@@ -29,6 +29,21 @@ pub enum Kind {
     NetworkLimit,
 }
 
+/// What a recorder can learn of an engine's execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hooks {
+    /// Nothing that a timeline could show: there are no chunks.
+    None,
+    /// Requests, but not what becomes of their chunks, with the reason.
+    Requests(&'static str),
+    /// All five events.
+    Chunks,
+}
+
+/// zarrs decodes inside its own calls.
+const INSIDE: &str =
+    "events 4 and 5 are unknown: zarrs decodes and copies inside the call, where it has no hook that names the chunk";
+
 /// Bytes of what one execution yielded, a list per read: the final arrays, or the bodies of a network limit.
 pub type Arrays = Vec<Bytes>;
 
@@ -45,6 +60,9 @@ pub trait Engine: Send + Sync {
 
     /// Calls of the library's API that one execution takes.
     fn calls(&self) -> u64;
+
+    /// What the client's recorder learns of an execution.
+    fn hooks(&self) -> Hooks;
 
     /// Compares what `read` returned with the truth, outside the timed part.
     fn check(&self, arrays: &Arrays) -> Outcome<()>;

@@ -19,12 +19,14 @@ use zarrs::array::{ArrayShardedExt, BytesRepresentation, CodecChain, DataType, F
 use zarrs::metadata::ConfigurationSerialize;
 use zarrs_codec::{ArrayToBytesCodecTraits, CodecOptions};
 
-use super::{Arrays, Engine};
+use super::{Arrays, Engine, Hooks};
 use crate::array::{self, OpenArray, element_size, fill_bytes};
 use crate::client::Client;
+use crate::clocks::now_ns;
 use crate::failure::{Failure, Outcome, one_line};
 use crate::output::Output;
 use crate::plan::{Group, Grouping, Limits, Stored, group, parts};
+use crate::recording::Place;
 use crate::selection::{Piece, pieces, shape_of};
 use crate::truth;
 use crate::workload::Workload;
@@ -132,7 +134,8 @@ impl Unit {
         self.sizes.iter().product::<u64>() as usize * self.element
     }
 
-    fn decode(&self, encoded: &Bytes, piece: &Piece, output: &Output) -> Outcome<()> {
+    /// Decodes a chunk and puts it into its place; returns when it was decoded, by the monotonic clock.
+    fn decode(&self, encoded: &Bytes, piece: &Piece, output: &Output) -> Outcome<u64> {
         let encoded = Cow::Borrowed(encoded.as_ref());
         if piece.is_whole(&self.sizes) {
             let mut view = output.view(piece)?;
@@ -140,17 +143,29 @@ impl Unit {
                 .decode_into(encoded, &self.shape, &self.data_type, &self.fill, (&mut view).into(), &self.options)
                 .map_err(|error| Failure::measurement(one_line(&error)))?;
             output.wrote(piece);
-            return Ok(());
+            return Ok(now_ns());
         }
         let decoded = self
             .codecs
             .decode(encoded, &self.shape, &self.data_type, &self.fill, &self.options)
             .map_err(|error| Failure::measurement(one_line(&error)))?;
-        output.copy(piece, &self.sizes, &decoded.into_fixed().map_err(Failure::measurement)?)
+        let decoded_ns = now_ns();
+        output.copy(piece, &self.sizes, &decoded.into_fixed().map_err(Failure::measurement)?)?;
+        Ok(decoded_ns)
     }
 }
 
 impl Inner {
+    fn decode(&self, chunk: &Encoded, key: &Arc<str>, output: &Output) -> Outcome<()> {
+        let begin_ns = now_ns();
+        let decoded_ns = self.unit.decode(&chunk.bytes, &chunk.piece, output)?;
+        if self.client.recorder.is_on() {
+            let place = Place { key: Arc::clone(key), offset: chunk.offset, length: chunk.bytes.len() as u64 };
+            self.client.recorder.copied(chunk.piece.chunk(), place, begin_ns, decoded_ns);
+        }
+        Ok(())
+    }
+
     async fn read_one(self: &Arc<Self>, number: usize) -> Outcome<Bytes> {
         let read = &self.workload.reads[number];
         let output = Output::new(shape_of(read), self.unit.element);
@@ -192,8 +207,8 @@ impl Inner {
                 self.fill(&wanted, output);
                 return Ok(());
             };
-            let mut decoding = Decoding::new(self, output);
-            wanted.into_iter().for_each(|piece| decoding.add(piece, body.clone()));
+            let mut decoding = Decoding::new(self, &path, output);
+            wanted.into_iter().for_each(|piece| decoding.add(piece, 0, body.clone()));
             return decoding.finish().await;
         };
         let Some(entries) = self.shard_index(index, &path).await? else {
@@ -221,7 +236,7 @@ impl Inner {
 
     /// Fetches one group's range and decodes its chunks, each as soon as its bytes are there.
     async fn read_group(self: &Arc<Self>, path: &Path, one: Group<Piece>, output: &Arc<Output>) -> Outcome<()> {
-        let mut decoding = Decoding::new(self, output);
+        let mut decoding = Decoding::new(self, path, output);
         if parts(&one.span, self.limits.part_bytes).len() == 1 && one.is_disjoint() {
             self.stream_group(path, one, &mut decoding).await?;
         } else {
@@ -229,7 +244,7 @@ impl Inner {
             let origin = one.span.start;
             for chunk in one.chunks {
                 let at = (chunk.span.start - origin) as usize..(chunk.span.end - origin) as usize;
-                decoding.add(chunk.item, body.slice(at));
+                decoding.add(chunk.item, chunk.span.start, body.slice(at));
             }
         }
         decoding.finish().await
@@ -253,7 +268,7 @@ impl Inner {
                 received.advance((chunk.span.start - at) as usize);
                 let encoded = received.split_to((chunk.span.end - chunk.span.start) as usize).freeze();
                 at = chunk.span.end;
-                decoding.add(chunk.item, encoded);
+                decoding.add(chunk.item, chunk.span.start, encoded);
             }
         }
         if chunks.peek().is_some() { Err(gone()) } else { Ok(()) }
@@ -332,20 +347,29 @@ impl Inner {
 struct Decoding {
     inner: Arc<Inner>,
     output: Arc<Output>,
+    key: Arc<str>,
     at_once: usize,
-    batch: Vec<(Piece, Bytes)>,
+    batch: Vec<Encoded>,
     under_way: Vec<oneshot::Receiver<Outcome<()>>>,
 }
 
+/// A chunk's stored bytes, and where in the object they begin.
+struct Encoded {
+    piece: Piece,
+    offset: u64,
+    bytes: Bytes,
+}
+
 impl Decoding {
-    fn new(inner: &Arc<Inner>, output: &Arc<Output>) -> Self {
+    fn new(inner: &Arc<Inner>, path: &Path, output: &Arc<Output>) -> Self {
         let at_once = (BATCH_BYTES / inner.unit.decoded_bytes().max(1)).max(1);
-        let (inner, output) = (Arc::clone(inner), Arc::clone(output));
-        Self { inner, output, at_once, batch: Vec::new(), under_way: Vec::new() }
+        let key = path.as_ref().strip_prefix(inner.client.prefix.as_ref()).unwrap_or_default().trim_start_matches('/');
+        let (inner, output, key) = (Arc::clone(inner), Arc::clone(output), key.into());
+        Self { inner, output, key, at_once, batch: Vec::new(), under_way: Vec::new() }
     }
 
-    fn add(&mut self, piece: Piece, encoded: Bytes) {
-        self.batch.push((piece, encoded));
+    fn add(&mut self, piece: Piece, offset: u64, bytes: Bytes) {
+        self.batch.push(Encoded { piece, offset, bytes });
         if self.batch.len() >= self.at_once {
             self.hand_over();
         }
@@ -354,9 +378,9 @@ impl Decoding {
     fn hand_over(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         let (answer, waiting) = oneshot::channel();
-        let (inner, output) = (Arc::clone(&self.inner), Arc::clone(&self.output));
+        let (inner, output, key) = (Arc::clone(&self.inner), Arc::clone(&self.output), Arc::clone(&self.key));
         rayon::spawn(move || {
-            let all = || batch.iter().try_for_each(|(piece, encoded)| inner.unit.decode(encoded, piece, &output));
+            let all = || batch.iter().try_for_each(|chunk| inner.decode(chunk, &key, &output));
             let outcome =
                 catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|_| Err(Failure::measurement("a codec panicked")));
             drop((batch, output)); // before the answer: whoever waits for the last one owns the array alone
@@ -387,6 +411,10 @@ impl Engine for Planned {
 
     fn calls(&self) -> u64 {
         self.inner.workload.reads.len() as u64
+    }
+
+    fn hooks(&self) -> Hooks {
+        Hooks::Chunks
     }
 
     fn check(&self, arrays: &Arrays) -> Outcome<()> {

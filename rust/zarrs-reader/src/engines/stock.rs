@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use zarrs::array::{ArrayBytes, ArraySubset, AsyncArrayShardedReadableExt, AsyncArrayShardedReadableExtCache};
 use zarrs_codec::CodecOptions;
 
-use super::{Arrays, Engine};
+use super::{Arrays, Engine, Hooks, INSIDE};
 use crate::array::{self, OpenArray, boxed, element_size, failed, is_box};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
@@ -90,6 +90,10 @@ impl Engine for Stock {
             false => pieces(read, &self.workload.array.chunk_shape).len() as u64,
         };
         self.workload.reads.iter().map(of).sum()
+    }
+
+    fn hooks(&self) -> Hooks {
+        Hooks::Requests(INSIDE)
     }
 
     fn check(&self, arrays: &Arrays) -> Outcome<()> {

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use zarrs::array::ArraySubset;
 use zarrs_codec::CodecOptions;
 
-use super::{Arrays, Engine};
+use super::{Arrays, Engine, Hooks, INSIDE};
 use crate::array::{self, OpenArray, boxed, element_size, failed, is_box};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
@@ -142,6 +142,10 @@ impl Engine for Tuned {
             pieces(read, grid).len() as u64
         };
         self.workload.reads.iter().map(of).sum()
+    }
+
+    fn hooks(&self) -> Hooks {
+        Hooks::Requests(INSIDE)
     }
 
     fn check(&self, arrays: &Arrays) -> Outcome<()> {

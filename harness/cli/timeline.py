@@ -1,0 +1,53 @@
+"""``zcb timeline``: a recording drawn."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from harness.errors import BadUseError
+from harness.paths import write_atomically
+from harness.timeline.model import Timeline, load
+from harness.timeline.pictures import ascii_picture, html_page, perfetto_trace, svg_picture
+from harness.timeline.schedule.analysis import best_schedule
+
+_ONE: dict[str, Callable[[Timeline], bytes]] = {
+    "ascii": lambda timeline: ascii_picture(timeline).encode() + b"\n",
+    "svg": lambda timeline: svg_picture(timeline).encode(),
+    "perfetto": perfetto_trace,
+}
+"""The formats that show one timeline; a page shows several above each other."""
+
+
+@click.command(
+    epilog="\b\nExamples:\n  zcb timeline t.json\n  zcb timeline before.json after.json --format html -o page.html"
+)
+@click.argument("files", metavar="TIMELINE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([*_ONE, "html"]),
+    default="ascii",
+    show_default=True,
+    help="A terminal's picture, a picture for a README, a trace for ui.perfetto.dev, or a page.",
+)
+@click.option("--optimum", is_flag=True, help="Draw the optimal schedule of the same requests instead.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write; by default stdout.")
+def timeline(files: tuple[Path, ...], form: str, optimum: bool, output: Path | None) -> None:
+    """Draw a timeline that `zcb read --timeline` recorded: where the time of each chunk went.
+
+    The page holds several, above each other on the same axis.
+    """
+    if form != "html" and len(files) > 1:
+        raise BadUseError(f"{form} draws one timeline: name one file, or take --format html")
+    loaded = [load(file) for file in files]
+    shown = [best_schedule(one) for one in loaded] if optimum else loaded
+    drawn = html_page(shown).encode() if form == "html" else _ONE[form](shown[0])
+    if output is None:
+        sys.stdout.buffer.write(drawn)
+        return
+    try:
+        write_atomically(output, drawn)
+    except OSError as error:
+        raise BadUseError(f"cannot write {output}: {error.strerror}") from error

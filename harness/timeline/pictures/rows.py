@@ -1,0 +1,86 @@
+"""The rows of a picture: chunks in the order in which they were fetched, in groups where there are too many."""
+
+import statistics
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from harness.timeline.model import Chunk, Timeline
+from harness.timeline.schedule import in_flight
+
+FIVE = ("sent_ns", "first_byte_ns", "last_byte_ns", "decode_start_ns", "copied_ns")
+"""The five events of the picture."""
+FIVE_NAMES = ("GET sent", "first byte", "last byte", "decompression starts", "copied into the final array")
+
+
+class Row(NamedTuple):
+    """One line of a picture."""
+
+    label: str
+    chunks: Sequence[Chunk]
+
+    def event(self, name: str) -> float | None:
+        """Return the median of an event's times, None where no chunk knows it."""
+        times = [time for chunk in self.chunks if (time := getattr(chunk, name)) is not None]
+        return statistics.median(times) if times else None
+
+
+def ordered(timeline: Timeline) -> list[Chunk]:
+    """Return the chunks shard by shard in the order of their first GETs, those of a shard as they were sent."""
+    begun: dict[str, int] = {}
+    for chunk in timeline.chunks:
+        sent = chunk.sent_ns if chunk.sent_ns is not None else timeline.begin_ns
+        begun[chunk.key] = min(sent, begun.get(chunk.key, sent))
+    return sorted(timeline.chunks, key=lambda c: (begun[c.key], c.key, c.sent_ns or 0, c.offset))
+
+
+def rows(timeline: Timeline, most: int) -> list[Row]:
+    """Return at most `most` rows: a chunk each, a shard each, or equal shares of all chunks."""
+    chunks = ordered(timeline)
+    if len(chunks) <= most:
+        return [Row(name(chunk), [chunk]) for chunk in chunks]
+    shards: dict[str, list[Chunk]] = {}
+    for chunk in chunks:
+        shards.setdefault(chunk.key, []).append(chunk)
+    if 1 < len(shards) <= most:
+        return [Row(f"{key} x{len(group)}", group) for key, group in shards.items()]
+    edges = [round(number * len(chunks) / most) for number in range(most + 1)]
+    groups = [chunks[begin:end] for begin, end in pairwise(edges)]
+    return [Row(f"{name(group[0])} +{len(group) - 1}", group) for group in groups]
+
+
+def name(chunk: Chunk) -> str:
+    """Return a chunk's coordinates as text."""
+    return ",".join(map(str, chunk.chunk))
+
+
+def title(timeline: Timeline) -> str:
+    """Return what was read, by whom and how long it took."""
+    label = timeline.workload.get("label") or timeline.workload.get("pattern") or "read"
+    shown = " ".join(f"{key} {value}" for key, value in (timeline.workload.get("parameters") or {}).items() if value)
+    label = label if not shown or shown in label else f"{label} {shown}"
+    ms = (timeline.end_ns - timeline.begin_ns) / 1e6
+    return f"{timeline.reader}: {label} at {timeline.target}, {ms:.1f} ms"
+
+
+def facts(timeline: Timeline) -> str:
+    """Return how much was asked for, in how many requests, and what recording cost."""
+    allowed = timeline.workload.get("in_flight")
+    most = max((number for _, number in in_flight(timeline.requests)), default=0)
+    wanted = sum(chunk.length for chunk in timeline.chunks)
+    fetched = sum(request.bytes or 0 for request in timeline.requests if request.kind == "data")
+    parts = [
+        f"{len(timeline.chunks)} chunks, {len(timeline.requests)} requests",
+        f"{most} in flight" + (f" of {allowed}" if allowed else ""),
+        f"{fetched} bytes fetched for {wanted} wanted",
+        cost(timeline),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def cost(timeline: Timeline) -> str:
+    """Return what recording cost, in words."""
+    overhead = timeline.overhead
+    if overhead is None:
+        return ""
+    return f"recording cost {overhead.ratio - 1:+.1%} ({overhead.pairs} pairs)"

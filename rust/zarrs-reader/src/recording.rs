@@ -1,0 +1,255 @@
+//! One recorded execution: what was requested when, and when each chunk was decoded (docs/timelines.md).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::header::CONTENT_RANGE;
+use http::{HeaderMap, Method, StatusCode};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::clocks::{now_ns, thread_id};
+
+const METADATA: &str = "zarr.json";
+
+/// Collects events while it is on; off, it costs one load per event.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    on: AtomicBool,
+    requests_begun: AtomicU64,
+    events: Mutex<Events>,
+}
+
+#[derive(Debug, Default)]
+struct Events {
+    requests: Vec<Request>,
+    chunks: Vec<Decoded>,
+}
+
+/// A request; fields as in docs/timelines.md.
+#[derive(Debug, Serialize)]
+struct Request {
+    id: u64,
+    method: String,
+    key: String,
+    range: Option<[u64; 2]>,
+    kind: &'static str,
+    status: u16,
+    sent_ns: u64,
+    headers_ns: u64,
+    first_byte_ns: Option<u64>,
+    last_byte_ns: Option<u64>,
+    bytes: u64,
+    /// Bytes of the body that had come, and when.
+    #[serde(skip)]
+    frames: Vec<(u64, u64)>,
+}
+
+/// Where a chunk is stored: its key, and its bytes there.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub key: Arc<str>,
+    pub offset: u64,
+    pub length: u64,
+}
+
+/// A chunk in its place of the final array.
+#[derive(Debug)]
+struct Decoded {
+    chunk: Vec<u64>,
+    place: Place,
+    begin_ns: u64,
+    decoded_ns: u64,
+    copied_ns: u64,
+    thread: u64,
+}
+
+/// A request under way; it is kept when its body ends, or is given up.
+#[derive(Debug)]
+pub struct Stamping {
+    recorder: Arc<Recorder>,
+    request: Request,
+}
+
+impl Recorder {
+    pub fn is_on(&self) -> bool {
+        self.on.load(Relaxed)
+    }
+
+    /// Forgets what was recorded before, and begins.
+    pub fn begin(&self) {
+        *self.events() = Events::default();
+        self.requests_begun.store(0, Relaxed);
+        self.on.store(true, Relaxed);
+    }
+
+    pub fn end(&self) {
+        self.on.store(false, Relaxed);
+    }
+
+    /// Stamps a request that is about to be sent; `path` ends with the key below the array's `prefix`.
+    pub fn sent(self: &Arc<Self>, method: &Method, path: &str, prefix: &str) -> Option<Stamping> {
+        if !self.is_on() {
+            return None;
+        }
+        let key = path.split_once(prefix).map_or(path, |(_, key)| key).trim_start_matches('/').to_owned();
+        let kind = if *method == Method::HEAD || key.ends_with(METADATA) { "metadata" } else { "data" };
+        let request = Request {
+            id: self.requests_begun.fetch_add(1, Relaxed),
+            method: method.to_string(),
+            key,
+            range: None,
+            kind,
+            status: 0,
+            sent_ns: now_ns(),
+            headers_ns: 0,
+            first_byte_ns: None,
+            last_byte_ns: None,
+            bytes: 0,
+            frames: Vec::new(),
+        };
+        Some(Stamping { recorder: Arc::clone(self), request })
+    }
+
+    /// Keeps a chunk whose decode began at `begin_ns`, ended at `decoded_ns`, and which is in its place now.
+    pub fn copied(&self, chunk: Vec<u64>, place: Place, begin_ns: u64, decoded_ns: u64) {
+        let copied_ns = now_ns();
+        self.events().chunks.push(Decoded { chunk, place, begin_ns, decoded_ns, copied_ns, thread: thread_id() });
+    }
+
+    /// The timeline without its header, which the conductor fills.
+    pub fn timeline(&self, begin_ns: u64, end_ns: u64, note: Option<&str>) -> Value {
+        let Events { mut requests, chunks } = std::mem::take(&mut *self.events());
+        requests.sort_by_key(|request| request.id);
+        let mut by_key: HashMap<&str, Vec<&Request>> = HashMap::new();
+        for request in requests.iter().filter(|request| request.kind == "data") {
+            by_key.entry(&request.key).or_default().push(request);
+        }
+        let chunks: Vec<Value> =
+            chunks.iter().map(|one| one.linked(by_key.get(&*one.place.key).map_or(&[], Vec::as_slice))).collect();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        json!({
+            "schema": 1, "reader": "", "workload": {}, "target": "",
+            "begin_ns": begin_ns, "end_ns": end_ns, "cores": cores,
+            "valid": {"ok": true, "chunks_wanted": chunks.len(), "chunks_linked": chunks.len(),
+                      "requests_recorded": requests.len()},
+            "requests": requests, "chunks": chunks, "notes": note.as_slice(),
+        })
+    }
+
+    fn events(&self) -> MutexGuard<'_, Events> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stamping {
+    pub fn answered(&mut self, status: StatusCode, headers: &HeaderMap, is_index: bool) {
+        self.request.headers_ns = now_ns();
+        self.request.status = status.as_u16();
+        self.request.range = headers.get(CONTENT_RANGE).and_then(|value| range_of(value.to_str().ok()?));
+        if is_index && self.request.kind == "data" {
+            self.request.kind = "index";
+        }
+        if self.request.method == Method::HEAD.as_str() {
+            self.request.last_byte_ns = Some(self.request.headers_ns);
+        }
+    }
+
+    pub fn came(&mut self, bytes: usize) {
+        let now = now_ns();
+        self.request.bytes += bytes as u64;
+        self.request.first_byte_ns.get_or_insert(now);
+        self.request.last_byte_ns = Some(now);
+        self.request.frames.push((self.request.bytes, now));
+    }
+}
+
+impl Drop for Stamping {
+    fn drop(&mut self) {
+        let empty = Request { method: String::new(), key: String::new(), frames: Vec::new(), ..self.request };
+        let request = std::mem::replace(&mut self.request, empty);
+        self.recorder.events().requests.push(request);
+    }
+}
+
+fn range_of(header: &str) -> Option<[u64; 2]> {
+    let (first, last) = header.strip_prefix("bytes ")?.split_once('/')?.0.split_once('-')?;
+    Some([first.parse().ok()?, last.parse::<u64>().ok()? + 1])
+}
+
+impl Request {
+    fn begin(&self) -> u64 {
+        self.range.map_or(0, |range| range[0])
+    }
+
+    /// When the byte at `position` of the object had come, or the first after it.
+    fn came_at(&self, position: u64) -> Option<u64> {
+        let inside = position.saturating_sub(self.begin());
+        self.frames.iter().find(|(end, _)| *end > inside).or(self.frames.last()).map(|(_, time)| *time)
+    }
+
+    fn overlaps(&self, place: &Place) -> bool {
+        self.begin() < place.offset + place.length && place.offset < self.begin() + self.bytes
+    }
+}
+
+impl Decoded {
+    /// The chunk with the request that brought it; of several parts the one that came last.
+    fn linked(&self, candidates: &[&Request]) -> Value {
+        let Place { key, offset, length } = &self.place;
+        let last_byte = |request: &Request| request.came_at(offset + length - 1);
+        let brought = candidates
+            .iter()
+            .filter(|request| request.overlaps(&self.place) && last_byte(request) <= Some(self.begin_ns))
+            .max_by_key(|request| last_byte(request));
+        json!({
+            "chunk": self.chunk, "key": &**key, "offset": offset, "length": length,
+            "request": brought.map(|request| request.id),
+            "sent_ns": brought.map(|request| request.sent_ns),
+            "first_byte_ns": brought.and_then(|request| request.came_at(*offset)),
+            "last_byte_ns": brought.and_then(|request| last_byte(request)),
+            "decode_start_ns": self.begin_ns, "decoded_ns": self.decoded_ns, "copied_ns": self.copied_ns,
+            "thread": self.thread,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamped(recorder: &Arc<Recorder>, range: &str, frames: &[usize]) {
+        let mut one = recorder.sent(&Method::GET, "/bucket/a%20b/array/c/0", "array").expect("it is on");
+        let headers = HeaderMap::from_iter([(CONTENT_RANGE, range.parse().expect("a header"))]);
+        one.answered(StatusCode::PARTIAL_CONTENT, &headers, false);
+        frames.iter().for_each(|bytes| one.came(*bytes));
+    }
+
+    #[test]
+    fn a_chunk_has_the_times_of_its_own_bytes() {
+        let recorder = Arc::new(Recorder::default());
+        assert!(recorder.sent(&Method::GET, "/x", "array").is_none());
+        recorder.begin();
+        stamped(&recorder, "bytes 100-399/1000", &[100, 100, 100]);
+        let place = Place { key: "c/0".into(), offset: 200, length: 100 };
+        recorder.copied(vec![1], place, now_ns(), now_ns());
+        let times: Vec<u64> = recorder.events().requests[0].frames.iter().map(|(_, time)| *time).collect();
+        let found = recorder.timeline(0, 1, None);
+        assert_eq!(found["requests"][0]["range"], json!([100, 400]));
+        assert_eq!(found["chunks"][0]["request"], json!(0));
+        assert_eq!(found["chunks"][0]["first_byte_ns"], json!(times[1]));
+        assert_eq!(found["chunks"][0]["last_byte_ns"], json!(times[1]));
+    }
+
+    #[test]
+    fn a_chunk_that_came_in_parts_is_linked_to_the_one_that_came_last() {
+        let recorder = Arc::new(Recorder::default());
+        recorder.begin();
+        stamped(&recorder, "bytes 100-199/1000", &[100]);
+        stamped(&recorder, "bytes 0-99/1000", &[100]);
+        stamped(&recorder, "bytes 300-399/1000", &[100]);
+        recorder.copied(vec![0], Place { key: "c/0".into(), offset: 0, length: 200 }, now_ns(), now_ns());
+        assert_eq!(recorder.timeline(0, 1, None)["chunks"][0]["request"], json!(1));
+    }
+}
