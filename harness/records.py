@@ -123,7 +123,7 @@ def write(pattern: str, target: str, plan: "Plan", rows: Sequence["Row"], starte
         schema=SCHEMA,
         commit=commit,
         env_name=env_name,
-        settings={name: os.environ[name] for name in _SETTINGS if name in os.environ},
+        settings=settings(),
         packages=_packages(),
         python=platform.python_version(),
         machine=Path(folder).parent.name,
@@ -136,16 +136,24 @@ def write(pattern: str, target: str, plan: "Plan", rows: Sequence["Row"], starte
         budget_seconds=plan.budget_seconds,
         rows=[_row(row) for row in rows],
     )
-    path = Path(folder) / f"{commit[:12] or 'existing'}-{_short(env_name)}-{pattern}{_SUFFIX}"
+    path = Path(folder) / f"{build_name(commit, env_name)}-{pattern}{_SUFFIX}"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
     return path
 
 
-def _short(env_name: str) -> str:
-    """Return a name that fits into a file's: asv's holds every requirement, and a file system takes 255 bytes."""
+def settings() -> dict[str, str]:
+    """Return the settings that keep results of different places apart, as asv's configuration made them."""
+    return {name: os.environ[name] for name in _SETTINGS if name in os.environ}
+
+
+def build_name(commit: str, env_name: str) -> str:
+    """Return what names a commit in an environment and fits into a file's name.
+
+    asv's name of an environment holds every requirement, and a file system takes 255 bytes.
+    """
     digest = hashlib.sha256(env_name.encode()).hexdigest()
-    return env_name if len(env_name) <= _LONGEST else f"env-{digest[:32]}"
+    return f"{commit[:12] or 'existing'}-{env_name if len(env_name) <= _LONGEST else f'env-{digest[:32]}'}"
 
 
 def _row(row: "Row") -> RowRecord:
@@ -207,18 +215,30 @@ def load(config: Path) -> list[PassRecord]:
 
 def of(conf: Any, folder: Path) -> list[PassRecord]:
     """Return the pass records of a loaded asv configuration, none or more; its relative paths start at `folder`."""
-    results = folder / conf.results_dir
-    found = [_read(path) for path in sorted(results.glob(f"*/passes/*{_SUFFIX}"))]
-    dates, tags = dict(_dates(results)), _tags(folder / conf.repo)
+    found = [_read(path) for path in sorted((folder / conf.results_dir).glob(f"*/passes/*{_SUFFIX}"))]
+    commits = Commits(conf, folder)
     named = [
-        msgspec.structs.replace(
-            record,
-            commit_name=tags.get(record.commit, record.commit[:_SHORT]) if conf.build_command else "",
-            date_ms=dates.get(record.commit, 0),
-        )
+        msgspec.structs.replace(record, commit_name=commits.name(record.commit), date_ms=commits.date_ms(record.commit))
         for record in found
     ]
     return sorted(named, key=lambda record: (record.date_ms, record.variant, record.started))
+
+
+class Commits:
+    """Names and dates of the commits under test."""
+
+    def __init__(self, conf: Any, folder: Path) -> None:
+        self._dates = dict(_dates(folder / conf.results_dir))
+        self._tags = _tags(folder / conf.repo)
+        self._builds = bool(conf.build_command)
+
+    def name(self, commit: str) -> str:
+        """Return a commit's tag or short hash; empty where asv builds none, and all is in the environment."""
+        return self._tags.get(commit, commit[:_SHORT]) if self._builds else ""
+
+    def date_ms(self, commit: str) -> int:
+        """Return when it was made, 0 where asv's results do not tell."""
+        return self._dates.get(commit, 0)
 
 
 def _read(path: Path) -> PassRecord:

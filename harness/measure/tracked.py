@@ -147,7 +147,7 @@ def cell(row: "Row", *, limit_holds: bool = True) -> Cell:
     return found
 
 
-def _tracked(metric: str, unit: str, meaning: str) -> Callable[..., dict[str, Any]]:
+def tracked(metric: str, unit: str, meaning: str) -> Callable[..., dict[str, Any]]:
     """Return a ``track_`` method that looks `metric` up, with the setup that says n/a where it is unknown."""
 
     def setup(cells: dict[Key, Cell], *key: str | int) -> None:
@@ -162,8 +162,8 @@ def _tracked(metric: str, unit: str, meaning: str) -> Callable[..., dict[str, An
     return track
 
 
-class Tracked:
-    """The metrics of a pass, as asv's ``track_`` methods; each looks one list of samples up."""
+class LookedUp:
+    """A pass whose values asv looks up."""
 
     version = "1"
     timeout = 60
@@ -179,22 +179,26 @@ class Tracked:
         if "error" in cells[key]:
             raise SystemExit(f"{key[0]}: {cells[key]['error']}")
 
-    track_seconds = _tracked("seconds", "seconds", "Wall time of one read on a warm reader.")
-    track_seconds_per_gib = _tracked("seconds_per_gib", "seconds/GiB", "Wall time per GiB of the final array.")
-    track_times_slower = _tracked(
+
+class Tracked(LookedUp):
+    """The metrics of a pass, as asv's ``track_`` methods; each looks one list of samples up."""
+
+    track_seconds = tracked("seconds", "seconds", "Wall time of one read on a warm reader.")
+    track_seconds_per_gib = tracked("seconds_per_gib", "seconds/GiB", "Wall time per GiB of the final array.")
+    track_times_slower = tracked(
         "times_slower", "x network limit", "Wall time over the network limit's, measured right before and after."
     )
-    track_requests = _tracked("requests", "requests", "HTTP requests, those for shard indexes included.")
-    track_fetched_per_array_byte = _tracked(
+    track_requests = tracked("requests", "requests", "HTTP requests, those for shard indexes included.")
+    track_fetched_per_array_byte = tracked(
         "fetched_per_array_byte", "bytes/byte", "Bytes of HTTP bodies per byte of the final array."
     )
-    track_nic_per_array_byte = _tracked(
+    track_nic_per_array_byte = tracked(
         "nic_per_array_byte",
         "bytes/byte",
         "Bytes the interface received, headers included, per byte of the final array.",
     )
-    track_cpu_seconds = _tracked("cpu_seconds", "seconds", "CPU time of the reader's process.")
-    track_peak_rss = _tracked("peak_rss", "bytes", "Largest resident memory during the read alone.")
+    track_cpu_seconds = tracked("cpu_seconds", "seconds", "CPU time of the reader's process.")
+    track_peak_rss = tracked("peak_rss", "bytes", "Largest resident memory during the read alone.")
 
 
 def _samples(cells: dict[Key, Cell], key: Key, metric: str) -> dict[str, Any]:

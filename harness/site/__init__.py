@@ -7,7 +7,8 @@ from asv.console import log
 from asv.util import UserError
 
 from harness import records
-from harness.site import offline, readers
+from harness.site import offline, readers, timelines
+from harness.timeline import kept
 
 _NAVIGATION = '<li id="nav-li-regressions">'
 """asv's page has its navigation written out; our entry goes before this one."""
@@ -30,8 +31,12 @@ def complete(conf: Any) -> None:
     index = html / "index.html"
     try:
         page = index.read_text()
-        if _publish_readers(conf, html):
+        found = kept.of(conf, Path())
+        if _publish_readers(conf, html, has_timelines=bool(found)):
             page = with_entry(page, readers.FILE, "Readers")
+        if found:
+            timelines.publish(found, html)
+            page = with_entry(page, timelines.FILE, "Timelines")
         index.write_text(_offline(page, html))
     except offline.ChangedError as error:
         raise UserError(f"asv's page has changed, harness/site has to follow: {error}") from error
@@ -51,13 +56,13 @@ def with_entry(page: str, address: str, title: str) -> str:
     return page.replace(_NAVIGATION, entry + _NAVIGATION)
 
 
-def _publish_readers(conf: Any, html: Path) -> bool:
+def _publish_readers(conf: Any, html: Path, *, has_timelines: bool) -> bool:
     """Write the page of readers; without pass records there is none, and results older than them still publish."""
     found = records.of(conf, Path())
     if not found:
         log.warning(f"no {readers.FILE}: the results hold no pass records, which `asv run` writes")
         return False
-    (html / readers.FILE).write_text(readers.render(found, project=conf.project))
+    (html / readers.FILE).write_text(readers.render(found, project=conf.project, has_timelines=has_timelines))
     return True
 
 

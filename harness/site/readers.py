@@ -14,11 +14,13 @@ from harness.site.offline import ASSETS
 
 FILE = "readers.html"
 
+_TIMELINES = ' &middot; <a href="timelines.html">Where the time of each chunk went</a>'
+
 _DIGITS = 9
 """So many that a figure of three digits comes out as in the terminal."""
 
 
-def render(found: Sequence[PassRecord], *, project: str) -> str:
+def render(found: Sequence[PassRecord], *, project: str, has_timelines: bool = False) -> str:
     """Return the page for `found`.
 
     Parameters
@@ -27,11 +29,14 @@ def render(found: Sequence[PassRecord], *, project: str) -> str:
         Pass records in the order of versions.
     project
         What is under test, e.g. ``zarr-python``.
+    has_timelines
+        Whether the page of timelines stands beside this one.
     """
     data = json.dumps(payload(found, project=project), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return fill(
         ASSETS / "readers.html",
         {
+            "<!--TIMELINES-->": _TIMELINES if has_timelines else "",
             "/*STYLE*/": (ASSETS / "readers.css").read_text(),
             "/*SCRIPT*/": (ASSETS / "readers.js").read_text(),
             "/*DATA*/": data,

@@ -57,8 +57,6 @@ def name(chunk: Chunk) -> str:
 def title(timeline: Timeline) -> str:
     """Return what was read, by whom and how long it took."""
     label = timeline.workload.get("label") or timeline.workload.get("pattern") or "read"
-    shown = " ".join(f"{key} {value}" for key, value in (timeline.workload.get("parameters") or {}).items() if value)
-    label = label if not shown or shown in label else f"{label} {shown}"
     ms = (timeline.end_ns - timeline.begin_ns) / 1e6
     return f"{timeline.reader}: {label} at {timeline.target}, {ms:.1f} ms"
 

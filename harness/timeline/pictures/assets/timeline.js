@@ -16,6 +16,9 @@ function showTimelines(root, shared, timelines) {
   const ms = (ns) => (ns === null || ns === undefined ? "unknown" : (ns / 1e6).toFixed(ns < 1e8 ? 3 : 1) + " ms");
 
   root.replaceChildren();
+  document.getElementById("tip")?.remove();
+  showTimelines.leave?.abort();
+  const leave = showTimelines.leave = new AbortController();
   const tools = root.appendChild(make("div", undefined, "tools"));
   const button = (text, label, act) => {
     const made = tools.appendChild(make("button", text));
@@ -294,7 +297,7 @@ function showTimelines(root, shared, timelines) {
     return [head, where, request, body];
   }
 
-  window.addEventListener("resize", draw);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  window.addEventListener("resize", draw, { signal: leave.signal });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw, { signal: leave.signal });
   draw();
 }

@@ -1,0 +1,22 @@
+"""Where the time of each chunk goes: one recorded execution per reader and read."""
+
+from harness.measure import timeline_pass, tracked
+from harness.measure.timeline_pass import Read
+
+READS = {
+    "one shard": Read("chunks_of_one_shard", "small", {"gap": 3}, pairs=3),
+    "many shards": Read("chunks_of_many_shards", "small", {"shards": 4}, pairs=3),
+    "whole array": Read("whole_array", "large", {}, pairs=1),
+}
+
+
+class Timelines(timeline_pass.Recorded):
+    """Five events per chunk, on the page Timelines; never a throughput figure, since the recorder runs along."""
+
+    params = [tracked.READERS, list(READS)]
+    param_names = ["reader", "read"]
+
+    def setup_cache(self):
+        return timeline_pass.run_pass(tracked.READERS, READS)
+
+    setup_cache.timeout = tracked.PASS_SECONDS
