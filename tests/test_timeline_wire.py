@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import http.client
+import itertools
 import json
 import math
 import os
@@ -21,6 +22,8 @@ from typing import NamedTuple
 import dpkt
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.errors import BadUseError, MeasurementError
 from harness.measure.timelines import record_timeline
@@ -199,6 +202,34 @@ def test_bytes_count_when_all_before_them_are_there(line):
     [exchange] = line.captured().exchanges
     assert times(exchange) == (10, 30, 30, 50, 50)
     assert exchange.arrived_ns(250) == 50
+
+
+@given(
+    cuts=st.sets(st.integers(1, 199), max_size=12),
+    again=st.lists(st.tuples(st.integers(0, 199), st.integers(1, 60)), max_size=8),
+    order=st.randoms(use_true_random=False),
+    start=st.sampled_from([5_000, 2**32 - 100]),
+)
+def test_any_order_and_repetition_of_packets_gives_the_stamps_of_a_receiver(cuts, again, order, start):
+    response = head(140) + b"x" * 140
+    edges = [0, *sorted(c for c in cuts if c < len(response)), len(response)]
+    spans = list(itertools.pairwise(edges)) + [(b, min(b + n, len(response))) for b, n in again if b < len(response)]
+    order.shuffle(spans)
+    line = Line()
+    wire = line.connection(down=start)
+    wire.asks(1)
+    arrived = [None] * len(response)
+    for stamp, (begin, end) in enumerate(spans, start=10):
+        wire.packet(stamp, False, start + begin, wire.up, response[begin:end])
+        for at in range(begin, end):
+            arrived[at] = arrived[at] or stamp
+    expected = list(itertools.accumulate(arrived, max))
+    captured = line.captured()
+    assert captured.failures == []
+    [exchange] = captured.exchanges
+    body_at = len(response) - 140
+    assert [exchange.arrived_ns(at) for at in range(140)] == expected[body_at:]
+    assert times(exchange) == (1, expected[0], expected[body_at - 1], expected[body_at], expected[-1])
 
 
 def test_a_late_packet_fills_a_gap_between_two(line):
@@ -826,6 +857,18 @@ def test_a_ring_that_is_too_small_says_what_it_lost(objects, monkeypatch):
     assert captured.failures or len(captured.exchanges) < 200
 
 
+def test_a_capture_the_system_refuses_is_one_line(target, monkeypatch):
+    monkeypatch.setattr(ring, "BLOCK_BYTES", 5_000)  # no multiple of a page
+    with (
+        pytest.raises(MeasurementError, match=r"^packets cannot be captured on lo: Invalid argument$"),
+        capture(target),
+    ):
+        pytest.fail("entered")
+    monkeypatch.undo()
+    with pytest.raises(MeasurementError, match=r"^packets cannot be captured on nowhere: No such device$"):
+        PacketRing("nowhere", PORT, loopback=False)
+
+
 @pytest.fixture(params=[socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
 def dribbling(request):
     """A server that sends its answer in packets of given sizes; yields a function that sets them, and the target."""
@@ -890,6 +933,7 @@ def test_the_kernel_keeps_no_more_than_the_filter_says(objects):
     bodies = [raw for raw, ip in zip(kept, parsed, strict=True) if ip not in heads]
     assert bodies
     assert all(len(raw.data) <= bpf.BODY_BYTES for raw in bodies)
+    assert all(len(raw.data) <= bpf.REQUEST_BYTES for raw in kept)
     assert sum(raw.length for raw in kept) > size
     assert all(raw.length > 52 or ip.data.flags & (SYN | FIN) for raw, ip in zip(kept, parsed, strict=True))
 

@@ -55,7 +55,7 @@ def write(read: str, timeline: Timeline) -> Path | None:
 
 
 def of(conf: Any, folder: Path) -> list[TimelineRecord]:
-    """Return the timelines of a loaded asv configuration, in the order of commits; its relative paths start at `folder`.
+    """Return the timelines of a loaded asv configuration by commit; its relative paths start at `folder`.
 
     Raises
     ------

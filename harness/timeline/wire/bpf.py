@@ -6,8 +6,10 @@ The kernel runs it on every packet of the interface, from the IP header on, and 
 import struct
 from typing import NamedTuple
 
-HEAD_BYTES = 8 * 1024
-"""Kept of a packet of a request, and of one that begins with a status line: room for long headers."""
+REQUEST_BYTES = 8 * 1024
+"""Kept of a packet of a request, which may be signed at length."""
+HEAD_BYTES = 2 * 1024
+"""Kept of a packet that begins with a status line: over loopback much of the body is in it too."""
 BODY_BYTES = 256
 """Kept of any other packet of a response: its IP and TCP headers, and the rest of a status line's headers if split."""
 
@@ -58,7 +60,7 @@ def program(port: int) -> list[tuple[int, int, int, int]]:
         _Step(_LOAD_AT_X["half"], 2),
         _Step(_IF_EQUAL, port, otherwise="nothing"),
         *_payload("request"),
-        _Step(_IF_EQUAL, 0, then="nothing", otherwise="head"),  # acknowledgements only
+        _Step(_IF_EQUAL, 0, then="nothing", otherwise="request_kept"),  # acknowledgements only
         *_payload("response"),
         _Step(_IF_EQUAL, 0, then="nothing"),
         _Step(_IF_AT_LEAST, 4, otherwise="body"),
@@ -66,6 +68,7 @@ def program(port: int) -> list[tuple[int, int, int, int]]:
         _Step(_IF_EQUAL, int.from_bytes(b"HTTP"), then="head"),
         _Step(_RETURN, BODY_BYTES, label="body"),
         _Step(_RETURN, HEAD_BYTES, label="head"),
+        _Step(_RETURN, REQUEST_BYTES, label="request_kept"),
         _Step(_RETURN, 0, label="nothing"),
     ]
     return _assembled(steps)

@@ -53,12 +53,12 @@ class Raw(NamedTuple):
 
 
 class PacketRing:
-    """A capture of one TCP port on one interface, while entered; `packets` and `dropped` are final after that.
+    """A capture of one TCP port on one interface until it is left; `packets` and `dropped` are final after that.
 
     Raises
     ------
-    PermissionError
-        The process may not capture packets.
+    MeasurementError
+        The system refuses the capture, or it does not come to an end.
     """
 
     def __init__(self, interface: str, port: int, *, loopback: bool) -> None:
@@ -68,20 +68,19 @@ class PacketRing:
         self._blocks: list[bytes] = []
         self._stopping = threading.Event()
         self._failure: Exception | None = None
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
-        try:
-            self._ring = self._mapped()
-            self._attach(port)
-            # Over loopback each packet is seen leaving and arriving; elsewhere requests leave and responses arrive.
-            self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, int(loopback))
-        except BaseException:
-            self._socket.close()
-            raise
         self._interface = interface
+        try:
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+            try:
+                self._open(port, loopback=loopback)
+            except BaseException:
+                self._socket.close()
+                raise
+        except OSError as error:
+            raise MeasurementError(f"packets cannot be captured on {interface}: {error.strerror}") from error
         self._thread = threading.Thread(target=self._run, name="packet capture", daemon=True)
 
     def __enter__(self) -> Self:
-        self._socket.bind((self._interface, _ETH_P_ALL))  # nothing is captured before: the filter is in force
         self._thread.start()
         return self
 
@@ -104,6 +103,13 @@ class PacketRing:
                 start = offset + begin
                 yield Raw(seconds * 10**9 + nanoseconds, block[start : start + kept], length)
                 offset += after
+
+    def _open(self, port: int, *, loopback: bool) -> None:
+        self._ring = self._mapped()
+        self._attach(port)
+        # Over loopback each packet is seen leaving and arriving; elsewhere requests leave and responses arrive.
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, int(loopback))
+        self._socket.bind((self._interface, _ETH_P_ALL))  # nothing is captured before: the filter is in force
 
     def _mapped(self) -> mmap.mmap:
         size = BLOCK_BYTES * BLOCKS
