@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from harness.cli import zcb
 from harness.errors import BadUseError
-from harness.timeline.model import Chunk, Request, Timeline, Validity, save
+from harness.timeline.model import Capture, Chunk, Lag, Request, Timeline, Validity, save
 from harness.timeline.pictures import ascii_picture, html_page, perfetto_trace, svg_picture
 from tests.chromium import visit
 
@@ -98,6 +98,13 @@ def test_events_that_are_not_known_are_not_drawn():
         chunk.decode_start_ns = chunk.decoded_ns = chunk.copied_ns = None
     for line in body(ascii_picture(wire)):
         assert [mark for mark in line.partition(" | ")[2] if mark.isdigit()] == list("123")
+
+
+def test_how_late_the_reader_sees_bytes_is_shown():
+    seen = made(2)
+    late = {"first_byte_ns": Lag(requests=2, median_ns=540_000), "last_byte_ns": Lag(requests=0)}
+    seen.capture = Capture(interface="lo", packets=4, clock_error_ns=50, lag=late)
+    assert "seen after the wire by (median) first byte 0.5 ms" in ascii_picture(seen, width=300)
 
 
 def test_a_recording_that_is_not_valid_says_so():

@@ -71,9 +71,19 @@ def facts(timeline: Timeline) -> str:
         f"{len(timeline.chunks)} chunks, {len(timeline.requests)} requests",
         f"{most} in flight" + (f" of {allowed}" if allowed else ""),
         f"{fetched} bytes fetched for {wanted} wanted",
+        lag(timeline),
         cost(timeline),
     ]
     return ", ".join(part for part in parts if part)
+
+
+def lag(timeline: Timeline) -> str:
+    """Return how much later than on the wire the reader saw bytes, in words; empty without a capture."""
+    seen = {} if timeline.capture is None else timeline.capture.lag
+    names = {"first_byte_ns": "first", "last_byte_ns": "last"}
+    medians = {text: seen[key].median_ns for key, text in names.items() if key in seen}
+    known = [f"{text} byte {ns / 1e6:.1f} ms" for text, ns in medians.items() if ns is not None]
+    return f"seen after the wire by (median) {', '.join(known)}" if known else ""
 
 
 def cost(timeline: Timeline) -> str:
