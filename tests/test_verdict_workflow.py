@@ -8,6 +8,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from harness.cli import zcb
+from setup_data.cli import data
 
 FOLDER = Path(__file__).parents[1] / "docs" / "github"
 
@@ -19,7 +20,7 @@ def test_every_command_and_option_exists(name):
     called = re.findall(r"bin/zcb ([^\n>|]+)", "\n".join(scripts).replace("\\\n", " "))
     assert bool(called) == (name == "zcb-verdict.yml")
     for words in map(str.split, called):
-        command: click.Command = zcb
+        command: click.Command = click.Group(commands={**zcb.commands, "data": data})
         while isinstance(command, click.Group):
             command = command.commands[words.pop(0)]
         known = {option for parameter in command.params for option in parameter.opts}
