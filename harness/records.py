@@ -9,10 +9,10 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -63,8 +63,8 @@ class RowRecord(msgspec.Struct, frozen=True, kw_only=True):
     limit's, which has one more per round than readers took turns."""
 
 
-class PassRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One pass: a pattern's workloads with all readers, at one commit in one environment."""
+class OfCommit(msgspec.Struct, frozen=True, kw_only=True):
+    """What every kept record tells of the build that was measured."""
 
     schema: int
     commit: str
@@ -77,6 +77,13 @@ class PassRecord(msgspec.Struct, frozen=True, kw_only=True):
     """asv's name of the environment."""
     settings: dict[str, str]
     """What besides the requirements tells results apart: target and preset asked for."""
+    started: str
+    """Local time with its offset, ISO 8601."""
+
+
+class PassRecord(OfCommit, frozen=True, kw_only=True):
+    """One pass: a pattern's workloads with all readers, at one commit in one environment."""
+
     packages: dict[str, str]
     """Installed versions in the environment."""
     python: str
@@ -88,8 +95,6 @@ class PassRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The benchmark's class, e.g. ``ChunksOfOneShard``."""
     target: str
     """Where was read from, e.g. ``embedded:s3``."""
-    started: str
-    """Local time with its offset, ISO 8601."""
     rounds: int
     """Rounds asked for."""
     budget_seconds: float | None
@@ -118,12 +123,12 @@ def write(pattern: str, target: str, plan: "Plan", rows: Sequence["Row"], starte
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         return None
-    commit, env_name = os.environ.get("ASV_COMMIT", ""), os.environ.get("ASV_ENV_NAME", "")
+    build = this_build()
     record = PassRecord(
         schema=SCHEMA,
-        commit=commit,
-        env_name=env_name,
-        settings=settings(),
+        commit=build.commit,
+        env_name=build.env_name,
+        settings=build.settings,
         packages=_packages(),
         python=platform.python_version(),
         machine=Path(folder).parent.name,
@@ -136,24 +141,34 @@ def write(pattern: str, target: str, plan: "Plan", rows: Sequence["Row"], starte
         budget_seconds=plan.budget_seconds,
         rows=[_row(row) for row in rows],
     )
-    path = Path(folder) / f"{build_name(commit, env_name)}-{pattern}{_SUFFIX}"
+    path = Path(folder) / f"{build.name}-{pattern}{_SUFFIX}"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
     return path
 
 
-def settings() -> dict[str, str]:
-    """Return the settings that keep results of different places apart, as asv's configuration made them."""
-    return {name: os.environ[name] for name in _SETTINGS if name in os.environ}
+class Build(NamedTuple):
+    """What asv measures: a commit in an environment, with the settings that keep results of places apart."""
+
+    commit: str
+    env_name: str
+    settings: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """What names it and fits into a file's name.
+
+        asv's name of an environment holds every requirement, and a file system takes 255 bytes.
+        """
+        digest = hashlib.sha256(self.env_name.encode()).hexdigest()
+        env_name = self.env_name if len(self.env_name) <= _LONGEST else f"env-{digest[:32]}"
+        return f"{self.commit[:12] or 'existing'}-{env_name}"
 
 
-def build_name(commit: str, env_name: str) -> str:
-    """Return what names a commit in an environment and fits into a file's name.
-
-    asv's name of an environment holds every requirement, and a file system takes 255 bytes.
-    """
-    digest = hashlib.sha256(env_name.encode()).hexdigest()
-    return f"{commit[:12] or 'existing'}-{env_name if len(env_name) <= _LONGEST else f'env-{digest[:32]}'}"
+def this_build() -> Build:
+    """Return what asv has set up for this process."""
+    settings = {name: os.environ[name] for name in _SETTINGS if name in os.environ}
+    return Build(os.environ.get("ASV_COMMIT", ""), os.environ.get("ASV_ENV_NAME", ""), settings)
 
 
 def _row(row: "Row") -> RowRecord:
@@ -215,12 +230,8 @@ def load(config: Path) -> list[PassRecord]:
 
 def of(conf: Any, folder: Path) -> list[PassRecord]:
     """Return the pass records of a loaded asv configuration, none or more; its relative paths start at `folder`."""
-    found = [_read(path) for path in sorted((folder / conf.results_dir).glob(f"*/passes/*{_SUFFIX}"))]
-    commits = Commits(conf, folder)
-    named = [
-        msgspec.structs.replace(record, commit_name=commits.name(record.commit), date_ms=commits.date_ms(record.commit))
-        for record in found
-    ]
+    paths = sorted((folder / conf.results_dir).glob(f"*/passes/*{_SUFFIX}"))
+    named = Commits(conf, folder).named(decode(path, PassRecord, SCHEMA) for path in paths)
     return sorted(named, key=lambda record: (record.date_ms, record.variant, record.started))
 
 
@@ -229,25 +240,37 @@ class Commits:
 
     def __init__(self, conf: Any, folder: Path) -> None:
         self._dates = dict(_dates(folder / conf.results_dir))
-        self._tags = _tags(folder / conf.repo)
+        self._tags = tags(folder / conf.repo)
         self._builds = bool(conf.build_command)
 
-    def name(self, commit: str) -> str:
+    def named[R: OfCommit](self, records: Iterable[R]) -> list[R]:
+        """Return records with the names and dates of their commits."""
+        return [
+            msgspec.structs.replace(
+                record, commit_name=self._name(record.commit), date_ms=self._dates.get(record.commit, 0)
+            )
+            for record in records
+        ]
+
+    def _name(self, commit: str) -> str:
         """Return a commit's tag or short hash; empty where asv builds none, and all is in the environment."""
         return self._tags.get(commit, commit[:_SHORT]) if self._builds else ""
 
-    def date_ms(self, commit: str) -> int:
-        """Return when it was made, 0 where asv's results do not tell."""
-        return self._dates.get(commit, 0)
 
+def decode[R: OfCommit](path: Path, kind: type[R], schema: int) -> R:
+    """Return a kept record.
 
-def _read(path: Path) -> PassRecord:
+    Raises
+    ------
+    MeasurementError
+        It is damaged, or of another version.
+    """
     try:
-        record = msgspec.json.decode(path.read_bytes(), type=PassRecord)
+        record = msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.MsgspecError) as error:
         raise MeasurementError(f"the record {path} cannot be read: {error}") from error
-    if record.schema != SCHEMA:
-        raise MeasurementError(f"the record {path} has schema {record.schema}; this version reads {SCHEMA}")
+    if record.schema != schema:
+        raise MeasurementError(f"the record {path} has schema {record.schema}; this version reads {schema}")
     return record
 
 
@@ -259,7 +282,7 @@ def _dates(results: Path) -> Iterator[tuple[str, int]]:
         yield result.commit_hash, result.date or 0
 
 
-def _tags(repository: Path) -> Mapping[str, str]:
+def tags(repository: Path) -> Mapping[str, str]:
     """Return tag names by commit, where the repository is at hand."""
     if not repository.is_dir():
         return {}

@@ -2,8 +2,7 @@
 
 import itertools
 import math
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from asv.config import Config
 from asv.results import Results, iter_results
 
 from harness.errors import BadUseError, MeasurementError
+from harness.records import tags as tags_of
 
 _SHORT = 8
 
@@ -66,7 +66,7 @@ def load(config: Path) -> list[Record]:
     conf.results_dir = str(config.parent / conf.results_dir)
     try:
         known = dict(Benchmarks.load(conf).items())
-        tags = _tags(config.parent / conf.repo)
+        tags = tags_of(config.parent / conf.repo)
         records = [r for result in iter_results(conf.results_dir) for r in _records(result, known, tags)]
     except Exception as error:
         if not any(Path(conf.results_dir).glob("*/*.json")):
@@ -77,7 +77,7 @@ def load(config: Path) -> list[Record]:
     return sorted(records, key=lambda record: (record.date, record.variant))
 
 
-def _records(result: Results, known: dict[str, Any], tags: dict[str, str]) -> Iterator[Record]:
+def _records(result: Results, known: dict[str, Any], tags: Mapping[str, str]) -> Iterator[Record]:
     for key in result.get_all_result_keys() & known.keys():
         benchmark = known[key]
         if "reader" not in benchmark["param_names"] or ".track_" not in key:
@@ -101,17 +101,3 @@ def _records(result: Results, known: dict[str, Any], tags: dict[str, str]) -> It
                 value=math.nan if value is None else value,
                 samples=tuple(sampled or ()),
             )
-
-
-def _tags(repository: Path) -> dict[str, str]:
-    """Return tag names by commit, where the repository is at hand."""
-    if not repository.is_dir():
-        return {}
-    form = "%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(refname:short)"
-    done = subprocess.run(
-        ["git", "-C", str(repository), "for-each-ref", "refs/tags", f"--format={form}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return dict(line.split(" ", 1) for line in done.stdout.splitlines())

@@ -12,14 +12,13 @@ from harness import workload as workloads
 from harness.errors import BadUseError, MeasurementError, UnsupportedError
 from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_report, read_reports
-from harness.measure.timelines import record_timeline
+from harness.measure.timelines import record_with_wire
 from harness.measure.tracked import READERS
 from harness.objectstore import require
 from harness.readers import LIMIT_CLIENTS, NETWORK_LIMIT, reader_class
 from harness.sample import FLAGS, Sample
 from harness.timeline.model import check_replaceable, save
 from harness.timeline.overhead import DEFAULT_PAIRS
-from harness.timeline.wire import capture, why_not
 from harness.workload import Workload
 
 _SAMPLES = 5
@@ -73,13 +72,10 @@ def read(
 
 def _record(name: str, loaded: Workload, file: Path, pairs: int, wire: bool) -> None:
     """Record a timeline into `file`; one that is not valid is kept for looking at, marked as such, and is a failure."""
-    without = why_not(loaded.target) if wire else "no packets were captured (--no-wire)"
     try:
-        recorded = record_timeline(name, loaded, pairs=pairs, say=_say, capture=None if without else capture)
+        recorded = record_with_wire(name, loaded, pairs=pairs, say=_say, wire=wire)
     except UnsupportedError as reason:
-        raise BadUseError(f"{name} cannot be recorded: {reason}{f'; {without}' if without else ''}") from reason
-    if without:
-        recorded.notes.append(f"no wire times: {without}")
+        raise BadUseError(f"{name} cannot be recorded: {reason}") from reason
     save(file, recorded)
     if not recorded.valid.ok:
         raise MeasurementError(f"{name}: the recording in {file} is not valid: {'; '.join(recorded.valid.failures)}")

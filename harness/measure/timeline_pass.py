@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.measure.tracked import Cell, Key, LookedUp, environment_target, tracked
+from harness.measure.tracked import Cell, Key, LookedUp, environment_target, progress, tracked
 
 if TYPE_CHECKING:
     from harness.timeline.schedule import Analysis
@@ -68,31 +68,22 @@ def run_pass(readers: Iterable[str], reads: Mapping[str, Read]) -> dict[Key, Cel
 
 def _cell(reader: str, name: str, workload: "Workload", pairs: int) -> Cell:
     from harness.errors import MeasurementError, UnsupportedError
-    from harness.measure.timelines import record_timeline
+    from harness.measure.timelines import record_with_wire
     from harness.timeline import kept
     from harness.timeline.schedule import analyse
-    from harness.timeline.wire import capture, why_not
 
-    without = why_not(workload.target)
     try:
-        timeline = record_timeline(reader, workload, pairs=pairs, say=_progress, capture=None if without else capture)
+        timeline = record_with_wire(reader, workload, pairs=pairs, say=progress)
     except UnsupportedError as reason:
-        return {"na": f"{reason}{f'; {without}' if without else ''}"}
+        return {"na": str(reason)}
     except MeasurementError as error:
         return {"error": str(error)}
     if not timeline.valid.ok:
         return {"error": f"the recording is not valid: {'; '.join(timeline.valid.failures)}"}
-    if without:
-        timeline.notes.append(f"no wire times: {without}")
     kept.write(name, timeline)
     analysis = analyse(timeline)
     known = {metric: value for metric, of in METRICS.items() if (value := of(analysis)) is not None}
     return {metric: [round(value, _DIGITS)] for metric, value in known.items()}
-
-
-def _progress(line: str) -> None:
-    """Tell asv that the pass is alive; its timeout is one of silence."""
-    print(f"[zcb] {line}", flush=True)  # noqa: T201
 
 
 class Recorded(LookedUp):

@@ -19,6 +19,8 @@ from harness.timeline import overhead
 from harness.timeline.linking import link
 from harness.timeline.model import Timeline
 from harness.timeline.validity import validate, wanted
+from harness.timeline.wire import capture as capture_packets
+from harness.timeline.wire import why_not
 from harness.workload import Workload
 
 
@@ -74,6 +76,28 @@ def record_timeline(
             say(f"{workload.label}: {reader} recorded; {pairs} pairs of recorded and plain executions follow")
             timeline.overhead = overhead.measure(pairs, plain=session.plain, recorded=session.recorded)
         return timeline
+
+
+def record_with_wire(
+    reader: str, workload: Workload, *, pairs: int, say: Callable[[str], None], wire: bool = True
+) -> Timeline:
+    """Record as `record_timeline` does, with a packet capture where that is possible, and a note why where it is not.
+
+    Parameters
+    ----------
+    reader, workload, pairs, say
+        As there.
+    wire
+        Whether to capture packets at all.
+    """
+    without = why_not(workload.target) if wire else "no packets were captured (--no-wire)"
+    try:
+        timeline = record_timeline(reader, workload, pairs=pairs, say=say, capture=None if without else capture_packets)
+    except UnsupportedError as reason:
+        raise UnsupportedError(f"{reason}; {without}" if without else str(reason)) from reason
+    if without:
+        timeline.notes.append(f"no wire times: {without}")
+    return timeline
 
 
 class _Session:

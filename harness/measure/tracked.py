@@ -114,7 +114,7 @@ def run_pass(
     started = datetime.datetime.now().astimezone()
     try:
         target, plan = resolve(environment_target()), environment_plan()
-        with Conductor(list(readers), plan=plan, say=_progress) as conductor:
+        with Conductor(list(readers), plan=plan, say=progress) as conductor:
             for key, (dataset, asked) in grid.items():
                 workload = workloads.create(pattern, target, dataset=dataset, parameters=Parameters(**asked))
                 rows = conductor.measure(workload)
@@ -215,6 +215,6 @@ def _samples(cells: dict[Key, Cell], key: Key, metric: str) -> dict[str, Any]:
     return {"samples": cells[key][metric], "number": 1}
 
 
-def _progress(line: str) -> None:
+def progress(line: str) -> None:
     """Tell asv that the pass is alive; its timeout is one of silence."""
     print(f"[zcb] {line}", flush=True)  # noqa: T201

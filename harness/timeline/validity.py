@@ -7,19 +7,10 @@ from typing import NamedTuple
 from harness.shards import MISSING, read_indexes, shard_key
 from harness.store.control import StoreCounters
 from harness.timeline.model import Chunk, Request, Timeline, Validity
+from harness.timeline.schedule import ENDS
 from harness.workload import Workload, chunks_by_shard, wanted_chunks
 
-_CHUNK_EVENTS = (
-    "sent_ns",
-    "first_byte_ns",
-    "last_byte_ns",
-    "decode_start_ns",
-    "decoded_ns",
-    "shard_copy_start_ns",
-    "shard_copy_ns",
-    "copy_start_ns",
-    "copied_ns",
-)
+_CHUNK_EVENTS = tuple(event for event, _ in ENDS)
 _REQUEST_EVENTS = ("sent_ns", "headers_ns", "first_byte_ns", "last_byte_ns")
 
 

@@ -12,7 +12,7 @@ _LEAST_COLUMNS = 20
 
 def ascii_picture(timeline: Timeline, *, width: int = 80) -> str:
     """Return the picture, at most `width` columns wide; above 40 chunks a row shows the medians of several."""
-    drawn = rows(timeline, MOST_ROWS)
+    drawn, analysis = rows(timeline, MOST_ROWS), analyse(timeline)
     margin = max((len(row.label) for row in drawn), default=0)
     columns = max(_LEAST_COLUMNS, width - margin - 3)
     span = max(1, timeline.end_ns - timeline.begin_ns)
@@ -21,12 +21,12 @@ def ascii_picture(timeline: Timeline, *, width: int = 80) -> str:
     grouped = "rows of several chunks show their medians; " if len(timeline.chunks) > len(drawn) else ""
     below = [
         f"{legend}; {grouped}one column is {span / columns / 1e6:.2g} ms, nearer events stand side by side",
-        analyse(timeline).sentence,
+        analysis.sentence,
         *timeline.notes,
     ]
     if not timeline.valid.ok:
         below.append(f"NOT VALID: {'; '.join(timeline.valid.failures)}")
-    head = [line for text in (title(timeline), facts(timeline)) for line in textwrap.wrap(text, width)]
+    head = [line for text in (title(timeline), facts(timeline, analysis)) for line in textwrap.wrap(text, width)]
     foot = [line for text in below for line in textwrap.wrap(text, width)]
     return "\n".join([*head, "", *lines, _axis(span, margin, columns), "", *foot])
 

@@ -9,34 +9,12 @@ from harness.pages import fill
 from harness.timeline.model import EVENTS, Chunk, Request, Timeline
 from harness.timeline.pictures.colours import COLOURS
 from harness.timeline.pictures.rows import facts, name, ordered, title
-from harness.timeline.schedule import STAGES, analyse, in_flight
-from harness.timeline.schedule.analysis import best_schedule
+from harness.timeline.schedule import ENDS, STAGES, analyse, in_flight
 from harness.timeline.schedule.critical import PATH_STAGES
 
 ASSETS = Path(__file__).parent / "assets"
 
-_TIMES = (
-    "sent_ns",
-    "first_byte_ns",
-    "last_byte_ns",
-    "decode_start_ns",
-    "decoded_ns",
-    "shard_copy_start_ns",
-    "shard_copy_ns",
-    "copy_start_ns",
-    "copied_ns",
-)
-_ENDING = (
-    "send_wait",
-    "first_byte",
-    "transfer",
-    "decode_wait",
-    "decode",
-    "copy_wait",
-    "shard_copy",
-    "copy_wait",
-    "copy",
-)
+_TIMES = tuple(event for event, _ in ENDS)
 
 
 def html_page(timelines: Sequence[Timeline]) -> str:
@@ -58,7 +36,7 @@ def constants() -> dict[str, Any]:
     """Return what all timelines share: stages with names and colours, and which time ends which."""
     return {
         "stages": [{"key": key, "name": text, "colour": COLOURS[key]} for key, text in STAGES.items()],
-        "ending": [list(STAGES).index(stage) for stage in _ENDING],
+        "ending": [list(STAGES).index(stage) for _, stage in ENDS],
         "times": [time.removesuffix("_ns") for time in _TIMES],
     }
 
@@ -68,16 +46,16 @@ def payload(timeline: Timeline) -> dict[str, Any]:
     chunks = ordered(timeline)
     keys = list(dict.fromkeys(chunk.key for chunk in chunks))
     numbers = {key: number for number, key in enumerate(keys)}
-    analysis, best = analyse(timeline), best_schedule(timeline)
+    analysis = analyse(timeline)
     views = {"reader": _view(timeline, chunks)}
     if any(chunk.wire is not None for chunk in chunks):
         views["wire"] = _wire(timeline, chunks)
-    views["optimum"] = _view(best, _same_order(chunks, best.chunks))
+    views["optimum"] = _view(analysis.best, _same_order(chunks, analysis.best.chunks))
     ranges = {request.id: request.range for request in timeline.requests}
     return {
         "title": title(timeline),
         "reader": timeline.reader,
-        "facts": facts(timeline),
+        "facts": facts(timeline, analysis),
         "sentence": analysis.sentence,
         "notes": timeline.notes,
         "failures": timeline.valid.failures,

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from harness.timeline.model import Chunk, Timeline
-from harness.timeline.schedule import in_flight
+from harness.timeline.schedule import Analysis
 
 FIVE = ("sent_ns", "first_byte_ns", "last_byte_ns", "decode_start_ns", "copied_ns")
 """The five events of the picture."""
@@ -61,16 +61,13 @@ def title(timeline: Timeline) -> str:
     return f"{timeline.reader}: {label} at {timeline.target}, {ms:.1f} ms"
 
 
-def facts(timeline: Timeline) -> str:
+def facts(timeline: Timeline, analysis: Analysis) -> str:
     """Return how much was asked for, in how many requests, and what recording cost."""
     allowed = timeline.workload.get("in_flight")
-    most = max((number for _, number in in_flight(timeline.requests)), default=0)
-    wanted = sum(chunk.length for chunk in timeline.chunks)
-    fetched = sum(request.bytes or 0 for request in timeline.requests if request.kind == "data")
     parts = [
         f"{len(timeline.chunks)} chunks, {len(timeline.requests)} requests",
-        f"{most} in flight" + (f" of {allowed}" if allowed else ""),
-        f"{fetched} bytes fetched for {wanted} wanted",
+        f"{analysis.in_flight} in flight" + (f" of {allowed}" if allowed else ""),
+        f"{analysis.fetched_bytes} bytes fetched for {analysis.wanted_bytes} wanted",
         lag(timeline),
         cost(timeline),
     ]

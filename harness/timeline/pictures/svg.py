@@ -29,7 +29,7 @@ class _Drawing:
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
         self._rows = rows(timeline, MOST_ROWS)
-        self._sentence = analyse(timeline).sentence
+        self._analysis = analyse(timeline)
         self._left = _EDGE + max((len(row.label) for row in self._rows), default=0) * _LETTER + 8
         self._span = max(1, timeline.end_ns - timeline.begin_ns)
         self._top = 84
@@ -51,8 +51,8 @@ class _Drawing:
 
     def _head(self) -> Iterator[str]:
         yield _text(_EDGE, 22, title(self._timeline), "head")
-        yield _text(_EDGE, 40, self._sentence)
-        yield _text(_EDGE, 56, facts(self._timeline), "soft")
+        yield _text(_EDGE, 40, self._analysis.sentence)
+        yield _text(_EDGE, 56, facts(self._timeline, self._analysis), "soft")
 
     def _legend(self) -> Iterator[str]:
         at = float(_EDGE)

@@ -3,6 +3,6 @@
 from harness.timeline.schedule.analysis import Analysis, analyse
 from harness.timeline.schedule.critical import Step, critical_path
 from harness.timeline.schedule.optimum import optimum
-from harness.timeline.schedule.stages import STAGES, Span, in_flight, spans
+from harness.timeline.schedule.stages import ENDS, STAGES, Span, in_flight, spans
 
-__all__ = ["STAGES", "Analysis", "Span", "Step", "analyse", "critical_path", "in_flight", "optimum", "spans"]
+__all__ = ["ENDS", "STAGES", "Analysis", "Span", "Step", "analyse", "critical_path", "in_flight", "optimum", "spans"]

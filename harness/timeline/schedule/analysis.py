@@ -28,7 +28,8 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
 
     seconds: float
     """From the call to its return, recorder included."""
-    optimum_seconds: float
+    best: Timeline
+    """The optimal schedule."""
     stages: dict[str, StageTime]
     """Of the stages whose events are known."""
     critical_seconds: dict[str, float]
@@ -41,6 +42,11 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     """Stored bytes of the chunks wanted."""
     fetched_bytes: int
     """Bytes of the data requests' bodies; indexes and metadata apart."""
+
+    @property
+    def optimum_seconds(self) -> float:
+        """What the optimal schedule takes."""
+        return (self.best.end_ns - self.best.begin_ns) / 1e9
 
     @property
     def times_optimum(self) -> float:
@@ -64,13 +70,12 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
 
 def analyse(timeline: Timeline) -> Analysis:
     """Return what a timeline says."""
-    best = best_schedule(timeline)
     critical: dict[str, float] = {}
     for step in critical_path(timeline):
         critical[step.stage] = critical.get(step.stage, 0) + (step.end_ns - step.begin_ns) / 1e9
     return Analysis(
         seconds=(timeline.end_ns - timeline.begin_ns) / 1e9,
-        optimum_seconds=(best.end_ns - best.begin_ns) / 1e9,
+        best=best_schedule(timeline),
         stages=_stages(timeline),
         critical_seconds=critical,
         cause=_cause(timeline),

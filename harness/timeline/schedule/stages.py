@@ -17,7 +17,7 @@ STAGES = {
 }
 """Stage -> its name for people, in the order of a chunk's life."""
 
-_ENDS = (
+ENDS = (
     ("sent_ns", "send_wait"),
     ("first_byte_ns", "first_byte"),
     ("last_byte_ns", "transfer"),
@@ -46,7 +46,7 @@ class Span(NamedTuple):
 
 def spans(chunk: Chunk, begin_ns: int) -> Iterator[Span]:
     """Yield the stages of a chunk without gaps, from the call of the read to the chunk's last known event."""
-    for event, stage in _ENDS:
+    for event, stage in ENDS:
         end_ns = getattr(chunk, event)
         if end_ns is not None:
             yield Span(stage, begin_ns, end_ns)
