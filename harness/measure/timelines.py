@@ -16,7 +16,7 @@ from harness.store import state
 from harness.store.control import StoreCounters
 from harness.targets import Target
 from harness.timeline import overhead
-from harness.timeline.linking import link
+from harness.timeline.linking import Decode, link, link_decodes
 from harness.timeline.model import Timeline
 from harness.timeline.validity import validate, wanted
 from harness.timeline.wire import capture as capture_packets
@@ -139,8 +139,9 @@ class _Session:
             answer = self._execute("timeline" if self.has_hooks else "sample")
         if self.has_hooks:
             timeline = _timeline(answer)
-            if not timeline.chunks:
+            if answer.get("decodes") is not None:
                 link(timeline, wanted(self._workload))
+                link_decodes(timeline, msgspec.convert(answer["decodes"], list[Decode]), self._workload)
             timeline = timeline if capture is None else capture.merge(timeline)
         else:
             assert capture is not None  # noqa: S101 - otherwise the reason was raised above

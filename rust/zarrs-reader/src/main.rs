@@ -3,6 +3,7 @@
 mod array;
 mod client;
 mod clocks;
+mod codecs;
 mod engines;
 mod failure;
 mod output;

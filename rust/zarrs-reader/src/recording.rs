@@ -25,6 +25,32 @@ pub struct Recorder {
 struct Events {
     requests: Vec<Request>,
     chunks: Vec<Decoded>,
+    decodes: Vec<Decode>,
+}
+
+/// A decode that no chunk is known of, by what was decoded.
+#[derive(Debug, Serialize)]
+pub struct Decode {
+    length: u64,
+    crc32c: u32,
+    thread: u64,
+    begin_ns: u64,
+    end_ns: u64,
+    /// When it was in the array that the call returns; None where zarrs copies it later, unseen.
+    copied_ns: Option<u64>,
+    /// Address and length of what the next codec of the chain takes; the encoded bytes while it is under way.
+    #[serde(skip)]
+    passed: (usize, usize),
+}
+
+/// What becomes of a codec's result.
+pub enum Passed<'a> {
+    /// The next codec may take it.
+    On(&'a [u8]),
+    /// It is decoded, and zarrs copies it.
+    ToZarrs,
+    /// It was decoded into its place.
+    IntoPlace,
 }
 
 /// A request; fields as in docs/timelines.md.
@@ -118,9 +144,43 @@ impl Recorder {
         self.events().chunks.push(Decoded { chunk, place, begin_ns, decoded_ns, copied_ns, thread: thread_id() });
     }
 
+    /// Stamps a codec that is about to decode; None while nothing is recorded.
+    pub fn decode_begins(&self, encoded: &[u8]) -> Option<Decode> {
+        self.is_on().then(|| Decode {
+            length: encoded.len() as u64,
+            crc32c: crc32c::crc32c(encoded),
+            thread: thread_id(),
+            begin_ns: now_ns(),
+            end_ns: 0,
+            copied_ns: None,
+            passed: (encoded.as_ptr().addr(), encoded.len()),
+        })
+    }
+
+    /// Keeps what a codec did: a decode of its own, or one more part of the decode whose result it took.
+    pub fn decode_ends(&self, begun: Option<Decode>, result: Passed<'_>) {
+        let Some(mut decode) = begun else { return };
+        decode.end_ns = now_ns();
+        let taken = decode.passed;
+        decode.passed = if let Passed::On(bytes) = result { (bytes.as_ptr().addr(), bytes.len()) } else { (0, 0) };
+        decode.copied_ns = matches!(result, Passed::IntoPlace).then_some(decode.end_ns);
+        let mut events = self.events();
+        match events.decodes.iter_mut().rev().find(|before| before.thread == decode.thread) {
+            Some(before) if before.passed == taken => {
+                (before.end_ns, before.copied_ns, before.passed) = (decode.end_ns, decode.copied_ns, decode.passed);
+            }
+            _ => events.decodes.push(decode),
+        }
+    }
+
+    /// The decodes that no chunk is known of; to be asked before `timeline`, which forgets.
+    pub fn decodes(&self) -> Vec<Decode> {
+        std::mem::take(&mut self.events().decodes)
+    }
+
     /// The timeline without its header, which the conductor fills.
-    pub fn timeline(&self, begin_ns: u64, end_ns: u64, note: Option<&str>) -> Value {
-        let Events { mut requests, chunks } = std::mem::take(&mut *self.events());
+    pub fn timeline(&self, begin_ns: u64, end_ns: u64) -> Value {
+        let Events { mut requests, chunks, .. } = std::mem::take(&mut *self.events());
         requests.sort_by_key(|request| request.id);
         let mut by_key: HashMap<&str, Vec<&Request>> = HashMap::new();
         for request in requests.iter().filter(|request| request.kind == "data") {
@@ -134,7 +194,7 @@ impl Recorder {
             "begin_ns": begin_ns, "end_ns": end_ns, "cores": cores,
             "valid": {"ok": true, "chunks_wanted": chunks.len(), "chunks_linked": chunks.len(),
                       "requests_recorded": requests.len()},
-            "requests": requests, "chunks": chunks, "notes": note.as_slice(),
+            "requests": requests, "chunks": chunks,
         })
     }
 
@@ -235,11 +295,27 @@ mod tests {
         let place = Place { key: "c/0".into(), offset: 200, length: 100 };
         recorder.copied(vec![1], place, now_ns(), now_ns());
         let times: Vec<u64> = recorder.events().requests[0].frames.iter().map(|(_, time)| *time).collect();
-        let found = recorder.timeline(0, 1, None);
+        let found = recorder.timeline(0, 1);
         assert_eq!(found["requests"][0]["range"], json!([100, 400]));
         assert_eq!(found["chunks"][0]["request"], json!(0));
         assert_eq!(found["chunks"][0]["first_byte_ns"], json!(times[1]));
         assert_eq!(found["chunks"][0]["last_byte_ns"], json!(times[1]));
+    }
+
+    #[test]
+    fn the_codecs_of_a_chunk_are_one_decode() {
+        let recorder = Recorder::default();
+        assert!(recorder.decode_begins(b"before").is_none());
+        recorder.begin();
+        let (encoded, between, other) = (b"encoded".to_vec(), b"between codecs".to_vec(), b"another chunk".to_vec());
+        recorder.decode_ends(recorder.decode_begins(&encoded), Passed::On(&between));
+        recorder.decode_ends(recorder.decode_begins(&between), Passed::IntoPlace);
+        recorder.decode_ends(recorder.decode_begins(&other), Passed::ToZarrs);
+        let found = recorder.decodes();
+        let seen: Vec<_> = found.iter().map(|one| (one.length, one.crc32c, one.copied_ns.is_some())).collect();
+        assert_eq!(seen, [(7, crc32c::crc32c(&encoded), true), (13, crc32c::crc32c(&other), false)]);
+        assert!(found[0].begin_ns <= found[0].end_ns && found[0].end_ns <= found[1].begin_ns);
+        assert_eq!(found[0].copied_ns, Some(found[0].end_ns));
     }
 
     #[test]
@@ -250,6 +326,6 @@ mod tests {
         stamped(&recorder, "bytes 0-99/1000", &[100]);
         stamped(&recorder, "bytes 300-399/1000", &[100]);
         recorder.copied(vec![0], Place { key: "c/0".into(), offset: 0, length: 200 }, now_ns(), now_ns());
-        assert_eq!(recorder.timeline(0, 1, None)["chunks"][0]["request"], json!(1));
+        assert_eq!(recorder.timeline(0, 1)["chunks"][0]["request"], json!(1));
     }
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use crate::client::{Client, Tally};
 use crate::clocks;
+use crate::codecs::Hooked;
 use crate::engines::{self, Arrays, Engine, Hooks, Kind};
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::plan::Limits;
 use crate::workload::Workload;
 
@@ -28,7 +30,11 @@ pub struct Timed {
 pub struct Session {
     pub workload: Arc<Workload>,
     client: Client,
+    kind: Kind,
+    limits: Limits,
     engine: Arc<dyn Engine>,
+    /// The same engine with codecs that tell the recorder; what is timed never has them.
+    hooked: OnceCell<Arc<dyn Engine>>,
 }
 
 impl Session {
@@ -38,7 +44,7 @@ impl Session {
         let workload = Arc::new(workload);
         let client = Client::open(&workload)?;
         let engine = engines::open(kind, Arc::clone(&workload), client.clone(), limits).await?;
-        Ok(Self { workload, client, engine })
+        Ok(Self { workload, client, kind, limits, engine, hooked: OnceCell::new() })
     }
 
     pub fn variants(&self) -> Vec<&'static str> {
@@ -69,21 +75,37 @@ impl Session {
         Ok((timed, arrays))
     }
 
-    /// Executes once under the recorder; the timeline lacks its header (docs/timelines.md).
+    /// Executes once as `timeline` does, unrecorded.
+    pub async fn warm_up_timeline(&self, variant: &str) -> Outcome<()> {
+        let (engine, _hooked) = self.recorded_engine().await?;
+        engine.read(variant).await.map(drop)
+    }
+
+    /// Executes once under the recorder; the answer has the timeline without its header, and the decodes whose chunks
+    /// the asker has to find (docs/timelines.md).
     pub async fn timeline(&self, variant: &str) -> Outcome<Value> {
+        let (engine, _hooked) = self.recorded_engine().await?;
         let recorder = &self.client.recorder;
         recorder.begin();
         let begin_ns = clocks::now_ns();
-        let read = self.engine.read(variant).await;
+        let read = engine.read(variant).await;
         let end_ns = clocks::now_ns();
         recorder.end();
-        self.engine.check(&read?)?;
-        let note = if let Hooks::Requests(reason) = self.engine.hooks() { Some(reason) } else { None };
-        Ok(recorder.timeline(begin_ns, end_ns, note))
+        engine.check(&read?)?;
+        let decodes = (engine.hooks() == Hooks::Codecs).then(|| recorder.decodes());
+        Ok(json!({"timeline": recorder.timeline(begin_ns, end_ns), "decodes": decodes}))
     }
 
-    /// What `timeline` can tell.
-    pub fn hooks(&self) -> Hooks {
-        self.engine.hooks()
+    /// The engine to record, and what keeps its codecs hooked: zarrs makes some of them while it reads.
+    async fn recorded_engine(&self) -> Outcome<(&Arc<dyn Engine>, Option<Hooked>)> {
+        match self.engine.hooks() {
+            Hooks::None => Err(Failure::unsupported("this engine has no hooks for a timeline")),
+            Hooks::Chunks => Ok((&self.engine, None)),
+            Hooks::Codecs => {
+                let hooked = Hooked::new(&self.client.recorder);
+                let open = || engines::open(self.kind, Arc::clone(&self.workload), self.client.clone(), self.limits);
+                Ok((self.hooked.get_or_try_init(open).await?, Some(hooked)))
+            }
+        }
     }
 }

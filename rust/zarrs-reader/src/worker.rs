@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::clocks;
-use crate::engines::{Hooks, Kind, versions};
+use crate::engines::{Kind, versions};
 use crate::failure::{Failure, Outcome};
 use crate::plan::Limits;
 use crate::session::Session;
@@ -78,14 +78,11 @@ async fn answer(line: &str, kind: Kind, limits: Limits, session: &mut Option<Ses
         }
         Request::Timeline { variant, discard } => {
             let opened = session.as_ref().ok_or_else(|| Failure::measurement("timeline before open"))?;
-            if opened.hooks() == Hooks::None {
-                return Err(Failure::unsupported("this engine has no hooks for a timeline"));
-            }
             if discard {
-                opened.warm_up(&variant).await?;
+                opened.warm_up_timeline(&variant).await?;
                 return Ok(json!({"discarded": true}));
             }
-            Ok(json!({"timeline": opened.timeline(&variant).await?}))
+            opened.timeline(&variant).await
         }
         Request::Close => {
             *session = None;

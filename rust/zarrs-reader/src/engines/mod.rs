@@ -34,15 +34,11 @@ pub enum Kind {
 pub enum Hooks {
     /// Nothing that a timeline could show: there are no chunks.
     None,
-    /// Requests, but not what becomes of their chunks, with the reason.
-    Requests(&'static str),
+    /// Requests, and decodes that no chunk is named for, by codecs of ours.
+    Codecs,
     /// All five events.
     Chunks,
 }
-
-/// zarrs decodes inside its own calls.
-const INSIDE: &str =
-    "events 4 and 5 are unknown: zarrs decodes and copies inside the call, where it has no hook that names the chunk";
 
 /// Bytes of what one execution yielded, a list per read: the final arrays, or the bodies of a network limit.
 pub type Arrays = Vec<Bytes>;

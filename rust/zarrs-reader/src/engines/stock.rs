@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use zarrs::array::{ArrayBytes, ArraySubset, AsyncArrayShardedReadableExt, AsyncArrayShardedReadableExtCache};
 use zarrs_codec::CodecOptions;
 
-use super::{Arrays, Engine, Hooks, INSIDE};
+use super::{Arrays, Engine, Hooks};
 use crate::array::{self, OpenArray, boxed, element_size, failed, is_box};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
@@ -93,7 +93,7 @@ impl Engine for Stock {
     }
 
     fn hooks(&self) -> Hooks {
-        Hooks::Requests(INSIDE)
+        Hooks::Codecs
     }
 
     fn check(&self, arrays: &Arrays) -> Outcome<()> {

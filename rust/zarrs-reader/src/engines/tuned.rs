@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use zarrs::array::ArraySubset;
 use zarrs_codec::CodecOptions;
 
-use super::{Arrays, Engine, Hooks, INSIDE};
+use super::{Arrays, Engine, Hooks};
 use crate::array::{self, OpenArray, boxed, element_size, failed, is_box};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
@@ -145,7 +145,7 @@ impl Engine for Tuned {
     }
 
     fn hooks(&self) -> Hooks {
-        Hooks::Requests(INSIDE)
+        Hooks::Codecs
     }
 
     fn check(&self, arrays: &Arrays) -> Outcome<()> {
