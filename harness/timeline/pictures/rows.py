@@ -58,7 +58,14 @@ def title(timeline: Timeline) -> str:
     """Return what was read, by whom and how long it took."""
     label = timeline.workload.get("label") or timeline.workload.get("pattern") or "read"
     ms = (timeline.end_ns - timeline.begin_ns) / 1e6
-    return f"{timeline.reader}: {label} at {timeline.target}, {ms:.1f} ms"
+    return f"{timeline.reader}{_version(timeline)}: {label} at {timeline.target}, {ms:.1f} ms"
+
+
+def _version(timeline: Timeline) -> str:
+    """Return the version of the library that gave the reader its name."""
+    named = [package for package in timeline.versions if timeline.reader.startswith(package)]
+    package = max(named, key=len, default=None)
+    return "" if package is None else f", {package} {timeline.versions[package]}"
 
 
 def facts(timeline: Timeline, analysis: Analysis) -> str:

@@ -1,5 +1,6 @@
 """The picture as SVG, for a README: a row per chunk coloured by stage, requests in flight below on the same axis."""
 
+import textwrap
 from collections.abc import Iterator
 from xml.sax.saxutils import escape
 
@@ -10,7 +11,8 @@ from harness.timeline.schedule import STAGES, analyse, in_flight
 from harness.timeline.schedule.stages import spans
 
 MOST_ROWS = 60
-_WIDTH, _EDGE, _LETTER = 900, 12, 6.6
+_WIDTH, _EDGE, _LINE = 900, 12, 16
+_LETTER, _NARROW = 6.6, 6.0  # of a text in capitals and digits, and of words
 _ROW, _BAR, _CHART = 14, 10, 50
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#1b1f24}.soft{fill:#5b6472}.head{font-weight:600;font-size:14px}"
@@ -32,7 +34,10 @@ class _Drawing:
         self._analysis = analyse(timeline)
         self._left = _EDGE + max((len(row.label) for row in self._rows), default=0) * _LETTER + 8
         self._span = max(1, timeline.end_ns - timeline.begin_ns)
-        self._top = 84
+        self._said = [(line, "") for line in _wrapped(self._analysis.sentence)]
+        self._said += [(line, "soft") for line in _wrapped(facts(timeline, self._analysis))]
+        self._below_head = 24 + len(self._said) * _LINE
+        self._top = self._below_head + 28
         self._chart = self._top + len(self._rows) * _ROW + 26
         self._height = self._chart + _CHART + 30
 
@@ -51,17 +56,18 @@ class _Drawing:
 
     def _head(self) -> Iterator[str]:
         yield _text(_EDGE, 22, title(self._timeline), "head")
-        yield _text(_EDGE, 40, self._analysis.sentence)
-        yield _text(_EDGE, 56, facts(self._timeline, self._analysis), "soft")
+        for number, (line, style) in enumerate(self._said):
+            yield _text(_EDGE, 40 + number * _LINE, line, style)
 
     def _legend(self) -> Iterator[str]:
         at = float(_EDGE)
         drawn = {span.stage for row in self._rows for span in spans(row.chunks[0], self._timeline.begin_ns)}
         for stage, text in STAGES.items():
             if stage in drawn and stage != "send_wait":
-                yield f'<rect x="{at:.1f}" y="66" width="10" height="10" rx="2" fill="{COLOURS[stage]}"/>'
-                yield _text(at + 14, 75, text, "soft")
-                at += 14 + len(text) * _LETTER + 14
+                y = self._below_head + 10
+                yield f'<rect x="{at:.1f}" y="{y}" width="10" height="10" rx="2" fill="{COLOURS[stage]}"/>'
+                yield _text(at + 14, y + 9, text, "soft")
+                at += 14 + len(text) * _NARROW + 14
 
     def _bars(self) -> Iterator[str]:
         for number, row in enumerate(self._rows):
@@ -101,6 +107,10 @@ class _Drawing:
         for time_ns, number in steps:
             path.append(f"H{self._x(time_ns):.1f}V{base - number / most * _CHART:.1f}")
         yield f'<path class="area" d="{"".join(path)}V{base}Z"/>'
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, int((_WIDTH - 2 * _EDGE) / _NARROW))
 
 
 def _step(span_ms: float) -> float:
