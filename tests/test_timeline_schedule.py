@@ -162,6 +162,16 @@ def test_the_critical_path_goes_back_from_the_last_chunk():
     assert steps[-1].chunk == (3,)
 
 
+def test_what_comes_before_a_chunk_in_its_merged_range_is_transfer():
+    chunks = [chunk(n, (0, 20 + 20 * n, 40 + 20 * n, 60, 61, 62), offset=50 * n, length=50) for n in range(2)]
+    steps = critical_path(timeline([request(0, 0, 20, 60)], chunks[1:], end=62))
+    assert [(step.stage, (step.end_ns - step.begin_ns) / MS) for step in steps][:3] == [
+        ("first_byte", 20),
+        ("transfer", 20),
+        ("transfer", 20),
+    ]
+
+
 def test_the_sentence_says_how_far_from_the_optimum_and_why():
     found = serial()
     for one in found.chunks:

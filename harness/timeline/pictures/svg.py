@@ -99,7 +99,7 @@ class _Drawing:
     def _flight(self) -> Iterator[str]:
         steps = in_flight(self._timeline.requests)
         most = max((number for _, number in steps), default=0)
-        yield _text(_EDGE, self._chart - 6, f"requests in flight, at most {most}", "soft")
+        yield _text(_EDGE, self._chart - 6, f"requests in flight, at most {most}{self._grouped()}", "soft")
         if not steps:
             return
         base = self._chart + _CHART
@@ -107,6 +107,10 @@ class _Drawing:
         for time_ns, number in steps:
             path.append(f"H{self._x(time_ns):.1f}V{base - number / most * _CHART:.1f}")
         yield f'<path class="area" d="{"".join(path)}V{base}Z"/>'
+
+
+    def _grouped(self) -> str:
+        return "; a row of several chunks shows its first" if len(self._rows) < len(self._timeline.chunks) else ""
 
 
 def _wrapped(text: str) -> list[str]:

@@ -37,11 +37,22 @@ def critical_path(timeline: Timeline) -> list[Step]:
     if last is not None:
         done = last_event(last)
         steps.append(Step("return", done, cursor))
-        own = [Step(*span, chunk=last.chunk, request=last.request) for span in spans(last, timeline.begin_ns)]
-        steps += [step for step in reversed(own) if step.stage != "send_wait"]
+        steps += [step for step in reversed(_own(last, timeline)) if step.stage != "send_wait"]
         cursor = done if last.sent_ns is None else last.sent_ns
     steps += _before(timeline, cursor)
     return [step for step in reversed(steps) if step.end_ns > step.begin_ns]
+
+
+def _own(chunk: Chunk, timeline: Timeline) -> list[Step]:
+    """Return a chunk's stages; in a merged range the bytes before its own are transfer, not the wait for an answer."""
+    answered = next((_first(request) for request in timeline.requests if request.id == chunk.request), None)
+    steps = []
+    for stage, begin, end in spans(chunk, timeline.begin_ns):
+        if stage == "first_byte" and answered is not None and begin < answered < end:
+            steps.append(Step(stage, begin, answered, chunk=chunk.chunk, request=chunk.request))
+            stage, begin = "transfer", answered
+        steps.append(Step(stage, begin, end, chunk=chunk.chunk, request=chunk.request))
+    return steps
 
 
 def last_event(chunk: Chunk) -> int:
@@ -72,8 +83,12 @@ def _end(request: Request) -> int:
     return request.last_byte_ns or 0
 
 
+def _first(request: Request) -> int | None:
+    return request.first_byte_ns or request.headers_ns
+
+
 def _of_request(request: Request, sent_ns: int) -> list[Step]:
-    first = request.first_byte_ns or request.headers_ns
+    first = _first(request)
     if request.kind != "data" or first is None:
         stage = "transfer" if request.kind == "data" else request.kind
         return [Step(stage, sent_ns, _end(request), request=request.id)]
