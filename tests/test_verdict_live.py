@@ -83,6 +83,7 @@ def test_a_setting_that_stops_merging_shows_in_the_counts_even_where_times_tie(o
     assert finding.counts["index_requests"].base == finding.counts["index_requests"].head == 1
     assert finding.plan is not None
     assert (finding.plan.only_base, finding.plan.only_head) == (1, 4)
+    assert {side: len(one.requests) for side, one in finding.timelines.items()} == {"base": 2, "head": 5}
     assert verdict.complete
     assert all(pair.base.verified and pair.head.verified for pair in finding.pairs)
 
@@ -113,6 +114,7 @@ def test_a_slower_head_is_slower_and_the_exit_code_says_so(one_workload, changed
     assert "slower" in comment.splitlines()[0]
     page = (tmp_path / "v.html").read_text()
     assert page.count('<circle class="dot slower"') == len(verdict.findings[0].pairs)
+    assert page.count("data:image/svg+xml") == 2
     assert "<script" not in page
     assert "http" not in page.replace("http://www.w3.org", "")
 

@@ -138,19 +138,12 @@ class _Session:
         with nullcontext() if start is None else start(self._workload.target) as capture:
             answer = self._execute("timeline" if self.has_hooks else "sample")
         if self.has_hooks:
-            timeline = _timeline(answer)
-            if answer.get("decodes") is not None:
-                link(timeline, wanted(self._workload))
-                link_decodes(timeline, msgspec.convert(answer["decodes"], list[Decode]), self._workload)
+            timeline = answered(answer, self._workload)
             timeline = timeline if capture is None else capture.merge(timeline)
         else:
             assert capture is not None  # noqa: S101 - otherwise the reason was raised above
             timeline = capture.alone(self._workload)
-        timeline.reader, timeline.versions = self._reader, self._versions
-        timeline.workload = summary(self._workload) | {"label": self._workload.label}
-        timeline.target = self._workload.target.identity
-        timeline.link_bytes_per_second = _link(self._workload.target)
-        return timeline
+        return with_header(timeline, self._workload, reader=self._reader, versions=self._versions)
 
     def plain(self) -> float:
         """Execute without recorder and return the seconds."""
@@ -174,6 +167,30 @@ class _Session:
 
     def _ask(self, operation: str, **options: bool) -> dict[str, Any]:
         return self._worker.require({"op": operation, "variant": self._variant, **options}, timeout=self._deadline)
+
+
+def answered(answer: dict[str, Any], workload: Workload) -> Timeline:
+    """Return the timeline that a worker answered, chunks linked to what the worker could not name.
+
+    Raises
+    ------
+    MeasurementError
+        It is no timeline.
+    """
+    timeline = _timeline(answer)
+    if answer.get("decodes") is not None:
+        link(timeline, wanted(workload))
+        link_decodes(timeline, msgspec.convert(answer["decodes"], list[Decode]), workload)
+    return timeline
+
+
+def with_header(timeline: Timeline, workload: Workload, *, reader: str, versions: dict[str, str]) -> Timeline:
+    """Return the timeline with what only the conductor knows of it."""
+    timeline.reader, timeline.versions = reader, versions
+    timeline.workload = summary(workload) | {"label": workload.label}
+    timeline.target = workload.target.identity
+    timeline.link_bytes_per_second = _link(workload.target)
+    return timeline
 
 
 def _link(target: Target) -> float | None:

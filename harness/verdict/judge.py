@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.errors import UnsupportedError, ZcbError
+from harness.timeline.model import Timeline
 from harness.verdict.model import Finding, PlanChange, counts
 from harness.verdict.pairs import Duel, Pair
 from harness.verdict.sides import Side
@@ -89,6 +90,7 @@ def compare(
             finding.plan = _plan_change(duel)
             finding.versions = duel.versions
             judge(finding, _reported(duel.pairs(), finding, say), rules)
+            finding.timelines = _timelines(duel)
     finally:
         finding.seconds = time.monotonic() - begin
         _summarise(finding)
@@ -121,6 +123,13 @@ def _plan_change(duel: Duel) -> PlanChange | None:
         return None
     base, head = (Counter(plan.requests) for plan in plans if plan is not None)
     return PlanChange(same=base == head, only_base=(base - head).total(), only_head=(head - base).total())
+
+
+def _timelines(duel: Duel) -> dict[str, Timeline]:
+    """Return one recorded execution of each side, or none: one alone compares nothing."""
+    found = {side: duel.timeline_of(side) for side in ("base", "head")}
+    known = {side: timeline for side, timeline in found.items() if timeline is not None}
+    return known if len(known) == len(found) else {}
 
 
 def _reported(pairs: Iterator[Pair], finding: Finding, say: Say) -> Iterator[Pair]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from harness.timeline.model import Timeline
 from harness.verdict.pairs import Pair
 from harness.verdict.statistics import Answer
 
@@ -64,6 +65,8 @@ class Finding(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
     """What measuring took."""
     pairs: list[Pair] = msgspec.field(default_factory=list)
+    timelines: dict[str, Timeline] = msgspec.field(default_factory=dict)
+    """One recorded execution of each side after the pairs, where the reader has hooks; it decides nothing."""
 
     @property
     def name(self) -> str:

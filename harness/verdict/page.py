@@ -1,9 +1,11 @@
 """A verdict as a page: every pair's ratio as it was measured, in one file that needs no network and no script."""
 
+import base64
 import html
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+from harness.timeline.pictures import svg_picture
 from harness.verdict.model import COUNTED, Finding, SideRecord, Verdict
 from harness.verdict.statistics import Answer
 from harness.verdict.words import answer_of, bounds, count_change, headline
@@ -27,7 +29,8 @@ h1 { font-size: 1.35rem; line-height: 1.35; } h2 { font-size: 1rem; margin: 2.2r
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 td, th { text-align: left; padding: .15rem .9rem .15rem 0; vertical-align: top; }
  th { font-weight: 600; color: var(--soft); } .scroll { overflow-x: auto; }
-svg { width: 100%; height: auto; display: block; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
+img, svg { width: 100%; height: auto; display: block; }
+svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
 .faster { color: var(--faster); fill: var(--faster); stroke: var(--faster); }
 .slower { color: var(--slower); fill: var(--slower); stroke: var(--slower); }
 .same, .unknown { color: var(--same); fill: var(--same); stroke: var(--same); }
@@ -73,7 +76,24 @@ def _finding(finding: Finding, verdict: Verdict) -> str:
 {picture(finding, verdict.smallest_effect) if finding.pairs else ""}
 <div class="scroll"><table><tr><th>base</th><th>head</th><th>pairs</th>{_headings()}<th>byte ranges</th></tr>
 <tr><td>{_milliseconds(finding.base_seconds)}</td><td>{_milliseconds(finding.head_seconds)}</td>
-<td>{len(finding.pairs)}</td>{_counts(finding)}<td>{_plan(finding)}</td></tr></table></div></section>"""
+<td>{len(finding.pairs)}</td>{_counts(finding)}<td>{_plan(finding)}</td></tr></table></div>
+{_timelines(finding)}</section>"""
+
+
+def _timelines(finding: Finding) -> str:
+    """Both sides' chunks above each other, on the same axis."""
+    if not finding.timelines:
+        return ""
+    span = max(one.end_ns - one.begin_ns for one in finding.timelines.values())
+    drawn = "".join(_image(side, svg_picture(one, span_ns=span)) for side, one in finding.timelines.items())
+    said = "Where the time of each chunk went, one recorded execution each"
+    return f"<details><summary>{said}</summary>{drawn}</details>"
+
+
+def _image(side: str, svg: str) -> str:
+    """As an image, since styles of inline SVG would hold for the whole page."""
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<h3>{_e(side)}</h3><img alt="Timeline of {_e(side)}" src="data:image/svg+xml;base64,{data}">'
 
 
 def _headings() -> str:

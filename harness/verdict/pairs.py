@@ -17,9 +17,12 @@ import msgspec
 from harness.errors import MeasurementError, UnsupportedError
 from harness.measure.evidence import Probe, make_sample
 from harness.measure.process import WorkerProcess
+from harness.measure.timelines import answered, with_header
 from harness.readers import reader_class
 from harness.sample import Sample, Timed
 from harness.store.control import LoggedRequest
+from harness.timeline.model import Timeline
+from harness.timeline.validity import validate, wanted
 from harness.verdict.sides import Side
 from harness.workload import Workload
 
@@ -99,6 +102,24 @@ class Duel:
             self._restart()
         log = self._probe.logged(lambda: self._ask(side, {"op": "sample", "discard": True}, self._deadline))
         return None if log is None else Ranges(requests=sorted(map(_request, log), key=_order))
+
+    def timeline_of(self, side: str) -> Timeline | None:
+        """Record one more execution of `side`, or return None where that cannot be done validly: it decides nothing.
+
+        Ask after the last pair: its process has opened the array under the recorder then.
+        """
+        try:
+            if not self._workers:
+                self._restart()
+            self._ask(side, {"op": "timeline", "discard": True}, self._deadline)
+            self._probe.begin()
+            timeline = answered(self._ask(side, {"op": "timeline"}, self._deadline), self.workload)
+            counted = self._probe.end().store
+        except (UnsupportedError, MeasurementError):
+            return None
+        timeline = with_header(timeline, self.workload, reader=self.reader, versions=self.versions[side])
+        timeline.valid = validate(timeline, wanted(self.workload), counted=counted)
+        return timeline if timeline.valid.ok else None
 
     @property
     def _deadline(self) -> float:

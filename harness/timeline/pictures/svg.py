@@ -22,18 +22,26 @@ _STYLE = (
 )
 
 
-def svg_picture(timeline: Timeline) -> str:
-    """Return the picture as one SVG document; above 60 chunks a row stands for several, its first one drawn."""
-    return _Drawing(timeline).document()
+def svg_picture(timeline: Timeline, *, span_ns: int | None = None) -> str:
+    """Return the picture as one SVG document; above 60 chunks a row stands for several, its first one drawn.
+
+    Parameters
+    ----------
+    timeline
+        What to draw.
+    span_ns
+        Length of the axis, so that several pictures share theirs; by default the timeline's own.
+    """
+    return _Drawing(timeline, span_ns or timeline.end_ns - timeline.begin_ns).document()
 
 
 class _Drawing:
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, span_ns: int) -> None:
         self._timeline = timeline
         self._rows = rows(timeline, MOST_ROWS)
         self._analysis = analyse(timeline)
         self._left = _EDGE + max((len(row.label) for row in self._rows), default=0) * _LETTER + 8
-        self._span = max(1, timeline.end_ns - timeline.begin_ns)
+        self._span = max(1, span_ns)
         self._said = [(line, "") for line in _wrapped(self._analysis.sentence)]
         self._said += [(line, "soft") for line in _wrapped(facts(timeline, self._analysis))]
         self._below_head = 24 + len(self._said) * _LINE
