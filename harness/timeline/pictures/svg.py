@@ -116,7 +116,6 @@ class _Drawing:
             path.append(f"H{self._x(time_ns):.1f}V{base - number / most * _CHART:.1f}")
         yield f'<path class="area" d="{"".join(path)}V{base}Z"/>'
 
-
     def _grouped(self) -> str:
         return "; a row of several chunks shows its first" if len(self._rows) < len(self._timeline.chunks) else ""
 
