@@ -2,16 +2,21 @@
 
 ``python -m harness.verdict.power record PATTERN -n 1000 -o pairs.json`` measures a version against itself;
 ``python -m harness.verdict.power replay pairs.json`` draws blocks of those pairs with replacement, in the order
-in which a live verdict would have met them, adds an invented slowdown, and counts the answers.
+in which a live verdict would have met them, adds an invented slowdown, and counts the answers;
+``python -m harness.verdict.power live PATTERN -n 30 --slowdown 0.05`` takes whole verdicts of a version against itself,
+head's reader held up by that share of its own time.
 docs/verdicts.md holds what came out.
 """
 
+import dataclasses
 import itertools
 import math
+import os
 import random
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -21,15 +26,31 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import workload as workloads
-from harness.errors import BadUseError
+from harness.errors import BadUseError, MeasurementError
 from harness.paths import write_atomically
 from harness.patterns import Parameters
 from harness.targets import resolve
 from harness.verdict import builds, sides
-from harness.verdict.judge import Rules
+from harness.verdict.judge import Rules, compare, empty
 from harness.verdict.pairs import Duel
 from harness.verdict.run import WORK
+from harness.verdict.sides import Side
 from harness.verdict.statistics import Answer, judge_pairs, next_look
+from harness.workload import Workload
+
+_HEADINGS = ("slower", "faster", "no difference", "not enough data", "pairs", "seconds", "p95 s")
+_SLEEP = """
+import time
+import harness.readers.zarr_python as readers
+plain = readers._ZarrPython.read
+def read(self):
+    begin = time.perf_counter()
+    arrays = plain(self)
+    time.sleep({slowdown} * (time.perf_counter() - begin))
+    return arrays
+readers._ZarrPython.read = read
+"""
+"""What a held up side's processes import first."""
 
 
 class RecordedPair(msgspec.Struct, frozen=True):
@@ -87,24 +108,41 @@ def _drawn(blocks: Sequence[Sequence[RecordedPair]], rng: random.Random) -> Iter
             yield RecordedPair(pair.block, sign * pair.log_ratio, pair.seconds)
 
 
+def _what_is_compared(command: Callable[..., None]) -> Callable[..., None]:
+    for decorate in reversed(
+        (
+            click.argument("pattern", type=click.Choice(list(WORK))),
+            click.option("--piece", type=int, default=0, help="Which of the pattern's workloads (0 is the first)."),
+            click.option("--reader", default="zarr-python+obstore", show_default=True),
+            click.option("--side", default="3.3.0", show_default=True, help="What is compared with itself."),
+            click.option("--target", default="embedded:s3", show_default=True),
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
+def _workload(pattern: str, piece: int, target: str) -> Workload:
+    dataset, asked = WORK[pattern][piece]
+    return workloads.create(pattern, resolve(target), dataset=dataset, parameters=Parameters(**asked))
+
+
+def _side(spec: str) -> Side:
+    return sides.make(spec, builds.overlay(spec, None, click.echo), {})
+
+
 @click.group()
 def power() -> None:
     """Measure how often verdicts err, and what they find."""
 
 
 @power.command()
-@click.argument("pattern", type=click.Choice(list(WORK)))
-@click.option("--piece", type=int, default=0, help="Which of the pattern's workloads (0 is the first).")
-@click.option("--reader", default="zarr-python+obstore", show_default=True)
-@click.option("--side", default="3.3.0", show_default=True, help="What is compared with itself.")
-@click.option("--target", default="embedded:s3", show_default=True)
+@_what_is_compared
 @click.option("-n", "--pairs", type=int, default=1000, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def record(pattern: str, piece: int, reader: str, side: str, target: str, pairs: int, output: Path) -> None:
     """Take pairs of one version against itself."""
-    dataset, asked = WORK[pattern][piece]
-    workload = workloads.create(pattern, resolve(target), dataset=dataset, parameters=Parameters(**asked))
-    one = sides.make(side, builds.overlay(side, None, click.echo), {})
+    workload, one = _workload(pattern, piece, target), _side(side)
     taken: list[RecordedPair] = []
     with Duel(reader, workload, {"base": one, "head": one}) as duel:
         before = time.monotonic()
@@ -126,9 +164,7 @@ def record(pattern: str, piece: int, reader: str, side: str, target: str, pairs:
 def replay(recordings: tuple[Path, ...], verdicts: int, comparisons: int, seconds: float, seed: int) -> None:
     """Replay verdicts from recorded pairs, with invented slowdowns."""
     rules = Rules(comparisons=comparisons, seconds=seconds)
-    table = Table(
-        "workload", "slowdown", "slower", "faster", "no difference", "not enough data", "pairs", "seconds", "p95 s"
-    )
+    table = Table("workload", "slowdown", *_HEADINGS)
     for path in recordings:
         recording = _load(path)
         click.echo(_spread(recording))
@@ -141,6 +177,41 @@ def replay(recordings: tuple[Path, ...], verdicts: int, comparisons: int, second
                 *_row([replay_once(blocks, slowdown, rules, rng) for _ in range(verdicts)]),
             )
     Console(width=130).print(table)
+
+
+@power.command()
+@_what_is_compared
+@click.option("-n", "--verdicts", type=int, default=30, show_default=True)
+@click.option("--slowdown", type=float, default=0.0, help="Share of its own time that head is held up.")
+@click.option("--comparisons", type=int, default=12, show_default=True, help="Readers times workloads in a verdict.")
+@click.option("--seconds", type=float, default=180.0, show_default=True, help="Budget of each.")
+def live(
+    pattern: str, piece: int, reader: str, side: str, target: str, verdicts: int, slowdown: float,
+    comparisons: int, seconds: float,
+) -> None:  # fmt: skip
+    """Take verdicts of one version against itself, or against itself held up."""
+    workload, one = _workload(pattern, piece, target), _side(side)
+    rules = Rules(comparisons=comparisons, seconds=seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        held_up = _held_up(one, Path(folder), slowdown) if slowdown else one
+        taken = []
+        for seed in range(verdicts):
+            finding = empty(reader, workload)
+            compare(finding, workload, {"base": one, "head": held_up}, rules, seed=seed, say=lambda _: None)
+            if finding.error is not None:
+                raise MeasurementError(finding.error)
+            taken.append(Replayed(answer=finding.answer, pairs=len(finding.pairs), seconds=finding.seconds))
+            click.echo(f"{seed + 1}: {finding.answer.value}, {len(finding.pairs)} pairs, {finding.seconds:.0f} s")
+    table = Table("workload", "slowdown", *_HEADINGS)
+    table.add_row(workload.label, f"{slowdown:.0%}", *_row(taken))
+    Console(width=130).print(table)
+
+
+def _held_up(side: Side, folder: Path, slowdown: float) -> Side:
+    """Return the side with a reader that sleeps for a share of each read's time after it."""
+    (folder / "sitecustomize.py").write_text(_SLEEP.format(slowdown=slowdown))
+    path = os.pathsep.join(filter(None, [str(folder), side.environment.get("PYTHONPATH")]))
+    return dataclasses.replace(side, environment={**side.environment, "PYTHONPATH": path})
 
 
 def _row(replayed: Sequence[Replayed]) -> list[str]:
