@@ -39,7 +39,7 @@ measure: $(VENV)/.ready
 
 # The store and the Rust reader.
 rust:
-	cd rust && cargo build --release --locked
+	cd rust && cargo build --release --locked --workspace
 
 test: test-rust test-python
 

@@ -9,6 +9,9 @@ from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 
+ZARR_REPOSITORY_VARIABLE = "ZCB_ZARR_REPO"
+"""Environment variable with zarr-python's repository, a URL or a path, instead of the one in asv.conf.json."""
+
 
 def state_dir() -> Path:
     """Return the directory of everything runs keep between commands (``ZCB_STATE_DIR``, default ``.zcb``)."""

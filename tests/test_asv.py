@@ -173,3 +173,17 @@ def test_a_pass_without_its_store_fails_in_a_line_and_records_nothing(config, mo
     run = asv(config, "run", "--show-stderr", "--dry-run", "--bench", "ChunksOfManyShards.track_requests", "v3.3.0^!")
     assert run.returncode != 0
     assert "the embedded store is not running" in run.stdout + run.stderr
+
+
+def test_a_variable_stands_for_the_url_of_zarr_pythons_repository(tmp_path, monkeypatch):
+    """Asked of asv itself, in a process of its own: the plugin changes asv for as long as it lives."""
+    subprocess.run(["git", "init", "-q", str(tmp_path / "named")], check=True)
+    ask = (
+        "import sys; from asv import config, repo; import harness.asv_plugin as plugin; plugin.setup();"
+        "conf = config.Config.load(sys.argv[1]); print(repo.get_repo(conf)._path)"
+    )
+    named = {**os.environ, "ZCB_ZARR_REPO": str(tmp_path / "named")}
+    done = subprocess.run(
+        [sys.executable, "-c", ask, "asv.conf.json"], cwd=ROOT, env=named, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(tmp_path / "named")

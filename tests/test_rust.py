@@ -65,5 +65,5 @@ def test_a_rust_reader_that_is_not_built_says_why(name, installed, cure, worksho
     monkeypatch.setattr(rust, "find_cargo", lambda: installed)
     monkeypatch.setattr("harness.readers.zarrs.find_cargo", lambda: installed)
     with pytest.raises(UnsupportedError, match="the Rust reader is not built") as reason:
-        reader_class(name).command()
+        reader_class(name).command({})
     assert cure in str(reason.value)

@@ -52,24 +52,24 @@ class TinyParts(ZarrsPlanned):
     """Requests of at most 7 bytes: every chunk and every group comes in parts."""
 
     @classmethod
-    def command(cls):
-        return [*super().command(), "--part-bytes", "7", "--max-gap-bytes", "3"]
+    def command(cls, environment):
+        return [*super().command(environment), "--part-bytes", "7", "--max-gap-bytes", "3"]
 
 
 class Parts(ZarrsPlanned):
     """Requests of at most 3000 bytes."""
 
     @classmethod
-    def command(cls):
-        return [*super().command(), "--part-bytes", "3000"]
+    def command(cls, environment):
+        return [*super().command(environment), "--part-bytes", "3000"]
 
 
 class OneGroup(ZarrsPlanned):
     """Every gap is bridged."""
 
     @classmethod
-    def command(cls):
-        return [*super().command(), "--max-gap-bytes", str(1 << 30)]
+    def command(cls, environment):
+        return [*super().command(environment), "--max-gap-bytes", str(1 << 30)]
 
 
 class Worker:

@@ -39,13 +39,14 @@ class WorkerProcess:
         # asv waits for every process that holds its pipe, so a worker must never inherit it as stderr.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        whole = {**os.environ, "PYTHONPATH": path, **environment, PARENT_VARIABLE: str(os.getpid())}
         self._process = subprocess.Popen(
-            list(reader.command()),
+            list(reader.command(whole)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             bufsize=0,
-            env={**os.environ, "PYTHONPATH": path, **environment, PARENT_VARIABLE: str(os.getpid())},
+            env=whole,
         )
 
     @property

@@ -3,7 +3,7 @@
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -30,8 +30,14 @@ class Reader(ABC):
     """Distributions whose versions belong to its figures."""
 
     @classmethod
-    def command(cls) -> Sequence[str]:
-        """Return the command line of a worker process that speaks the protocol of docs/workload.md."""
+    def command(cls, environment: Mapping[str, str]) -> Sequence[str]:
+        """Return the command line of a worker process that speaks the protocol of docs/workload.md.
+
+        Parameters
+        ----------
+        environment
+            The process's variables.
+        """
         return [sys.executable, "-m", "harness.worker", cls.name]
 
     @abstractmethod

@@ -1,12 +1,15 @@
 """zarrs, in Rust: processes of their own that speak the worker's protocol (docs/zarrs-reader.md)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
 from harness.errors import UnsupportedError
 from harness.readers.base import Reader
 from harness.rust import ZARRS_READER, find_cargo
 from harness.workload import Workload
+
+BINARY_VARIABLE = "ZCB_ZARRS_READER"
+"""Environment variable with another build of the Rust reader, as a comparison of crates needs."""
 
 
 class _RustReader(Reader):
@@ -16,7 +19,10 @@ class _RustReader(Reader):
 
     @classmethod
     @override
-    def command(cls) -> Sequence[str]:
+    def command(cls, environment: Mapping[str, str]) -> Sequence[str]:
+        other = environment.get(BINARY_VARIABLE)
+        if other is not None:
+            return [other, "worker", "--engine", cls.engine]
         if not ZARRS_READER.is_built():
             missing = "is older than its sources" if ZARRS_READER.path.exists() else "is not built"
             cure = "run `make rust`" if find_cargo() else "install Rust, then run `make rust`"

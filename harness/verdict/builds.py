@@ -15,11 +15,8 @@ from pathlib import Path
 import msgspec
 
 from harness.errors import BadUseError, MeasurementError
-from harness.paths import ROOT, state_dir
+from harness.paths import ROOT, ZARR_REPOSITORY_VARIABLE, state_dir
 from harness.verdict.sides import requirement
-
-REPOSITORY_VARIABLE = "ZCB_ZARR_REPO"
-"""Environment variable with zarr-python's repository, a URL or a path, instead of the one in asv.conf.json."""
 
 _PULL_REQUESTS = "+refs/pull/*/head:refs/pull/*/head"
 Say = Callable[[str], None]
@@ -34,7 +31,7 @@ def overlay(spec: str, repository: str | None, say: Say) -> Path | None:
         A release of zarr (``3.2.1``), ``package==version``, a directory with a working tree, a revision of the
         repository, or ``=`` for this environment as it is.
     repository
-        URL or path of zarr-python; None is `REPOSITORY_VARIABLE`, else the one that asv.conf.json names.
+        URL or path of zarr-python; None is `ZARR_REPOSITORY_VARIABLE`, else the one that asv.conf.json names.
     say
         Told what takes long.
 
@@ -49,7 +46,7 @@ def overlay(spec: str, repository: str | None, say: Say) -> Path | None:
         return None
     exact = requirement(spec)
     if exact is not None:
-        return _kept(exact.replace("==", "-"), lambda folder: _install(exact, folder, say))
+        return kept(exact.replace("==", "-"), lambda folder: _install(exact, folder, say))
     if _is_tree(spec):
         return _of_tree(Path(spec).resolve(), say)
     clone = local_clone(repository, say)
@@ -62,7 +59,11 @@ def _is_tree(spec: str) -> bool:
 
 def local_clone(repository: str | None, say: Say) -> Path:
     """Return a local repository of zarr-python with its pull requests, cloned or fetched where it is a URL."""
-    named = repository or os.environ.get(REPOSITORY_VARIABLE) or _configured_repository()
+    return clone_of(repository or os.environ.get(ZARR_REPOSITORY_VARIABLE) or _configured_repository(), say)
+
+
+def clone_of(named: str, say: Say) -> Path:
+    """Return a local repository from a URL or a path; a BadUseError says that there is none."""
     if Path(named).is_dir():
         if _git(Path(named), "rev-parse", "--git-dir") is None:
             raise BadUseError(f"{named} is not a git repository")
@@ -137,26 +138,32 @@ def _of_commit(clone: Path, commit: str, say: Say) -> Path:
         say(f"building zarr from {commit[:9]} (kept for the next time) ...")
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             source = Path(scratch, "source")
-            for step in (
-                ("clone", "--quiet", "--no-checkout", str(clone), str(source)),
-                # A pull request's commit is under no branch, so a clone does not bring it: fetch it by its id.
-                ("-C", str(source), "fetch", "--quiet", "origin", commit),
-                ("-C", str(source), "checkout", "--quiet", "--detach", commit),
-            ):
-                done = _run("git", *step)
-                if done.returncode:
-                    raise BadUseError(f"{commit[:9]} cannot be checked out: {_last_line(done.stderr)}")
+            check_out(clone, commit, source)
             _install(str(source), folder, say)
 
-    return _kept(f"zarr-{commit[:12]}", build)
+    return kept(f"zarr-{commit[:12]}", build)
+
+
+def check_out(clone: Path, commit: str, folder: Path) -> None:
+    """Put a commit's files into a new folder."""
+    for step in (
+        ("clone", "--quiet", "--no-checkout", str(clone), str(folder)),
+        # A pull request's commit is under no branch, so a clone does not bring it: fetch it by its id.
+        ("-C", str(folder), "fetch", "--quiet", "origin", commit),
+        ("-C", str(folder), "checkout", "--quiet", "--detach", commit),
+    ):
+        done = _run("git", *step)
+        if done.returncode:
+            raise BadUseError(f"{commit[:9]} cannot be checked out: {_last_line(done.stderr)}")
 
 
 def _of_tree(tree: Path, say: Say) -> Path:
     """Build a working tree, uncommitted changes included; kept under the hash of its files."""
-    return _kept(f"tree-{_tree_digest(tree)}", lambda folder: _install(str(tree), folder, say))
+    return kept(f"tree-{tree_digest(tree)}", lambda folder: _install(str(tree), folder, say))
 
 
-def _tree_digest(tree: Path) -> str:
+def tree_digest(tree: Path) -> str:
+    """Return a digest of a git working tree's files, uncommitted changes included."""
     listed = _git(tree, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     if listed is None:
         raise BadUseError(f"{tree} is not a git working tree")
@@ -168,7 +175,7 @@ def _tree_digest(tree: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def _kept(name: str, build: Callable[[Path], None]) -> Path:
+def kept(name: str, build: Callable[[Path], None]) -> Path:
     """Return the folder called `name` among the kept ones, made by `build` where it is not there."""
     folder = state_dir() / "sides" / f"py{sys.version_info.major}{sys.version_info.minor}-{name}"
     if folder.is_dir():

@@ -19,7 +19,7 @@ from harness.paths import state_dir, write_atomically
 from harness.patterns import PATTERNS, Parameters
 from harness.readers import all_readers, reader_class
 from harness.targets import Target
-from harness.verdict import builds, sides
+from harness.verdict import builds, crates, sides
 from harness.verdict.judge import Rules, compare, empty
 from harness.verdict.model import SideRecord, Verdict
 from harness.verdict.sides import Side
@@ -82,10 +82,7 @@ def plan(request: Request) -> tuple[list[str], list[Workload]]:
     StoreError
         The target cannot be reached.
     """
-    readers = list(request.readers or (QUICK_READERS if request.quick else READERS))
-    for name in readers:
-        if name not in all_readers():
-            reader_class(name)  # says what there is
+    readers = _readers(request)
     work = QUICK_WORK if request.quick else WORK
     patterns = list(request.patterns or work)
     for name in patterns:
@@ -106,6 +103,22 @@ def plan(request: Request) -> tuple[list[str], list[Workload]]:
     ]
 
 
+def _readers(request: Request) -> list[str]:
+    of_crates = _compares_crates(request)
+    usual = crates.READERS if of_crates else QUICK_READERS if request.quick else READERS
+    readers = list(request.readers or usual)
+    for name in readers:
+        if name not in all_readers():
+            reader_class(name)  # says what there is
+        if of_crates and name not in crates.READERS:
+            raise BadUseError(f"{name} does not read with the zarrs crate: choose from {', '.join(crates.READERS)}")
+    return readers
+
+
+def _compares_crates(request: Request) -> bool:
+    return any(map(crates.is_crate, (request.base, request.head)))
+
+
 def prepare(request: Request, say: Say) -> dict[str, Side]:
     """Build both sides; the errors are those of `builds.overlay` and `sides.make`."""
     made = {}
@@ -113,7 +126,10 @@ def prepare(request: Request, say: Say) -> dict[str, Side]:
         ("base", request.base, request.base_config),
         ("head", request.head, request.head_config),
     ):
-        made[name] = sides.make(spec, builds.overlay(spec, request.repository, say), configured)
+        if _compares_crates(request):
+            made[name] = crates.make(spec, configured, say)
+        else:
+            made[name] = sides.make(spec, builds.overlay(spec, request.repository, say), configured)
         say(f"{name}: {made[name].detail}")
     return made
 

@@ -37,6 +37,11 @@ class Side:
     """Installed packages that belong to its figures."""
 
 
+def is_release(text: str) -> bool:
+    """Whether `text` is a version number, such as ``3.2.1``."""
+    return _RELEASE.fullmatch(text) is not None
+
+
 def requirement(spec: str) -> str | None:
     """Return the exact requirement that `spec` names, or None where it names source code.
 
@@ -47,7 +52,7 @@ def requirement(spec: str) -> str | None:
     BadUseError
         A requirement that does not name one version.
     """
-    if _RELEASE.fullmatch(spec):
+    if is_release(spec):
         return f"{_PACKAGE}=={spec}"
     if "=" not in spec:
         return None

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use http::header::CONTENT_RANGE;
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use object_store::aws::AmazonS3Builder;
 use object_store::client::{
     ClientOptions, HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
@@ -20,7 +20,7 @@ use object_store::client::{
 };
 use object_store::http::HttpBuilder;
 use object_store::path::Path;
-use object_store::{ObjectStore, RetryConfig};
+use object_store::{GetRange, ObjectStore, RetryConfig};
 use serde::Serialize;
 use url::Url;
 
@@ -69,7 +69,7 @@ impl Counters {
         }
     }
 
-    fn sent(&self, method: &Method) {
+    pub fn sent(&self, method: &Method) {
         self.requests.fetch_add(1, Relaxed);
         if method == Method::HEAD {
             self.head_requests.fetch_add(1, Relaxed);
@@ -80,27 +80,40 @@ impl Counters {
         self.failures.fetch_add(1, Relaxed);
     }
 
-    fn answered(&self, status: StatusCode, headers: &HeaderMap) {
+    pub fn answered(&self, status: StatusCode, content_range: Option<&str>) {
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             self.failures.fetch_add(1, Relaxed);
         }
-        if is_index(headers) {
+        if content_range.is_some_and(is_index) {
             self.index_requests.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Counts bytes of a body.
+    pub fn fetched(&self, bytes: usize) {
+        self.fetched_bytes.fetch_add(bytes as u64, Relaxed);
     }
 }
 
 /// A GET of an object's last bytes, however the range was written: the store counts an index by the same rule.
-fn is_index(headers: &HeaderMap) -> bool {
-    let range = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-    let Some((span, total)) = range.and_then(|text| text.strip_prefix("bytes ")?.split_once('/')) else {
-        return false;
-    };
-    let Some((first, last)) = span.split_once('-') else { return false };
-    match (first.parse::<u64>(), last.parse::<u64>(), total.parse::<u64>()) {
-        (Ok(first), Ok(last), Ok(total)) => first > 0 && last + 1 == total,
-        _ => false,
-    }
+pub fn is_index(content_range: &str) -> bool {
+    parse_range(content_range).is_some_and(|(first, last, total)| first > 0 && last + 1 == total)
+}
+
+/// Whether an answer's `Content-Range` is the range that was asked for.
+pub fn covers(content_range: &str, asked: &GetRange) -> bool {
+    parse_range(content_range).is_some_and(|(first, last, total)| match asked {
+        GetRange::Bounded(span) => first == span.start && last + 1 == span.end.min(total),
+        GetRange::Offset(begin) => first == *begin && last + 1 == total,
+        GetRange::Suffix(length) => first == total.saturating_sub(*length) && last + 1 == total,
+    })
+}
+
+/// First and last byte and the object's length in `bytes 0-9/100`.
+fn parse_range(content_range: &str) -> Option<(u64, u64, u64)> {
+    let (span, total) = content_range.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = span.split_once('-')?;
+    Some((first.parse().ok()?, last.parse().ok()?, total.parse().ok()?))
 }
 
 /// An object store rooted at the array of a workload.
@@ -212,9 +225,10 @@ impl HttpService for CountingService {
         self.counters.sent(request.method());
         let mut stamping = self.recorder.sent(request.method(), request.uri().path(), &self.prefix);
         let response = self.inner.execute(request).await.inspect_err(|_| self.counters.lost())?;
-        self.counters.answered(response.status(), response.headers());
+        let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+        self.counters.answered(response.status(), range);
         if let Some(stamping) = &mut stamping {
-            stamping.answered(response.status(), response.headers(), is_index(response.headers()));
+            stamping.answered(response.status(), response.headers(), range.is_some_and(is_index));
         }
         let (parts, body) = response.into_parts();
         let body =
@@ -247,7 +261,7 @@ impl http_body::Body for CountedBody {
             }
             next.map(|frame| {
                 frame.inspect_err(|_| this.counters.lost()).map(|data| {
-                    this.counters.fetched_bytes.fetch_add(data.len() as u64, Relaxed);
+                    this.counters.fetched(data.len());
                     if let Some(stamping) = &mut this.stamping {
                         stamping.came(data.len());
                     }
@@ -262,16 +276,26 @@ impl http_body::Body for CountedBody {
 mod tests {
     use super::*;
 
-    fn headers(range: &str) -> HeaderMap {
-        HeaderMap::from_iter([(CONTENT_RANGE, range.parse().expect("a header"))])
+    #[test]
+    fn an_index_is_whatever_ends_the_object_without_being_all_of_it() {
+        assert!(is_index("bytes 900-999/1000"));
+        assert!(!is_index("bytes 0-999/1000"));
+        assert!(!is_index("bytes 0-99/1000"));
+        assert!(!is_index("bytes */1000"));
+        assert!(!is_index(""));
     }
 
     #[test]
-    fn an_index_is_whatever_ends_the_object_without_being_all_of_it() {
-        assert!(is_index(&headers("bytes 900-999/1000")));
-        assert!(!is_index(&headers("bytes 0-999/1000")));
-        assert!(!is_index(&headers("bytes 0-99/1000")));
-        assert!(!is_index(&headers("bytes */1000")));
-        assert!(!is_index(&HeaderMap::new()));
+    fn an_answer_covers_only_the_range_that_was_asked_for() {
+        let bounded = GetRange::Bounded(10..20);
+        assert!(covers("bytes 10-19/100", &bounded));
+        assert!(covers("bytes 10-14/15", &bounded));
+        assert!(!covers("bytes 10-18/100", &bounded));
+        assert!(!covers("bytes 0-9/100", &bounded));
+        assert!(covers("bytes 90-99/100", &GetRange::Suffix(10)));
+        assert!(covers("bytes 0-4/5", &GetRange::Suffix(10)));
+        assert!(!covers("bytes 80-89/100", &GetRange::Suffix(10)));
+        assert!(covers("bytes 90-99/100", &GetRange::Offset(90)));
+        assert!(!covers("100", &bounded));
     }
 }

@@ -37,6 +37,14 @@ impl Limits {
             most_bytes: spread.max(SHARED_BYTES).min(self.part_bytes),
         }
     }
+
+    /// Whether shards of which all chunks are wanted come with one GET that brings the index along.
+    ///
+    /// That saves a round trip for each, but nothing can be decoded before its end. So it pays only where shards have to
+    /// take turns anyway: then the one before is decoded while the next comes.
+    pub fn takes_whole_shards(&self, shards: usize, shard_bytes: u64, permits: usize) -> bool {
+        shards >= 2 * permits.max(1) && shard_bytes <= self.part_bytes
+    }
 }
 
 /// Stored bytes of a wanted chunk, with whatever belongs to it.
@@ -119,6 +127,15 @@ mod tests {
         assert_eq!(most(200 << 20, 1), 8 << 20);
         assert_eq!(most(200 << 20, 0), 8 << 20);
         assert_eq!(Limits { part_bytes: 100, ..limits }.grouping(1, 4 << 20, 100).most_bytes, 100);
+    }
+
+    #[test]
+    fn whole_shards_are_taken_where_they_take_turns_and_fit_a_part() {
+        let limits = Limits { max_gap_bytes: 0, part_bytes: 100 };
+        assert!(limits.takes_whole_shards(20, 100, 10));
+        assert!(!limits.takes_whole_shards(19, 100, 10));
+        assert!(!limits.takes_whole_shards(20, 101, 10));
+        assert!(!limits.takes_whole_shards(1, 100, 0));
     }
 
     #[test]

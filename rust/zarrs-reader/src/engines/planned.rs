@@ -70,6 +70,43 @@ struct Index {
     per_shard: Vec<u64>,
 }
 
+impl Index {
+    /// Chunks of a shard.
+    fn chunks(&self) -> u64 {
+        self.per_shard.iter().product()
+    }
+
+    /// What to ask a shard for.
+    fn range(&self) -> GetRange {
+        match self.location {
+            ShardingIndexLocation::Start => GetRange::Bounded(0..self.bytes),
+            ShardingIndexLocation::End => GetRange::Suffix(self.bytes),
+        }
+    }
+
+    /// The index in a whole shard; all of it where it is shorter than an index.
+    fn part_of<'a>(&self, shard: &'a [u8]) -> &'a [u8] {
+        let bytes = self.bytes as usize;
+        let part = match self.location {
+            ShardingIndexLocation::Start => shard.get(..bytes),
+            ShardingIndexLocation::End => shard.len().checked_sub(bytes).and_then(|at| shard.get(at..)),
+        };
+        part.unwrap_or(shard)
+    }
+
+    /// Offset and length of each chunk, from the stored index; its checksum is verified.
+    fn entries(&self, stored: &[u8]) -> Result<Vec<[u64; 2]>, String> {
+        let options = CodecOptions::default();
+        let decoded = self
+            .codecs
+            .decode(Cow::Borrowed(stored), &self.shape, &data_type::uint64(), &FillValue::from(MISSING), &options)
+            .and_then(|bytes| bytes.into_fixed().map_err(Into::into))
+            .map_err(|error| one_line(&error))?;
+        let word = |bytes: &[u8]| bytes.try_into().map_or(MISSING, u64::from_ne_bytes);
+        Ok(decoded.chunks_exact(16).map(|entry| [word(&entry[..8]), word(&entry[8..])]).collect())
+    }
+}
+
 impl Planned {
     pub async fn open(workload: Arc<Workload>, client: Client, limits: Limits) -> Outcome<Self> {
         let array = array::open(&workload, &client).await?;
@@ -176,10 +213,14 @@ impl Inner {
         for piece in all {
             by_object.entry(self.object_of(&piece)).or_default().push(piece);
         }
+        let whole = self.index.as_ref().is_some_and(|index| {
+            let shard_bytes = index.chunks() * self.unit.decoded_bytes() as u64;
+            self.limits.takes_whole_shards(by_object.len(), shard_bytes, permits)
+        });
         let mut objects = JoinSet::new();
         for (object, wanted) in by_object {
             let (me, output) = (Arc::clone(self), Arc::clone(&output));
-            objects.spawn(async move { me.read_object(&object, wanted, grouping, &output).await });
+            objects.spawn(async move { me.read_object(&object, wanted, grouping, whole, &output).await });
         }
         while let Some(done) = objects.join_next().await {
             done??;
@@ -199,6 +240,7 @@ impl Inner {
         object: &[u64],
         wanted: Vec<Piece>,
         grouping: Grouping,
+        whole: bool,
         output: &Arc<Output>,
     ) -> Outcome<()> {
         let path = self.client.path(self.array.chunk_key(object).as_str());
@@ -211,17 +253,18 @@ impl Inner {
             wanted.into_iter().for_each(|piece| decoding.add(piece, 0, body.clone()));
             return decoding.finish().await;
         };
-        let Some(entries) = self.shard_index(index, &path).await? else {
+        let whole = whole && wanted.len() as u64 == index.chunks();
+        let range = if whole { None } else { Some(index.range()) };
+        let Some(body) = self.get(&path, range).await? else {
             self.fill(&wanted, output);
             return Ok(());
         };
-        let mut stored = Vec::with_capacity(wanted.len());
-        for piece in wanted {
-            let position = piece.parts.iter().zip(&index.per_shard).fold(0, |at, (part, n)| at * n + part.chunk % n);
-            match entries[position as usize] {
-                [MISSING, MISSING] => output.fill(&piece, &self.unit.sizes, &self.unit.fill_bytes),
-                [offset, length] => stored.push(Stored { span: offset..offset.saturating_add(length), item: piece }),
-            }
+        let entries = index
+            .entries(if whole { index.part_of(&body) } else { &body })
+            .map_err(|why| Failure::measurement(format!("the index of {path}: {why}")))?;
+        let stored = self.stored(index, &entries, wanted, output);
+        if whole {
+            return self.decode_shard(&path, &body, stored, output).await;
         }
         let groups = group(stored, grouping);
         let fetched = groups.into_iter().map(|one| {
@@ -232,6 +275,38 @@ impl Inner {
             done?;
         }
         Ok(())
+    }
+
+    /// The chunks that are stored; the others get the fill value.
+    fn stored(&self, index: &Index, entries: &[[u64; 2]], wanted: Vec<Piece>, output: &Output) -> Vec<Stored<Piece>> {
+        let mut stored = Vec::with_capacity(wanted.len());
+        for piece in wanted {
+            let position = piece.parts.iter().zip(&index.per_shard).fold(0, |at, (part, n)| at * n + part.chunk % n);
+            match entries[position as usize] {
+                [MISSING, MISSING] => output.fill(&piece, &self.unit.sizes, &self.unit.fill_bytes),
+                [offset, length] => stored.push(Stored { span: offset..offset.saturating_add(length), item: piece }),
+            }
+        }
+        stored
+    }
+
+    /// Decodes the chunks of a shard that is all there.
+    async fn decode_shard(
+        self: &Arc<Self>,
+        path: &Path,
+        body: &Bytes,
+        stored: Vec<Stored<Piece>>,
+        output: &Arc<Output>,
+    ) -> Outcome<()> {
+        let mut decoding = Decoding::new(self, path, output);
+        for chunk in stored {
+            if chunk.span.end > body.len() as u64 {
+                return Err(Failure::measurement(format!("{path} is shorter than its index says")));
+            }
+            let at = chunk.span.start as usize..chunk.span.end as usize;
+            decoding.add(chunk.item, chunk.span.start, body.slice(at));
+        }
+        decoding.finish().await
     }
 
     /// Fetches one group's range and decodes its chunks, each as soon as its bytes are there.
@@ -293,28 +368,6 @@ impl Inner {
             whole.extend_from_slice(&body.ok_or_else(gone)?);
         }
         Ok(whole.freeze())
-    }
-
-    /// The offsets and lengths of a shard's chunks, or None where the shard is not stored.
-    async fn shard_index(&self, index: &Index, path: &Path) -> Outcome<Option<Vec<[u64; 2]>>> {
-        let range = match index.location {
-            ShardingIndexLocation::Start => GetRange::Bounded(0..index.bytes),
-            ShardingIndexLocation::End => GetRange::Suffix(index.bytes),
-        };
-        let Some(body) = self.get(path, Some(range)).await? else { return Ok(None) };
-        let decoded = index
-            .codecs
-            .decode(
-                Cow::Borrowed(body.as_ref()),
-                &index.shape,
-                &data_type::uint64(),
-                &FillValue::from(MISSING),
-                &CodecOptions::default(),
-            )
-            .and_then(|bytes| bytes.into_fixed().map_err(Into::into))
-            .map_err(|error| Failure::measurement(format!("the index of {path}: {}", one_line(&error))))?;
-        let word = |bytes: &[u8]| bytes.try_into().map_or(MISSING, u64::from_ne_bytes);
-        Ok(Some(decoded.chunks_exact(16).map(|entry| [word(&entry[..8]), word(&entry[8..])]).collect()))
     }
 
     /// One GET with a permit; None where there is no such object.

@@ -1,10 +1,13 @@
 //! The network limit: a workload's bytes fetched with its requests in flight and kept, nothing decoded.
 
+mod lean;
+mod memory;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{GetOptions, GetRange};
@@ -14,16 +17,16 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Arrays, Engine, Hooks};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
-use crate::output::ask_for_huge_pages;
 use crate::plan::{Grouping, Stored, group, parts};
 use crate::selection::{Axis, pieces};
 use crate::workload::{ArrayInfo, Workload};
+use lean::LeanClient;
+use memory::Memory;
 
 const MISSING: u64 = u64::MAX;
 const CRC_BYTES: u64 = 4;
 const PART_BYTES: u64 = 8 << 20;
 const MERGE_GAP_BYTES: u64 = 1 << 20;
-const BLOCK_BYTES: usize = 64 << 20;
 
 const EXACT: &str = "exact";
 const MERGED: &str = "merged";
@@ -39,6 +42,8 @@ pub struct NetworkLimit {
 struct Inner {
     workload: Arc<Workload>,
     client: Client,
+    /// What fetches, where the target lets it; else the client does.
+    lean: Option<LeanClient>,
     permits: Semaphore,
     /// The shards that each read touches.
     reads: Vec<Vec<Shard>>,
@@ -58,7 +63,8 @@ impl NetworkLimit {
         let reads = workload.reads.iter().map(|read| shards(read, &workload.array.chunk_shape, &per_shard)).collect();
         let index_bytes = per_shard.iter().product::<u64>() * 16 + CRC_BYTES;
         let permits = Semaphore::new(workload.in_flight);
-        Self { inner: Arc::new(Inner { permits, reads, index_bytes, client, workload }) }
+        let lean = LeanClient::open(&workload.target, Arc::clone(&client.counters));
+        Self { inner: Arc::new(Inner { permits, reads, index_bytes, client, lean, workload }) }
     }
 }
 
@@ -85,9 +91,21 @@ impl Inner {
         all(gets).await
     }
 
-    /// Copies a body out of the client's own buffers as it arrives, so that these are used again while still cached.
     async fn get(&self, path: &object_store::path::Path, range: GetRange, memory: &Memory) -> Outcome<Bytes> {
         let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
+        match &self.lean {
+            Some(lean) => lean.get(path, &range, memory).await,
+            None => self.get_by_object_store(path, range, memory).await,
+        }
+    }
+
+    /// Copies a body out of the client's own buffers as it arrives, so that these are used again while still cached.
+    async fn get_by_object_store(
+        &self,
+        path: &object_store::path::Path,
+        range: GetRange,
+        memory: &Memory,
+    ) -> Outcome<Bytes> {
         let options = GetOptions { range: Some(range), ..GetOptions::default() };
         let answer = self.client.store.get_opts(path, options).await?;
         let expected = (answer.range.end - answer.range.start) as usize;
@@ -129,30 +147,6 @@ fn ranges(index: &[u8], wanted: &[usize], merged: bool) -> Option<Vec<Range<u64>
     }
     let grouping = Grouping { max_gap_bytes: MERGE_GAP_BYTES, most_bytes: u64::MAX };
     Some(group(stored, grouping).into_iter().map(|one| one.span).collect())
-}
-
-/// Newly allocated memory for the bodies of one read, in blocks: as large as a reader's final array, and like it in
-/// 2 MiB pages where the kernel has them.
-struct Memory {
-    block_bytes: usize,
-    free: Mutex<BytesMut>,
-}
-
-impl Memory {
-    fn new(expected_bytes: usize) -> Self {
-        Self { block_bytes: expected_bytes.min(BLOCK_BYTES), free: Mutex::default() }
-    }
-
-    /// An empty buffer with room for `bytes`.
-    fn take(&self, bytes: usize) -> BytesMut {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.capacity() < bytes {
-            *free = BytesMut::with_capacity(bytes.max(self.block_bytes));
-            ask_for_huge_pages(free.spare_capacity_mut());
-        }
-        let rest = free.split_off(bytes);
-        std::mem::replace(&mut free, rest)
-    }
 }
 
 fn per_shard(array: &ArrayInfo) -> Vec<u64> {
@@ -209,14 +203,6 @@ impl Engine for NetworkLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bodies_get_disjoint_memory_of_one_block() {
-        let memory = Memory::new(100);
-        let bodies = [memory.take(60), memory.take(40), memory.take(200)];
-        assert_eq!(bodies.each_ref().map(BytesMut::capacity), [60, 40, 200]);
-        assert_eq!(bodies[0].as_ptr().wrapping_add(60), bodies[1].as_ptr());
-    }
 
     #[test]
     fn missing_chunks_are_left_out_and_near_ones_merged() {

@@ -1,0 +1,151 @@
+"""Sides that differ in the zarrs crate: our Rust reader, built against another zarrs.
+
+``crate:0.23.13`` is that release, ``crate:PATH`` a directory with a working tree of zarrs, ``crate:REVISION`` a commit,
+branch or tag of its repository, and ``=`` what the reader is built with anyway.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.errors import BadUseError, MeasurementError
+from harness.paths import state_dir
+from harness.readers.zarrs import BINARY_VARIABLE
+from harness.rust import WORKSPACE, ZARRS_READER, find_cargo
+from harness.verdict import builds
+from harness.verdict.builds import Say
+from harness.verdict.sides import Side, is_release
+
+PREFIX = "crate:"
+AS_IT_IS = "="
+REPOSITORY_VARIABLE = "ZCB_ZARRS_REPO"
+"""Environment variable with zarrs' repository, a URL or a path, instead of the public one."""
+PUBLIC_REPOSITORY = "https://github.com/zarrs/zarrs.git"
+READERS = ("zarrs", "zarrs-planned")
+"""What reads with the crate."""
+
+_PACKAGE = "zarrs"
+_REQUIREMENT = r'^({name} = )("[^"]+"$|\{{ version = "[^"]+")'
+_LOCKED = re.compile(rf'^name = "{_PACKAGE}"\nversion = "([^"]+)"', re.MULTILINE)
+
+
+def is_crate(spec: str) -> bool:
+    """Whether `spec` names a zarrs crate rather than Python packages."""
+    return spec.startswith(PREFIX)
+
+
+def make(spec: str, configured: Mapping[str, str], say: Say) -> Side:
+    """Return the side whose Rust readers are built with the zarrs that `spec` names, built once and kept.
+
+    Raises
+    ------
+    BadUseError
+        No such version, directory or revision, settings of zarr (which the crate does not have), or no cargo.
+    MeasurementError
+        The build failed: the first error is the message.
+    """
+    if configured:
+        raise BadUseError(f"{spec} has no setting {next(iter(configured))!r}: settings are zarr-python's")
+    if spec == AS_IT_IS:
+        return _side(spec, WORKSPACE, {})
+    if not is_crate(spec):
+        raise BadUseError(f"{spec} is no crate: compare crates with each other, or with {AS_IT_IS}")
+    named = spec.removeprefix(PREFIX)
+    if is_release(named):
+        folder = _built(named, {_PACKAGE: f'version = "={named}"'}, "", say)
+    elif Path(named).is_dir():
+        tree = Path(named).resolve()
+        folder = _built(f"tree-{builds.tree_digest(tree)}", *_members(tree), say)
+    else:
+        clone = builds.clone_of(os.environ.get(REPOSITORY_VARIABLE) or PUBLIC_REPOSITORY, say)
+        commit = builds.commit_of(clone, named)
+        tree = builds.kept(f"zarrs-source-{commit[:12]}", lambda made: builds.check_out(clone, commit, made))
+        folder = _built(commit[:12], *_members(tree), say)
+    return _side(spec, folder, {BINARY_VARIABLE: str(folder / ZARRS_READER.crate)})
+
+
+def _side(spec: str, folder: Path, environment: Mapping[str, str]) -> Side:
+    locked = _LOCKED.search((folder / "Cargo.lock").read_text())
+    assert locked is not None  # noqa: S101 - the reader was built with it
+    version, named = locked[1], spec.removeprefix(PREFIX)
+    origin = "" if named in (version, AS_IT_IS) else f" ({named})"
+    return Side(
+        label=spec,
+        detail=f"crate {_PACKAGE} {version}{origin}",
+        environment=environment,
+        versions={_PACKAGE: version},
+    )
+
+
+def _members(tree: Path) -> tuple[dict[str, str], str]:
+    """Return how to depend on each crate of a workspace, and the section that lets other crates use them too."""
+    try:
+        members = tomllib.loads((tree / "Cargo.toml").read_text())["workspace"]["members"]
+        names = {tomllib.loads((tree / one / "Cargo.toml").read_text())["package"]["name"]: one for one in members}
+    except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
+        raise BadUseError(f"{tree.name} is not a workspace of crates: {error}") from error
+    if _PACKAGE not in names:
+        raise BadUseError(f"{tree.name} holds no crate {_PACKAGE}")
+    paths = {name: f'path = "{tree / member}"' for name, member in names.items()}
+    return paths, "\n[patch.crates-io]\n" + "".join(f"{name} = {{ {path} }}\n" for name, path in paths.items())
+
+
+def _built(name: str, dependencies: Mapping[str, str], patches: str, say: Say) -> Path:
+    """Return the folder with the reader's binary and its lock, from our sources with other dependencies."""
+    cargo = find_cargo()
+    if cargo is None:
+        raise BadUseError("cargo is missing: install Rust (`zcb doctor` says which)")
+
+    def build(folder: Path) -> None:
+        say(f"building {ZARRS_READER.called} with zarrs {name} (minutes the first time; kept) ...")
+        sources = folder.with_name("sources")
+        shutil.copytree(WORKSPACE, sources, ignore=shutil.ignore_patterns("target"))
+        _depend(sources, dependencies, patches)
+        _compile(cargo, sources)
+        folder.mkdir()
+        shutil.copy2(_target() / "release" / ZARRS_READER.crate, folder)
+        shutil.copy2(sources / "Cargo.lock", folder)
+
+    return builds.kept(f"crate-{name}-{_digest_of_ours()}", build)
+
+
+def _depend(sources: Path, dependencies: Mapping[str, str], patches: str) -> None:
+    manifest = sources / ZARRS_READER.crate / "Cargo.toml"
+    text = manifest.read_text()
+    for name, where in dependencies.items():
+        pattern = re.compile(_REQUIREMENT.format(name=re.escape(name)), re.MULTILINE)
+        text = pattern.sub(lambda found, where=where: _replaced(found, where), text)  # type: ignore[misc]
+    manifest.write_text(text)
+    workspace = sources / "Cargo.toml"
+    workspace.write_text(workspace.read_text() + patches)
+
+
+def _replaced(requirement: re.Match[str], where: str) -> str:
+    opened = requirement[2].startswith("{")
+    return f"{requirement[1]}{{ {where}" + ("" if opened else " }")
+
+
+def _compile(cargo: str, sources: Path) -> None:
+    """Build in a folder that all such builds share, so that only what depends on zarrs is compiled again."""
+    command = [cargo, "build", "--release", "-p", ZARRS_READER.crate, "--manifest-path", str(sources / "Cargo.toml")]
+    done = subprocess.run([*command, "--target-dir", str(_target())], capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = next((line for line in done.stderr.splitlines() if line.startswith("error")), "no message")
+        raise MeasurementError(f"the build failed: {reason}")
+
+
+def _target() -> Path:
+    return state_dir() / "sides" / "cargo"
+
+
+def _digest_of_ours() -> str:
+    """Return what tells builds of different versions of our own reader apart."""
+    digest = hashlib.sha256()
+    for path in sorted(ZARRS_READER.sources()):
+        digest.update(str(path.relative_to(WORKSPACE)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:8]

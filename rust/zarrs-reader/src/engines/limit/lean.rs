@@ -1,0 +1,272 @@
+//! HTTP/1.1 range GETs with as little between socket and memory as there can be: one connection per request under way,
+//! bodies read by the kernel straight into the memory that keeps them.
+//!
+//! A general client pays for redirects, pools, retries, TLS and frames; at 16 KiB a request that is half of its time. The
+//! limit needs none of these where the target is plain HTTP and takes no credentials. Elsewhere object_store fetches.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{Method, StatusCode};
+use object_store::GetRange;
+use object_store::path::Path;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use url::Url;
+
+use super::memory::Memory;
+use crate::client::{Counters, covers};
+use crate::failure::{Failure, Outcome};
+use crate::workload::Target;
+
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// Read at first: headers, and with them all of a small body, which is then copied while it is still cached.
+const FIRST_READ_BYTES: usize = 20 << 10;
+const MOST_HEADERS: usize = 64;
+
+/// Fetches ranges of one target over connections of its own.
+pub struct LeanClient {
+    address: String,
+    /// Path of the URL below which keys stand, without a slash at its end.
+    base: String,
+    idle: Mutex<Vec<TcpStream>>,
+    counters: Arc<Counters>,
+}
+
+impl LeanClient {
+    /// The client of a target, or None where it needs TLS or credentials.
+    pub fn open(target: &Target, counters: Arc<Counters>) -> Option<Self> {
+        let url = Url::parse(&target.url).ok()?;
+        let (server, base) = if url.scheme() == "s3" {
+            if !target.anonymous {
+                return None;
+            }
+            let endpoint = Url::parse(target.endpoint.as_ref()?).ok()?;
+            let base = format!("{}/{}", endpoint.path().trim_end_matches('/'), url.host_str()?);
+            (endpoint, base)
+        } else {
+            let base = url.path().trim_end_matches('/').to_owned();
+            (url, base)
+        };
+        if server.scheme() != "http" {
+            return None;
+        }
+        let address = format!("{}:{}", server.host_str()?, server.port_or_known_default()?);
+        Some(Self { address, base, idle: Mutex::default(), counters })
+    }
+
+    /// One GET; its body is exactly the range that was asked for.
+    ///
+    /// # Errors
+    /// `Store` when it cannot be had: this client repeats nothing but a GET whose connection had ended while idle.
+    pub async fn get(&self, path: &Path, range: &GetRange, memory: &Memory) -> Outcome<Bytes> {
+        let asked = match range {
+            GetRange::Bounded(span) => format!("{}-{}", span.start, span.end.saturating_sub(1)),
+            GetRange::Offset(first) => format!("{first}-"),
+            GetRange::Suffix(last) => format!("-{last}"),
+        };
+        let (base, host) = (&self.base, &self.address);
+        let request = format!("GET {base}/{path} HTTP/1.1\r\nhost: {host}\r\nrange: bytes={asked}\r\n\r\n");
+        self.counters.sent(&Method::GET);
+        let fetched = tokio::time::timeout(TIMEOUT, self.exchange(request.as_bytes(), range, memory)).await;
+        let outcome = fetched.unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())));
+        outcome.map_err(|reason| Failure::Store(format!("{}{base}/{path}: {reason}", self.address)))
+    }
+
+    async fn exchange(&self, request: &[u8], range: &GetRange, memory: &Memory) -> Result<Bytes, String> {
+        let mut first = [0; FIRST_READ_BYTES];
+        let (mut stream, mut filled) = self.ask(request, &mut first).await?;
+        let head = loop {
+            if let Some(head) = Head::parse(&first[..filled])? {
+                break head;
+            }
+            if filled == first.len() {
+                return Err(format!("headers of more than {FIRST_READ_BYTES} bytes"));
+            }
+            filled += some(stream.read(&mut first[filled..])).await?;
+        };
+        head.demand(range)?;
+        let mut body = memory.take(head.body_bytes);
+        let came = filled - head.bytes;
+        if came > head.body_bytes {
+            return Err("more bytes than were announced".to_owned());
+        }
+        body.put_slice(&first[head.bytes..filled]);
+        read_rest(&mut stream, &mut body, head.body_bytes).await?;
+        self.counters.answered(StatusCode::PARTIAL_CONTENT, head.content_range.as_deref());
+        self.counters.fetched(body.len());
+        if head.keeps_connection {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+        }
+        Ok(body.freeze())
+    }
+
+    /// Sends a request and waits for the first bytes of its answer.
+    ///
+    /// A server may end an idle connection at any moment; a request that met this was never seen, so it is sent on a
+    /// new connection.
+    async fn ask(&self, request: &[u8], first: &mut [u8]) -> Result<(TcpStream, usize), String> {
+        let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(mut stream) = kept
+            && let Ok(bytes) = send(&mut stream, request, first).await
+        {
+            return Ok((stream, bytes));
+        }
+        let mut stream = TcpStream::connect(&self.address).await.map_err(|error| error.to_string())?;
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let bytes = send(&mut stream, request, first).await?;
+        Ok((stream, bytes))
+    }
+}
+
+async fn send(stream: &mut TcpStream, request: &[u8], first: &mut [u8]) -> Result<usize, String> {
+    stream.write_all(request).await.map_err(|error| error.to_string())?;
+    some(stream.read(first)).await
+}
+
+async fn read_rest(stream: &mut TcpStream, body: &mut BytesMut, expected: usize) -> Result<(), String> {
+    while body.len() < expected {
+        let left = expected - body.len();
+        some(stream.read_buf(&mut (&mut *body).limit(left))).await?;
+    }
+    Ok(())
+}
+
+/// The number of bytes that a read yields, none of which means that the server ended the connection.
+async fn some(read: impl Future<Output = std::io::Result<usize>>) -> Result<usize, String> {
+    match read.await {
+        Ok(0) => Err("the connection ended before the answer did".to_owned()),
+        Ok(bytes) => Ok(bytes),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What the headers of an answer say.
+#[derive(Debug)]
+struct Head {
+    status: u16,
+    /// Length of the headers themselves.
+    bytes: usize,
+    body_bytes: usize,
+    content_range: Option<String>,
+    keeps_connection: bool,
+}
+
+impl Head {
+    /// Parses an answer's headers; None where they are not complete yet.
+    fn parse(bytes: &[u8]) -> Result<Option<Self>, String> {
+        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        let parsed = response.parse(bytes).map_err(|error| format!("not HTTP: {error}"))?;
+        let httparse::Status::Complete(length) = parsed else { return Ok(None) };
+        let header = |name: &str| {
+            let found = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+            std::str::from_utf8(found.value).ok()
+        };
+        let body_bytes = header("content-length").and_then(|text| text.parse().ok());
+        Ok(Some(Self {
+            status: response.code.unwrap_or_default(),
+            bytes: length,
+            body_bytes: body_bytes.ok_or("an answer without a length")?,
+            content_range: header("content-range").map(str::to_owned),
+            keeps_connection: response.version == Some(1)
+                && !header("connection").is_some_and(|text| text.eq_ignore_ascii_case("close")),
+        }))
+    }
+
+    /// Checks that the answer is the range that was asked for.
+    fn demand(&self, range: &GetRange) -> Result<(), String> {
+        if self.status != StatusCode::PARTIAL_CONTENT.as_u16() {
+            return Err(format!("status {}", self.status));
+        }
+        let said = self.content_range.as_deref().unwrap_or("nothing");
+        if covers(said, range) { Ok(()) } else { Err(format!("asked for {range}, the answer is {said}")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    const PIECE: GetRange = GetRange::Bounded(2..5);
+    const RIGHT: &str = "HTTP/1.1 206 Partial Content\r\ncontent-length: 3\r\ncontent-range: bytes 2-4/9\r\n\r\ncde";
+
+    /// Serves one answer per connection, then ends it, and returns what each of `count` GETs yields.
+    async fn fetch(answers: &'static [&'static str], count: usize) -> (Vec<Outcome<Bytes>>, Arc<Counters>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/base", listener.local_addr().expect("an address"));
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let mut request = [0; 1000];
+                let length = stream.read(&mut request).await.expect("a request");
+                assert!(request[..length].starts_with(b"GET /base/a/c/0 HTTP/1.1\r\n"));
+                stream.write_all(answer.as_bytes()).await.expect("sent");
+            }
+        });
+        let target = serde_json::json!({"name": "t", "url": url});
+        let counters = Arc::new(Counters::default());
+        let client = LeanClient::open(&serde_json::from_value(target).expect("a target"), Arc::clone(&counters));
+        let (client, memory) = (client.expect("plain HTTP"), Memory::new(100));
+        let mut got = Vec::new();
+        for _ in 0..count {
+            got.push(client.get(&Path::from("a/c/0"), &PIECE, &memory).await);
+            tokio::time::sleep(Duration::from_millis(20)).await; // until the end of the connection has arrived
+        }
+        (got, counters)
+    }
+
+    fn why(outcome: &Outcome<Bytes>) -> String {
+        outcome.as_ref().expect_err("refused").to_string()
+    }
+
+    #[tokio::test]
+    async fn a_range_is_fetched_and_counted_also_after_an_idle_connection_ended() {
+        let (got, counters) = fetch(&[RIGHT, RIGHT], 2).await;
+        assert!(got.iter().all(|one| one.as_ref().is_ok_and(|body| body.as_ref() == b"cde")), "{got:?}");
+        let tally = counters.tally();
+        assert_eq!((tally.requests, tally.index_requests, tally.fetched_bytes, tally.retries), (2, 0, 6, 0));
+    }
+
+    #[tokio::test]
+    async fn answers_that_are_not_the_range_are_refused() {
+        let wrong = [
+            ("HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\n\r\n", "status 503"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabcdefghi", "status 200"),
+            (
+                "HTTP/1.1 206 P\r\ncontent-length: 3\r\ncontent-range: bytes 3-5/9\r\n\r\ndef",
+                "the answer is bytes 3-5/9",
+            ),
+            ("HTTP/1.1 206 P\r\ncontent-length: 3\r\ncontent-range: bytes 2-4/9\r\n\r\nc", "ended before"),
+            ("HTTP/1.1 206 P\r\ncontent-length: 3\r\ncontent-range: bytes 2-4/9\r\n\r\ncdef", "more bytes"),
+            ("HTTP/1.1 206 P\r\ntransfer-encoding: chunked\r\n\r\n", "without a length"),
+            ("220 welcome\r\n\r\n", "not HTTP"),
+        ];
+        for (answer, expected) in wrong {
+            let answers: &'static [&'static str] = Box::leak(Box::new([answer]));
+            let (got, _) = fetch(answers, 1).await;
+            assert!(why(&got[0]).contains(expected), "{} has no {expected:?}", why(&got[0]));
+        }
+    }
+
+    #[test]
+    fn only_plain_http_without_credentials_is_taken() {
+        let open = |target: serde_json::Value| {
+            let target: Target = serde_json::from_value(target).expect("a target");
+            LeanClient::open(&target, Arc::default()).map(|client| format!("{}{}", client.address, client.base))
+        };
+        let s3 = |endpoint: Option<&str>, anonymous: bool| {
+            open(serde_json::json!({"name": "t", "url": "s3://b/p", "endpoint": endpoint, "anonymous": anonymous}))
+        };
+        assert_eq!(s3(Some("http://127.0.0.1:80"), true).as_deref(), Some("127.0.0.1:80/b"));
+        assert_eq!(s3(Some("http://127.0.0.1:80"), false), None);
+        assert_eq!(s3(Some("https://host"), true), None);
+        assert_eq!(s3(None, true), None);
+        let web = |url: &str| open(serde_json::json!({"name": "t", "url": url}));
+        assert_eq!(web("http://host/a/b/").as_deref(), Some("host:80/a/b"));
+        assert_eq!(web("https://host/a"), None);
+    }
+}
