@@ -22,6 +22,7 @@ class Program:
     """Its crate and its name."""
     called: str
     """What a person knows it as, e.g. ``the embedded store``."""
+
     @property
     def path(self) -> Path:
         """Where the binary is, or will be."""

@@ -132,8 +132,36 @@ def written(target, case=CASE):
 def test_however_requests_are_cut_the_arrays_are_the_same(place, ways, case):
     _, workload = written(place, case)
     for ask in ways:
-        ask(op="open", workload=workload)
-        ask(op="sample")
+        for in_flight in (workload["in_flight"], 1):  # with one, whole shards come whole
+            ask(op="open", workload={**workload, "in_flight": in_flight})
+            ask(op="sample")
+
+
+@pytest.mark.parametrize("index_at", ["start", "end"])
+@pytest.mark.parametrize(("in_flight", "whole"), [(2, 4), (3, 0)])
+def test_whole_shards_come_whole_where_they_take_turns(place, worker, control, index_at, in_flight, whole):
+    case = {**CASE, "shape": (8, 12), "reads": [((0, 8, 1), (0, 12, 1))], "index_at": index_at}
+    _, workload = written(place, case)
+    ask = worker(ZarrsPlanned)
+    ask(op="open", workload={**workload, "in_flight": in_flight})
+    control.mark("whole", log=True)
+    tally = ask(op="sample")["timed"]["tally"]
+    asked = control.requests("whole")
+    assert sum(r.range is None for r in asked) == whole
+    assert tally["requests"] == len(asked) == (4 if whole else 8)
+
+
+@pytest.mark.parametrize("index_at", ["start", "end"])
+def test_a_whole_shard_that_ends_early_is_an_error(place, worker, index_at):
+    case = {**CASE, "shape": (8, 12), "reads": [((0, 8, 1), (0, 12, 1))], "index_at": index_at, "codecs": "none"}
+    key, workload = written(place, case)
+    store = open_store(place, prefix=key)
+    shard = obstore.get(store, "c/0/0").bytes().to_bytes()
+    ask = worker(ZarrsPlanned)
+    ask(op="open", workload={**workload, "in_flight": 1})
+    for left in (shard[:-7], shard[:10], b""):
+        obstore.put(store, "c/0/0", left)
+        assert "c/0/0" in ask.raw(op="sample")["error"]
 
 
 def test_a_chunk_longer_than_a_part_comes_in_parts(place, worker, control):
