@@ -53,7 +53,7 @@ class ZarrsPlanned(_RustReader):
 
 
 class NetworkLimitRust(_RustReader):
-    """object_store in Rust fetching what the network limit fetches: competes with obstore's client for it."""
+    """A client in Rust fetching what the network limit fetches: competes with obstore's for it."""
 
     name = "network-limit+rust"
     engine = "network-limit"

@@ -48,6 +48,7 @@ impl Output {
         scatter(piece, chunk_shape, &self.shape, self.element, |to, run| {
             self.write(to, &chunk[run.start..run.start + run.bytes]);
         });
+        self.wrote(piece);
         Ok(())
     }
 
@@ -58,6 +59,7 @@ impl Output {
                 self.write(to + element * self.element, fill);
             }
         });
+        self.wrote(piece);
     }
 
     fn write(&self, at: usize, bytes: &[u8]) {
@@ -68,7 +70,6 @@ impl Output {
             let place = self.memory.as_ptr().cast_mut().cast::<u8>().add(at);
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len());
         }
-        self.written.fetch_add(bytes.len() as u64, Relaxed);
     }
 
     /// A view of a piece's place, for zarrs to decode into; call `wrote` once that has succeeded.
@@ -83,7 +84,7 @@ impl Output {
         }
     }
 
-    /// Counts a piece that was written through its view.
+    /// Counts a piece that was written, once for all of its runs: threads would otherwise contend for the counter.
     pub fn wrote(&self, piece: &Piece) {
         let elements: u64 = piece.parts.iter().map(|part| part.count).product();
         self.written.fetch_add(elements * self.element as u64, Relaxed);

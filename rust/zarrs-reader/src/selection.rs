@@ -81,7 +81,7 @@ impl Piece {
         self.parts.iter().map(|part| part.count).collect()
     }
 
-    /// Whether all of a chunk of `shape` is taken, so that it can be decoded straight into its place.
+    /// Whether all of a chunk of `shape` is taken.
     pub fn is_whole(&self, shape: &[u64]) -> bool {
         self.parts.iter().zip(shape).all(|(part, size)| part.count == *size)
     }

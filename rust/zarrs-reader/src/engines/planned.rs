@@ -1,5 +1,5 @@
 //! zarrs' codecs under our own I/O plan: one index GET per shard, ranges grouped, requests bounded, and each chunk
-//! decoded into its place on all cores as soon as its bytes are there.
+//! decoded and put into its place on all cores as soon as its bytes are there.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -172,19 +172,13 @@ impl Unit {
     }
 
     /// Decodes a chunk and puts it into its place; returns when it was decoded, by the monotonic clock.
+    ///
+    /// zarrs could decode into a view of that place, but copies there run by run as we do, and finds the runs at a
+    /// fifth of all CPU time where they are short.
     fn decode(&self, encoded: &Bytes, piece: &Piece, output: &Output) -> Outcome<u64> {
-        let encoded = Cow::Borrowed(encoded.as_ref());
-        if piece.is_whole(&self.sizes) {
-            let mut view = output.view(piece)?;
-            self.codecs
-                .decode_into(encoded, &self.shape, &self.data_type, &self.fill, (&mut view).into(), &self.options)
-                .map_err(|error| Failure::measurement(one_line(&error)))?;
-            output.wrote(piece);
-            return Ok(now_ns());
-        }
         let decoded = self
             .codecs
-            .decode(encoded, &self.shape, &self.data_type, &self.fill, &self.options)
+            .decode(Cow::Borrowed(encoded.as_ref()), &self.shape, &self.data_type, &self.fill, &self.options)
             .map_err(|error| Failure::measurement(one_line(&error)))?;
         let decoded_ns = now_ns();
         output.copy(piece, &self.sizes, &decoded.into_fixed().map_err(Failure::measurement)?)?;
