@@ -31,7 +31,7 @@ def fake(how):
         name = {"limit": "network-limit", "rival": "network-limit+rust"}.get(how, how)
 
         @classmethod
-        def command(cls):
+        def command(cls, environment):
             return [sys.executable, str(WORKER), how]
 
         def open(self, workload):
