@@ -14,14 +14,18 @@
 #   bench     asv, and the dollars per TiB of what it measured
 #   home      copies results, pages and the log to ZCB_HOME; a full run ends with it, failed or not
 #
+# shellcheck disable=SC2329 # steps are called by their names
+#
 # Settings, with their defaults:
 : "${ZCB_TARGET:?where are the data sets, or where shall they be written? e.g. s3://my-bucket/zarr-cloud-bench}"
 : "${ZCB_PRESET:=cloud}"                       # which data sets (docs/data.md)
+: "${ZCB_ALSO=headline}"                       # a preset beside it: what the pattern headline_3004 reads; empty: none
 : "${ZCB_HOURS:=3}"                            # for arm and cost
 : "${ZCB_DOLLARS:=60}"                         # for cost
 : "${ZCB_VM:=}"                                # type of the VM, for its price; empty: asked of the metadata service
 : "${ZCB_RELEASES:=3.2.1,3.3.0,latest}"        # of zarr, where ZCB_CONFIG measures releases
 : "${ZCB_CONFIG:=asv.releases.conf.json}"      # what asv measures
+: "${ZCB_WARM:=10 30 100}"                      # requests in flight for warm, one after the other
 : "${ZCB_SAMPLES:=15}"                         # per workload
 : "${ZCB_SECONDS:=}"                           # no new round of a workload after so long; empty: no limit
 : "${ZCB_HOME:=}"                              # a folder, or a URL as of a target; empty: beside the data sets
@@ -44,7 +48,8 @@ main() {
   done
   case $ZCB_SHUTDOWN in no | late | yes) ;; *) fail "ZCB_SHUTDOWN is no, late or yes, not $ZCB_SHUTDOWN" ;; esac
   mkdir -p "$STATE"
-  exec > >(tee -a "$STATE/log.txt") 2>&1
+  # A signal to all processes must leave the log's writer, or the script would die of it before it has ended the machine.
+  exec > >(trap '' INT TERM HUP; exec tee -a "$STATE/log.txt") 2>&1
   trap finish EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
@@ -54,12 +59,14 @@ main() {
     "step_$STEP"
   done
   STEP=none
+  exit 0 # here, so that nothing more is read of a file that somebody has changed meanwhile
 }
 
 # Whatever happened: results come home first, and then a disposable machine goes down.
 finish() {
   local code=$?
-  trap - EXIT INT TERM HUP
+  trap - EXIT
+  trap '' INT TERM HUP PIPE
   set +e
   if [ "$code" -eq 0 ]; then say "done"; else say "FAILED in step $STEP (exit code $code)"; fi
   if [ -n "$FULL" ]; then step_home || say "results stay in $STATE: they could not be brought home"; fi
@@ -118,12 +125,15 @@ step_cost() {
 
 # Not verified as a whole, which would read it all: every chunk that a sample read is.
 step_data() {
-  zcb data create --target "$ZCB_TARGET" --preset "$ZCB_PRESET"
+  local preset
+  for preset in "$ZCB_PRESET" $ZCB_ALSO; do
+    zcb data create --target "$ZCB_TARGET" --preset "$preset"
+  done
 }
 
 step_warm() {
   local in_flight workload
-  for in_flight in 10 30 100; do
+  for in_flight in $ZCB_WARM; do
     for workload in "small --shards 64" "large --shards 4"; do
       # shellcheck disable=SC2086 # a name and an option
       zcb workload chunks_of_many_shards --target "$ZCB_TARGET" --in-flight "$in_flight" \

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import obstore
@@ -24,7 +25,10 @@ from obstore.store import S3Store
 from harness.cli import zcb
 from harness.cloud.home import bring_home
 from harness.errors import BadUseError
+from harness.measure import plain, timeline_pass, tracked
+from harness.measure.timeline_pass import Read
 from harness.paths import ROOT
+from harness.readers import NETWORK_LIMIT
 from harness.store import lifecycle
 from harness.store.lifecycle import StoreSettings
 from setup_data.cli import data
@@ -42,7 +46,7 @@ def load(path):
 
 
 def settings_of_run():
-    return set(re.findall(r'^: "\$\{(\w+):[?=]', RUN.read_text(), re.MULTILINE))
+    return set(re.findall(r'^: "\$\{(\w+):?[?=]', RUN.read_text(), re.MULTILINE))
 
 
 @pytest.fixture
@@ -68,7 +72,8 @@ class Programs:
 
     @property
     def calls(self):
-        return self.log.read_text().splitlines()
+        """How they were called, without the doctor's questions after versions."""
+        return [call for call in self.log.read_text().splitlines() if not call.endswith("--version")]
 
     def environment(self, **settings):
         path = os.pathsep.join([str(self.folder), str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -247,7 +252,10 @@ def settings(tmp_path):
     conf = json.loads((ROOT / "asv.releases.conf.json").read_text())
     path = tmp_path / "source.conf.json"
     path.write_text(json.dumps(conf | {"repo": "https://example.org/zarr.git"}))
-    return {"ZCB_TARGET": "embedded:loopback", "ZCB_CONFIG": str(path), "ZCB_SHUTDOWN": "yes"}
+    return {"ZCB_TARGET": "embedded:loopback", "ZCB_CONFIG": str(path), "ZCB_SHUTDOWN": "yes"} | {
+        "ZCB_ALSO": "",
+        "ZCB_WARM": "100",
+    }
 
 
 @pytest.mark.timeout(900)
@@ -411,3 +419,20 @@ def test_home_is_a_bucket(made, embedded_store, bucket, monkeypatch):
 def test_nothing_to_bring_home(tmp_path):
     with pytest.raises(BadUseError, match="nothing to bring home"):
         bring_home(str(tmp_path / "home"), [tmp_path / "a"])
+
+
+def test_arrays_that_do_not_fit_are_not_applicable(embedded_store, monkeypatch):
+    assert CliRunner().invoke(data, ["create", "--target", "embedded", "--preset", "tiny"]).exit_code == 0
+    monkeypatch.setattr("harness.lifeline.die_with_parent", lambda: None)
+    monkeypatch.setattr("harness.workload.psutil.virtual_memory", lambda: SimpleNamespace(total=2**20))
+    monkeypatch.setenv("ZCB_PRESET", "tiny")
+    cells = tracked.run_pass("whole_array", ["zarrs"], {("small",): ("small", {})})
+    cells |= timeline_pass.run_pass(["zarrs"], {"whole": Read("whole_array", "small", {}, pairs=1)})
+    assert {key: list(cell) for key, cell in cells.items()} == {
+        ("zarrs", "small"): ["na"],
+        (NETWORK_LIMIT, "small"): ["na"],
+        ("zarrs", "whole"): ["na"],
+    }
+    assert all("a quarter of this machine" in cell["na"] for cell in cells.values())
+    with pytest.raises(NotImplementedError, match="a quarter of this machine"):
+        plain.Plain().prepare("zarr-python+obstore", "whole_array", "small", {})

@@ -15,9 +15,7 @@ def cloud() -> None:
     """Take single steps of a run on a cloud's VM; cloud/run.sh puts them together (docs/cloud.md)."""
 
 
-@cloud.command(
-    epilog="\b\nExample:\n  ZCB_TARGET=s3://b/p ZCB_PRESET=demo zcb cloud config asv.conf.json -o c.json"
-)
+@cloud.command(epilog="\b\nExample:\n  ZCB_TARGET=s3://b/p ZCB_PRESET=demo zcb cloud config asv.conf.json -o c.json")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The configuration to write.")
 def config(source: Path, output: Path) -> None:
