@@ -190,6 +190,18 @@ def test_too_much_is_a_no():
     assert run("--vm", "c6in.32xlarge", "--at-most", "1000").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "scheme"),
+    [
+        (["--vm", "c6in.32xlarge"], "s3"),
+        (["--vm", "c3d-highcpu-180"], "gs"),
+        (["--vm", "c3d-highcpu-180", "--storage", "s3"], "s3"),
+    ],
+)
+def test_the_store_beside_the_vm_is_priced(arguments, scheme):
+    assert json.loads(run(*arguments, "--json").stdout)["storage"]["scheme"] == scheme
+
+
 def test_the_vm_that_this_is(monkeypatch):
     with fake_cloud.serving(fake_cloud.Cloud(vm_type="c7gn.16xlarge")) as cloud:
         for name, value in fake_cloud.environment(cloud).items():

@@ -19,6 +19,8 @@ from harness.targets import EMBEDDED, resolve
 
 _HOURS = 3.0
 _PRESET = "cloud"
+_STORES = {"aws": "s3", "gcp": "gs"}
+"""The store beside a cloud's VMs."""
 
 
 class _Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +72,9 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
 @click.command(epilog="\b\nExamples:\n  zcb cost --vm c6in.32xlarge --preset cloud --hours 3\n  zcb cost report.json")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[REPORT|ASV_CONFIG]...")
 @click.option("--vm", "kind", help="Type of the VM.  [default: that of this machine, asked of its metadata service]")
-@click.option("--storage", "scheme", help="Whose requests are priced, e.g. s3.  [default: the target's, else s3]")
+@click.option(
+    "--storage", "scheme", help="Whose requests are priced, e.g. s3.  [default: the target's, or the VM's cloud's]"
+)
 @click.option("--preset", default=_PRESET, show_default=True, help="Before a run: the data sets that it writes.")
 @click.option(
     "--hours",
@@ -104,7 +108,8 @@ def cost(
             raise BadUseError(f"no samples in {', '.join(map(str, files))}")
         _show_spent(rows, vm, as_json)
     else:
-        vm, storage = _vm(kind), load_prices().of_storage(scheme or "s3")
+        vm = _vm(kind)
+        storage = load_prices().of_storage(scheme or _STORES[vm.cloud])
         expected = expect(presets.specs(preset), hours, vm, storage)
         _show_expected(expected, preset, hours, vm, storage, as_json)
         if at_most is not None and expected.total > at_most:

@@ -6,7 +6,7 @@ import statistics
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -47,7 +47,7 @@ class VmPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What a type of VM costs."""
 
     type: str
-    cloud: str
+    cloud: Literal["aws", "gcp"]
     region: str
     dollars_per_hour: Positive
     gbit_s: Positive
