@@ -143,13 +143,17 @@ step_warm() {
   done
 }
 
+# A row that failed makes the run fail, but must not cost the other rows their pages and figures.
 step_bench() {
+  local code=0
   if grep -q '"\.zcb/history"' "$ZCB_CONFIG"; then
     zcb history --releases "$ZCB_RELEASES" -o .zcb/history
   fi
   zcb cloud config "$ZCB_CONFIG" -o "$STATE/asv.conf.json"
-  make measure CONFIG="$STATE/asv.conf.json" SAMPLES="$ZCB_SAMPLES" SECONDS="$ZCB_SECONDS"
+  make measure CONFIG="$STATE/asv.conf.json" SAMPLES="$ZCB_SAMPLES" SECONDS="$ZCB_SECONDS" || code=$?
+  if [ "$code" -ne 0 ]; then asv publish --config "$STATE/asv.conf.json" || say "there are no pages"; fi
   zcb cost ${ZCB_VM:+--vm "$ZCB_VM"} "$STATE/asv.conf.json" | tee "$STATE/cost.txt"
+  return "$code"
 }
 
 step_home() {

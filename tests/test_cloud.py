@@ -234,6 +234,7 @@ if call[0] == "measure":
     page = pathlib.Path(conf["html_dir"]) / "index.html"
     page.parent.mkdir()
     page.write_text("a page")
+    sys.exit({code})
 """
 
 
@@ -241,9 +242,13 @@ if call[0] == "measure":
 def state(own_state, programs):
     """The embedded store, running in a state directory of its own; asv's part is played by `make`."""
     lifecycle.start(StoreSettings(profile="loopback"))
-    record = msgspec.json.encode(passes.run(rounds=2)[0]).decode()
-    programs.add("make", LEAVE_RESULTS.format(log=str(programs.log), record=record), interpreter=sys.executable)
+    programs.add("make", left_by_asv(programs, code=0), interpreter=sys.executable)
     return own_state
+
+
+def left_by_asv(programs, code):
+    record = msgspec.json.encode(passes.run(rounds=2)[0]).decode()
+    return LEAVE_RESULTS.format(log=str(programs.log), record=record, code=code)
 
 
 @pytest.fixture
@@ -281,6 +286,16 @@ def test_a_run_from_beginning_to_end(programs, state, settings, tmp_path):
     again = cloud_run(programs, "data", **settings)
     assert again.returncode == 0
     assert again.stdout.count("already written") == 4
+
+
+def test_a_row_that_failed_does_not_cost_the_others_their_figures(programs, state, settings, tmp_path):
+    programs.add("make", left_by_asv(programs, code=2), interpreter=sys.executable)
+    home = tmp_path / "home"
+    done = cloud_run(programs, "bench", "home", **settings, ZCB_HOME=str(home))
+    assert done.returncode == 2
+    assert "FAILED in step bench (exit code 2)" in done.stdout
+    assert "Dollars per TiB" in (state / "cloud" / "cost.txt").read_text()
+    assert programs.calls[-1] == "shutdown -P now"
 
 
 def test_a_run_that_may_cost_too_much_goes_home_and_down(programs, state, settings, tmp_path):
