@@ -72,9 +72,7 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
 @click.command(epilog="\b\nExamples:\n  zcb cost --vm c6in.32xlarge --preset cloud --hours 3\n  zcb cost report.json")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[REPORT|ASV_CONFIG]...")
 @click.option("--vm", "kind", help="Type of the VM.  [default: that of this machine, asked of its metadata service]")
-@click.option(
-    "--storage", "scheme", help="Whose requests are priced.  [default: the target's, or the VM's cloud's]"
-)
+@click.option("--storage", "scheme", help="Whose requests are priced.  [default: the target's, or the VM's cloud's]")
 @click.option("--preset", default=_PRESET, show_default=True, help="Before a run: the data sets that it writes.")
 @click.option(
     "--hours",
