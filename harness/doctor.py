@@ -9,19 +9,23 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
-import msgspec
 import psutil
 
-from harness import rust
+from harness import presets, rust
+from harness.checks import SERIOUS, Check, carried_out
+from harness.checks import judged as _check
+from harness.cloud.checks import TargetChecks
 from harness.paths import ROOT, state_dir
 from harness.store import state, veth
+from harness.targets import EMBEDDED
 
 _GIB = 2**30
-_DEMO_ARRAY = _GIB // 4  # each array of the preset `demo`, decoded
-_DEMO_OBJECTS = _GIB
+_PRESET = "demo"
+_LEAST_ARRAY = _GIB // 4  # of `demo`: where this does not fit, nothing does
 _BUILDS = 4 * _GIB  # Rust's target directory and asv's environments
 _RAM_SHARE = 4  # whole_array refuses above a quarter of the memory
 _OLDEST_PYTHON = (3, 12)
@@ -30,47 +34,45 @@ _FILES = 1024
 _BUSY = 0.25  # of all cores, before a benchmark starts
 _STEADY_CLOCKS = {"tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter", "xen"}
 _CLOCK = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
-
-Verdict = Literal["ok", "warn", "missing"]
-
-
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing looked at."""
-
-    name: str
-    verdict: Verdict
-    found: str
-    needed_for: str
-    cure: str | None = None
-    """What to do; None when all is well."""
+_CPUS = Path("/sys/devices/system/cpu")
+_STEADY_GOVERNOR = "performance"
 
 
-def examine() -> list[Check]:
-    """Return every check, in the order in which a person would mend things; never raises."""
-    return [_fallible(check) for check in _CHECKS]
+def examine(target: str | None = None, preset: str = _PRESET) -> list[Check]:
+    """Return every check, in the order in which a person would mend things; never raises.
+
+    Parameters
+    ----------
+    target
+        The place to be read from, as ``--target`` takes it. Only a cloud's target has anything sent: to its store, and
+        to the metadata service of the VM that this may be.
+    preset
+        The data sets that memory and disk have to suffice for.
+    """
+    size = partial(_Size.of, preset)
+    machine: list[Callable[[], Check]] = [*_CHECKS, partial(_memory, size), partial(_disk, size, target), *_CONDITIONS]
+    return [carried_out(check) for check in [*machine, *TargetChecks(target).all()]]
 
 
 def can_bench(checks: list[Check]) -> bool:
-    """Whether nothing that ``make bench`` needs is missing."""
-    return all(check.verdict != "missing" for check in checks)
+    """Whether nothing that ``make bench`` needs is missing or wrong."""
+    return all(check.verdict not in SERIOUS for check in checks)
 
 
-def _fallible(check: Callable[[], Check]) -> Check:
-    try:
-        return check()
-    except Exception as error:  # a machine odd enough to break a check still gets the others
-        name = check.__name__.strip("_").replace("_", " ")
-        return Check(name=name, verdict="warn", found=f"cannot tell: {error}", needed_for="-")
+@dataclass(frozen=True)
+class _Size:
+    """What a preset takes."""
 
+    preset: str
+    array: int
+    """Decoded bytes of its largest array."""
+    objects: int
+    """Decoded bytes of all its arrays, which is more than the objects have."""
 
-def _check(name: str, good: bool, otherwise: Verdict, *, found: str, needed_for: str, cure: str) -> Check:
-    return Check(
-        name=name,
-        verdict="ok" if good else otherwise,
-        found=found,
-        needed_for=needed_for,
-        cure=None if good else cure,
-    )
+    @staticmethod
+    def of(preset: str) -> "_Size":
+        sizes = [spec.nbytes for spec in presets.specs(preset)]
+        return _Size(preset, max(sizes), sum(sizes))
 
 
 def _python() -> Check:
@@ -167,30 +169,43 @@ def _store_running() -> Check:
     )
 
 
-def _memory() -> Check:
-    memory = psutil.virtual_memory()
-    enough = memory.total >= _RAM_SHARE * _DEMO_ARRAY and memory.available >= 2 * _DEMO_ARRAY
+def _memory(size_of: Callable[[], _Size]) -> Check:
+    size, memory = size_of(), psutil.virtual_memory()
+    # Only `whole_array` needs room for the largest array; the other patterns do with little.
+    least = min(size.array, _LEAST_ARRAY)
     return _check(
         "memory",
-        enough,
-        "missing",
+        _suffices(size.array),
+        "warn" if _suffices(least) else "missing",
         found=f"{memory.available / _GIB:.1f} of {memory.total / _GIB:.1f} GiB free",
-        needed_for="whole_array: 4 x 256 MiB",
-        cure="close other programs, or measure on a machine with more memory",
+        needed_for=f"whole_array: {_RAM_SHARE} x {_amount(size.array)}",
+        cure="close other programs, or measure on a machine with more memory; "
+        "without it whole_array is n/a, the rest can be measured",
     )
 
 
-def _disk() -> Check:
-    where = state_dir()
+def _suffices(array: int) -> bool:
+    memory = psutil.virtual_memory()
+    return memory.total >= _RAM_SHARE * array and memory.available >= 2 * array
+
+
+def _amount(nbytes: int) -> str:
+    return f"{nbytes / _GIB:.4g} GiB" if nbytes >= _GIB else f"{nbytes / 2**20:.4g} MiB"
+
+
+def _disk(size_of: Callable[[], _Size], target: str | None) -> Check:
+    size, where = size_of(), state_dir()
     while not where.exists():
         where = where.absolute().parent
     free = shutil.disk_usage(where).free
+    here = (target or EMBEDDED).partition(":")[0] == EMBEDDED
+    objects = size.objects if here else 0
     return _check(
         "disk",
-        free >= _DEMO_OBJECTS + _BUILDS,
-        "missing" if free < _DEMO_OBJECTS else "warn",
+        free >= objects + _BUILDS,
+        "missing" if free < max(objects, _GIB) else "warn",
         found=f"{free / _GIB:.1f} GiB free",
-        needed_for="objects 1, builds 4 GiB",
+        needed_for=f"{_amount(objects + _BUILDS)}: {'objects, ' if here else ''}builds",
         cure="free some space, or set ZCB_STATE_DIR to another disk",
     )
 
@@ -245,6 +260,18 @@ def _other_load() -> Check:
     )
 
 
+def _governor() -> Check:
+    governors = {path.read_text().strip() for path in _CPUS.glob("cpu[0-9]*/cpufreq/scaling_governor")}
+    return _check(
+        "CPU governor",
+        governors <= {_STEADY_GOVERNOR},
+        "warn",
+        found=", ".join(sorted(governors)) or "none: the host sets the clock rate",
+        needed_for="figures with little noise",
+        cure="`cpupower frequency-set -g performance` as root",
+    )
+
+
 def _clock() -> Check:
     source = _CLOCK.read_text().strip()
     return _check(
@@ -291,11 +318,12 @@ _CHECKS = (
     _rust,
     _store_binary,
     _store_running,
-    _memory,
-    _disk,
+)
+_CONDITIONS = (
     _open_files,
     _virtual_network,
     _cores,
+    _governor,
     _other_load,
     _clock,
 )

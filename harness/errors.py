@@ -21,6 +21,10 @@ class BadUseError(ZcbError):
     exit_code = 2
 
 
+class TooLargeError(BadUseError):
+    """A workload's arrays do not fit into this machine's memory beside everything else; benchmarks show it as n/a."""
+
+
 class StoreError(ZcbError):
     """The object store cannot be reached or refuses: connection, bucket, credentials, disk full."""
 

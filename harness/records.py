@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from harness.errors import BadUseError, MeasurementError
+from harness.network import Network
 from harness.paths import write_atomically
 from harness.sample import Sample
 
@@ -98,6 +99,8 @@ class PassRecord(OfCommit, frozen=True, kw_only=True):
     rounds: int
     """Rounds asked for."""
     budget_seconds: float | None
+    network: Network | None = None
+    """The interfaces whose counters the samples hold, as they were before the pass's last workload."""
     rows: list[RowRecord]
 
     @property
@@ -139,6 +142,7 @@ def write(pattern: str, target: str, plan: "Plan", rows: Sequence["Row"], starte
         started=started.isoformat(timespec="seconds"),
         rounds=plan.samples,
         budget_seconds=plan.budget_seconds,
+        network=next((row.network for row in reversed(rows) if row.network is not None), None),
         rows=[_row(row) for row in rows],
     )
     path = Path(folder) / f"{build.name}-{pattern}{_SUFFIX}"

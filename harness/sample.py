@@ -8,11 +8,14 @@ FLAG_NEW_CONNECTIONS = "new-connections"
 FLAG_IN_FLIGHT = "in-flight"
 FLAG_CPU_BOUND = "cpu-bound"
 FLAG_BELOW_LIMIT = "below-limit"
+FLAG_OTHER_TRAFFIC = "other-traffic"
 
 FLAGS = {
     FLAG_NEW_CONNECTIONS: "the store accepted a new connection during the sample: it was not fully warm",
     FLAG_IN_FLIGHT: "most requests in flight were more than 20 % off what was asked for, though the work allows it",
     FLAG_CPU_BOUND: "reader and store kept over 90 % of all cores busy: the CPU was measured, not the network",
+    FLAG_OTHER_TRAFFIC: "the interface received more than bodies and headers explain: other traffic, repeated packets, "
+    "or new connections",
     FLAG_BELOW_LIMIT: "faster than the network limit measured around it: the limit is not a limit here",
 }
 """What each flag of a sample means."""
@@ -64,6 +67,9 @@ class Sample(msgspec.Struct, kw_only=True):
     nic_rx_bytes: int | None
     """Bytes the interface received, headers included; None on lo, which counts both directions."""
     nic_rx_packets: int | None
+    other_rx_bytes: int | None = None
+    """Received bytes that neither bodies nor headers explain; where bodies are unknown, what the idle machine received
+    in as long a time. None on lo."""
     cpu_seconds: float
     store_cpu_seconds: float | None = None
     peak_rss_bytes: int | None

@@ -16,7 +16,7 @@ import psutil
 
 from harness import manifest
 from harness import truth as truths
-from harness.errors import BadUseError
+from harness.errors import BadUseError, TooLargeError
 from harness.patterns import Parameters, Slices, pattern, selection_size
 from harness.selections import covers_whole_chunks
 from harness.shards import MISSING, ShardIndex, read_indexes
@@ -185,7 +185,7 @@ def _gaps(
 def _check_memory(array_bytes: int) -> None:
     ram = psutil.virtual_memory().total
     if array_bytes > ram // _RAM_SHARE:
-        raise BadUseError(
+        raise TooLargeError(
             f"the arrays take {array_bytes / 2**30:.1f} GiB, "
             f"more than a quarter of this machine's {ram / 2**30:.1f} GiB of memory"
         )

@@ -24,6 +24,7 @@ from harness.measure.conductor import Conductor, Plan
 from harness.paths import ROOT
 from harness.patterns import Parameters
 from harness.readers import NETWORK_LIMIT
+from harness.sample import FLAG_OTHER_TRAFFIC
 from harness.store import lifecycle, veth
 from harness.store.lifecycle import StoreSettings
 from harness.targets import resolve
@@ -104,6 +105,63 @@ def test_the_counters_are_those_of_an_independent_capture(started, pattern, aske
         assert sample.nic_rx_bytes > sample.fetched_bytes
         http = sample.nic_rx_bytes - 66 * sample.nic_rx_packets - sample.fetched_bytes
         assert 0 < http < 600 * sample.requests  # the responses' own headers
+
+
+SEND = """
+import socket, sys, time
+there = (sys.argv[1], 9)
+end = time.monotonic() + 120  # at most: the test stops it
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    while time.monotonic() < end:
+        for _ in range(16):
+            s.sendto(bytes(1400), there)
+        time.sleep(0.001)
+"""
+
+
+@pytest.fixture
+def other_traffic(started):
+    """Datagrams from the store's side of the link, at most 22 MB/s."""
+    client = psutil.net_if_addrs()[started.link.interface][0].address
+    inside = ["nsenter", "--target", str(started.pid), "--net"]
+    process = subprocess.Popen([*inside, sys.executable, "-c", SEND, client])
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.skipif(shutil.which("nsenter") is None, reason="no nsenter")
+@pytest.mark.parametrize("busy", [False, True])
+def test_other_traffic_is_noticed(started, busy, request):
+    workload = workloads.create("chunks_of_one_shard", resolve("embedded"), parameters=Parameters(gap=1))
+    if busy:
+        sender = request.getfixturevalue("other_traffic")
+        wait_for_traffic(started.link.interface)
+    with Conductor(["zarr-python+obstore"], plan=Plan(samples=5), say=print) as conductor:
+        rows = conductor.measure(workload)
+    for row in rows:
+        assert row.network is not None
+        assert row.network.interfaces == (started.link.interface,)
+        offloads = row.network.receive_offloads[started.link.interface]
+        assert offloads is not None
+        assert "rx-gro" in offloads
+        idle = row.network.idle_rx_bytes_per_second
+        assert idle is not None
+        assert (idle > 1e5) == busy
+        flagged = [FLAG_OTHER_TRAFFIC in sample.flags for sample in row.samples]
+        # A sample takes 45 ms, in which a loaded machine may not let the sender run at all, or send packets again.
+        assert any(flagged) if busy else sum(flagged) < 3, [sample.other_rx_bytes for sample in row.samples]
+    if busy:
+        assert sender.poll() is None
+
+
+def wait_for_traffic(interface):
+    before, deadline = network.read(interface), time.monotonic() + 30
+    while (network.read(interface).since(before).rx_bytes or 0) < 100_000:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_the_link_keeps_its_rate_and_figures_of_it_stand_apart(started, tmp_path):

@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 
 import click
 
-from harness.cli import compare, doctor, history, netns, read, store, table, timeline, wheels, workload
+from harness.cli import cloud, compare, cost, doctor, history, netns, read, store, table, timeline, wheels, workload
 from harness.errors import ZcbError
 
 _INTERRUPTED = 130
@@ -28,6 +28,8 @@ zcb.add_command(wheels.wheels)
 zcb.add_command(compare.compare)
 zcb.add_command(compare.pr)
 zcb.add_command(netns.netns)
+zcb.add_command(cost.cost)
+zcb.add_command(cloud.cloud)
 
 
 def main() -> None:

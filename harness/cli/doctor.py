@@ -8,23 +8,31 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.doctor import Check, can_bench, examine
+from harness import presets
+from harness.checks import Check
+from harness.doctor import can_bench, examine
 
-_COLOURS = {"ok": "green", "warn": "yellow", "missing": "bold red"}
+_COLOURS = {"ok": "green", "warn": "yellow", "missing": "bold red", "wrong": "bold red"}
 
 
-@click.command(epilog="\b\nExample:\n  zcb doctor --json")
+@click.command(epilog="\b\nExample:\n  zcb doctor --target s3://my-bucket/zarr-cloud-bench --preset cloud")
+@click.option("--target", help="Also look at this place: credentials, region, clock, the network between.")
+@click.option(
+    "--preset", default="demo", show_default=True, help="The data sets that memory and disk must suffice for."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def doctor(as_json: bool) -> None:
-    """Say what is missing on this machine and for what; exit code 1 when `make bench` cannot run."""
-    checks = examine()
+def doctor(target: str | None, preset: str, as_json: bool) -> None:
+    """Say what is missing on this machine and for what; exit code 1 when a benchmark cannot run."""
+    presets.specs(preset)
+    checks = examine(target, preset)
     fine = can_bench(checks)
     if as_json:
         report = {"schema": 1, "can_bench": fine, "checks": checks}
         click.echo(msgspec.json.encode(report).decode())
     else:
         _show(checks)
-        click.echo("`make bench` can run." if fine else "`make bench` cannot run: see what is missing above.")
+        what = f"A benchmark of {target}" if target else "`make bench`"
+        click.echo(f"{what} can run." if fine else f"{what} cannot run: see what is missing or wrong above.")
     sys.exit(0 if fine else 1)
 
 

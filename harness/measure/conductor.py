@@ -17,6 +17,7 @@ import msgspec
 from harness.errors import UnsupportedError, ZcbError
 from harness.measure.evidence import Probe, make_sample, stand_against
 from harness.measure.process import WorkerProcess
+from harness.network import Network
 from harness.readers import LIMIT_CLIENTS, NETWORK_LIMIT, clients, reader_class
 from harness.sample import Sample, Timed
 from harness.workload import Workload
@@ -76,6 +77,8 @@ class Row:
     error: str | None = None
     """Why the measurement failed; such a row has no samples."""
 
+    network: Network | None = None
+    """The interfaces whose counters the samples hold."""
     seconds: float = 0.0
     """What its turns took, warm-ups included."""
 
@@ -117,6 +120,7 @@ class Conductor:
         rows = {name: Row(reader=name, workload=workload) for name in (*self._readers, NETWORK_LIMIT)}
         with Probe(workload.target) as probe:
             for row in rows.values():
+                row.network = probe.network
                 self._open(row, probe)
             begin, rounds = time.monotonic(), 0
             while not self._plan.enough(rounds, time.monotonic() - begin) and self._left(rows):

@@ -15,6 +15,7 @@ from harness.sample import (
     FLAG_CPU_BOUND,
     FLAG_IN_FLIGHT,
     FLAG_NEW_CONNECTIONS,
+    FLAG_OTHER_TRAFFIC,
     Sample,
     Tally,
     Timed,
@@ -28,6 +29,14 @@ _MARK = "sample"
 _BUSY = 0.9
 _IN_FLIGHT_TOLERANCE = 0.2
 
+_PACKET_HEADERS = 14 + 20 + 32  # Ethernet, IPv4, TCP with time stamps
+_PACKET_PAYLOAD = 1500 - 52
+_ANSWER_HEADERS = 1024  # more than any store sends before a body
+_TLS_RECORD = 16384
+_TLS_RECORD_OVERHEAD = 5 + 1 + 16  # header, type of the content, tag
+_OTHER_SHARE = 0.02
+_OTHER_BYTES = 16384  # less is a neighbour's question, not traffic
+
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """What was counted outside the reader's process during one execution."""
@@ -35,27 +44,35 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     store: StoreCounters | None
     """None where the target is not the embedded store."""
     nic: network.NicCounters
+    """What the interfaces of the route received, summed."""
+    idle_rx_bytes_per_second: float | None = None
+    """What they received while no reader was at work."""
 
 
 class Probe:
-    """The counters around an execution: the embedded store's and the network interface's."""
+    """The counters around an execution: the embedded store's and the network interfaces'.
+
+    Make it while no reader is at work: what the interfaces receive then is other traffic.
+    """
 
     def __init__(self, target: Target) -> None:
-        self._interface = network.interface_to(_host(target))
+        interfaces = network.interfaces_to(_host(target))
+        self.network = network.observe(interfaces)
         self._control = StoreControl(require_running().control) if target.name == EMBEDDED else None
-        self._nic = network.read(self._interface)
+        self._nics = network.read_all(interfaces)
 
     def begin(self) -> None:
         """Start counting, and rewind the store's random stream: every execution gets the same draws."""
         if self._control is not None:
             self._control.reset_draws()
             self._control.mark(_MARK)
-        self._nic = network.read(self._interface)
+        self._nics = network.read_all(self.network.interfaces)
 
     def end(self) -> Evidence:
         """Return what was counted since `begin`."""
-        nic = network.read(self._interface).since(self._nic)
-        return Evidence(store=None if self._control is None else self._control.since(_MARK), nic=nic)
+        nic = network.grown(self._nics, network.read_all(self.network.interfaces))
+        store = None if self._control is None else self._control.since(_MARK)
+        return Evidence(store=store, nic=nic, idle_rx_bytes_per_second=self.network.idle_rx_bytes_per_second)
 
     def logged(self, execute: Callable[[], object]) -> list[LoggedRequest] | None:
         """Return the requests that the embedded store saw while `execute` ran; None where it is not the target."""
@@ -94,15 +111,17 @@ def make_sample(workload: Workload, timed: Timed, evidence: Evidence) -> Sample:
         if tally is not None:
             _check_agreement(tally, store)
     counted = tally or (None if store is None else _tally_of(store))
+    other = other_rx_bytes(evidence, timed.seconds, counted, encrypted=_is_encrypted(workload.target))
     sample = Sample(
         seconds=timed.seconds,
         array_bytes=timed.array_bytes,
         calls=timed.calls,
         nic_rx_bytes=evidence.nic.rx_bytes,
         nic_rx_packets=evidence.nic.rx_packets,
+        other_rx_bytes=other,
         cpu_seconds=timed.cpu_seconds,
         peak_rss_bytes=timed.peak_rss_bytes,
-        flags=_flags(workload, timed, store),
+        flags=_flags(workload, timed, store) + _traffic_flags(evidence.nic, other),
         verified=True,
     )
     if counted is not None:
@@ -117,6 +136,36 @@ def make_sample(workload: Workload, timed: Timed, evidence: Evidence) -> Sample:
         sample.max_in_flight = store.max_in_flight
         sample.new_connections = store.connections_accepted
     return sample
+
+
+def other_rx_bytes(evidence: Evidence, seconds: float, counted: Tally | None, *, encrypted: bool) -> int | None:
+    """Return how much of what was received is not the reader's, as far as that can be told; None on lo.
+
+    Bodies and requests are counted exactly. What belongs to them beyond that is bounded from above, so that a clean
+    sample comes out as 0: packet headers as if no packet had been larger than Ethernet's, 1 KiB before each body, and
+    where the route is `encrypted` the overhead of TLS records. Where nobody counted bodies it is what the idle machine
+    received in as many `seconds`.
+    """
+    received, packets = evidence.nic.rx_bytes, evidence.nic.rx_packets
+    if received is None or packets is None:
+        return None
+    if counted is None:
+        idle = evidence.idle_rx_bytes_per_second
+        return None if idle is None else round(idle * seconds)
+    content = counted.fetched_bytes + _ANSWER_HEADERS * counted.requests
+    if encrypted:
+        content += _TLS_RECORD_OVERHEAD * (content // _TLS_RECORD + 2 * counted.requests)
+    headers = _PACKET_HEADERS * max(packets, content // _PACKET_PAYLOAD + counted.requests)
+    return max(0, received - content - headers)
+
+
+def _is_encrypted(target: Target) -> bool:
+    return not (target.endpoint or "https:").startswith("http:")
+
+
+def _traffic_flags(nic: network.NicCounters, other: int | None) -> list[str]:
+    heavy = other is not None and nic.rx_bytes is not None and other > max(_OTHER_BYTES, _OTHER_SHARE * nic.rx_bytes)
+    return [FLAG_OTHER_TRAFFIC] if heavy else []
 
 
 def stand_against(sample: Sample, before: Sample | None, after: Sample | None) -> None:

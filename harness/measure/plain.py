@@ -26,17 +26,17 @@ class Plain:
         asv calls this before every sample, so that each one starts as the conductor's do.
         """
         from harness import workload as workloads
-        from harness.errors import UnsupportedError
+        from harness.errors import TooLargeError, UnsupportedError
         from harness.patterns import Parameters
         from harness.readers import reader_class
         from harness.targets import resolve
 
         target = resolve(environment_target())
-        workload = workloads.create(pattern, target, dataset=dataset, parameters=Parameters(**asked))
         self._reader = reader_class(reader)()
         try:
+            workload = workloads.create(pattern, target, dataset=dataset, parameters=Parameters(**asked))
             self._reader.open(workload)
-        except UnsupportedError as reason:
+        except (UnsupportedError, TooLargeError) as reason:
             raise NotImplementedError(str(reason)) from reason
         self._reader.check(workload, self._reader.read())
 

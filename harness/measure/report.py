@@ -31,6 +31,7 @@ def _report(row: Row, limit: Row) -> dict[str, Any]:
         "versions": row.versions,
         "workload": summary(row.workload),
         "target": row.workload.target.identity,
+        "network": row.network,
         "samples": row.samples,
         "network_limit": {
             "seconds": [sample.seconds for sample in limit.samples],

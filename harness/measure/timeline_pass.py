@@ -46,19 +46,23 @@ METRICS: dict[str, Callable[["Analysis"], float | None]] = {
 def run_pass(readers: Iterable[str], reads: Mapping[str, Read]) -> dict[Key, Cell]:
     """Record every reader on every workload, keep what is valid, and return ``(reader, read) -> cell``."""
     from harness import workload as workloads
-    from harness.errors import ZcbError
+    from harness.errors import TooLargeError, ZcbError
     from harness.lifeline import die_with_parent
     from harness.patterns import Parameters
     from harness.targets import resolve
 
     die_with_parent()
+    readers = list(readers)
     cells: dict[Key, Cell] = {}
     try:
         target = resolve(environment_target())
         for name, read in reads.items():
-            workload = workloads.create(
-                read.pattern, target, dataset=read.dataset, parameters=Parameters(**read.parameters)
-            )
+            parameters = Parameters(**read.parameters)
+            try:
+                workload = workloads.create(read.pattern, target, dataset=read.dataset, parameters=parameters)
+            except TooLargeError as reason:
+                cells |= {(reader, name): {"na": str(reason)} for reader in readers}
+                continue
             for reader in readers:
                 cells[reader, name] = _cell(reader, name, workload, read.pairs)
     except ZcbError as error:

@@ -101,7 +101,7 @@ def run_pass(
     """
     from harness import records
     from harness import workload as workloads
-    from harness.errors import ZcbError
+    from harness.errors import TooLargeError, ZcbError
     from harness.lifeline import die_with_parent
     from harness.measure.conductor import Conductor
     from harness.patterns import Parameters
@@ -109,14 +109,20 @@ def run_pass(
     from harness.targets import resolve
 
     die_with_parent()
+    readers = list(readers)
     cells: dict[Key, Cell] = {}
     measured: list[Row] = []
     started = datetime.datetime.now().astimezone()
     try:
         target, plan = resolve(environment_target()), environment_plan()
-        with Conductor(list(readers), plan=plan, say=progress) as conductor:
+        with Conductor(readers, plan=plan, say=progress) as conductor:
             for key, (dataset, asked) in grid.items():
-                workload = workloads.create(pattern, target, dataset=dataset, parameters=Parameters(**asked))
+                try:
+                    workload = workloads.create(pattern, target, dataset=dataset, parameters=Parameters(**asked))
+                except TooLargeError as reason:
+                    progress(f"{pattern} {dataset}: n/a: {reason}")
+                    cells |= {(reader, *key): {"na": str(reason)} for reader in (*readers, NETWORK_LIMIT)}
+                    continue
                 rows = conductor.measure(workload)
                 limit_holds = next(row for row in rows if row.reader == NETWORK_LIMIT).error is None
                 cells |= {(row.reader, *key): cell(row, limit_holds=limit_holds) for row in rows}

@@ -2,7 +2,8 @@
 (function () {
     const data = JSON.parse(document.getElementById("data").textContent);
     const LIMIT = data.network_limit;
-    const MARKS = {"cpu-bound": "cpu", "in-flight": "in flight", "new-connections": "conn", "below-limit": "< limit"};
+    const MARKS = {"cpu-bound": "cpu", "in-flight": "in flight", "new-connections": "conn", "other-traffic": "traffic",
+                   "below-limit": "< limit"};
     const choice = {metric: "", version: "", place: "", baseline: ""};
 
     function byId(id) {
