@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import struct
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import psutil
@@ -81,6 +82,46 @@ def read(interface: str) -> NicCounters:
         return NicCounters(interface=interface, rx_bytes=None, rx_packets=None)
     headers = counters.packets_recv * _uncounted_per_packet(interface)
     return NicCounters(interface=interface, rx_bytes=counters.bytes_recv + headers, rx_packets=counters.packets_recv)
+
+
+def read_all(interfaces: Sequence[str]) -> tuple[NicCounters, ...]:
+    """Return the counters of each of `interfaces` now; `grown` sums what came between two such readings.
+
+    Raises
+    ------
+    MeasurementError
+        There is no such interface (any more).
+    """
+    return tuple(read(interface) for interface in interfaces)
+
+
+def grown(earlier: Sequence[NicCounters], now: Sequence[NicCounters]) -> NicCounters:
+    """Return what several interfaces received together, as one whose name joins theirs, e.g. ``ens5+ens6``.
+
+    A counter that one of them does not have is None for all.
+
+    Raises
+    ------
+    MeasurementError
+        The readings are of different interfaces, or a counter went backwards.
+    """
+    if len(earlier) != len(now):
+        raise MeasurementError(f"network counters of {_names(earlier)} and {_names(now)} do not compare")
+    each = [after.since(before) for before, after in zip(earlier, now, strict=True)]
+    return NicCounters(
+        interface=_names(now),
+        rx_bytes=_sum(counters.rx_bytes for counters in each),
+        rx_packets=_sum(counters.rx_packets for counters in each),
+    )
+
+
+def _names(counters: Sequence[NicCounters]) -> str:
+    return "+".join(one.interface for one in counters)
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    known = list(values)
+    return None if None in known else sum(value for value in known if value is not None)
 
 
 def _uncounted_per_packet(interface: str) -> int:

@@ -8,12 +8,14 @@ FLAG_NEW_CONNECTIONS = "new-connections"
 FLAG_IN_FLIGHT = "in-flight"
 FLAG_CPU_BOUND = "cpu-bound"
 FLAG_BELOW_LIMIT = "below-limit"
+FLAG_NO_MANIFEST = "no-manifest"
 
 FLAGS = {
     FLAG_NEW_CONNECTIONS: "the store accepted a new connection during the sample: it was not fully warm",
     FLAG_IN_FLIGHT: "most requests in flight were more than 20 % off what was asked for, though the work allows it",
     FLAG_CPU_BOUND: "reader and store kept over 90 % of all cores busy: the CPU was measured, not the network",
     FLAG_BELOW_LIMIT: "faster than the network limit measured around it: the limit is not a limit here",
+    FLAG_NO_MANIFEST: "the array has no manifest: its truth is what two independent readers agree on",
 }
 """What each flag of a sample means."""
 

@@ -15,6 +15,7 @@ from harness.sample import (
     FLAG_CPU_BOUND,
     FLAG_IN_FLIGHT,
     FLAG_NEW_CONNECTIONS,
+    FLAG_NO_MANIFEST,
     Sample,
     Tally,
     Timed,
@@ -38,23 +39,23 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Probe:
-    """The counters around an execution: the embedded store's and the network interface's."""
+    """The counters around an execution: the embedded store's and those of the target's network interfaces."""
 
     def __init__(self, target: Target) -> None:
-        self._interface = network.interface_to(_host(target))
+        self._interfaces = target.nic or (network.interface_to(_host(target)),)
         self._control = StoreControl(require_running().control) if target.name == EMBEDDED else None
-        self._nic = network.read(self._interface)
+        self._nics = network.read_all(self._interfaces)
 
     def begin(self) -> None:
         """Start counting, and rewind the store's random stream: every execution gets the same draws."""
         if self._control is not None:
             self._control.reset_draws()
             self._control.mark(_MARK)
-        self._nic = network.read(self._interface)
+        self._nics = network.read_all(self._interfaces)
 
     def end(self) -> Evidence:
         """Return what was counted since `begin`."""
-        nic = network.read(self._interface).since(self._nic)
+        nic = network.grown(self._nics, network.read_all(self._interfaces))
         return Evidence(store=None if self._control is None else self._control.since(_MARK), nic=nic)
 
     def logged(self, execute: Callable[[], object]) -> list[LoggedRequest] | None:
@@ -76,8 +77,7 @@ class Probe:
 
 
 def _host(target: Target) -> str:
-    host = urlsplit(target.endpoint).hostname if target.endpoint else None
-    return host or f"{target.bucket}.s3.{target.region or 'us-east-1'}.amazonaws.com"
+    return urlsplit(target.service_url).hostname or ""
 
 
 def make_sample(workload: Workload, timed: Timed, evidence: Evidence) -> Sample:
@@ -163,9 +163,9 @@ def _chunks_at_once(workload: Workload) -> float:
 
 
 def _flags(workload: Workload, timed: Timed, store: StoreCounters | None) -> list[str]:
+    flags = [FLAG_NO_MANIFEST] if workload.truth.agreed_by else []
     if store is None:
-        return []
-    flags = []
+        return flags
     if store.connections_accepted:
         flags.append(FLAG_NEW_CONNECTIONS)
     off = abs(store.max_in_flight - workload.in_flight) > _IN_FLIGHT_TOLERANCE * workload.in_flight

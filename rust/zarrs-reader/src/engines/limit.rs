@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{Bytes, BytesMut};
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::{GetOptions, GetRange};
+use object_store::GetRange;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -88,8 +88,7 @@ impl Inner {
     /// Copies a body out of the client's own buffers as it arrives, so that these are used again while still cached.
     async fn get(&self, path: &object_store::path::Path, range: GetRange, memory: &Memory) -> Outcome<Bytes> {
         let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
-        let options = GetOptions { range: Some(range), ..GetOptions::default() };
-        let answer = self.client.store.get_opts(path, options).await?;
+        let answer = self.client.get(path, Some(range)).await?;
         let expected = (answer.range.end - answer.range.start) as usize;
         let mut body = memory.take(expected);
         let mut frames = answer.into_stream();
