@@ -140,7 +140,7 @@ def tensorstore_location(target: Target, key: str, *, in_flight: int) -> Tensors
     Raises
     ------
     UnsupportedError
-        TensorStore has no driver for the scheme.
+        TensorStore has no driver for the scheme, or one that cannot do what the target needs.
     """
     if target.scheme == "az":
         raise UnsupportedError("tensorstore has no driver for Azure Blob Storage")
@@ -158,12 +158,13 @@ def tensorstore_location(target: Target, key: str, *, in_flight: int) -> Tensors
 
 
 def _tensorstore_s3(target: Target, path: str) -> dict[str, Any]:
+    if target.requester_pays:
+        raise UnsupportedError("tensorstore misspells the header of requester-pays, so that S3 refuses it")
     kvstore: dict[str, Any] = {
         "driver": "s3",
         "bucket": target.bucket,
         "path": path,
         "aws_credentials": {"type": "anonymous" if target.anonymous else "default"},
-        "requester_pays": target.requester_pays,
     }
     if target.endpoint:
         kvstore["endpoint"] = target.endpoint

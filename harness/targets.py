@@ -198,6 +198,8 @@ def _checked(target: Target) -> Target:
     for key, schemes in _ONLY_FOR.items():
         if getattr(target, key) and parts.scheme not in schemes:
             raise _refused(target, f"{key} means nothing for {parts.scheme}://, only for {', '.join(schemes)}")
+    if target.requester_pays and target.anonymous:
+        raise _refused(target, "requester_pays and anonymous exclude each other: who pays has to be known")
     _check_endpoint(target)
     _check_nics(target)
     if parts.scheme == "az" and not target.account:
