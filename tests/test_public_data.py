@@ -141,6 +141,13 @@ def test_edges_fill_values_and_chunks_that_are_not_stored(place, pattern, asked)
     assert {name: row.na or row.error for name, row in rows.items() if row.na or row.error} == {}
 
 
+def test_a_shard_that_is_not_stored_is_named(place):
+    target, address = place
+    obstore.delete(open_store(target), "tiny/small/c/0/0/0")
+    with pytest.raises(StoreError, match=r"holds no .*small/c/0/0/0"):
+        make(f"{address}/tiny/small")
+
+
 def test_the_same_array_over_s3_is_read_without_its_manifest_too(place):
     target, address = place
     there = msgspec.structs.replace(target, url=f"{target.url}/tiny/small")
