@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
-from harness.errors import UnsupportedError
+from harness.errors import BadUseError, UnsupportedError
 from harness.targets import Target
 
 if TYPE_CHECKING:
@@ -56,6 +56,11 @@ def obstore_store(target: Target, *, prefix: str, retry: bool) -> Store:
     ----------
     retry
         False fails at the first refused request instead of retrying for minutes.
+
+    Raises
+    ------
+    BadUseError
+        A URL of another scheme than targets have.
     """
     options: dict[str, Any] = {} if retry else {"retry_config": {"max_retries": 0}}
     options["client_options"] = {"timeout": _TIMEOUT, "allow_http": target.service_url.startswith("http://")}
@@ -65,21 +70,24 @@ def obstore_store(target: Target, *, prefix: str, retry: bool) -> Store:
     if target.anonymous:
         options["skip_signature"] = True
     match target.scheme:
+        case "s3":
+            return S3Store(target.bucket, **options, **_obstore_s3(target))
         case "gs":
-            if target.endpoint:
-                options["base_url"] = target.endpoint
-            return GCSStore(target.bucket, **options)
+            return GCSStore(target.bucket, **options, **_given(base_url=target.endpoint))
         case "az":
-            if target.endpoint:
-                options["endpoint"] = target.endpoint
-            return AzureStore(target.bucket, account_name=target.account, **options)
-    if target.endpoint:
-        options["endpoint"] = target.endpoint
-    if target.region:
-        options["region"] = target.region
-    if target.requester_pays:
-        options["request_payer"] = True
-    return S3Store(target.bucket, **options)
+            return AzureStore(target.bucket, **options, **_given(account_name=target.account, endpoint=target.endpoint))
+        case other:
+            raise BadUseError(f"target {target.name!r}: there is no store for {other}:// URLs")
+
+
+def _obstore_s3(target: Target) -> dict[str, Any]:
+    options = _given(endpoint=target.endpoint, region=target.region)
+    return options | {"request_payer": True} if target.requester_pays else options
+
+
+def _given(**options: str | None) -> dict[str, Any]:
+    """Return the options that have a value: the libraries look for the others in the environment."""
+    return {name: value for name, value in options.items() if value}
 
 
 def fsspec_location(target: Target, key: str, *, in_flight: int, trace: "aiohttp.TraceConfig") -> FsspecLocation:
@@ -99,8 +107,8 @@ def fsspec_location(target: Target, key: str, *, in_flight: int, trace: "aiohttp
         needed = _FSSPEC_NEEDS[target.scheme]
         raise UnsupportedError(f"fsspec reads {target.scheme}:// with {needed}, which is no part of this project")
     if target.is_http:
-        options = {"get_client": _traced_client(in_flight, trace)}
-        return FsspecLocation(joined(target.url.rstrip("/"), key), {**options, "skip_instance_cache": True})
+        options = {"get_client": _traced_client(in_flight, trace), "skip_instance_cache": True}
+        return FsspecLocation(joined(target.url.rstrip("/"), key), options)
     from harness.tracing import traced_session
 
     return FsspecLocation(
@@ -144,10 +152,11 @@ def tensorstore_location(target: Target, key: str, *, in_flight: int) -> Tensors
     """
     if target.scheme == "az":
         raise UnsupportedError("tensorstore has no driver for Azure Blob Storage")
-    path = joined(target.prefix, key) + "/"
     if target.is_http:
-        kvstore = {"driver": "http", "base_url": target.service_url, "path": f"/{path}"}
+        # The URL stands as it is, percent signs included; the key below it is encoded by the driver.
+        kvstore = {"driver": "http", "base_url": target.url.rstrip("/"), "path": f"{key}/"}
         return TensorstoreLocation(kvstore, _limit("http", in_flight))
+    path = joined(target.prefix, key) + "/"
     if target.scheme == "gs":
         if target.endpoint:
             # The driver has no other way to be told, and reads it when it is first used.

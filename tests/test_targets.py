@@ -18,6 +18,7 @@ from harness.measure.conductor import Conductor, Plan
 from harness.measure.evidence import Probe
 from harness.measure.tracked import READERS
 from harness.network import NicCounters
+from harness.objectstore import open_store
 from harness.patterns import Parameters
 from harness.targets import Target, resolve
 from setup_data import presets, write
@@ -70,8 +71,8 @@ def test_what_a_table_means(named, lines, identity, service, prefix):
         (['url = "s3://b/x\\u0007"'], "unprintable"),
         (['url = "https://host:x/y"'], "is no URL"),
         (['url = "https://[::1/y"'], "is no URL"),
-        (['url = "https://host/x?signature=secret"'], "without user, query or fragment"),
-        (['url = "https://me:secret@host/x"'], "without user, query or fragment"),
+        (['url = "https://host/x?signature=secret"'], "query"),
+        (['url = "https://me:secret@host/x"'], "user"),
         (['url = "s3://b/x#y"'], "without user, query or fragment"),
         (['url = "az://c/x"'], "account in targets.toml, or AZURE_STORAGE_ACCOUNT_NAME"),
         (['url = "s3://b"', 'account = "me"'], "account means nothing for s3://"),
@@ -79,7 +80,7 @@ def test_what_a_table_means(named, lines, identity, service, prefix):
         (['url = "gs://b"', "requester_pays = true"], "requester_pays means nothing for gs://"),
         (['url = "https://h/x"', 'endpoint = "http://h"'], "endpoint means nothing for https://"),
         (['url = "s3://b"', 'endpoint = "h:9000"'], "'h:9000'"),
-        (['url = "s3://b"', 'endpoint = "http://me:secret@h"'], "without user"),
+        (['url = "s3://b"', 'endpoint = "http://me:secret@h"'], "user"),
         (['url = "s3://b"', "anonymous = true", "requester_pays = true"], "exclude each other"),
         (['url = "s3://b"', 'nic = "none0"'], "nic 'none0' is no interface of this machine"),
         (['url = "s3://b"', "nic = 3"], "nic"),
@@ -109,6 +110,11 @@ def test_the_embedded_store_says_itself_what_it_is(tmp_path, monkeypatch):
     monkeypatch.setenv("ZCB_TARGETS", str(tmp_path / "targets.toml"))
     with pytest.raises(BadUseError, match="takes a url only"):
         resolve("embedded")
+
+
+def test_a_workload_of_an_unknown_scheme_is_refused():
+    with pytest.raises(BadUseError, match="no store for ftp:// URLs"):
+        open_store(Target(name="x", url="ftp://host/x"))
 
 
 def test_the_account_is_that_of_the_environment_where_none_is_named(monkeypatch):
@@ -160,8 +166,6 @@ def test_interfaces_and_addresses_are_no_part_of_the_work(embedded_store, bucket
 @pytest.fixture
 def tiny(embedded_store, bucket):
     """The smallest data set in a bucket of its own, as an S3 target that is not the embedded one."""
-    from harness.objectstore import open_store
-
     target = Target(name="own", url=f"s3://{bucket}/a/b", endpoint=embedded_store.endpoint, region="us-east-1")
     anonymous = msgspec.structs.replace(target, anonymous=True)
     (spec,) = presets.specs("tiny", ("small",))
