@@ -32,7 +32,7 @@ from tests.conftest import s3_client
 
 VARIABLE = "ZCB_EMULATORS"
 BUCKET = "bench"
-_START_SECONDS = 60
+_START_SECONDS = 180
 _AZURE_VERSION = "2021-08-06"
 
 

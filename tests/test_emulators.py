@@ -13,6 +13,8 @@ from harness.targets import resolve
 from setup_data.cli import data
 from tests import emulators
 
+pytestmark = pytest.mark.timeout(3600)  # the first to need an emulator builds it
+
 EMULATORS = {"s3": emulators.versitygw, "az": emulators.azurite, "gs": emulators.fake_gcs}
 WRITABLE = ("s3", "az")
 
