@@ -144,7 +144,7 @@ def test_edges_fill_values_and_chunks_that_are_not_stored(place, pattern, asked)
 def test_a_shard_that_is_not_stored_is_named(place):
     target, address = place
     obstore.delete(open_store(target), "tiny/small/c/0/0/0")
-    with pytest.raises(StoreError, match=r"holds no .*small/c/0/0/0"):
+    with pytest.raises(StoreError, match="holds no c/0/0/0"):
         make(f"{address}/tiny/small")
 
 
