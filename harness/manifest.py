@@ -20,7 +20,7 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 
 from harness.errors import BadUseError
-from harness.objectstore import open_store, reaching
+from harness.objectstore import lacks_bucket, open_store, reaching
 from harness.targets import EMBEDDED, Target
 
 PRESETS = ("demo", "cloud", "tiny", "headline", "custom")
@@ -201,6 +201,8 @@ def load(target: Target, dataset: str) -> Manifest:
     """
     with reaching(target):
         manifest = find(open_store(target, retry=False), dataset, bucket_may_miss=target.name == EMBEDDED)
+    if manifest is None and target.is_http:
+        raise BadUseError(f"target {target.name} holds neither an array (no zarr.json) nor a dataset {dataset!r}")
     if manifest is None:
         preset = dataset.split("/")[0] if "/" in dataset else os.environ.get("ZCB_PRESET") or PRESETS[0]
         raise BadUseError(
@@ -230,9 +232,15 @@ def datasets(target: Target) -> list[str]:
 
     Raises
     ------
+    BadUseError
+        A target that cannot be listed.
     StoreError
         The store cannot be reached or refuses.
     """
+    if target.is_http:
+        raise BadUseError(
+            f"target {target.name!r} is read by plain HTTP, which cannot list: name data sets by --dataset"
+        )
     with reaching(target):
         return find_all(open_store(target, retry=False), bucket_may_miss=target.name == EMBEDDED)
 
@@ -260,11 +268,6 @@ def read(store: obstore.store.ObjectStore, key: str, *, bucket_may_miss: bool = 
         if lacks_bucket(error) and not bucket_may_miss:
             raise NotFoundError(str(error)) from error
         return None
-
-
-def lacks_bucket(error: Exception) -> bool:
-    """Whether the store answered that there is no such bucket: obstore has no one exception for that."""
-    return "NoSuchBucket" in str(error)
 
 
 def pack(magic: bytes, header: bytes, *parts: bytes | memoryview) -> bytes:

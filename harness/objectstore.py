@@ -3,7 +3,6 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import obstore
 from obstore.exceptions import (
@@ -12,8 +11,8 @@ from obstore.exceptions import (
     PermissionDeniedError,
     UnauthenticatedError,
 )
-from obstore.store import S3Store
 
+from harness.access import Store, obstore_store
 from harness.errors import StoreError
 from harness.targets import Target
 
@@ -22,9 +21,10 @@ _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 _REFUSED = re.compile(r"status code: 40[13]\b")
 _KEY = re.compile(r"Object at location (\S+) not found")
 _DUMP = "\n\nDebug source"
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 
 
-def open_store(target: Target, *, prefix: str = "", retry: bool = True) -> S3Store:
+def open_store(target: Target, *, prefix: str = "", retry: bool = True) -> Store:
     """Return the store of `target`, rooted at its prefix joined with `prefix`.
 
     Parameters
@@ -36,16 +36,7 @@ def open_store(target: Target, *, prefix: str = "", retry: bool = True) -> S3Sto
     retry
         False fails at the first refused request instead of retrying for minutes.
     """
-    options: dict[str, Any] = {"prefix": "/".join(filter(None, (target.prefix, prefix))) or None}
-    if target.endpoint:
-        options |= {"endpoint": target.endpoint, "client_options": {"allow_http": True, "timeout": "120s"}}
-    if target.region:
-        options["region"] = target.region
-    if target.anonymous:
-        options["skip_signature"] = True
-    if not retry:
-        options["retry_config"] = {"max_retries": 0}
-    return S3Store(target.bucket, **options)
+    return obstore_store(target, prefix=prefix, retry=retry)
 
 
 @contextlib.contextmanager
@@ -55,6 +46,11 @@ def reaching(target: Target) -> Iterator[None]:
         yield
     except (BaseError, FileNotFoundError, ConnectionError, TimeoutError, PermissionError) as error:
         raise StoreError(_complaint(target, error)) from error
+
+
+def lacks_bucket(error: BaseException) -> bool:
+    """Whether the store answered that there is no such bucket: obstore has no one exception for that."""
+    return any(code in str(error) for code in _NO_BUCKET)
 
 
 def require(target: Target, key: str) -> None:
@@ -69,7 +65,7 @@ def _complaint(target: Target, error: BaseException) -> str:
     code = _CODE.search(text)
     if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _REFUSED.search(text):
         return f"{target.url} refuses these credentials{f' ({code[1]})' if code else ''}"
-    if "NoSuchBucket" in text:
+    if lacks_bucket(error):
         return f"{target.url}: no such bucket"
     if isinstance(error, NotFoundError | FileNotFoundError):
         missing = _KEY.search(text)

@@ -4,11 +4,11 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
 from harness.errors import BadUseError
-from harness.manifest import DatasetSpec
 
 Slices = tuple[tuple[int, int, int], ...]
 """One selection: ``(start, stop, step)`` per axis, all non-negative, stop exclusive."""
@@ -58,6 +58,30 @@ _FROM_ZERO = ("gap", "seed")
 _MOST_READS = 100_000
 
 
+class Layout(Protocol):
+    """What a pattern needs to know of an array: elements per axis of it, of its chunks and of its shards."""
+
+    @property
+    def key(self) -> str:
+        """Key of the array below its target."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Elements per axis of the array."""
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """Elements per axis of an inner chunk."""
+
+    @property
+    def shard_shape(self) -> tuple[int, ...]:
+        """Elements per axis of a shard."""
+
+    @property
+    def shard_grid(self) -> tuple[int, ...]:
+        """Shards per axis of the array."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pattern:
     """A named rule that turns a dataset and parameters into selections."""
@@ -67,13 +91,13 @@ class Pattern:
     """What a user learns from it, in one line."""
     accepts: frozenset[str]
     """The fields of `Parameters` it understands."""
-    select: Callable[[DatasetSpec, Parameters], tuple[Slices, ...]]
+    select: Callable[[Layout, Parameters], tuple[Slices, ...]]
     dataset: str = "small"
     """The dataset it reads unless told otherwise."""
     concurrent_reads: int = 1
     """Reads under way at once unless told otherwise."""
 
-    def selections(self, spec: DatasetSpec, asked: Parameters) -> tuple[Slices, ...]:
+    def selections(self, spec: Layout, asked: Parameters) -> tuple[Slices, ...]:
         """Return the selections of this pattern on `spec`.
 
         Raises
@@ -92,17 +116,17 @@ class Pattern:
         return self.select(spec, asked)
 
 
-def _whole_array(spec: DatasetSpec, _: Parameters) -> tuple[Slices, ...]:
+def _whole_array(spec: Layout, _: Parameters) -> tuple[Slices, ...]:
     return (tuple((0, size, 1) for size in spec.shape),)
 
 
-def _chunks_of_one_shard(spec: DatasetSpec, asked: Parameters) -> tuple[Slices, ...]:
+def _chunks_of_one_shard(spec: Layout, asked: Parameters) -> tuple[Slices, ...]:
     chunks, gap = _or(asked.chunks, DEFAULT_CHUNKS), _or(asked.gap, 0)
     one = tuple((0, size, 1) for size in spec.chunk_shape[1:])
     return ((_every(spec, chunks, gap), *one),)
 
 
-def _chunks_of_many_shards(spec: DatasetSpec, asked: Parameters) -> tuple[Slices, ...]:
+def _chunks_of_many_shards(spec: Layout, asked: Parameters) -> tuple[Slices, ...]:
     chunks, gap, shards = _or(asked.chunks, DEFAULT_CHUNKS), _or(asked.gap, 1), _or(asked.shards, 16)
     block = _block(shards, spec.shard_grid[1:])
     if block is None:
@@ -114,7 +138,7 @@ def _chunks_of_many_shards(spec: DatasetSpec, asked: Parameters) -> tuple[Slices
     return ((_every(spec, chunks, gap), *space),)
 
 
-def _random_crops(spec: DatasetSpec, asked: Parameters) -> tuple[Slices, ...]:
+def _random_crops(spec: Layout, asked: Parameters) -> tuple[Slices, ...]:
     """Place crops uniformly, chunk borders or not: every position inside the array is as likely."""
     crop = asked.crop or spec.chunk_shape
     if len(crop) != len(spec.shape):
@@ -136,7 +160,7 @@ def _random_crops(spec: DatasetSpec, asked: Parameters) -> tuple[Slices, ...]:
     )
 
 
-def _headline_3004(spec: DatasetSpec, asked: Parameters) -> tuple[Slices, ...]:
+def _headline_3004(spec: Layout, asked: Parameters) -> tuple[Slices, ...]:
     """Repeat one regional read: the published box, moved to the corner of the array that is written."""
     if len(spec.shape) != len(_REGION) + 3 or any(
         stop > size for (_, stop, _), size in zip(_REGION, spec.shape[3:], strict=False)
@@ -147,7 +171,7 @@ def _headline_3004(spec: DatasetSpec, asked: Parameters) -> tuple[Slices, ...]:
     return (region,) * _or(asked.reads, DEFAULT_HEADLINE_READS)
 
 
-def _every(spec: DatasetSpec, chunks: int, gap: int) -> tuple[int, int, int]:
+def _every(spec: Layout, chunks: int, gap: int) -> tuple[int, int, int]:
     """Select `chunks` chunks of the first shard along time with exactly `gap` stored chunks between them.
 
     Only a chunk length of 1 lets one strided selection skip chunks; then the gap in chunks along time is the gap
@@ -160,7 +184,7 @@ def _every(spec: DatasetSpec, chunks: int, gap: int) -> tuple[int, int, int]:
             "it needs chunks of length 1 in time and one spatial chunk per shard"
         )
     last = (chunks - 1) * (gap + 1)
-    if last >= per_shard:
+    if last >= min(per_shard, spec.shape[0]):
         raise BadUseError(
             f"{chunks} chunks with a gap of {gap} do not fit into a shard of {per_shard} chunks of {spec.key!r}"
         )

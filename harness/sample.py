@@ -9,6 +9,7 @@ FLAG_IN_FLIGHT = "in-flight"
 FLAG_CPU_BOUND = "cpu-bound"
 FLAG_BELOW_LIMIT = "below-limit"
 FLAG_OTHER_TRAFFIC = "other-traffic"
+FLAG_NO_MANIFEST = "no-manifest"
 
 FLAGS = {
     FLAG_NEW_CONNECTIONS: "the store accepted a new connection during the sample: it was not fully warm",
@@ -17,6 +18,7 @@ FLAGS = {
     FLAG_OTHER_TRAFFIC: "the interface received more than bodies and headers explain: other traffic, repeated packets, "
     "or new connections",
     FLAG_BELOW_LIMIT: "faster than the network limit measured around it: the limit is not a limit here",
+    FLAG_NO_MANIFEST: "the array has no manifest: its truth is what two independent readers agree on",
 }
 """What each flag of a sample means."""
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, cast
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
+from obstore.exceptions import NotSupportedError
 
 from harness.errors import MeasurementError
 from harness.objectstore import open_store, reaching
 from harness.targets import Target
 
 if TYPE_CHECKING:
-    from obstore.store import S3Store
-
-    from harness.workload import ArrayInfo
+    from harness.access import Store
+    from harness.arrays import ArrayInfo
 
 MISSING = np.uint64(2**64 - 1)
 """Offset and length of a chunk that is not stored: it holds the fill value."""
@@ -57,7 +57,7 @@ def shard_key(shard: Sequence[int]) -> str:
 def read_indexes(
     target: Target, array: "ArrayInfo", shards: Sequence[tuple[int, ...]]
 ) -> dict[tuple[int, ...], ShardIndex]:
-    """Fetch the indexes of `shards`, by one suffix request each."""
+    """Fetch the indexes of `shards`, as `fetch_index` does."""
     store = open_store(target, prefix=array.key)
     size = index_nbytes(array.chunks_per_shard)
     with reaching(target):
@@ -65,12 +65,26 @@ def read_indexes(
     return {s: parse_index(data, array.chunks_per_shard) for s, data in zip(shards, stored, strict=True)}
 
 
-async def _fetch_suffixes(store: "S3Store", keys: Sequence[str], size: int) -> list[bytes]:
+async def fetch_index(store: "Store", key: str, nbytes: int) -> tuple[bytes, int]:
+    """Return the last `nbytes` of a shard and how many HEAD requests that took.
+
+    One suffix request where the store knows them. Azure does not: there the shard's size is asked for first.
+    """
+    try:
+        response = await store.get_async(key, options={"range": {"suffix": nbytes}})
+        return bytes(cast("bytes", await response.bytes_async())), 0
+    except NotSupportedError:
+        size = (await store.head_async(key))["size"]
+        body = await store.get_range_async(key, start=max(0, size - nbytes), end=size)
+        return bytes(cast("bytes", body)), 1
+
+
+async def _fetch_suffixes(store: "Store", keys: Sequence[str], size: int) -> list[bytes]:
     permits = asyncio.Semaphore(_AT_ONCE)
 
     async def fetch(key: str) -> bytes:
         async with permits:
-            response = await store.get_async(key, options={"range": {"suffix": size}})
-            return bytes(cast("bytes", await response.bytes_async()))
+            body, _ = await fetch_index(store, key, size)
+            return body
 
     return list(await asyncio.gather(*map(fetch, keys)))

@@ -1,12 +1,14 @@
 """Targets: the places data is read from, by name from ``targets.toml`` or by URL."""
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
+import psutil
 
 from harness.errors import BadUseError
 from harness.paths import ROOT
@@ -15,18 +17,41 @@ from harness.store import state
 EMBEDDED = "embedded"
 PROFILES = ("loopback", "s3", "s3-tail")
 
+HTTP = ("http", "https")
+_FORMS = {
+    "s3": "s3://bucket/prefix",
+    "gs": "gs://bucket/prefix",
+    "az": "az://container/prefix",
+    "http": "http://host/path",
+    "https": "https://host/path",
+}
+"""The schemes of URLs, and how one of each is written."""
+
+_ONLY_FOR = {"region": ("s3",), "requester_pays": ("s3",), "account": ("az",), "endpoint": ("s3", "gs", "az")}
+"""The schemes that a key means something for; the others stand for all."""
+
+_ACCOUNT_VARIABLE = "AZURE_STORAGE_ACCOUNT_NAME"
+_DEFAULT_REGION = "us-east-1"
+
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A place to read from; complete enough for a reader in any language, and free of credentials."""
 
     name: str
     url: str
-    """``s3://bucket/prefix``"""
+    """``s3://bucket/prefix``, the same with ``gs`` or ``az``, or ``https://host/path`` (or ``http``)."""
     endpoint: str | None = None
-    """Address of an S3-compatible service; None is the cloud's own."""
+    """Address of a service that speaks the cloud's protocol; None is the cloud's own."""
     region: str | None = None
+    """Of an S3 bucket."""
+    account: str | None = None
+    """Storage account of an ``az://`` container."""
     anonymous: bool = False
     """True reads without credentials; False takes them from the cloud's standard chain."""
+    requester_pays: bool = False
+    """True accepts that an S3 bucket charges whoever reads it."""
+    nic: tuple[str, ...] = ()
+    """Interfaces of this machine whose counters are read; empty is the one that the route to the service takes."""
     profile: str | None = None
     """Service-time profile of the embedded store; None elsewhere."""
     link: str | None = None
@@ -34,13 +59,39 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def identity(self) -> str:
-        """What keeps figures of two targets apart, e.g. ``embedded:s3`` or ``embedded:s3+veth``."""
-        place = f"{self.name}:{self.profile}" if self.profile else self.name
-        return f"{place}+{self.link}" if self.link else place
+        """What keeps figures of two targets apart, e.g. ``embedded:s3`` or ``az://container/prefix@account``."""
+        marks = {":": self.profile, "+": self.link, "@": self.account}
+        return "".join([self.name, *(f"{mark}{part}" for mark, part in marks.items() if part)])
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the URL: ``s3``, ``gs``, ``az``, ``http`` or ``https``."""
+        return urlsplit(self.url).scheme
+
+    @property
+    def is_http(self) -> bool:
+        """Whether objects are read by plain HTTP, which cannot list or write them."""
+        return self.scheme in HTTP
+
+    @property
+    def knows_suffixes(self) -> bool:
+        """Whether the last bytes of an object can be asked for without its size."""
+        return self.scheme != "az"
+
+    @property
+    def service_url(self) -> str:
+        """Where requests go, e.g. ``https://bucket.s3.us-east-1.amazonaws.com``."""
+        if self.endpoint:
+            return self.endpoint
+        return {
+            "s3": f"https://{self.bucket}.s3.{self.region or _DEFAULT_REGION}.amazonaws.com",
+            "gs": "https://storage.googleapis.com",
+            "az": f"https://{self.account}.blob.core.windows.net",
+        }.get(self.scheme, f"{self.scheme}://{self.bucket}")
 
     @property
     def bucket(self) -> str:
-        """The bucket in the URL."""
+        """The bucket or container in the URL; of plain HTTP the host."""
         return urlsplit(self.url).netloc
 
     @property
@@ -55,7 +106,10 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     url: str
     endpoint: str | None = None
     region: str | None = None
+    account: str | None = None
     anonymous: bool = False
+    requester_pays: bool = False
+    nic: str | tuple[str, ...] = ()
 
 
 def targets_file() -> Path:
@@ -64,7 +118,7 @@ def targets_file() -> Path:
 
 
 def resolve(name: str) -> Target:
-    """Return the target called `name`: a table of targets.toml or an ``s3://`` URL.
+    """Return the target called `name`: a table of targets.toml or a URL.
 
     ``embedded`` is the running store, whatever its profile and link; ``embedded:s3`` also demands that profile on
     loopback and ``embedded:s3+veth`` that link, so that figures of two profiles or two routes cannot mix.
@@ -87,7 +141,8 @@ def resolve(name: str) -> Target:
         return _checked(_embedded(entry, profile))
     if profile:
         raise BadUseError(f"target {name!r} has no service-time profile: only {EMBEDDED!r} does")
-    return _checked(Target(name=name, **msgspec.structs.asdict(entry)))
+    nic = (entry.nic,) if isinstance(entry.nic, str) else entry.nic
+    return _checked(Target(name=name, **msgspec.structs.asdict(entry) | {"nic": nic}))
 
 
 def _entries() -> dict[str, _Entry]:
@@ -102,6 +157,8 @@ def _entries() -> dict[str, _Entry]:
 
 
 def _embedded(entry: _Entry, asked: str) -> Target:
+    if entry != _Entry(url=entry.url):
+        raise BadUseError(f"target {EMBEDDED!r} takes a url only: the running store says the rest")
     profile, _, link = asked.partition("+")
     if profile and profile not in PROFILES:
         raise BadUseError(f"unknown profile {profile!r}: choose from {', '.join(PROFILES)}")
@@ -122,7 +179,7 @@ def _embedded(entry: _Entry, asked: str) -> Target:
         name=EMBEDDED,
         url=entry.url,
         endpoint=store.endpoint,
-        region="us-east-1",
+        region=_DEFAULT_REGION,
         anonymous=not store.auth,
         profile=store.profile.name,
         link=None if store.link.name == "lo" else store.link.name,
@@ -130,9 +187,61 @@ def _embedded(entry: _Entry, asked: str) -> Target:
 
 
 def _checked(target: Target) -> Target:
-    parts = urlsplit(target.url)
-    if parts.scheme != "s3":
-        raise BadUseError(f"target {target.name!r}: {target.url!r} is not an s3:// URL, the only scheme supported")
-    if not parts.netloc or parts.username or parts.query or parts.fragment:
-        raise BadUseError(f"target {target.name!r}: {target.url!r} is not of the form s3://bucket/prefix")
-    return target
+    """Return the target with what its scheme implies; a BadUseError says what cannot be meant."""
+    parts = _parsed(target, target.url)
+    if parts.scheme not in _FORMS:
+        raise _refused(target, f"{target.url!r} is none of {', '.join(_FORMS.values())}")
+    if parts.path.strip("/") and {"", ".", ".."} & set(parts.path.strip("/").split("/")):
+        raise _refused(target, f"{target.url!r} has an empty part, . or .. in its path")
+    if not target.is_http and ":" in parts.netloc:
+        raise _refused(target, f"{target.url!r} names a port: an endpoint has one, a bucket has not")
+    for key, schemes in _ONLY_FOR.items():
+        if getattr(target, key) and parts.scheme not in schemes:
+            raise _refused(target, f"{key} means nothing for {parts.scheme}://, only for {', '.join(schemes)}")
+    if target.requester_pays and target.anonymous:
+        raise _refused(target, "requester_pays and anonymous exclude each other: who pays has to be known")
+    _check_endpoint(target)
+    _check_nics(target)
+    if parts.scheme == "az" and not target.account:
+        account = os.environ.get(_ACCOUNT_VARIABLE)
+        if not account:
+            raise _refused(target, f"say whose container it is: account in targets.toml, or {_ACCOUNT_VARIABLE}")
+        return msgspec.structs.replace(target, account=account)
+    return msgspec.structs.replace(target, anonymous=True) if target.is_http else target
+
+
+def _parsed(target: Target, url: str) -> SplitResult:
+    """Split a URL that has a host and nothing that is secret or would be lost."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # whether it is a number is only found out when it is asked for
+    except ValueError as error:
+        raise _refused(target, f"{_shown(url)!r} is no URL: {error}") from error
+    if not url.isprintable() or any(character.isspace() for character in url):
+        raise _refused(target, f"{_shown(url)!r} holds white space or unprintable characters")
+    if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+        # A signed URL is refused too: what stands in a URL gets into results.
+        form = _FORMS.get(parts.scheme, _FORMS["s3"])
+        raise _refused(target, f"{_shown(url)!r} is not of the form {form}, without user, query or fragment")
+    return parts
+
+
+def _check_endpoint(target: Target) -> None:
+    if target.endpoint and _parsed(target, target.endpoint).scheme not in HTTP:
+        raise _refused(target, f"endpoint {target.endpoint!r} is no http:// or https:// address")
+
+
+def _check_nics(target: Target) -> None:
+    there = psutil.net_if_addrs()
+    for name in target.nic:
+        if name not in there:
+            raise _refused(target, f"nic {name!r} is no interface of this machine, which has {', '.join(there)}")
+
+
+def _refused(target: Target, why: str) -> BadUseError:
+    return BadUseError(f"target {_shown(target.name)!r}: {why}")
+
+
+def _shown(url: str) -> str:
+    """Return a URL as it may be shown: a user's password and a signature in its query stay unsaid."""
+    return re.sub(r"//[^/]*@", "//", url).partition("?")[0]

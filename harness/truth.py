@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -22,9 +23,8 @@ from harness.shards import MISSING, ShardIndex, shard_key
 from harness.targets import Target
 
 if TYPE_CHECKING:
-    from obstore.store import S3Store
-
-    from harness.workload import ArrayInfo
+    from harness.access import Store
+    from harness.arrays import ArrayInfo
 
 _AT_ONCE = 32
 """Chunks fetched at once: as many are held in memory."""
@@ -45,12 +45,18 @@ class Truth(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     decoded_crc32c: str | None = None
     """Of each wanted chunk's decoded bytes, read by read, chunks in C order: where chunks are wanted whole."""
     reads_crc32c: str | None = None
-    """Of each read's whole array, C order: where chunks are wanted in part."""
+    """Of each read's whole array, C order: where chunks are wanted in part, or nothing is known of chunks."""
+    agreed_by: tuple[str, ...] = ()
+    """The readers that agree on it where the array has no manifest; empty where the manifest says it."""
 
     def __post_init__(self) -> None:
         """Refuse a truth that says nothing, or the same twice."""
         if (self.decoded_crc32c is None) == (self.reads_crc32c is None):
             raise ValueError("a truth holds exactly one of decoded_crc32c and reads_crc32c")
+
+
+UNKNOWN = Truth(reads_crc32c="")
+"""Of a workload that is not yet complete."""
 
 
 def of_chunks(known: Manifest, wanted: Sequence[Chunk]) -> Truth:
@@ -114,7 +120,7 @@ class _Source:
     """The chunks of a dataset, each compared with the manifest."""
 
     def __init__(
-        self, store: "S3Store", known: Manifest, array: "ArrayInfo", indexes: Mapping[Chunk, ShardIndex]
+        self, store: "Store", known: Manifest, array: "ArrayInfo", indexes: Mapping[Chunk, ShardIndex]
     ) -> None:
         self._store, self._known, self._array, self._indexes = store, known, array, indexes
         self._decode = _decoder(array.codec)
@@ -152,6 +158,32 @@ def verify(truth: Truth, array: "ArrayInfo", reads: Sequence[Slices], arrays: Se
     MeasurementError
         A wrong number, shape, dtype or element; the message names the first bad read or chunk.
     """
+    _check_shapes(array, reads, arrays)
+    if truth.decoded_crc32c is not None:
+        _verify_chunks(truth.decoded_crc32c, array, reads, arrays)
+    elif truth.reads_crc32c is not None:
+        _verify_reads(truth.reads_crc32c, array, reads, arrays)
+
+
+def checksums(array: "ArrayInfo", reads: Sequence[Slices], arrays: Sequence[Array]) -> str:
+    """Return the checksums of whole arrays, as `Truth.reads_crc32c` has them.
+
+    Raises
+    ------
+    MeasurementError
+        A wrong number, shape or dtype.
+    """
+    _check_shapes(array, reads, arrays)
+    return _pack(map(_crc32c, arrays))
+
+
+def first_difference(one: str, other: str) -> int | None:
+    """Return the first read in which two lists of checksums differ; None when they are equal."""
+    pairs = itertools.zip_longest(_unpack(one), _unpack(other))
+    return next((number for number, (left, right) in enumerate(pairs) if left != right), None)
+
+
+def _check_shapes(array: "ArrayInfo", reads: Sequence[Slices], arrays: Sequence[Array]) -> None:
     if len(arrays) != len(reads):
         raise MeasurementError(f"{len(arrays)} arrays returned for {len(reads)} reads")
     dtype = np.dtype(array.dtype)
@@ -159,10 +191,6 @@ def verify(truth: Truth, array: "ArrayInfo", reads: Sequence[Slices], arrays: Se
         shape = selection_shape(read)
         if got.shape != shape or got.dtype != dtype:
             raise MeasurementError(f"got {got.dtype}{got.shape}, expected {dtype}{shape}")
-    if truth.decoded_crc32c is not None:
-        _verify_chunks(truth.decoded_crc32c, array, reads, arrays)
-    elif truth.reads_crc32c is not None:
-        _verify_reads(truth.reads_crc32c, array, reads, arrays)
 
 
 def _verify_chunks(packed: str, array: "ArrayInfo", reads: Sequence[Slices], arrays: Sequence[Array]) -> None:

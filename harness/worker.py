@@ -20,6 +20,7 @@ from harness.lifeline import die_with_parent
 from harness.readers import reader_class
 from harness.readers.base import Reader
 from harness.sample import Timed
+from harness.truth import checksums
 
 PARENT_VARIABLE = "ZCB_CONDUCTOR_PID"
 """Environment variable with the conductor's process id: a worker without that parent leaves."""
@@ -42,6 +43,7 @@ class Worker:
             operations: dict[str, Callable[..., dict[str, Any]]] = {
                 "open": self._open,
                 "sample": self._sample,
+                "checksums": self._checksums,
                 "timeline": self._timeline,
                 "close": self._close,
             }
@@ -69,6 +71,13 @@ class Worker:
         timed, result = timed_read(self._reader, self._workload)
         self._reader.check(self._workload, result)
         return {"timed": timed}
+
+    def _checksums(self) -> dict[str, Any]:
+        """Execute once and return the checksums of the arrays, whatever the workload's truth."""
+        if self._reader is None or self._workload is None:
+            raise RuntimeError("checksums before open")
+        work = self._workload
+        return {"reads_crc32c": checksums(work.array, work.reads, self._reader.read())}
 
     def _timeline(self, variant: str = "", discard: bool = False) -> dict[str, Any]:
         """Execute once under a recorder, which has connections of its own: a discarded execution warms them up."""

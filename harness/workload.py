@@ -5,7 +5,7 @@ docs/workload.md describes the format for readers in other languages.
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from harness import manifest
+from harness import arrays, manifest
 from harness import truth as truths
+from harness.arrays import ArrayInfo
 from harness.errors import BadUseError, TooLargeError
+from harness.manifest import Manifest
 from harness.patterns import Parameters, Slices, pattern, selection_size
 from harness.selections import covers_whole_chunks
 from harness.shards import MISSING, ShardIndex, read_indexes
@@ -26,24 +28,6 @@ from harness.truth import Truth
 SCHEMA = 1
 DEFAULT_IN_FLIGHT = 100
 _RAM_SHARE = 4
-
-
-class ArrayInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The array a workload reads."""
-
-    key: str
-    """Key under the target's URL, e.g. ``demo/small``."""
-    shape: tuple[int, ...]
-    chunk_shape: tuple[int, ...]
-    shard_shape: tuple[int, ...]
-    dtype: str
-    codec: str
-    subchunk_order: str
-
-    @property
-    def chunks_per_shard(self) -> tuple[int, ...]:
-        """Chunks along each axis of a shard."""
-        return tuple(s // c for s, c in zip(self.shard_shape, self.chunk_shape, strict=True))
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -80,9 +64,13 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def digest(self) -> str:
-        """Identity of the work itself, whatever the address of the store: 16 hex digits."""
-        same = msgspec.structs.replace(self, target=msgspec.structs.replace(self.target, endpoint=None))
+        """Identity of the work itself, whatever the store's address and this machine's interfaces: 16 hex digits."""
+        same = msgspec.structs.replace(self, target=msgspec.structs.replace(self.target, endpoint=None, nic=()))
         return hashlib.sha256(msgspec.json.encode(same)).hexdigest()[:16]
+
+
+Agreement = Callable[[Workload], Truth]
+"""Returns the truth of a workload whose own is unknown."""
 
 
 def create(
@@ -92,10 +80,16 @@ def create(
     dataset: str | None = None,
     parameters: Parameters | None = None,
     in_flight: int = DEFAULT_IN_FLIGHT,
+    agree: Agreement | None = None,
 ) -> Workload:
-    """Make a pattern concrete for a dataset at `target`, by default the pattern's own.
+    """Make a pattern concrete for a dataset at `target`: the array at its URL, else by default the pattern's own.
 
     Reads the manifest and the shard indexes touched, and the chunks themselves where they are wanted in part.
+
+    Parameters
+    ----------
+    agree
+        Finds the truth of an array without a manifest; None refuses such an array.
 
     Raises
     ------
@@ -109,25 +103,14 @@ def create(
     if not 1 <= in_flight <= 10_000:
         raise BadUseError(f"in flight must be between 1 and 10000, not {in_flight}")
     rule, asked = pattern(pattern_name), parameters or Parameters()
-    known = manifest.load(target, dataset or rule.dataset)
-    spec = known.spec
-    reads = rule.selections(spec, asked)
-    array = ArrayInfo(
-        key=spec.key,
-        shape=spec.shape,
-        chunk_shape=spec.chunk_shape,
-        shard_shape=spec.shard_shape,
-        dtype=spec.dtype,
-        codec=spec.codec,
-        subchunk_order=spec.subchunk_order,
-    )
-    array_bytes = sum(map(selection_size, reads)) * np.dtype(spec.dtype).itemsize
+    target, array, known = _described(target, dataset, rule.dataset)
+    reads = rule.selections(array, asked)
+    array_bytes = sum(map(selection_size, reads)) * np.dtype(array.dtype).itemsize
     _check_memory(array_bytes)
     wanted = [chunk for read in reads for chunk in wanted_chunks(array, read)]
     by_shard = chunks_by_shard(array, wanted)
     indexes = read_indexes(target, array, list(by_shard))
-    whole = all(covers_whole_chunks(read, spec.chunk_shape) for read in reads)
-    return Workload(
+    made = Workload(
         schema=SCHEMA,
         pattern=pattern_name,
         parameters=asked,
@@ -141,8 +124,24 @@ def create(
         wanted_bytes=sum(_stored_bytes(indexes[shard], inner) for shard, inner in by_shard.items()),
         wanted_shards=len(by_shard),
         gap_bytes=_gaps(indexes, chunks_by_shard(array, list(wanted_chunks(array, reads[0])))),
-        truth=truths.of_chunks(known, wanted) if whole else truths.of_reads(target, known, array, reads, indexes),
+        truth=truths.UNKNOWN,
     )
+    if known is None:
+        if agree is None:
+            raise BadUseError(f"{array.key!r} at {target.url} has no manifest: only `zcb workload` can do with that")
+        return msgspec.structs.replace(made, truth=agree(made))
+    whole = all(covers_whole_chunks(read, array.chunk_shape) for read in reads)
+    truth = truths.of_chunks(known, wanted) if whole else truths.of_reads(target, known, array, reads, indexes)
+    return msgspec.structs.replace(made, truth=truth)
+
+
+def _described(target: Target, dataset: str | None, default: str) -> tuple[Target, ArrayInfo, Manifest | None]:
+    """Return the target, an array there and its manifest; None where the array at the URL itself is meant."""
+    there = arrays.at_url(target) if dataset is None else None
+    if there is not None:
+        return *there, None
+    known = manifest.load(target, dataset or default)
+    return target, arrays.of_spec(known.spec), known
 
 
 def wanted_chunks(array: ArrayInfo, read: Slices) -> Iterator[tuple[int, ...]]:

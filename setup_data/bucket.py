@@ -7,9 +7,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import BaseError, NotFoundError
 
-from harness.errors import StoreError
-from harness.manifest import lacks_bucket
-from harness.objectstore import open_store, reaching
+from harness.errors import BadUseError, StoreError
+from harness.objectstore import lacks_bucket, open_store, reaching
 from harness.targets import EMBEDDED, Target
 
 
@@ -18,9 +17,13 @@ def ensure_bucket(target: Target) -> None:
 
     Raises
     ------
+    BadUseError
+        A target that cannot be written to.
     StoreError
         No such bucket, refused, or not reachable.
     """
+    if target.is_http:
+        raise BadUseError(f"target {target.name!r} is read by plain HTTP, which cannot write")
     with reaching(target):
         try:
             obstore.list_with_delimiter(open_store(target, retry=False))

@@ -33,7 +33,7 @@ def data() -> None:
 
 
 @data.command(epilog="\b\nExample:\n  zcb data create --target embedded --preset demo")
-@click.option("--target", "target_name", required=True, help="Where to write: a name in targets.toml or an s3:// URL.")
+@click.option("--target", "target_name", required=True, help="Where to write: a name in targets.toml or a URL.")
 @click.option("--preset", help=f"A set of data sets: {', '.join(presets.NAMES)}.")
 @click.option("--dataset", "names", multiple=True, help="Only this one of the preset; may be repeated.")
 @click.option("--name", help="Instead of a preset: the name of an array of your own (preset custom).")
@@ -85,7 +85,7 @@ def create(
 
 
 @data.command("verify", epilog="\b\nExample:\n  zcb data verify --target embedded --preset demo")
-@click.option("--target", "target_name", required=True, help="Where they are: a name in targets.toml or an s3:// URL.")
+@click.option("--target", "target_name", required=True, help="Where they are: a name in targets.toml or a URL.")
 @click.option("--preset", help="Only the data sets of this preset.")
 @click.option("--dataset", "names", multiple=True, help="Only this one: NAME or PRESET/NAME; may be repeated.")
 @click.option("--truth", is_flag=True, help="Recompute every chunk, not a sample of 256.")

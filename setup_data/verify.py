@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import obstore
-from obstore.exceptions import NotFoundError
+from obstore.exceptions import NotFoundError, NotSupportedError
 from obstore.store import ObjectStore
 
 from harness.manifest import DatasetSpec, Manifest, read
@@ -165,13 +165,21 @@ class _Checker:
         first = min(bad)
         return len(bad), BadChunk(chunk=_position(spec, shard, first), key=key, reason=bad[first])
 
+    def _tail(self, key: str, length: int) -> tuple[bytes, int]:
+        """Return the last bytes of an object and its size, which has to be asked for where suffixes are not known."""
+        try:
+            result = obstore.get(self.store, key, options={"range": {"suffix": length}})
+            return bytes(result.bytes()), result.meta["size"]
+        except NotSupportedError:
+            size = obstore.head(self.store, key)["size"]
+            return bytes(obstore.get_range(self.store, key, start=max(0, size - length), end=size)), size
+
     def _index(self, key: str) -> Index:
         """Return the shard's index if it is sound: its own checksum, no gaps, the order that the spec names."""
         spec = self.manifest.spec
         length = index_nbytes(spec)
         try:
-            result = obstore.get(self.store, key, options={"range": {"suffix": length}})
-            tail, size = bytes(result.bytes()), result.meta["size"]
+            tail, size = self._tail(key, length)
         except (NotFoundError, FileNotFoundError) as error:
             raise DamageError("its shard is missing") from error
         if len(tail) != length:

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from harness import readers
+from harness.arrays import ArrayInfo
 from harness.measure import conductor as conductors
 from harness.measure.conductor import Conductor, Plan
 from harness.measure.evidence import stand_against
@@ -20,7 +21,7 @@ from harness.readers.base import Reader
 from harness.sample import FLAG_BELOW_LIMIT
 from harness.targets import resolve
 from harness.truth import Truth
-from harness.workload import ArrayInfo, Workload
+from harness.workload import Workload
 
 WORKER = Path(__file__).with_name("fake_worker.py")
 ROOT = WORKER.parent.parent

@@ -77,7 +77,7 @@ VERIFY = ["data", "verify", "--target"]
         ([*WORKLOAD, "embedded"], 2, "holds no dataset 'small': write it with"),
         ([*WORKLOAD, "embedded:s3"], 2, "has profile 'loopback', not 's3'"),
         ([*WORKLOAD, "nowhere"], 2, "unknown target 'nowhere'"),
-        ([*WORKLOAD, "ftp://x/y"], 2, "not an s3:// URL"),
+        ([*WORKLOAD, "ftp://x/y"], 2, "is none of s3://bucket/prefix, gs://bucket/prefix"),
         (["data", "create", "--preset", "gigantic", "--target", "embedded"], 2, "choose from tiny, demo, cloud"),
         (["read", "nope", "w.json"], 2, "unknown reader 'nope'"),
         (["read", "zarr-python+obstore", "nofile.json"], 2, "cannot read nofile.json"),

@@ -6,13 +6,14 @@ import msgspec
 import pytest
 
 from harness import records
+from harness.arrays import ArrayInfo
 from harness.errors import BadUseError, MeasurementError
 from harness.measure.conductor import Plan, Row
 from harness.patterns import Parameters
 from harness.sample import Sample
 from harness.targets import Target
 from harness.truth import Truth
-from harness.workload import ArrayInfo, Workload
+from harness.workload import Workload
 
 STARTED = datetime.datetime(2026, 11, 23, 12, tzinfo=datetime.UTC)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -24,6 +24,7 @@ from harness.sample import (
     FLAG_CPU_BOUND,
     FLAG_IN_FLIGHT,
     FLAG_NEW_CONNECTIONS,
+    FLAG_NO_MANIFEST,
     FLAG_OTHER_TRAFFIC,
     FLAGS,
 )
@@ -40,6 +41,7 @@ _LETTERS = {
     FLAG_NEW_CONNECTIONS: "N",
     FLAG_OTHER_TRAFFIC: "O",
     FLAG_BELOW_LIMIT: "L",
+    FLAG_NO_MANIFEST: "M",
 }
 
 Workload = tuple[str, str, int]

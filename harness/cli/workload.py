@@ -7,6 +7,7 @@ import click
 
 from harness import workload as workloads
 from harness.cli.lengths import Lengths
+from harness.measure.agreement import agreed_truth
 from harness.paths import write_atomically
 from harness.patterns import (
     DEFAULT_CROPS,
@@ -23,10 +24,11 @@ from harness.targets import resolve
     + "\n".join(f"{p.name:24}{p.question}" for p in PATTERNS.values()),
     epilog="\b\nExamples:\n"
     "  zcb workload chunks_of_one_shard --target embedded --dataset small --gap 3 -o w.json\n"
-    "  zcb workload random_crops --target embedded --crop 4,96,96 --crops 64 --seed 0 -o w.json",
+    "  zcb workload random_crops --target embedded --crop 4,96,96 --crops 64 --seed 0 -o w.json\n"
+    "  zcb workload whole_array --target https://host/path/array.zarr -o w.json",
 )
 @click.argument("pattern", metavar="PATTERN")
-@click.option("--target", required=True, help="A name from targets.toml, or an s3:// URL.")
+@click.option("--target", required=True, help="A name from targets.toml, or a URL: of data sets, or of one array.")
 @click.option("--dataset", help="small, large, small-morton, ... or preset/name; by default the pattern's own.")
 @click.option("--gap", type=int, help="Stored chunks between two wanted ones of a shard.")
 @click.option("--shards", type=int, help="Shards touched.")
@@ -58,6 +60,7 @@ def workload(  # noqa: D103 - its help is computed from the patterns
         dataset=dataset,
         parameters=Parameters(**asked),
         in_flight=in_flight,
+        agree=lambda unknown: agreed_truth(unknown, say=lambda line: click.echo(line, err=True)),
     )
     write_atomically(output, workloads.encode(made))
     click.echo(f"{made.label}: {_size(made)} -> {output}", err=True)
@@ -73,6 +76,8 @@ def _size(made: workloads.Workload) -> str:
     ]
     if gaps:
         parts.append(f"{gaps[0]}-{gaps[-1]} bytes between neighbours")
+    if made.truth.agreed_by:
+        parts.append(f"no manifest: the truth is what {' and '.join(made.truth.agreed_by)} agree on")
     if len(made.reads) > 1:
         parts.insert(0, f"{len(made.reads)} reads, {made.concurrent_reads} at once")
     return ", ".join(parts)

@@ -104,12 +104,12 @@ class TargetChecks:
 
     def network_interface(self) -> Check:
         """Which interfaces lead there, at what rate, and what merges packets before they are counted."""
-        host = _AWAY if self._target is None else _host(self._place)
-        interfaces = network.interfaces_to(host)
+        away = self._target is not None and self._place.name != EMBEDDED
+        host = _AWAY if self._target is None else urlsplit(self._place.service_url).hostname or ""
+        interfaces = (() if self._target is None else self._place.nic) or network.interfaces_to(host)
         rate = self._gbit_s(interfaces)
         merging = {name: network.receive_offloads(name) for name in interfaces}
         hidden = [name for name, on in merging.items() if set(on or ()) & set(network.MERGE_BEFORE_COUNTING)]
-        away = self._target is not None and self._place.name != EMBEDDED
         slow = away and self._is_cloud and rate is not None and rate < _FAST_GBIT_S
         flags = ", ".join(sorted({offload for on in merging.values() for offload in on or ()})) or "no offloads"
         cures = []
@@ -168,13 +168,6 @@ class TargetChecks:
 
 _AWAY = "192.0.2.1"  # an address set aside for documentation: the default route leads there, and nothing is sent
 _TO_READ = "reading the target"
-
-
-def _host(target: Target) -> str:
-    """Return the host that requests go to; of a cloud's own store, the one that every bucket shares."""
-    if target.endpoint:
-        return urlsplit(target.endpoint).hostname or ""
-    return {"s3": "s3.amazonaws.com", "gs": "storage.googleapis.com"}.get(urlsplit(target.url).scheme, target.bucket)
 
 
 def _aws_credentials() -> Check:

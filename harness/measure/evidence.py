@@ -15,6 +15,7 @@ from harness.sample import (
     FLAG_CPU_BOUND,
     FLAG_IN_FLIGHT,
     FLAG_NEW_CONNECTIONS,
+    FLAG_NO_MANIFEST,
     FLAG_OTHER_TRAFFIC,
     Sample,
     Tally,
@@ -56,7 +57,7 @@ class Probe:
     """
 
     def __init__(self, target: Target) -> None:
-        interfaces = network.interfaces_to(_host(target))
+        interfaces = target.nic or network.interfaces_to(_host(target))
         self.network = network.observe(interfaces)
         self._control = StoreControl(require_running().control) if target.name == EMBEDDED else None
         self._nics = network.read_all(interfaces)
@@ -93,8 +94,7 @@ class Probe:
 
 
 def _host(target: Target) -> str:
-    host = urlsplit(target.endpoint).hostname if target.endpoint else None
-    return host or f"{target.bucket}.s3.{target.region or 'us-east-1'}.amazonaws.com"
+    return urlsplit(target.service_url).hostname or ""
 
 
 def make_sample(workload: Workload, timed: Timed, evidence: Evidence) -> Sample:
@@ -160,7 +160,7 @@ def other_rx_bytes(evidence: Evidence, seconds: float, counted: Tally | None, *,
 
 
 def _is_encrypted(target: Target) -> bool:
-    return not (target.endpoint or "https:").startswith("http:")
+    return target.service_url.startswith("https:")
 
 
 def _traffic_flags(nic: network.NicCounters, other: int | None) -> list[str]:
@@ -212,9 +212,9 @@ def _chunks_at_once(workload: Workload) -> float:
 
 
 def _flags(workload: Workload, timed: Timed, store: StoreCounters | None) -> list[str]:
+    flags = [FLAG_NO_MANIFEST] if workload.truth.agreed_by else []
     if store is None:
-        return []
-    flags = []
+        return flags
     if store.connections_accepted:
         flags.append(FLAG_NEW_CONNECTIONS)
     off = abs(store.max_in_flight - workload.in_flight) > _IN_FLIGHT_TOLERANCE * workload.in_flight

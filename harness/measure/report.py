@@ -32,12 +32,19 @@ def _report(row: Row, limit: Row) -> dict[str, Any]:
         "workload": summary(row.workload),
         "target": row.workload.target.identity,
         "network": row.network,
+        "truth": _truth(row.workload),
         "samples": row.samples,
         "network_limit": {
             "seconds": [sample.seconds for sample in limit.samples],
             "versions": limit.versions,
         },
     }
+
+
+def _truth(workload: Workload) -> dict[str, Any]:
+    """Return who says what the arrays must hold: the manifest, or readers that agree where there is none."""
+    agreed_by = workload.truth.agreed_by
+    return {"source": "agreement" if agreed_by else "manifest", "readers": agreed_by}
 
 
 def _pretty(report: Any) -> str:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from harness.errors import MeasurementError
 from harness.readers.base import Reader
 from harness.sample import Tally
-from harness.shards import MISSING, index_nbytes, parse_index, shard_key
+from harness.shards import MISSING, fetch_index, index_nbytes, parse_index, shard_key
 from harness.workload import Workload, chunks_by_shard, wanted_chunks
 
 MERGE_GAP_BYTES = 1 << 20
@@ -95,9 +95,9 @@ class NetworkLimit(Reader):
 
     async def _fetch_index(self, key: str) -> bytes:
         async with self._permits:
-            size = index_nbytes(self._per_shard)
-            response = await self._store.get_async(key, options={"range": {"suffix": size}})
-            body = bytes(cast("bytes", await response.bytes_async()))
+            body, heads = await fetch_index(self._store, key, index_nbytes(self._per_shard))
+        self._tally.requests += heads
+        self._tally.head_requests += heads
         self._count(body, index=True)
         return body
 

@@ -1,4 +1,4 @@
-"""TensorStore: Google's C++ library, with its own zarr3 and S3 drivers."""
+"""TensorStore: Google's C++ library, with its own drivers for zarr3 and for the clouds."""
 
 from collections.abc import Sequence
 from typing import Any, override
@@ -11,7 +11,7 @@ from harness.workload import Workload
 
 
 class TensorStoreReader(Reader):
-    """The zarr3 driver over the s3 driver, without a cache, so that each read fetches its indexes anew.
+    """The zarr3 driver over its own driver of the cloud, without a cache, so that each read fetches its indexes anew.
 
     Its requests cannot be counted from Python: the store counts them.
     """
@@ -25,25 +25,13 @@ class TensorStoreReader(Reader):
             import tensorstore
         except ImportError as error:
             raise UnsupportedError(f"tensorstore cannot be imported: {error}") from error
-        target, array = workload.target, workload.array
-        store: dict[str, Any] = {
-            "driver": "s3",
-            "bucket": target.bucket,
-            "path": "/".join(filter(None, (target.prefix, array.key))) + "/",
-            "aws_region": target.region or "us-east-1",
-            "aws_credentials": {"type": "anonymous" if target.anonymous else "default"},
-        }
-        if target.endpoint:
-            store["endpoint"] = target.endpoint
+        from harness.access import tensorstore_location
+
+        found = tensorstore_location(workload.target, workload.array.key, in_flight=workload.in_flight)
+        resources = {"cache_pool": {"total_bytes_limit": 0}, "data_copy_concurrency": {"limit": cores()}}
         self._array = tensorstore.open(
-            {"driver": "zarr3", "kvstore": store},
-            context=tensorstore.Context(
-                {
-                    "cache_pool": {"total_bytes_limit": 0},
-                    "s3_request_concurrency": {"limit": workload.in_flight},
-                    "data_copy_concurrency": {"limit": cores()},
-                }
-            ),
+            {"driver": "zarr3", "kvstore": found.kvstore},
+            context=tensorstore.Context(resources | found.context),
             open=True,
             read=True,
         ).result()

@@ -1,4 +1,4 @@
-"""zarr-python over its two stores for object storage: obstore and fsspec (s3fs)."""
+"""zarr-python over its two stores for object storage: obstore and fsspec (s3fs, and its own HTTP)."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -9,7 +9,6 @@ import numpy.typing as npt
 from harness.errors import UnsupportedError
 from harness.readers.base import Reader, Turns, cores
 from harness.sample import Tally
-from harness.targets import Target
 from harness.workload import Workload
 
 if TYPE_CHECKING:
@@ -115,14 +114,20 @@ class ZarrPythonObstore(_ZarrPython):
         from harness.objectstore import open_store
 
         reader = self
+        suffixes = workload.target.knows_suffixes
 
         class CountingStore(ObjectStore):  # type: ignore[type-arg] # generic since 3.1 only
-            """Counts at the one method every read goes through: each call is one HTTP GET."""
+            """Counts at the one method every read goes through: each call is one HTTP GET.
+
+            Where the cloud knows no suffix ranges, it asks for the object's size first.
+            """
 
             async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
                 buffer = await super().get(key, prototype, byte_range)
                 tally = reader._tally
-                tally.requests += 1
+                asks_size = hasattr(byte_range, "suffix") and not suffixes
+                tally.requests += 1 + asks_size
+                tally.head_requests += asks_size
                 tally.index_requests += hasattr(byte_range, "suffix")
                 tally.fetched_bytes += 0 if buffer is None else len(buffer)
                 return buffer
@@ -154,7 +159,7 @@ class ZarrPythonObstoreFused(ZarrPythonObstore):
 
 
 class ZarrPythonFsspec(_ZarrPython):
-    """zarr-python's FsspecStore over s3fs (aiobotocore, aiohttp)."""
+    """zarr-python's FsspecStore over s3fs (aiobotocore, aiohttp), or over fsspec's plain HTTP (aiohttp)."""
 
     name = "zarr-python+fsspec"
     packages = ("zarr", "s3fs", "fsspec", "aiobotocore", "aiohttp", "numcodecs", "numpy")
@@ -176,11 +181,10 @@ class ZarrPythonFsspec(_ZarrPython):
         """Return a store whose HTTP requests `trace` is told of."""
         from zarr.storage import FsspecStore
 
-        target = workload.target
-        path = "/".join(filter(None, (target.bucket, target.prefix, workload.array.key)))
-        store = FsspecStore.from_url(
-            f"s3://{path}", read_only=True, storage_options=_s3fs_options(target, workload.in_flight, trace)
-        )
+        from harness.access import fsspec_location
+
+        found = fsspec_location(workload.target, workload.array.key, in_flight=workload.in_flight, trace=trace)
+        store = FsspecStore.from_url(found.url, read_only=True, storage_options=found.options)
         self._filesystems.append(store.fs)
         return store
 
@@ -190,21 +194,10 @@ class ZarrPythonFsspec(_ZarrPython):
         from zarr.core.sync import sync  # the client lives on zarr's event loop
 
         for filesystem in self._filesystems:
-            client = getattr(filesystem, "s3", None)
-            if client is not None:
-                sync(client.close())
-
-
-def _s3fs_options(target: Target, in_flight: int, trace: Any) -> dict[str, Any]:
-    from harness.tracing import traced_session
-
-    return {
-        "anon": target.anonymous,
-        "endpoint_url": target.endpoint,
-        "client_kwargs": {"region_name": target.region} if target.region else {},
-        "config_kwargs": {"max_pool_connections": in_flight, "http_session_cls": traced_session(trace)},
-        "skip_instance_cache": True,
-    }
+            # s3fs keeps a client that it may not have made yet, fsspec's own HTTP a session.
+            for client in (getattr(filesystem, "s3", None), getattr(filesystem, "_session", None)):
+                if client is not None:
+                    sync(client.close())
 
 
 def _counting_trace(tally: Callable[[], Tally]) -> Any:

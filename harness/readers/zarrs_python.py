@@ -37,6 +37,8 @@ class ZarrsPythonObstore(Reader):
             raise UnsupportedError(f"zarrs-python cannot be imported: {error}") from error
         from harness.objectstore import open_store
 
+        if workload.target.scheme == "gs" and workload.target.endpoint:
+            raise UnsupportedError("zarrs-python cannot be told of another address for gs:// than Google's own")
         # Its requests block the threads that decode, so their number is what bounds requests in flight.
         zarr.config.set(
             {

@@ -2,8 +2,14 @@
 (function () {
     const data = JSON.parse(document.getElementById("data").textContent);
     const LIMIT = data.network_limit;
-    const MARKS = {"cpu-bound": "cpu", "in-flight": "in flight", "new-connections": "conn", "other-traffic": "traffic",
-                   "below-limit": "< limit"};
+    const MARKS = {
+      "cpu-bound": "cpu",
+      "in-flight": "in flight",
+      "new-connections": "conn",
+      "other-traffic": "traffic",
+      "below-limit": "< limit",
+      "no-manifest": "agreed",
+    };
     const choice = {metric: "", version: "", place: "", baseline: ""};
 
     function byId(id) {

@@ -69,7 +69,7 @@ class Captured:
 
 def why_not(target: Target) -> str | None:
     """Return why requests to `target` cannot be captured, in one line; None when they can."""
-    if urlsplit(target.endpoint or "").scheme != "http":
+    if urlsplit(target.service_url).scheme != "http":
         return f"the packets to target {target.name!r} cannot be read: its traffic is encrypted (https)"
     try:
         socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0).close()
@@ -118,9 +118,9 @@ def capture(target: Target) -> Iterator[Captured]:
 
 
 def _server(target: Target) -> Server:
-    address = urlsplit(target.endpoint or "")
+    address = urlsplit(target.service_url)
     if not address.hostname:
-        raise BadUseError(f"target {target.name!r}: its endpoint {target.endpoint!r} names no host")
+        raise BadUseError(f"target {target.name!r}: its address {target.service_url!r} names no host")
     return Server(address.hostname, address.port or _HTTP_PORT)
 
 

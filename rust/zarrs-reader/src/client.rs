@@ -14,13 +14,15 @@ use futures::stream::BoxStream;
 use http::header::CONTENT_RANGE;
 use http::{Method, StatusCode};
 use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
 use object_store::client::{
     ClientOptions, HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
     ReqwestConnector,
 };
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::path::Path;
-use object_store::{GetRange, ObjectStore, RetryConfig};
+use object_store::{Error, GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, RetryConfig};
 use serde::Serialize;
 use url::Url;
 
@@ -128,16 +130,18 @@ pub struct Client {
 impl Client {
     /// Opens the store of a workload's target.
     ///
-    /// Credentials come from the standard chain of AWS unless the target is anonymous; no request is sent.
+    /// Credentials come from object_store's chain for the cloud unless the target is anonymous; no request is sent.
+    /// `harness/access.py` tells the libraries of Python the same.
     ///
     /// # Errors
-    /// `BadUse` for a URL that this build cannot read.
+    /// `BadUse` for what is no URL, `Unsupported` for one that this build cannot read.
     pub fn open(workload: &Workload) -> Outcome<Self> {
         let target = &workload.target;
         let url = Url::parse(&target.url).map_err(|e| Failure::bad_use(format!("{:?} is no URL: {e}", target.url)))?;
         let counters = Arc::new(Counters::default());
         let recorder = Arc::new(Recorder::default());
-        let inside = if url.scheme() == "s3" { url.path().trim_matches('/') } else { "" };
+        // The store of a bucket is rooted at the bucket, that of plain HTTP at the URL.
+        let inside = if url.scheme().starts_with("http") { "" } else { url.path().trim_matches('/') };
         let prefix = Path::parse(join(inside, &workload.array.key)).map_err(Failure::bad_use)?;
         let connector = Counting {
             counters: Arc::clone(&counters),
@@ -145,11 +149,28 @@ impl Client {
             prefix: workload.array.key.clone(),
         };
         let store: Arc<dyn ObjectStore> = match url.scheme() {
-            "s3" => Arc::new(s3(&url, target, workload.in_flight, connector)?),
+            "s3" => Arc::new(s3(bucket(&url)?, target, workload.in_flight, connector)?),
+            "gs" => Arc::new(gcs(bucket(&url)?, target, workload.in_flight, connector)?),
+            "az" => Arc::new(azure(bucket(&url)?, target, workload.in_flight, connector)?),
             "http" | "https" => Arc::new(plain_http(&url, workload.in_flight, connector)?),
             other => return Err(Failure::unsupported(format!("this reader has no store for {other}:// URLs"))),
         };
         Ok(Self { store, prefix, counters, recorder })
+    }
+
+    /// One GET. Azure knows no suffix ranges: there the object's size is asked for first.
+    ///
+    /// # Errors
+    /// As object_store has them.
+    pub async fn get(&self, path: &Path, range: Option<GetRange>) -> object_store::Result<GetResult> {
+        let asked = |range| GetOptions { range, ..GetOptions::default() };
+        match (self.store.get_opts(path, asked(range.clone())).await, range) {
+            (Err(Error::NotSupported { .. }), Some(GetRange::Suffix(bytes))) => {
+                let size = self.store.head(path).await?.size;
+                self.store.get_opts(path, asked(Some(GetRange::Bounded(size.saturating_sub(bytes)..size)))).await
+            }
+            (answer, _) => answer,
+        }
     }
 
     /// The path of a key of the array.
@@ -162,12 +183,16 @@ fn join(prefix: &str, key: &str) -> String {
     [prefix, key].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("/")
 }
 
-fn s3(url: &Url, target: &Target, in_flight: usize, connector: Counting) -> Outcome<impl ObjectStore + use<>> {
-    let bucket = url.host_str().ok_or_else(|| Failure::bad_use(format!("{url} names no bucket")))?;
+fn bucket(url: &Url) -> Outcome<&str> {
+    url.host_str().ok_or_else(|| Failure::bad_use(format!("{url} names no bucket")))
+}
+
+fn s3(bucket: &str, target: &Target, in_flight: usize, connector: Counting) -> Outcome<impl ObjectStore + use<>> {
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
+        .with_request_payer(target.requester_pays)
         .with_client_options(options(in_flight))
-        .with_retry(RetryConfig { retry_timeout: TIMEOUT, ..RetryConfig::default() })
+        .with_retry(retries())
         .with_http_connector(connector);
     if let Some(endpoint) = &target.endpoint {
         builder = builder.with_endpoint(endpoint).with_allow_http(true);
@@ -179,6 +204,43 @@ fn s3(url: &Url, target: &Target, in_flight: usize, connector: Counting) -> Outc
         builder = builder.with_skip_signature(true);
     }
     builder.build().map_err(Failure::bad_use)
+}
+
+fn gcs(bucket: &str, target: &Target, in_flight: usize, connector: Counting) -> Outcome<impl ObjectStore + use<>> {
+    let mut builder = GoogleCloudStorageBuilder::from_env()
+        .with_bucket_name(bucket)
+        .with_client_options(options(in_flight))
+        .with_retry(retries())
+        .with_http_connector(connector);
+    if let Some(endpoint) = &target.endpoint {
+        builder = builder.with_base_url(endpoint);
+    }
+    if target.anonymous {
+        builder = builder.with_skip_signature(true);
+    }
+    builder.build().map_err(Failure::bad_use)
+}
+
+fn azure(container: &str, target: &Target, in_flight: usize, connector: Counting) -> Outcome<impl ObjectStore + use<>> {
+    let mut builder = MicrosoftAzureBuilder::from_env()
+        .with_container_name(container)
+        .with_client_options(options(in_flight))
+        .with_retry(retries())
+        .with_http_connector(connector);
+    if let Some(account) = &target.account {
+        builder = builder.with_account(account);
+    }
+    if let Some(endpoint) = &target.endpoint {
+        builder = builder.with_endpoint(endpoint.clone());
+    }
+    if target.anonymous {
+        builder = builder.with_skip_signature(true);
+    }
+    builder.build().map_err(Failure::bad_use)
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig { retry_timeout: TIMEOUT, ..RetryConfig::default() }
 }
 
 fn plain_http(url: &Url, in_flight: usize, connector: Counting) -> Outcome<impl ObjectStore + use<>> {

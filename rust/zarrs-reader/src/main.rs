@@ -156,7 +156,8 @@ fn report(session: &Session, engine: Kind, samples: &[Timed], as_json: bool) {
     let workload = &session.workload;
     let suffix = |mark: &str, text: &Option<String>| text.as_ref().map(|t| format!("{mark}{t}")).unwrap_or_default();
     let target = &workload.target;
-    let target = format!("{}{}{}", target.name, suffix(":", &target.profile), suffix("+", &target.link));
+    let marks = [suffix(":", &target.profile), suffix("+", &target.link), suffix("@", &target.account)];
+    let target = format!("{}{}", target.name, marks.concat());
     let samples: Vec<_> = samples.iter().map(sample_json).collect();
     let report = json!({
         "schema": workload::SCHEMA,

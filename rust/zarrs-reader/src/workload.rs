@@ -39,12 +39,16 @@ fn one() -> usize {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Target {
     pub name: String,
-    /// `s3://bucket/prefix`, or `http://host/prefix`.
+    /// `s3://bucket/prefix`, the same with `gs` or `az`, or `http://host/prefix`.
     pub url: String,
     pub endpoint: Option<String>,
     pub region: Option<String>,
+    /// Storage account of an `az://` container.
+    pub account: Option<String>,
     #[serde(default)]
     pub anonymous: bool,
+    #[serde(default)]
+    pub requester_pays: bool,
     pub profile: Option<String>,
     /// Network of the embedded store where it is not loopback.
     pub link: Option<String>,

@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, GetResult};
+use object_store::{GetRange, GetResult};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use zarrs::array::codec::{ShardingCodecConfiguration, ShardingIndexLocation};
@@ -374,7 +374,7 @@ impl Inner {
     }
 
     async fn ask(&self, path: &Path, range: Option<GetRange>) -> Outcome<Option<GetResult>> {
-        match self.client.store.get_opts(path, GetOptions { range, ..GetOptions::default() }).await {
+        match self.client.get(path, range).await {
             Ok(answer) => Ok(Some(answer)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),

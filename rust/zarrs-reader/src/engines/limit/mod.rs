@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::{GetOptions, GetRange};
+use object_store::GetRange;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -106,8 +106,7 @@ impl Inner {
         range: GetRange,
         memory: &Memory,
     ) -> Outcome<Bytes> {
-        let options = GetOptions { range: Some(range), ..GetOptions::default() };
-        let answer = self.client.store.get_opts(path, options).await?;
+        let answer = self.client.get(path, Some(range)).await?;
         let expected = (answer.range.end - answer.range.start) as usize;
         let mut body = memory.take(expected);
         let mut frames = answer.into_stream();

@@ -1,0 +1,69 @@
+"""The truth of an array without a manifest: what two readers that share no decoding code agree on."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from harness.errors import MeasurementError, UnsupportedError
+from harness.measure.conductor import OPEN_SECONDS, turn_deadline
+from harness.measure.process import WorkerProcess
+from harness.readers import reader_class
+from harness.truth import Truth, first_difference
+from harness.workload import Workload
+
+STACKS = (("zarr-python+obstore", "zarr-python+fsspec"), ("tensorstore",), ("zarrista",))
+"""Readers by what decodes: numcodecs from Python, C++, Rust. Of each stack the first that can do the work counts."""
+
+_NEEDED = 2
+
+
+def agreed_truth(workload: Workload, *, say: Callable[[str], None]) -> Truth:
+    """Return the checksums of the arrays that two independent readers both return for `workload`.
+
+    Parameters
+    ----------
+    workload
+        One whose own truth is not known: it is not looked at.
+    say
+        Told which readers read.
+
+    Raises
+    ------
+    MeasurementError
+        The two disagree, or fewer than two can read the array.
+    """
+    found: dict[str, str] = {}
+    reasons: list[str] = []
+    for stack in STACKS:
+        for name in stack:
+            try:
+                found[name] = _checksums(name, workload)
+                say(f"{workload.label}: read by {name}")
+                break
+            except (UnsupportedError, MeasurementError) as reason:
+                reasons.append(f"{name}: {reason}")
+        if len(found) == _NEEDED:
+            break
+    else:
+        raise MeasurementError(
+            f"{workload.array.key!r} has no manifest, and no two independent readers can read it: {'; '.join(reasons)}"
+        )
+    (one, other), (left, right) = found, found.values()
+    different = first_difference(left, right)
+    if different is not None:
+        raise MeasurementError(
+            f"{workload.array.key!r} has no manifest, and {one} and {other} disagree on read {different}: "
+            "nobody can tell who is right"
+        )
+    return Truth(reads_crc32c=left, agreed_by=(one, other))
+
+
+def _checksums(reader: str, workload: Workload) -> str:
+    """Return the checksums of what one reader returns, read in a process of its own."""
+    worker = WorkerProcess(reader_class(reader))
+    try:
+        worker.require({"op": "open", "workload": msgspec.to_builtins(workload)}, timeout=OPEN_SECONDS)
+        answer = worker.require({"op": "checksums"}, timeout=turn_deadline(workload))
+    finally:
+        worker.stop()
+    return str(answer["reads_crc32c"])
