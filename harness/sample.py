@@ -8,12 +8,14 @@ FLAG_NEW_CONNECTIONS = "new-connections"
 FLAG_IN_FLIGHT = "in-flight"
 FLAG_CPU_BOUND = "cpu-bound"
 FLAG_BELOW_LIMIT = "below-limit"
+FLAG_FAULTS = "faults"
 
 FLAGS = {
     FLAG_NEW_CONNECTIONS: "the store accepted a new connection during the sample: it was not fully warm",
     FLAG_IN_FLIGHT: "most requests in flight were more than 20 % off what was asked for, though the work allows it",
     FLAG_CPU_BOUND: "reader and store kept over 90 % of all cores busy: the CPU was measured, not the network",
     FLAG_BELOW_LIMIT: "faster than the network limit measured around it: the limit is not a limit here",
+    FLAG_FAULTS: "the store injected faults during the sample, as it was asked to: for looking at, never a result",
 }
 """What each flag of a sample means."""
 
@@ -57,6 +59,8 @@ class Sample(msgspec.Struct, kw_only=True):
     index_requests: int | None = None
     head_requests: int | None = None
     retries: int | None = None
+    faults: int | None = None
+    """Faults that the embedded store injected during the sample; then it counted the requests and their retries."""
     requests_source: Literal["reader", "store"] | None = None
     """Who counted the requests and bytes above and below."""
     fetched_bytes: int | None = None

@@ -19,7 +19,7 @@ from harness.errors import BadUseError
 from harness.paths import ROOT
 from harness.records import PassRecord, RowRecord
 from harness.results import Cell, Interval, Metric
-from harness.sample import FLAG_BELOW_LIMIT, FLAG_CPU_BOUND, FLAG_IN_FLIGHT, FLAG_NEW_CONNECTIONS, FLAGS
+from harness.sample import FLAG_BELOW_LIMIT, FLAG_CPU_BOUND, FLAG_FAULTS, FLAG_IN_FLIGHT, FLAG_NEW_CONNECTIONS, FLAGS
 
 _WIDTH = 112
 _CELL = 12
@@ -27,7 +27,13 @@ _CELL = 12
 _GAP = 2
 _BAR = 4
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_LETTERS = {FLAG_CPU_BOUND: "C", FLAG_IN_FLIGHT: "F", FLAG_NEW_CONNECTIONS: "N", FLAG_BELOW_LIMIT: "L"}
+_LETTERS = {
+    FLAG_CPU_BOUND: "C",
+    FLAG_IN_FLIGHT: "F",
+    FLAG_NEW_CONNECTIONS: "N",
+    FLAG_BELOW_LIMIT: "L",
+    FLAG_FAULTS: "X",
+}
 
 Workload = tuple[str, str, int]
 

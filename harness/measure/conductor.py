@@ -43,6 +43,10 @@ class Plan:
     minimum: int = 2
     seed: int = 0
     """Of the order in which readers take turns."""
+    deadline_seconds: float | None = None
+    """When an execution counts as hanging; None is `turn_deadline`."""
+    with_faults: bool = False
+    """Whether samples count during which the store injected faults, flagged: never in a benchmark."""
 
     def enough(self, rounds: int, seconds: float) -> bool:
         """Whether a workload has been measured enough after `rounds` rounds that took `seconds`."""
@@ -113,9 +117,14 @@ class Conductor:
         """Return one row per reader for `workload`, the network limit's last.
 
         A reader that fails, hangs or dies costs its own row only; a failing network limit costs the ratios.
+
+        Raises
+        ------
+        StoreError
+            The embedded store is not running, or ended: nothing can be measured.
         """
         rows = {name: Row(reader=name, workload=workload) for name in (*self._readers, NETWORK_LIMIT)}
-        with Probe(workload.target) as probe:
+        with Probe(workload.target, self._say) as probe:
             for row in rows.values():
                 self._open(row, probe)
             begin, rounds = time.monotonic(), 0
@@ -151,7 +160,7 @@ class Conductor:
             return None
         contestant = self._contestants[row.reader]
         begin = time.monotonic()
-        with self._guard(row, contestant.reader):
+        with self._guard(row, contestant.reader, probe):
             row.samples.append(self._execute(row, contestant, probe))
             row.seconds += time.monotonic() - begin
             return row.samples[-1]
@@ -159,18 +168,19 @@ class Conductor:
 
     def _execute(self, row: Row, contestant: Contestant, probe: Probe) -> Sample:
         """Execute twice, the first time to warm up, and return the second execution's sample."""
-        deadline = turn_deadline(row.workload)
+        deadline = self._plan.deadline_seconds or turn_deadline(row.workload)
         request = {"op": "sample", "variant": contestant.variant}
         self._ask(contestant.reader, {**request, "discard": True}, deadline)
         probe.begin()
         answer = self._ask(contestant.reader, request, deadline)
-        return make_sample(row.workload, msgspec.convert(answer["timed"], Timed), probe.end())
+        timed = msgspec.convert(answer["timed"], Timed)
+        return make_sample(row.workload, timed, probe.end(), with_faults=self._plan.with_faults)
 
     def _open(self, row: Row, probe: Probe) -> None:
         """Open the row's workload and settle who measures it; the row fails when nobody can."""
         versions: dict[Contestant, dict[str, str]] = {}
         for name in clients(row.reader):
-            with self._guard(row, name):
+            with self._guard(row, name, probe):
                 answer = self._ask(name, {"op": "open", "workload": msgspec.to_builtins(row.workload)}, OPEN_SECONDS)
                 versions |= {Contestant(name, variant): answer["versions"] for variant in answer["variants"]}
         if not versions:
@@ -189,7 +199,7 @@ class Conductor:
         for _ in range(_TRIALS):
             for contestant in [c for c in contestants if c in seconds]:
                 trial = Row(reader=row.reader, workload=row.workload)
-                with self._guard(trial, contestant.reader):
+                with self._guard(trial, contestant.reader, probe):
                     seconds[contestant].append(self._execute(trial, contestant, probe).seconds)
                 if not trial.measured:
                     del seconds[contestant]
@@ -205,15 +215,17 @@ class Conductor:
         return self._workers[reader].require(request, timeout=timeout)
 
     @contextlib.contextmanager
-    def _guard(self, row: Row, worker: str) -> Iterator[None]:
+    def _guard(self, row: Row, worker: str, probe: Probe) -> Iterator[None]:
         """Let a failure cost one row: no sample of it counts, and the next workload gets a fresh worker."""
         try:
+            probe.watch()
             yield
         except UnsupportedError as reason:
             row.na = str(reason)
         except (ZcbError, OSError) as error:
-            row.fail(str(error))
-            self._say(f"{row.workload.label}: {worker} failed: {error}")
+            trouble = probe.trouble()
+            row.fail(f"{error}{trouble}")
+            self._say(f"{row.workload.label}: {worker} failed: {row.error}")
             if worker in self._workers:
                 self._workers.pop(worker).stop()
 

@@ -69,7 +69,7 @@ def record_timeline(
     UnsupportedError
         The reader cannot do the workload, or has no hooks and there is no capture.
     """
-    with Probe(workload.target) as probe, _Session(reader, workload, probe) as session:
+    with Probe(workload.target, say) as probe, _Session(reader, workload, probe) as session:
         timeline = session.record(capture)
         timeline.valid = validate(timeline, wanted(workload), counted=session.counted)
         if timeline.valid.ok and session.has_hooks:
