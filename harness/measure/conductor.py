@@ -170,6 +170,8 @@ class Conductor:
         """Execute twice, the first time to warm up, and return the second execution's sample."""
         deadline = self._plan.deadline_seconds or turn_deadline(row.workload)
         request = {"op": "sample", "variant": contestant.variant}
+        if contestant.reader not in self._workers:  # another variant of it has failed
+            self._ask_open(contestant.reader, row.workload)
         self._ask(contestant.reader, {**request, "discard": True}, deadline)
         probe.begin()
         answer = self._ask(contestant.reader, request, deadline)
@@ -181,7 +183,7 @@ class Conductor:
         versions: dict[Contestant, dict[str, str]] = {}
         for name in clients(row.reader):
             with self._guard(row, name, probe):
-                answer = self._ask(name, {"op": "open", "workload": msgspec.to_builtins(row.workload)}, OPEN_SECONDS)
+                answer = self._ask_open(name, row.workload)
                 versions |= {Contestant(name, variant): answer["versions"] for variant in answer["variants"]}
         if not versions:
             return
@@ -208,6 +210,9 @@ class Conductor:
             return None
         row.error = None
         return min(seconds, key=lambda contestant: statistics.median(seconds[contestant]))
+
+    def _ask_open(self, reader: str, workload: Workload) -> dict[str, Any]:
+        return self._ask(reader, {"op": "open", "workload": msgspec.to_builtins(workload)}, OPEN_SECONDS)
 
     def _ask(self, reader: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         if reader not in self._workers:
