@@ -8,6 +8,7 @@ BEGIN, END = "<!-- made by tests/test_faults.py -->", "<!-- end -->"
 RIGHT, FAILED, NOT_DECODED = "right", "failed", "time only"
 RECORDED_WRONG, LOST = "RECORDED WRONG", "LOST"
 _VOLATILE = [
+    (r"^[\w+-]+: (no answer within|its worker died)", r"\1"),
     (r" \((the store answered .*|requests that the store .*|faults injected.*)\)$", ""),
     (r"http://[\d.]+:\d+", "http://..."),
     (r" in [\d.]+ ?(µs|ms|s)\b", ""),
@@ -19,7 +20,7 @@ _VOLATILE = [
     (r"0x[0-9a-f]+", "0x..."),
     (r"total size \d+", "total size ..."),
 ]
-"""What differs from run to run, and what the store adds to a message."""
+"""What differs from run to run or names the reader, and what the store adds to a message."""
 
 
 @dataclass
