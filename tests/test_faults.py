@@ -103,8 +103,8 @@ TITLES = [*(case.title for case in CASES), KILLED]
 PROCESSES = {
     "conductor": "`zcb read` killed (SIGKILL) in the middle",
     "store": "the store killed (SIGKILL) in the middle",
-    "asv": "`asv run` killed (SIGKILL) in the middle of a pass",
     "two": "two `zcb read` at once on one checkout",
+    "asv": "`asv run` killed (SIGKILL) in the middle of a pass",
     "disk": "the disk full at `zcb data create`",
 }
 
