@@ -10,6 +10,7 @@ FLAG_CPU_BOUND = "cpu-bound"
 FLAG_BELOW_LIMIT = "below-limit"
 FLAG_OTHER_TRAFFIC = "other-traffic"
 FLAG_NO_MANIFEST = "no-manifest"
+FLAG_FAULTS = "faults"
 
 FLAGS = {
     FLAG_NEW_CONNECTIONS: "the store accepted a new connection during the sample: it was not fully warm",
@@ -19,6 +20,7 @@ FLAGS = {
     "or new connections",
     FLAG_BELOW_LIMIT: "faster than the network limit measured around it: the limit is not a limit here",
     FLAG_NO_MANIFEST: "the array has no manifest: its truth is what two independent readers agree on",
+    FLAG_FAULTS: "the store injected faults during the sample, as it was asked to: for looking at, never a result",
 }
 """What each flag of a sample means."""
 
@@ -62,6 +64,8 @@ class Sample(msgspec.Struct, kw_only=True):
     index_requests: int | None = None
     head_requests: int | None = None
     retries: int | None = None
+    faults: int | None = None
+    """Faults that the embedded store injected during the sample; then it counted the requests and their retries."""
     requests_source: Literal["reader", "store"] | None = None
     """Who counted the requests and bytes above and below."""
     fetched_bytes: int | None = None

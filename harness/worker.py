@@ -51,7 +51,8 @@ class Worker:
         except UnsupportedError as error:
             return {"na": str(error)}
         except Exception as error:  # whatever a library raises is this reader's failure, not the pass's
-            return {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
+            first = _first(error)
+            return {"error": f"{type(first).__name__}: {' '.join(str(first).split())[:500]}"}
 
     def _open(self, workload: dict[str, Any]) -> dict[str, Any]:
         self._close()
@@ -96,6 +97,11 @@ class Worker:
             self._reader.close()
         self._reader = self._workload = None
         return {"closed": True}
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the error itself, or the first of a group, whose own message says nothing of the cause."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def timed_read(reader: Reader, workload: workloads.Workload) -> tuple[Timed, Any]:

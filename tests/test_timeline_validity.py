@@ -43,7 +43,7 @@ def chunks():
 
 
 def counters(**counted):
-    zero = {name: {} if name == "errors_by_status" else 0 for name in StoreCounters.__struct_fields__}
+    zero = {name: {} if "_by_" in name else 0 for name in StoreCounters.__struct_fields__}
     return StoreCounters(**{**zero, "requests": 4, "get_index": 2, "get_data": 2, **counted})
 
 

@@ -26,6 +26,7 @@ _FIGURES: dict[str, tuple[Callable[[Sample], float | None], str]] = {
     "ms": (lambda s: s.seconds * 1e3, ".1f"),
     "x limit": (lambda s: s.times_slower, ".2f"),
     "requests": (lambda s: s.requests, ".0f"),
+    "retries": (lambda s: s.retries, ".0f"),
     "fetched KiB": (lambda s: _scaled(s.fetched_bytes, 2**10), ".1f"),
     "CPU ms": (lambda s: s.cpu_seconds * 1e3, ".1f"),
     "peak MiB": (lambda s: _scaled(s.peak_rss_bytes, 2**20), ".0f"),
@@ -38,6 +39,12 @@ _FIGURES: dict[str, tuple[Callable[[Sample], float | None], str]] = {
 @click.argument("readers", metavar="READER")
 @click.argument("workload", type=click.Path(path_type=Path))
 @click.option("--samples", type=click.IntRange(1, 10_000), help="Timed executions.  [default: 5; none with --timeline]")
+@click.option(
+    "--deadline",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="When an execution counts as hanging.  [default: 60 s and 120 s per GiB]",
+)
 @click.option("--timeline", type=click.Path(path_type=Path), help="Record one execution into this file.")
 @click.option(
     "--pairs",
@@ -51,7 +58,14 @@ _FIGURES: dict[str, tuple[Callable[[Sample], float | None], str]] = {
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the samples as JSON.")
 def read(
-    readers: str, workload: Path, samples: int | None, timeline: Path | None, pairs: int, wire: bool, as_json: bool
+    readers: str,
+    workload: Path,
+    samples: int | None,
+    deadline: float | None,
+    timeline: Path | None,
+    pairs: int,
+    wire: bool,
+    as_json: bool,
 ) -> None:
     """Let READER execute a workload file, between turns of the network limit, and show what it cost.
 
@@ -65,7 +79,8 @@ def read(
         check_replaceable(timeline)
     require(loaded.target, f"{loaded.array.key}/zarr.json")
     if samples is not None or timeline is None:
-        _measure(names, loaded, samples or _SAMPLES, as_json)
+        plan = Plan(samples=samples or _SAMPLES, deadline_seconds=deadline, with_faults=True)
+        _measure(names, loaded, plan, as_json)
     if timeline is not None:
         _record(names[0], loaded, timeline, pairs, wire)
 
@@ -98,8 +113,8 @@ def _names(readers: str) -> list[str]:
     return names
 
 
-def _measure(names: list[str], loaded: Workload, samples: int, as_json: bool) -> None:
-    with Conductor(names, plan=Plan(samples=samples), say=_say) as conductor:
+def _measure(names: list[str], loaded: Workload, plan: Plan, as_json: bool) -> None:
+    with Conductor(names, plan=plan, say=_say) as conductor:
         by_name = {row.reader: row for row in conductor.measure(loaded)}
     rows, limit = [by_name[name] for name in names], by_name[NETWORK_LIMIT]
     if all(row.na is not None for row in rows):

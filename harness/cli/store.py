@@ -11,12 +11,14 @@ from rich.table import Table
 
 from harness.errors import StoreError
 from harness.store import lifecycle, state
-from harness.store.control import StoreControl, StoreCounters
+from harness.store.control import FAULTS, FaultRule, StoreControl, StoreCounters
 from harness.store.lifecycle import StoreSettings
 from harness.store.state import Link, StoreState
 from harness.targets import PROFILES
 
 _AMOUNT = click.FloatRange(min=0)
+_NUMBER = click.IntRange(1, 10**9)
+_OFF = "off"
 _MIB = 2**20
 
 
@@ -74,12 +76,44 @@ def status(as_json: bool) -> None:
         click.echo('{"schema":1,"running":false}')
     running = running or state.require_running()
     with StoreControl(running.control) as control:
-        counters = control.counters()
+        counters, faults = control.counters(), control.faults()
     uptime = _uptime_s(running.pid)
     if as_json:
-        click.echo(_as_json(running, counters, uptime))
+        click.echo(_as_json(running, counters, faults, uptime))
     else:
-        _show(running, counters, uptime)
+        _show(running, counters, faults, uptime)
+
+
+@store.command(
+    epilog="\b\nExample:\n  zcb store fault slow-down --first 2 --count 3\n  zcb store fault off\n\n\b\nFaults:\n"
+    + "\n".join(f"  {name:15} {meaning}" for name, meaning in FAULTS.items())
+)
+@click.argument("fault", metavar="FAULT|off", type=click.Choice([*FAULTS, _OFF]))
+@click.option(
+    "--kind",
+    type=click.Choice(["index", "data", "metadata"]),
+    default="data",
+    show_default=True,
+    help="Which requests: of a shard's index, of chunks, of zarr.json.",
+)
+@click.option("--first", type=_NUMBER, default=1, show_default=True, help="The first of these that meets the fault.")
+@click.option("--every", type=_NUMBER, default=1, show_default=True, help="From there on, every so many.")
+@click.option(
+    "--count", type=click.IntRange(0, 10**9), default=1, show_default=True, help="How many in all; 0 has no end."
+)
+def fault(fault: str, **which: Any) -> None:
+    """Let the running store spoil answers, on purpose; `off` ends it.
+
+    Requests are counted anew for each sample. What is measured meanwhile is flagged, and no benchmark records it.
+    """
+    with StoreControl(state.require_running().control) as control:
+        if fault == _OFF:
+            control.clear_faults()
+            _say("no faults are injected")
+            return
+        rule = FaultRule(fault=fault, **which)
+        control.add_fault(rule)
+    _say(f"injecting {_in_words(rule)}; `zcb store fault off` ends it")
 
 
 def _uptime_s(pid: int) -> float:
@@ -89,13 +123,14 @@ def _uptime_s(pid: int) -> float:
         raise StoreError("the store ended just now: start it again with `zcb store start`") from error
 
 
-def _as_json(running: StoreState, counters: StoreCounters, uptime_s: float) -> str:
+def _as_json(running: StoreState, counters: StoreCounters, faults: list[FaultRule], uptime_s: float) -> str:
     report = {"schema": 1, "running": True, **msgspec.to_builtins(running)}
     report |= {"uptime_seconds": round(uptime_s, 3), "counters": msgspec.to_builtins(counters)}
+    report |= {"faults": msgspec.to_builtins(faults)}
     return msgspec.json.encode(report).decode()
 
 
-def _show(running: StoreState, counters: StoreCounters, uptime_s: float) -> None:
+def _show(running: StoreState, counters: StoreCounters, faults: list[FaultRule], uptime_s: float) -> None:
     table = Table(show_header=False, box=None)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -107,6 +142,7 @@ def _show(running: StoreState, counters: StoreCounters, uptime_s: float) -> None
         "process": f"{running.pid}, up {_duration(uptime_s)}",
         "requests": f"{counters.requests:,} ({_kinds(counters)})",
         "errors": _errors(counters),
+        "faults": _faults_in_words(faults, counters),
         "bytes": f"{counters.bytes_out / _MIB:,.1f} MiB out, {counters.bytes_in / _MIB:,.1f} MiB in",
         "in flight": f"{counters.in_flight} now, {counters.max_in_flight} at most",
         "connections": f"{counters.connections_open} open, {counters.connections_accepted:,} accepted",
@@ -157,6 +193,21 @@ def _kinds(counters: StoreCounters) -> str:
 def _errors(counters: StoreCounters) -> str:
     by_status = ", ".join(f"{count:,} x {code}" for code, count in sorted(counters.errors_by_status.items()))
     return f"{counters.errors:,}" + (f" ({by_status})" if by_status else "")
+
+
+def _faults_in_words(faults: list[FaultRule], counters: StoreCounters) -> str:
+    injected = f"{counters.faults:,} injected, {counters.retries:,} requests sent again"
+    if not faults:
+        return f"off ({injected})" if counters.faults else "off"
+    return f"ON: {'; '.join(map(_in_words, faults))} ({injected})"
+
+
+def _in_words(rule: FaultRule) -> str:
+    which = f"{rule.kind} request {rule.first}"
+    if rule.count != 1:
+        step = "" if rule.every == 1 else f" every {rule.every}"
+        which += f" and on{step}" if rule.count == 0 else f" and the next{step}, {rule.count} in all"
+    return f"{rule.fault} for {which}"
 
 
 def _duration(seconds: float) -> str:

@@ -22,6 +22,7 @@ from harness.results import Cell, Interval, Metric
 from harness.sample import (
     FLAG_BELOW_LIMIT,
     FLAG_CPU_BOUND,
+    FLAG_FAULTS,
     FLAG_IN_FLIGHT,
     FLAG_NEW_CONNECTIONS,
     FLAG_NO_MANIFEST,
@@ -42,6 +43,7 @@ _LETTERS = {
     FLAG_OTHER_TRAFFIC: "O",
     FLAG_BELOW_LIMIT: "L",
     FLAG_NO_MANIFEST: "M",
+    FLAG_FAULTS: "X",
 }
 
 Workload = tuple[str, str, int]

@@ -44,6 +44,10 @@ class Plan:
     minimum: int = 2
     seed: int = 0
     """Of the order in which readers take turns."""
+    deadline_seconds: float | None = None
+    """When an execution counts as hanging; None is `turn_deadline`."""
+    with_faults: bool = False
+    """Whether samples count during which the store injected faults, flagged: never in a benchmark."""
 
     def enough(self, rounds: int, seconds: float) -> bool:
         """Whether a workload has been measured enough after `rounds` rounds that took `seconds`."""
@@ -116,9 +120,14 @@ class Conductor:
         """Return one row per reader for `workload`, the network limit's last.
 
         A reader that fails, hangs or dies costs its own row only; a failing network limit costs the ratios.
+
+        Raises
+        ------
+        StoreError
+            The embedded store is not running, or ended: nothing can be measured.
         """
         rows = {name: Row(reader=name, workload=workload) for name in (*self._readers, NETWORK_LIMIT)}
-        with Probe(workload.target) as probe:
+        with Probe(workload.target, self._say) as probe:
             for row in rows.values():
                 row.network = probe.network
                 self._open(row, probe)
@@ -155,7 +164,7 @@ class Conductor:
             return None
         contestant = self._contestants[row.reader]
         begin = time.monotonic()
-        with self._guard(row, contestant.reader):
+        with self._guard(row, contestant.reader, probe):
             row.samples.append(self._execute(row, contestant, probe))
             row.seconds += time.monotonic() - begin
             return row.samples[-1]
@@ -163,19 +172,22 @@ class Conductor:
 
     def _execute(self, row: Row, contestant: Contestant, probe: Probe) -> Sample:
         """Execute twice, the first time to warm up, and return the second execution's sample."""
-        deadline = turn_deadline(row.workload)
+        deadline = self._plan.deadline_seconds or turn_deadline(row.workload)
         request = {"op": "sample", "variant": contestant.variant}
+        if contestant.reader not in self._workers:  # another variant of it has failed
+            self._ask_open(contestant.reader, row.workload)
         self._ask(contestant.reader, {**request, "discard": True}, deadline)
         probe.begin()
         answer = self._ask(contestant.reader, request, deadline)
-        return make_sample(row.workload, msgspec.convert(answer["timed"], Timed), probe.end())
+        timed = msgspec.convert(answer["timed"], Timed)
+        return make_sample(row.workload, timed, probe.end(), with_faults=self._plan.with_faults)
 
     def _open(self, row: Row, probe: Probe) -> None:
         """Open the row's workload and settle who measures it; the row fails when nobody can."""
         versions: dict[Contestant, dict[str, str]] = {}
         for name in clients(row.reader):
-            with self._guard(row, name):
-                answer = self._ask(name, {"op": "open", "workload": msgspec.to_builtins(row.workload)}, OPEN_SECONDS)
+            with self._guard(row, name, probe):
+                answer = self._ask_open(name, row.workload)
                 versions |= {Contestant(name, variant): answer["versions"] for variant in answer["variants"]}
         if not versions:
             return
@@ -193,7 +205,7 @@ class Conductor:
         for _ in range(_TRIALS):
             for contestant in [c for c in contestants if c in seconds]:
                 trial = Row(reader=row.reader, workload=row.workload)
-                with self._guard(trial, contestant.reader):
+                with self._guard(trial, contestant.reader, probe):
                     seconds[contestant].append(self._execute(trial, contestant, probe).seconds)
                 if not trial.measured:
                     del seconds[contestant]
@@ -203,21 +215,26 @@ class Conductor:
         row.error = None
         return min(seconds, key=lambda contestant: statistics.median(seconds[contestant]))
 
+    def _ask_open(self, reader: str, workload: Workload) -> dict[str, Any]:
+        return self._ask(reader, {"op": "open", "workload": msgspec.to_builtins(workload)}, OPEN_SECONDS)
+
     def _ask(self, reader: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         if reader not in self._workers:
             self._workers[reader] = WorkerProcess(reader_class(reader))
         return self._workers[reader].require(request, timeout=timeout)
 
     @contextlib.contextmanager
-    def _guard(self, row: Row, worker: str) -> Iterator[None]:
+    def _guard(self, row: Row, worker: str, probe: Probe) -> Iterator[None]:
         """Let a failure cost one row: no sample of it counts, and the next workload gets a fresh worker."""
         try:
+            probe.watch()
             yield
         except UnsupportedError as reason:
             row.na = str(reason)
         except (ZcbError, OSError) as error:
-            row.fail(str(error))
-            self._say(f"{row.workload.label}: {worker} failed: {error}")
+            trouble = probe.trouble()
+            row.fail(f"{error}{trouble}")
+            self._say(f"{row.workload.label}: {worker} failed: {row.error}")
             if worker in self._workers:
                 self._workers.pop(worker).stop()
 

@@ -1,6 +1,6 @@
 """Counters around an execution, and what they say of it: a sample that counts, or the reason why it does not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from harness import network
-from harness.errors import MeasurementError
+from harness.errors import BadUseError, MeasurementError, StoreError
 from harness.readers.base import cores
 from harness.sample import (
     FLAG_BELOW_LIMIT,
     FLAG_CPU_BOUND,
+    FLAG_FAULTS,
     FLAG_IN_FLIGHT,
     FLAG_NEW_CONNECTIONS,
     FLAG_NO_MANIFEST,
@@ -21,12 +22,14 @@ from harness.sample import (
     Tally,
     Timed,
 )
-from harness.store.control import LoggedRequest, StoreControl, StoreCounters
+from harness.store.alone import Alone
+from harness.store.control import ERROR_FAULTS, LoggedRequest, StoreControl, StoreCounters
 from harness.store.state import require_running
 from harness.targets import EMBEDDED, Target
 from harness.workload import Workload
 
 _MARK = "sample"
+_WATCH = "watch"
 _BUSY = 0.9
 _IN_FLIGHT_TOLERANCE = 0.2
 
@@ -53,13 +56,23 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 class Probe:
     """The counters around an execution: the embedded store's and the network interfaces'.
 
-    Make it while no reader is at work: what the interfaces receive then is other traffic.
+    There is one at a time on an embedded store, whose counters cannot tell two measurements apart: another waits. Make
+    it while no reader is at work: what the interfaces receive then is other traffic.
+
+    Parameters
+    ----------
+    target
+        Where is read from.
+    say
+        Told when it has to wait.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, say: Callable[[str], None] = lambda _: None) -> None:
+        embedded = target.name == EMBEDDED
+        self._control = StoreControl(require_running().control) if embedded else None
+        self._alone = Alone(say) if embedded else None
         interfaces = target.nic or network.interfaces_to(_host(target))
         self.network = network.observe(interfaces)
-        self._control = StoreControl(require_running().control) if target.name == EMBEDDED else None
         self._nics = network.read_all(interfaces)
 
     def begin(self) -> None:
@@ -74,6 +87,32 @@ class Probe:
         nic = network.grown(self._nics, network.read_all(self.network.interfaces))
         store = None if self._control is None else self._control.since(_MARK)
         return Evidence(store=store, nic=nic, idle_rx_bytes_per_second=self.network.idle_rx_bytes_per_second)
+
+    def watch(self) -> None:
+        """Start counting for `trouble`."""
+        if self._control is not None:
+            self._control.mark(_WATCH)
+
+    def demand_no_faults(self) -> None:
+        """Raise a BadUseError where the store was asked to inject faults: what it then serves is no benchmark."""
+        if self._control is not None and self._control.faults():
+            raise BadUseError("the store injects faults, as it was asked to: `zcb store fault off` ends that")
+
+    def trouble(self) -> str:
+        """Return what the store knows of a failure since `watch`, as the rest of a sentence; empty if nothing.
+
+        Raises
+        ------
+        StoreError
+            The embedded store is gone: nothing more can be measured.
+        """
+        if self._control is None:
+            return ""
+        require_running()
+        try:
+            return _trouble(self._control.since(_WATCH))
+        except StoreError as error:
+            return f" ({error})"
 
     def logged(self, execute: Callable[[], object]) -> list[LoggedRequest] | None:
         """Return the requests that the embedded store saw while `execute` ran; None where it is not the target."""
@@ -91,14 +130,26 @@ class Probe:
     ) -> None:
         if self._control is not None:
             self._control.close()
+        if self._alone is not None:
+            self._alone.end()
 
 
 def _host(target: Target) -> str:
     return urlsplit(target.service_url).hostname or ""
 
 
-def make_sample(workload: Workload, timed: Timed, evidence: Evidence) -> Sample:
+def make_sample(workload: Workload, timed: Timed, evidence: Evidence, *, with_faults: bool = False) -> Sample:
     """Put what the reader and the counters say of one verified execution together.
+
+    Parameters
+    ----------
+    workload
+        What was executed.
+    timed, evidence
+        What the reader's process and the counters say of it.
+    with_faults
+        Whether a sample counts during which the store injected faults: it is flagged, and what the store counted
+        stands for what the reader did, since a library hides what it sends again.
 
     Raises
     ------
@@ -107,6 +158,9 @@ def make_sample(workload: Workload, timed: Timed, evidence: Evidence) -> Sample:
     """
     store, tally = evidence.store, timed.tally
     if store is not None:
+        if store.faults:
+            tally = None
+            _check_faults(store, with_faults)
         _check_no_errors(store)
         if tally is not None:
             _check_agreement(tally, store)
@@ -130,8 +184,9 @@ def make_sample(workload: Workload, timed: Timed, evidence: Evidence) -> Sample:
         sample.index_requests = counted.index_requests
         sample.head_requests = counted.head_requests
         sample.fetched_bytes = counted.fetched_bytes
-        sample.retries = None if tally is None else tally.retries
+        sample.retries = counted.retries
     if store is not None:
+        sample.faults = store.faults
         sample.store_cpu_seconds = store.cpu_seconds
         sample.max_in_flight = store.max_in_flight
         sample.new_connections = store.connections_accepted
@@ -177,12 +232,38 @@ def stand_against(sample: Sample, before: Sample | None, after: Sample | None) -
         sample.flags.append(FLAG_BELOW_LIMIT)
 
 
-def _check_no_errors(store: StoreCounters) -> None:
-    if store.errors:
-        statuses = ", ".join(f"{n} x {status}" for status, n in store.errors_by_status.items())
+def _check_faults(store: StoreCounters, allowed: bool) -> None:
+    if not allowed:
         raise MeasurementError(
-            f"the store answered {store.errors} of {store.requests} requests with an error ({statuses})"
+            f"the store injected {_counts(store.faults_by_name)}, as it was asked to: `zcb store fault off` ends that"
         )
+
+
+def _check_no_errors(store: StoreCounters) -> None:
+    injected = sum(count for name, count in store.faults_by_name.items() if name in ERROR_FAULTS)
+    if store.errors > injected:
+        raise MeasurementError(_errors(store))
+
+
+def _errors(store: StoreCounters) -> str:
+    statuses = _counts(store.errors_by_status)
+    return f"the store answered {store.errors} of {store.requests} requests with an error ({statuses})"
+
+
+def _counts(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} x {name}" for name, n in numbers.items())
+
+
+def _trouble(store: StoreCounters) -> str:
+    """Return what is out of order in the store's counters, for whoever reads why a reader failed."""
+    known = []
+    if store.errors:
+        known.append(_errors(store))
+    if store.in_flight:
+        known.append(f"requests that the store has not answered: {store.in_flight}")
+    if store.faults:
+        known.append(f"faults injected: {_counts(store.faults_by_name)}")
+    return f" ({'; '.join(known)})" if known else ""
 
 
 def _check_agreement(tally: Tally, store: StoreCounters) -> None:
@@ -201,6 +282,7 @@ def _tally_of(store: StoreCounters) -> Tally:
         requests=store.requests,
         index_requests=store.get_index,
         head_requests=store.head,
+        retries=store.retries if store.faults else None,
         fetched_bytes=store.bytes_out,
     )
 
@@ -215,6 +297,8 @@ def _flags(workload: Workload, timed: Timed, store: StoreCounters | None) -> lis
     flags = [FLAG_NO_MANIFEST] if workload.truth.agreed_by else []
     if store is None:
         return flags
+    if store.faults:
+        flags.append(FLAG_FAULTS)
     if store.connections_accepted:
         flags.append(FLAG_NEW_CONNECTIONS)
     off = abs(store.max_in_flight - workload.in_flight) > _IN_FLIGHT_TOLERANCE * workload.in_flight

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.measure.tracked import environment_target
+from harness.measure.tracked import environment_target, progress
 
 if TYPE_CHECKING:
+    from harness.measure.evidence import Probe
     from harness.readers.base import Reader
 
 
@@ -19,19 +20,24 @@ class Plain:
     repeat = (3, 7, 2.0)
     warmup_time = 0.0
     _reader: "Reader"
+    _probe: "Probe"
 
     def prepare(self, reader: str, pattern: str, dataset: str, asked: Mapping[str, Any]) -> None:
         """Open a reader, read once to warm its connections up, and compare that with the truth.
 
-        asv calls this before every sample, so that each one starts as the conductor's do.
+        asv calls this before every sample, so that each one starts as the conductor's do. No other measurement runs
+        on an embedded store until `teardown`.
         """
         from harness import workload as workloads
         from harness.errors import TooLargeError, UnsupportedError
+        from harness.measure.evidence import Probe
         from harness.patterns import Parameters
         from harness.readers import reader_class
         from harness.targets import resolve
 
         target = resolve(environment_target())
+        self._probe = Probe(target, progress)
+        self._probe.demand_no_faults()
         self._reader = reader_class(reader)()
         try:
             workload = workloads.create(pattern, target, dataset=dataset, parameters=Parameters(**asked))
@@ -48,3 +54,5 @@ class Plain:
         """Close the reader's connections."""
         if hasattr(self, "_reader"):
             self._reader.close()
+        if hasattr(self, "_probe"):
+            self._probe.__exit__(None, None, None)

@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import subprocess
 import tempfile
 import time
@@ -119,6 +120,8 @@ class WorkerProcess:
         code = self._process.wait()
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
         words = self._stderr.read().decode(errors="replace").strip().splitlines()
+        if code == -signal.SIGKILL:
+            words = []  # whatever it said last, it was not of this
         how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         return f"{self._name}: its worker died ({how}){': ' + words[-1] if words else ''}"
 

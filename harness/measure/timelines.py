@@ -68,14 +68,18 @@ def record_timeline(
         The reader failed, or returned a wrong array.
     UnsupportedError
         The reader cannot do the workload, or has no hooks and there is no capture.
+    BadUseError
+        The store injects faults.
     """
-    with Probe(workload.target) as probe, _Session(reader, workload, probe) as session:
-        timeline = session.record(capture)
-        timeline.valid = validate(timeline, wanted(workload), counted=session.counted)
-        if timeline.valid.ok and session.has_hooks:
-            say(f"{workload.label}: {reader} recorded; {pairs} pairs of recorded and plain executions follow")
-            timeline.overhead = overhead.measure(pairs, plain=session.plain, recorded=session.recorded)
-        return timeline
+    with Probe(workload.target, say) as probe:
+        probe.demand_no_faults()
+        with _Session(reader, workload, probe) as session:
+            timeline = session.record(capture)
+            timeline.valid = validate(timeline, wanted(workload), counted=session.counted)
+            if timeline.valid.ok and session.has_hooks:
+                say(f"{workload.label}: {reader} recorded; {pairs} pairs of recorded and plain executions follow")
+                timeline.overhead = overhead.measure(pairs, plain=session.plain, recorded=session.recorded)
+            return timeline
 
 
 def record_with_wire(

@@ -104,6 +104,7 @@ def run_pass(
     from harness.errors import TooLargeError, ZcbError
     from harness.lifeline import die_with_parent
     from harness.measure.conductor import Conductor
+    from harness.measure.evidence import Probe
     from harness.patterns import Parameters
     from harness.readers import NETWORK_LIMIT
     from harness.targets import resolve
@@ -115,6 +116,8 @@ def run_pass(
     started = datetime.datetime.now().astimezone()
     try:
         target, plan = resolve(environment_target()), environment_plan()
+        with Probe(target, progress) as probe:
+            probe.demand_no_faults()
         with Conductor(readers, plan=plan, say=progress) as conductor:
             for key, (dataset, asked) in grid.items():
                 try:

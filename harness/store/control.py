@@ -1,18 +1,55 @@
-"""The embedded store's control port: what the store itself counted, since it started or in a named interval.
+"""The embedded store's control port: what the store itself counted, and the faults it is to inject.
 
 The processes that measure import this module, so it needs nothing beyond the standard library and msgspec.
 """
 
 import http.client
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote, urlsplit
+from typing import Any, Literal, Self
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
 from harness.errors import StoreError
 
 _TIMEOUT_S = 10.0
+
+FAULTS = {
+    "slow-down": "503 SlowDown",
+    "internal-error": "500 InternalError",
+    "reset": "the connection is reset instead of an answer",
+    "reset-body": "the connection is reset after half of the body",
+    "truncate": "the connection is closed after half of the body",
+    "corrupt": "one bit of the body is wrong",
+    "wrong-range": "the answered range begins one byte late",
+    "hang": "no answer at all",
+    "trickle": "the body comes at 50 kB/s",
+    "expired-token": "403 ExpiredToken",
+    "missing": "404 NoSuchKey",
+}
+"""What the store can do to an answer."""
+
+ERROR_FAULTS = frozenset({"slow-down", "internal-error", "expired-token", "missing"})
+"""Those that are answers of their own and count as errors."""
+
+
+class FaultRule(msgspec.Struct, frozen=True, kw_only=True):
+    """Which requests meet a fault: of their kind, from the `first` on every `every`-th, `count` of them.
+
+    Requests are counted from the moment the rule was set, and anew from each `StoreControl.reset_draws`.
+    """
+
+    fault: str
+    """One of `FAULTS`."""
+    kind: Literal["index", "data", "metadata"] = "data"
+    first: int = 1
+    every: int = 1
+    count: int = 1
+    """0 has no end."""
+
+
+class _Rules(msgspec.Struct, frozen=True):
+    rules: list[FaultRule]
 
 
 class StoreCounters(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +68,11 @@ class StoreCounters(msgspec.Struct, frozen=True, kw_only=True):
     errors: int
     """Answers with status 400 or above, whatever the operation."""
     errors_by_status: dict[str, int]
+    faults: int
+    """Faults that the store was told to inject."""
+    faults_by_name: dict[str, int]
+    retries: int
+    """Requests that asked again for what an injected fault had spoiled."""
     bytes_out: int
     """Bytes of response bodies sent."""
     bytes_in: int
@@ -115,8 +157,20 @@ class StoreControl:
         return self._decoded(StoreCounters, "/counters")
 
     def reset_draws(self) -> None:
-        """Rewind the random service times: the k-th request of a kind gets the same draw again."""
+        """Rewind service times and faults: the k-th request of a kind gets the same draw and fault again."""
         self._ask("POST", "/reset-draws")
+
+    def add_fault(self, rule: FaultRule) -> None:
+        """Have the store inject a fault; where several rules mean a request, the one set first decides."""
+        self._ask("POST", f"/faults?{urlencode(msgspec.structs.asdict(rule))}")
+
+    def faults(self) -> list[FaultRule]:
+        """Return the rules in force; none unless somebody asked for them."""
+        return self._decoded(_Rules, "/faults").rules
+
+    def clear_faults(self) -> None:
+        """Inject no more faults."""
+        self._ask("DELETE", "/faults")
 
     def close(self) -> None:
         """Close the connection."""

@@ -86,7 +86,7 @@ def compare(
     """Measure and judge one reader and one workload into `finding`, which holds what there is when interrupted."""
     begin = time.monotonic()
     try:
-        with _kept_failures(finding), Duel(finding.reader, workload, sides, seed) as duel:
+        with _kept_failures(finding), Duel(finding.reader, workload, sides, seed, say=say) as duel:
             finding.plan = _plan_change(duel)
             finding.versions = duel.versions
             judge(finding, _reported(duel.pairs(), finding, say), rules)

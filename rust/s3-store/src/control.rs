@@ -1,4 +1,4 @@
-//! The control endpoint: counters, marks and draws as JSON over plain HTTP, on loopback only.
+//! The control endpoint: counters, marks, draws and faults as JSON over plain HTTP, on loopback only.
 //!
 //! It has a thread of its own and none of the layers, so no profile slows it down.
 
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::counters::Counters;
+use crate::faults::{Faults, Rule};
 use crate::service_time::Draws;
 
 /// How long a reading waits for the store to finish its accounts of answers that clients already have.
@@ -25,6 +26,7 @@ const SETTLE_STEP: Duration = Duration::from_micros(200);
 pub struct Control {
     pub counters: Arc<Counters>,
     pub draws: Option<Arc<Draws>>,
+    pub faults: Arc<Faults>,
     /// The ready line.
     pub health: Value,
 }
@@ -58,8 +60,10 @@ impl Control {
             }
             (&Method::POST, ["reset-draws"]) => {
                 self.draws.iter().for_each(|draws| draws.reset());
+                self.faults.rewind();
                 ok(&json!({}))
             }
+            (method, ["faults"]) => self.answer_faults(method, request.uri().query().unwrap_or_default()),
             (method, ["marks", name]) => self.answer_mark(method, name, request.uri().query()).await,
             (&Method::GET, ["marks", name, "requests"]) => self.answer_requests(name).await,
             _ => error(StatusCode::NOT_FOUND, "unknown path"),
@@ -78,6 +82,19 @@ impl Control {
             Method::DELETE => unknown_mark(),
             _ => error(StatusCode::METHOD_NOT_ALLOWED, "GET, POST or DELETE"),
         }
+    }
+
+    fn answer_faults(&self, method: &Method, query: &str) -> Response<Full<Bytes>> {
+        match *method {
+            Method::GET => {}
+            Method::DELETE => self.faults.clear(),
+            Method::POST => match Rule::parse(query) {
+                Ok(rule) => self.faults.add(rule),
+                Err(reason) => return error(StatusCode::BAD_REQUEST, &reason),
+            },
+            _ => return error(StatusCode::METHOD_NOT_ALLOWED, "GET, POST or DELETE"),
+        }
+        ok(&self.faults.json())
     }
 
     async fn answer_requests(&self, name: &str) -> Response<Full<Bytes>> {

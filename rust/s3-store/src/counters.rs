@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::faults::Fault;
 use crate::kind::Kind;
 use crate::sys;
 
 const KINDS: usize = Kind::ALL.len();
+const FAULTS: usize = Fault::ALL.len();
 /// Statuses are three digits.
 const STATUSES: usize = 1000;
 /// More requests than this in flight are reported as this many.
@@ -50,6 +52,9 @@ pub struct Record {
 pub struct Counters {
     kinds: [AtomicU64; KINDS],
     statuses: Box<[AtomicU64]>,
+    faults: [AtomicU64; FAULTS],
+    /// Requests that came again after a fault.
+    retries: AtomicU64,
     bytes_out: AtomicU64,
     bytes_in: AtomicU64,
     connections_accepted: AtomicU64,
@@ -90,6 +95,8 @@ struct Snapshot {
     kinds: [u64; KINDS],
     /// Statuses from 400 on that have occurred.
     errors: HashMap<usize, u64>,
+    faults: [u64; FAULTS],
+    retries: u64,
     bytes_out: u64,
     bytes_in: u64,
     connections_accepted: u64,
@@ -103,6 +110,8 @@ impl Snapshot {
             cpu_ns: 0,
             kinds: [0; KINDS],
             errors: HashMap::new(),
+            faults: [0; FAULTS],
+            retries: 0,
             bytes_out: 0,
             bytes_in: 0,
             connections_accepted: 0,
@@ -120,6 +129,8 @@ impl Default for Counters {
         Self {
             kinds: std::array::from_fn(|_| AtomicU64::new(0)),
             statuses: zeros(STATUSES),
+            faults: std::array::from_fn(|_| AtomicU64::new(0)),
+            retries: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             connections_accepted: AtomicU64::new(0),
@@ -180,6 +191,15 @@ impl Counters {
             self.lock_marks().push(&Arc::new(record));
         }
         self.settling.fetch_sub(1, Relaxed);
+    }
+
+    pub fn fault_injected(&self, fault: Fault) {
+        self.faults[fault as usize].fetch_add(1, Relaxed);
+    }
+
+    /// A request asked again for what a fault had spoiled.
+    pub fn request_repeated(&self) {
+        self.retries.fetch_add(1, Relaxed);
     }
 
     pub fn sent(&self, bytes: u64) {
@@ -253,6 +273,8 @@ impl Counters {
             cpu_ns: sys::process_cpu_ns(),
             kinds: std::array::from_fn(|kind| self.kinds[kind].load(Relaxed)),
             errors: errors.collect(),
+            faults: std::array::from_fn(|fault| self.faults[fault].load(Relaxed)),
+            retries: self.retries.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
             bytes_in: self.bytes_in.load(Relaxed),
             connections_accepted: self.connections_accepted.load(Relaxed),
@@ -280,8 +302,12 @@ impl Counters {
         let by_status = errors_since(&now, start);
         json.insert("errors".into(), by_status.values().sum::<u64>().into());
         json.insert("errors_by_status".into(), json!(by_status));
+        let by_name = faults_since(&now, start);
+        json.insert("faults".into(), by_name.values().map(|count| count.as_u64().unwrap_or(0)).sum::<u64>().into());
+        json.insert("faults_by_name".into(), Value::Object(by_name));
         let cpu_us = (now.cpu_ns - start.cpu_ns) / 1000;
         for (name, value) in [
+            ("retries", now.retries - start.retries),
             ("bytes_out", now.bytes_out - start.bytes_out),
             ("bytes_in", now.bytes_in - start.bytes_in),
             ("connections_accepted", now.connections_accepted - start.connections_accepted),
@@ -304,6 +330,12 @@ fn errors_since(now: &Snapshot, start: &Snapshot) -> std::collections::BTreeMap<
         (status.to_string(), count - before)
     });
     since.filter(|(_, count)| *count > 0).collect()
+}
+
+/// Faults that have occurred, by name.
+fn faults_since(now: &Snapshot, start: &Snapshot) -> Map<String, Value> {
+    let since = Fault::ALL.iter().map(|&fault| (fault, now.faults[fault as usize] - start.faults[fault as usize]));
+    since.filter(|(_, count)| *count > 0).map(|(fault, count)| (fault.name().to_owned(), count.into())).collect()
 }
 
 impl Marks {

@@ -1,6 +1,6 @@
 //! One request and its answer as the counters see them: the outermost layer, around hyper's own types.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -13,20 +13,23 @@ use hyper::body::Incoming;
 use s3s::{Body, HttpError};
 
 use crate::counters::{Counters, Record};
+use crate::faults::{CutOff, Spoiled};
 use crate::kind::{Call, Kind, bucket_and_key, content_range};
 use crate::layer::{ResponseFuture, S3Layered};
 use crate::sys;
+use crate::zero_copy::Abort;
 
 /// What one connection offers to hyper.
 pub struct Edge<S> {
     stack: S,
     counters: Arc<Counters>,
     connection: u64,
+    abort: Abort,
 }
 
 impl<S> Edge<S> {
-    pub fn new(stack: S, counters: Arc<Counters>, connection: u64) -> Self {
-        Self { stack, counters, connection }
+    pub fn new(stack: S, counters: Arc<Counters>, connection: u64, abort: Abort) -> Self {
+        Self { stack, counters, connection, abort }
     }
 }
 
@@ -40,7 +43,8 @@ impl<S: S3Layered> hyper::service::Service<Request<Incoming>> for Edge<S> {
         let counters = &self.counters;
         let request = request.map(|incoming| counted_request_body(incoming, counters));
         let answer: ResponseFuture = self.stack.clone().call(request);
-        Box::pin(async move { Ok(exchange.answered(answer.await?)) })
+        let abort = self.abort.clone();
+        Box::pin(async move { exchange.answered(answer.await?, abort) })
     }
 }
 
@@ -90,16 +94,22 @@ impl Exchange {
         }
     }
 
-    fn answered(mut self, response: Response<Body>) -> Response<Tracked> {
+    fn answered(mut self, response: Response<Body>, abort: Abort) -> Result<Response<Tracked>, HttpError> {
+        let spoiled = response.extensions().get::<Spoiled>();
+        let kind = spoiled.map_or_else(|| self.call.kind(response.headers()), |spoiled| spoiled.kind);
+        if spoiled.is_some_and(|spoiled| spoiled.is_reset) {
+            self.call = Call::Known(kind);
+            abort.when_closed();
+            return Err(HttpError::new(Box::new(io::Error::from(io::ErrorKind::ConnectionReset))));
+        }
         self.status = response.status().as_u16();
-        self.note_answer(response.headers());
+        self.note_answer(kind, response.headers());
         let (head, body) = response.into_parts();
         let exchange = Arc::new(self);
-        Response::from_parts(head, Tracked { body, exchange })
+        Ok(Response::from_parts(head, Tracked { body, exchange, abort }))
     }
 
-    fn note_answer(&mut self, headers: &HeaderMap) {
-        let kind = self.call.kind(headers);
+    fn note_answer(&mut self, kind: Kind, headers: &HeaderMap) {
         self.kind = Some(kind);
         self.counters.request_answered(kind, self.status);
         if let Some(names) = &mut self.names {
@@ -178,6 +188,7 @@ fn percent_decode(text: &str) -> String {
 pub struct Tracked {
     body: Body,
     exchange: Arc<Exchange>,
+    abort: Abort,
 }
 
 impl http_body::Body for Tracked {
@@ -188,6 +199,11 @@ impl http_body::Body for Tracked {
         let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(cx) else {
             return Poll::Pending;
         };
+        if let Some(Err(error)) = &polled
+            && error.downcast_ref::<CutOff>().is_some_and(|cut| cut.is_reset)
+        {
+            self.abort.when_closed();
+        }
         if !matches!(polled, Some(Ok(_))) || self.body.is_end_stream() {
             self.exchange.end();
         }

@@ -1,6 +1,6 @@
 //! What the layers around the S3 service have in common.
 //!
-//! From the outside in: counters (`exchange`), first byte (`service_time`), link rate (`pacing`), signatures of
+//! From the outside in: counters (`exchange`), faults (`faults`), first byte (`service_time`), link rate (`pacing`), signatures of
 //! anonymous mode (`anonymous`), S3 itself. All speak the same types, so that another layer fits anywhere.
 
 use std::pin::Pin;

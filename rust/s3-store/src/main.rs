@@ -7,6 +7,7 @@ mod config;
 mod control;
 mod counters;
 mod exchange;
+mod faults;
 mod kind;
 mod layer;
 mod pacing;

@@ -26,11 +26,12 @@ use crate::config::{Config, Failure};
 use crate::control::{self, Control};
 use crate::counters::Counters;
 use crate::exchange::Edge;
+use crate::faults::{FaultLayer, Faults};
 use crate::layer::{Endpoint, S3Layered};
 use crate::pacing::{Link, PacingLayer};
 use crate::service_time::{Draws, ServiceTimeLayer};
 use crate::sys;
-use crate::zero_copy::Socket;
+use crate::zero_copy::{Abort, Socket};
 
 /// How long a stop waits for answers under way.
 const GRACE: Duration = Duration::from_secs(2);
@@ -57,6 +58,7 @@ async fn serve(config: Config, store: Arc<Store>) -> Result<(), Failure> {
     let control_listener = listen(config.control_bind, config.control_port, "--control-port").await?;
     let ready = ready_line(&config, &store, address(&listener)?, address(&control_listener)?);
     let counters = Arc::new(Counters::default());
+    let faults = Arc::new(Faults::new(counters.clone()));
     let draws = Draws::new(&config.profile).map(Arc::new);
     let link = config.profile.link_gbit_s.filter(|_| config.paces_link).map(|gbit_s| Arc::new(Link::new(gbit_s)));
 
@@ -67,12 +69,13 @@ async fn serve(config: Config, store: Arc<Store>) -> Result<(), Failure> {
     }
     let stack = anonymous.layer(Endpoint(s3.build()));
     let stack = ServiceTimeLayer(draws.clone()).layer(PacingLayer(link).layer(stack));
+    let stack = FaultLayer(faults.clone()).layer(stack);
 
     let (stopping, stopped) = watch::channel(false);
     let workers = Workers::start(&stack, &counters, &stopped)?;
     // Signals are caught before the ready line invites anybody to send one.
     let stop_signals = StopSignals::catch()?;
-    let control = Control { counters: counters.clone(), draws, health: ready.clone() };
+    let control = Control { counters: counters.clone(), draws, faults, health: ready.clone() };
     tokio::spawn(control::serve(control_listener, Arc::new(control)));
     println!("{ready}");
 
@@ -199,10 +202,11 @@ impl Worker {
         std::thread::spawn(move || {
             runtime.block_on(async move {
                 while let Some(stream) = incoming.recv().await {
-                    let edge = Edge::new(stack.clone(), counters.clone(), counters.connection_opened());
+                    let abort = Abort::default();
+                    let edge = Edge::new(stack.clone(), counters.clone(), counters.connection_opened(), abort.clone());
                     let (counters, open, stopped) = (counters.clone(), open.clone(), stopped.clone());
                     tokio::spawn(async move {
-                        serve_connection(stream, edge, stopped).await;
+                        serve_connection(stream, edge, abort, stopped).await;
                         counters.connection_closed();
                         open.fetch_sub(1, Relaxed);
                     });
@@ -216,13 +220,14 @@ impl Worker {
 async fn serve_connection<S: S3Layered>(
     stream: std::net::TcpStream,
     edge: Edge<S>,
+    abort: Abort,
     mut stopped: watch::Receiver<bool>,
 ) {
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
     let http = hyper::server::conn::http1::Builder::new()
         .writev(true)
         .max_buf_size(WRITE_BUFFER)
-        .serve_connection(Socket::new(stream), edge);
+        .serve_connection(Socket::new(stream, abort), edge);
     let mut http = pin!(http);
     let stop = async { stopped.wait_for(|stopped| *stopped).await.map(drop) };
     // Errors here are clients that went away; what they were sent is counted.

@@ -10,6 +10,7 @@ use std::io::{self, IoSlice};
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 
@@ -103,18 +104,40 @@ fn origin(bytes: &[u8]) -> Option<(Arc<File>, u64)> {
     (offset + bytes.len() <= *len).then(|| (file.clone(), offset as u64))
 }
 
+/// Asks for the end of a connection to be a reset, which loses what is on its way.
+#[derive(Debug, Clone, Default)]
+pub struct Abort(Arc<AtomicBool>);
+
+impl Abort {
+    /// From now on, closing the connection resets it.
+    pub fn when_closed(&self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// A connection as hyper wants it.
-pub struct Socket(TokioIo<TcpStream>);
+pub struct Socket {
+    stream: TokioIo<TcpStream>,
+    abort: Abort,
+}
 
 impl Socket {
-    pub fn new(stream: TcpStream) -> Self {
-        Self(TokioIo::new(stream))
+    pub fn new(stream: TcpStream, abort: Abort) -> Self {
+        Self { stream: TokioIo::new(stream), abort }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.abort.0.load(Relaxed) {
+            self.stream.inner().set_zero_linger().ok();
+        }
     }
 }
 
 impl Read for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
@@ -128,7 +151,7 @@ impl Write for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let stream = self.0.inner();
+        let stream = self.stream.inner();
         loop {
             ready!(stream.poll_write_ready(cx))?;
             match stream.try_io(Interest::WRITABLE, || send(stream.as_fd(), slices)) {
@@ -143,11 +166,11 @@ impl Write for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -127,8 +127,13 @@ fn delays(server: &Server) -> Vec<u64> {
 fn a_reset_brings_the_same_delays_again() {
     let dir = TestDir::new();
     let server = Server::start(dir.path(), &["--profile", "s3-tail", "--seed", "5"]);
-    let (first, second) = (delays(&server), delays(&server));
-    // A loaded machine may wake late; eight draws spread by a factor of five cannot agree by chance.
+    // A loaded machine may wake late, never early: the least of several.
+    let least = || {
+        let repeats = (0..5).map(|_| delays(&server));
+        repeats.reduce(|a, b| a.into_iter().zip(b).map(|(a, b)| a.min(b)).collect()).unwrap()
+    };
+    let (first, second) = (least(), least());
+    // Eight draws spread by a factor of five cannot agree by chance.
     let close = |(a, b): (&u64, &u64)| a.abs_diff(*b) <= 5 + a / 4;
     assert!(first.iter().zip(&second).filter(|&pair| close(pair)).count() >= 7, "{first:?} {second:?}");
     assert!(first.iter().max().unwrap() > &(2 * first.iter().min().unwrap()), "{first:?}");

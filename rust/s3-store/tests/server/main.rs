@@ -1,6 +1,7 @@
 //! The server as a client sees it: real processes, real sockets, free ports.
 
 mod control;
+mod faults;
 mod harness;
 mod lifecycle;
 mod listing;

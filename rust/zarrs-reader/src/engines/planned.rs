@@ -189,7 +189,10 @@ impl Unit {
 impl Inner {
     fn decode(&self, chunk: &Encoded, key: &Arc<str>, output: &Output) -> Outcome<()> {
         let begin_ns = now_ns();
-        let decoded_ns = self.unit.decode(&chunk.bytes, &chunk.piece, output)?;
+        let decoded = self.unit.decode(&chunk.bytes, &chunk.piece, output);
+        let decoded_ns = decoded.map_err(|error| {
+            Failure::measurement(format!("chunk {:?} in {key} cannot be decoded: {error}", chunk.piece.chunk()))
+        })?;
         if self.client.recorder.is_on() {
             let place = Place { key: Arc::clone(key), offset: chunk.offset, length: chunk.bytes.len() as u64 };
             self.client.recorder.copied(chunk.piece.chunk(), place, begin_ns, decoded_ns);
