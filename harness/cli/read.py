@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import workload as workloads
+from harness.cli.values import OutputFile
 from harness.errors import BadUseError, MeasurementError, UnsupportedError
 from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_report, read_reports
@@ -38,7 +39,7 @@ _FIGURES: dict[str, tuple[Callable[[Sample], float | None], str]] = {
 @click.argument("readers", metavar="READER")
 @click.argument("workload", type=click.Path(path_type=Path))
 @click.option("--samples", type=click.IntRange(1, 10_000), help="Timed executions.  [default: 5; none with --timeline]")
-@click.option("--timeline", type=click.Path(path_type=Path), help="Record one execution into this file.")
+@click.option("--timeline", type=OutputFile(), help="Record one execution into this file.")
 @click.option(
     "--pairs",
     type=click.IntRange(0, 1000),

@@ -7,7 +7,7 @@ import click
 
 from harness import workload as workloads
 from harness.cli.lengths import Lengths
-from harness.paths import write_atomically
+from harness.cli.values import OutputFile, write_output
 from harness.patterns import (
     DEFAULT_CROPS,
     DEFAULT_CROPS_AT_ONCE,
@@ -43,7 +43,7 @@ from harness.targets import resolve
     show_default=True,
     help="Requests asked for.",
 )
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option("-o", "--output", required=True, type=OutputFile(), help="File to write.")
 def workload(  # noqa: D103 - its help is computed from the patterns
     pattern: str,
     target: str,
@@ -59,7 +59,7 @@ def workload(  # noqa: D103 - its help is computed from the patterns
         parameters=Parameters(**asked),
         in_flight=in_flight,
     )
-    write_atomically(output, workloads.encode(made))
+    write_output(output, workloads.encode(made))
     click.echo(f"{made.label}: {_size(made)} -> {output}", err=True)
 
 
