@@ -7,6 +7,7 @@ import click
 
 from harness.cli import compare, doctor, history, netns, read, store, table, timeline, wheels, workload
 from harness.errors import BadUseError, ZcbError
+from harness.redact import redacted
 
 _INTERRUPTED = 130
 _LONGEST = 500
@@ -60,7 +61,7 @@ def _add_commands_of_other_packages() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    line = " ".join(message.split())
+    line = redacted(" ".join(message.split()))
     if code == BadUseError.exit_code and len(line) > _LONGEST:  # it repeats something absurd that was asked for
         line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
     click.echo(f"zcb: {line}", err=True)

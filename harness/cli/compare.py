@@ -8,6 +8,7 @@ import msgspec
 
 from harness.cli.values import FiniteRange, OutputFile, write_output
 from harness.errors import AnswerIsNoError
+from harness.redact import redacted
 from harness.targets import resolve
 from harness.verdict import builds
 from harness.verdict.markdown import markdown
@@ -136,4 +137,4 @@ def _names(text: str) -> list[str]:
 
 
 def _say(line: str) -> None:
-    click.echo(f"zcb: {line}", err=True)
+    click.echo(redacted(f"zcb: {line}"), err=True)
