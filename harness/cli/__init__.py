@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 
 import click
 
-from harness.cli import compare, doctor, history, netns, read, store, table, timeline, wheels, workload
+from harness.cli import compare, doctor, history, netns, read, soak, store, table, timeline, wheels, workload
 from harness.errors import BadUseError, ZcbError
 from harness.redact import redacted
 
@@ -30,6 +30,7 @@ zcb.add_command(wheels.wheels)
 zcb.add_command(compare.compare)
 zcb.add_command(compare.pr)
 zcb.add_command(netns.netns)
+zcb.add_command(soak.soak)
 
 
 def main() -> None:
