@@ -20,6 +20,7 @@ from harness.store import state
 from harness.targets import resolve
 from setup_data import presets, write
 from setup_data.bucket import ensure_bucket
+from tests.test_setup_data import make_spec
 
 HUGE = str(10**30)
 LONG = "x" * 1000
@@ -461,3 +462,62 @@ def test_the_reader_program(rust_reader, place, good, arguments):
     *talk, line = done.stderr.strip().splitlines()
     assert all("sample" in one for one in talk)
     assert line.startswith("zarrs-reader: ")
+
+
+# --- what may stand in a store
+
+SPEC = make_spec(name="damaged", shape=(8, 8, 8), chunk_shape=(1, 8, 8), shard_shape=(8, 8, 8))
+ZARRAY = b'{"zarr_format":2,"shape":[8],"chunks":[4],"dtype":"<u2","compressor":null,"fill_value":0,"order":"C","filters":null}'
+PLAIN = (
+    b'{"zarr_format":3,"node_type":"array","shape":[%b],"data_type":"uint16","chunk_grid":{"name":"regular",'
+    b'"configuration":{"chunk_shape":[4]}},"chunk_key_encoding":{"name":"default","configuration":{"separator":"/"}},'
+    b'"fill_value":0,"codecs":[{"name":"bytes","configuration":{"endian":"little"}}],"attributes":{}}'
+)
+STORED = {
+    "a v2 array": ({"/zarr.json": None, ".manifest": None, "/.zarray": ZARRAY}, 2, "holds no dataset"),
+    "an array without a manifest": ({".manifest": None}, 2, "holds no dataset"),
+    "a plain array": ({".manifest": None, "/zarr.json": PLAIN % b"8"}, 2, "holds no dataset"),
+    "an empty array": ({".manifest": None, "/zarr.json": PLAIN % b"0"}, 2, "holds no dataset"),
+    "no metadata": ({"/zarr.json": None}, 2, "is unfinished"),
+    "an empty manifest": ({".manifest": b""}, 2, "manifest is damaged"),
+    "a manifest that is none": ({".manifest": bytes(range(256))}, 2, "manifest is damaged"),
+    "no shard": ({"/c/0/0/0": None}, 3, "c/0/0/0"),
+    "an empty shard": ({"/c/0/0/0": b""}, 3, "InvalidRange"),
+    "a shard of another size": ({"/c/0/0/0": bytes(1000)}, 4, "shard index"),
+}
+
+
+@pytest.fixture
+def damaged(place):
+    """What changes objects of one dataset (None removes one); it is whole again afterwards."""
+    store = open_store(resolve("embedded"))
+
+    def change(objects):
+        write.write(store, SPEC, overwrite=True)
+        for suffix, body in objects.items():
+            if body is None:
+                obstore.delete(store, SPEC.key + suffix)
+            else:
+                obstore.put(store, SPEC.key + suffix, body)
+
+    yield change
+    obstore.delete(store, f"{SPEC.key}/.zarray")
+    write.remove(store, SPEC)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_what_stands_in_the_store(zcb, damaged, name):
+    change, expected, complaint = STORED[name]
+    damaged(change)
+    code, line = zcb(*WORKLOAD, "--dataset", "custom/damaged")
+    assert code == expected, line
+    assert complaint in line
+
+
+def test_an_array_that_was_replaced_after_the_workload_was_made(zcb, damaged, place):
+    damaged({})
+    made = workloads.create("chunks_of_one_shard", resolve("embedded"), dataset="custom/damaged")
+    (place / "w.json").write_bytes(workloads.encode(made))
+    damaged({"/zarr.json": None, "/.zarray": ZARRAY})
+    code, line = zcb("read", "zarr-python+obstore", "w.json")
+    assert (code, "damaged/zarr.json" in line) == (3, True), line
