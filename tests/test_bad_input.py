@@ -467,7 +467,10 @@ def test_the_reader_program(rust_reader, place, good, arguments):
 # --- what may stand in a store
 
 SPEC = make_spec(name="damaged", shape=(8, 8, 8), chunk_shape=(1, 8, 8), shard_shape=(8, 8, 8))
-ZARRAY = b'{"zarr_format":2,"shape":[8],"chunks":[4],"dtype":"<u2","compressor":null,"fill_value":0,"order":"C","filters":null}'
+ZARRAY = (
+    b'{"zarr_format":2,"shape":[8],"chunks":[4],"dtype":"<u2","compressor":null,'
+    b'"fill_value":0,"order":"C","filters":null}'
+)
 PLAIN = (
     b'{"zarr_format":3,"node_type":"array","shape":[%b],"data_type":"uint16","chunk_grid":{"name":"regular",'
     b'"configuration":{"chunk_shape":[4]}},"chunk_key_encoding":{"name":"default","configuration":{"separator":"/"}},'
