@@ -6,7 +6,7 @@ ZCB    := $(VENV)/bin/zcb
 # asv must find virtualenv and the interpreters of the environment it runs in, not a pyenv shim.
 ACTIVE := . $(VENV)/bin/activate &&
 
-.PHONY: bench measure rust test test-python test-rust check lock clean
+.PHONY: bench measure rust test test-python test-rust check lock audit clean
 
 # The main job: releases of zarr without and with #3004, on the embedded store, in a quick profile.
 # What is there is kept: the store, its data, the environments, and results of releases measured before.
@@ -68,6 +68,16 @@ lock: $(VENV)/.ready
 	$(ACTIVE) pip-compile --quiet --upgrade --extra dev --generate-hashes --allow-unsafe --strip-extras \
 	  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 	  --output-file requirements.lock pyproject.toml
+
+# Known vulnerabilities of everything pinned; asks PyPI and RustSec, so it needs the network (docs/security.md).
+# A package that could not be looked up fails the audit too: --strict.
+AUDIT := .zcb/audit
+audit:
+	python3 -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet pip-audit
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
+	cargo install --quiet --locked --root $(AUDIT) cargo-audit
+	$(AUDIT)/bin/cargo-audit audit --file rust/Cargo.lock
 
 clean:
 	rm -rf $(VENV) .asv html results rust/target

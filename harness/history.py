@@ -101,6 +101,9 @@ def build(directory: Path, releases: list[str], say: Say = _silent) -> list[Rele
     StoreError
         The package index cannot be reached.
     """
+    if not releases:
+        raise BadUseError("no release given: name some as in --releases 3.2.1,3.3.0,latest")
+    releases = [_spelled(release) for release in releases]
     _present(directory)  # refuses what is not ours before a lock file is left beside it
     with _locked(directory):
         present = _present(directory)
@@ -113,19 +116,15 @@ def build(directory: Path, releases: list[str], say: Say = _silent) -> list[Rele
 
 
 def _resolved(releases: list[str], present: dict[str, Release], index: "_Index", say: Say) -> set[str]:
-    """Return the versions asked for, spelled as releases are; ``latest`` becomes a version."""
-    wanted = set()
-    for release in releases:
-        if release == LATEST:
-            wanted.add(_latest(present, index, say))
-            continue
-        try:
-            wanted.add(str(Version(release)))
-        except InvalidVersion:
-            raise BadUseError(f"{release!r} is not a release: give versions such as 3.3.0, or latest") from None
-    if not wanted:
-        raise BadUseError("no release given: name some as in --releases 3.2.1,3.3.0,latest")
-    return wanted
+    """Return the versions asked for; ``latest`` becomes a version."""
+    return {_latest(present, index, say) if release == LATEST else release for release in releases}
+
+
+def _spelled(release: str) -> str:
+    try:
+        return release if release == LATEST else str(Version(release))
+    except InvalidVersion:
+        raise BadUseError(f"{release!r} is not a release: give versions such as 3.3.0, or latest") from None
 
 
 def _latest(present: dict[str, Release], index: "_Index", say: Say) -> str:

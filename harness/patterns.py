@@ -55,7 +55,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _FROM_ZERO = ("gap", "seed")
-_MOST_READS = 100_000
+_MOST = {"crops": 100_000, "reads": 100_000, "concurrent_reads": 10_000, "seed": 2**64 - 1}
 
 
 class Layout(Protocol):
@@ -111,8 +111,9 @@ class Pattern:
             least = 0 if name in _FROM_ZERO else 1
             if isinstance(value, int) and value < least:
                 raise BadUseError(f"{name} must be {'0 or more' if least == 0 else 'at least 1'}, not {value}")
-            if name in ("crops", "reads") and isinstance(value, int) and value > _MOST_READS:
-                raise BadUseError(f"{name} must be at most {_MOST_READS}, not {value}")
+            most = _MOST.get(name)
+            if most is not None and isinstance(value, int) and value > most:
+                raise BadUseError(f"{name} must be at most {most}, not {value}")
         return self.select(spec, asked)
 
 

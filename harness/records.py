@@ -224,7 +224,10 @@ def load(config: Path) -> list[PassRecord]:
 
     if not config.is_file():
         raise BadUseError(f"there is no asv configuration {config}")
-    conf = Config.load(str(config))
+    try:
+        conf = Config.load(str(config))
+    except Exception as error:  # asv says no more of it
+        raise BadUseError(f"{config} is not an asv configuration: {error}") from error
     found = of(conf, config.parent)
     if not found:
         results = config.parent / conf.results_dir

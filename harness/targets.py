@@ -57,6 +57,21 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     link: str | None = None
     """Network that the embedded store serves on where it is not loopback: ``veth``."""
 
+    def __post_init__(self) -> None:
+        """Refuse a URL that may hold a secret, without repeating it: a target is written into every result.
+
+        Raises
+        ------
+        BadUseError
+            A user, a password or a query in an address.
+        """
+        for address in (self.url, self.endpoint or ""):
+            if "@" in address or "?" in address:
+                raise BadUseError(
+                    "a target's address holds a user, a password or a query: credentials come from each cloud's "
+                    "standard chain, and never stand in an address"
+                )
+
     @property
     def identity(self) -> str:
         """What keeps figures of two targets apart, e.g. ``embedded:s3`` or ``az://container/prefix@account``."""

@@ -59,6 +59,17 @@ UNKNOWN = Truth(reads_crc32c="")
 """Of a workload that is not yet complete."""
 
 
+def check(truth: Truth) -> None:
+    """Refuse checksums that are not base64 of whole numbers; a ValueError says so."""
+    for packed in filter(None, (truth.decoded_crc32c, truth.reads_crc32c)):
+        try:
+            whole = len(base64.b64decode(packed, validate=True)) % 4 == 0
+        except ValueError:
+            whole = False
+        if not whole:
+            raise ValueError("its checksums are not base64 of uint32")
+
+
 def of_chunks(known: Manifest, wanted: Sequence[Chunk]) -> Truth:
     """Return the truth of whole chunks: the manifest's checksums of `wanted`."""
     return Truth(decoded_crc32c=_pack(known.decoded_crc32c[tuple(np.array(wanted).T)]))

@@ -11,8 +11,10 @@ import tempfile
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from packaging.version import InvalidVersion, Version
 
 from harness.errors import BadUseError, MeasurementError
 from harness.paths import ROOT
@@ -23,16 +25,21 @@ _VERSION_VARIABLE = "SETUPTOOLS_SCM_PRETEND_VERSION"
 class Build(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of wheels.toml."""
 
-    commit: str
+    commit: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{40}$")]
 
 
 def planned(file: Path = ROOT / "wheels.toml") -> dict[str, Build]:
     """Return the builds by version; a BadUseError says what is wrong with the file."""
     try:
-        return {version: msgspec.convert(table, Build) for version, table in tomllib.loads(file.read_text()).items()}
+        tables = tomllib.loads(file.read_text())
+        builds = {version: msgspec.convert(table, Build) for version, table in tables.items()}
+        for version in builds:
+            if str(Version(version)) != version:  # it becomes part of a file's name
+                raise BadUseError(f"{file}: write version {version[:80]!r} as {str(Version(version))!r}")
+        return builds
     except OSError as error:
         raise BadUseError(f"cannot read {file}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError, InvalidVersion) as error:
         raise BadUseError(f"{file}: {error}") from error
 
 
@@ -55,9 +62,14 @@ def build(repository: Path, output: Path, say: Callable[[str], None]) -> list[Pa
     MeasurementError
         A build failed.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    builds = planned()
+    _git(f"{repository} is no repository", "-C", str(repository), "rev-parse", "--git-dir")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadUseError(f"cannot keep wheels in {output}: {error.strerror}") from error
     wheels = []
-    for version, entry in planned().items():
+    for version, entry in builds.items():
         wheel = output / f"zarr-{version}-py3-none-any.whl"
         if not wheel.exists():
             say(f"building zarr {version} from {entry.commit[:9]}")

@@ -5,6 +5,7 @@ docs/workload.md describes the format for readers in other languages.
 
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,7 @@ from harness.truth import Truth
 
 SCHEMA = 1
 DEFAULT_IN_FLIGHT = 100
+MOST_IN_FLIGHT = 10_000
 _RAM_SHARE = 4
 
 
@@ -100,8 +102,8 @@ def create(
     MeasurementError
         A chunk wanted in part is damaged.
     """
-    if not 1 <= in_flight <= 10_000:
-        raise BadUseError(f"in flight must be between 1 and 10000, not {in_flight}")
+    if not 1 <= in_flight <= MOST_IN_FLIGHT:
+        raise BadUseError(f"in flight must be between 1 and {MOST_IN_FLIGHT}, not {in_flight}")
     rule, asked = pattern(pattern_name), parameters or Parameters()
     target, array, known = _described(target, dataset, rule.dataset)
     reads = rule.selections(array, asked)
@@ -140,7 +142,7 @@ def _described(target: Target, dataset: str | None, default: str) -> tuple[Targe
     there = arrays.at_url(target) if dataset is None else None
     if there is not None:
         return *there, None
-    known = manifest.load(target, dataset or default)
+    known = manifest.load(target, default if dataset is None else dataset)
     return target, arrays.of_spec(known.spec), known
 
 
@@ -208,10 +210,50 @@ def decode(data: bytes | dict[str, Any], *, origin: str = "workload") -> Workloa
         if isinstance(fields, dict) and fields.get("schema") != SCHEMA:
             raise BadUseError(f"{origin} has schema {fields.get('schema')!r}; this version reads {SCHEMA}")
         workload = msgspec.convert(fields, Workload)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        _check(workload)
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise BadUseError(f"{origin} is not a workload file: {error}") from error
     _check_memory(workload.array_bytes)
     return workload
+
+
+def _check(workload: Workload) -> None:
+    """Refuse what no reader can execute; a ValueError says what."""
+    array = workload.array
+    _check_array(array)
+    if not 1 <= workload.in_flight <= MOST_IN_FLIGHT or workload.concurrent_reads > MOST_IN_FLIGHT:
+        raise ValueError(f"in_flight and concurrent_reads must be between 1 and {MOST_IN_FLIGHT}")
+    if not workload.reads:
+        raise ValueError("it has no reads")
+    for read in workload.reads:
+        _check_read(array, read)
+    if workload.array_bytes != sum(map(selection_size, workload.reads)) * np.dtype(array.dtype).itemsize:
+        raise ValueError("array_bytes is not the size of what its reads select")
+    truths.check(workload.truth)
+
+
+def _check_array(array: ArrayInfo) -> None:
+    axes = {len(array.shape), len(array.chunk_shape), len(array.shard_shape)}
+    if len(axes) != 1 or not array.shape:
+        raise ValueError("its shapes have no axes, or different numbers of them")
+    if min(*array.shape, *array.chunk_shape, *array.shard_shape) < 1:
+        raise ValueError("its shapes have a length below 1")
+    if math.prod(array.shape) > manifest.MAX_NBYTES:
+        raise ValueError("its shape exceeds 2**60 elements")
+    if any(shard % chunk for shard, chunk in zip(array.shard_shape, array.chunk_shape, strict=True)):
+        raise ValueError("its chunks do not divide its shards")
+    if any(part in (".", "..") for part in array.key.split("/")) or not array.key.isprintable():
+        raise ValueError(f"key {array.key[:80]!r} leaves the target")
+    if np.dtype(array.dtype).kind not in "biufc":
+        raise ValueError(f"{array.dtype!r} is not the type of a number")
+
+
+def _check_read(array: ArrayInfo, read: Slices) -> None:
+    if len(read) != len(array.shape):
+        raise ValueError(f"a read has {len(read)} axes, the array {len(array.shape)}")
+    for (start, stop, step), size in zip(read, array.shape, strict=True):
+        if not 0 <= start < stop <= size or step < 1:
+            raise ValueError(f"{start}:{stop}:{step} is no selection of an axis of {size}")
 
 
 def load(path: Path) -> Workload:

@@ -21,7 +21,7 @@ from harness.errors import AnswerIsNoError, BadUseError
 from harness.manifest import CODECS, DTYPES, SUBCHUNK_ORDERS, DatasetSpec
 from harness.objectstore import open_store, reaching
 from harness.targets import EMBEDDED, Target
-from setup_data import presets, verify, write
+from setup_data import cluster, presets, verify, write
 from setup_data.bucket import ensure_bucket
 
 _MIB = 1 << 20
@@ -47,6 +47,7 @@ def data() -> None:
 @click.option(
     "--in-flight", type=click.IntRange(1, 1000), default=write.IN_FLIGHT, show_default=True, help="Uploads at once."
 )
+@click.option("--dask", metavar="SCHEDULER", help="Spread the shards over a dask.distributed cluster (docs/data.md).")
 @click.option("--overwrite", is_flag=True, help="Replace what stands there.")
 @click.option("--measure-put-rate", is_flag=True, help="Also measure bare PUTs of the same shards.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
@@ -55,6 +56,7 @@ def create(
     preset: str | None,
     names: tuple[str, ...],
     in_flight: int,
+    dask: str | None,
     overwrite: bool,
     measure_put_rate: bool,
     as_json: bool,
@@ -65,21 +67,26 @@ def create(
     Interrupted and started again, it goes on where it was; a finished data set is left alone.
     """
     specs = _specs(preset, names, custom)
+    if dask is not None and measure_put_rate:
+        raise BadUseError("--measure-put-rate measures this machine: leave it out with --dask")
     target = targets.resolve(target_name)
     ensure_bucket(target)
     # The embedded store fails for good reasons only, such as a full disk: there is nothing to wait for.
     store = open_store(target, retry=target.name != EMBEDDED)
     reports = []
-    for spec in specs:
-        with reaching(target), _progress(f"write {spec.key}", spec.nbytes) as advance:
-            report = write.write(store, spec, in_flight=in_flight, overwrite=overwrite, advance=advance)
-        if measure_put_rate and report.write_mb_s:
-            with reaching(target):
-                raw = write.measure_put_rate(store, spec, in_flight=in_flight)
-            report.raw_put_mb_s, report.write_to_raw = raw, raw and report.write_mb_s / raw
-        reports.append(report)
-        if not as_json:
-            click.echo(_line(report))
+    with _spread(dask, target, in_flight) as store_shards:
+        for spec in specs:
+            with reaching(target), _progress(f"write {spec.key}", spec.nbytes) as advance:
+                report = write.write(
+                    store, spec, in_flight=in_flight, overwrite=overwrite, advance=advance, store_shards=store_shards
+                )
+            if measure_put_rate and report.write_mb_s:
+                with reaching(target):
+                    raw = write.measure_put_rate(store, spec, in_flight=in_flight)
+                report.raw_put_mb_s, report.write_to_raw = raw, raw and report.write_mb_s / raw
+            reports.append(report)
+            if not as_json:
+                click.echo(_line(report))
     if as_json:
         _echo_json(target, reports)
 
@@ -154,6 +161,16 @@ def _chosen(target: Target, preset: str | None, names: tuple[str, ...]) -> list[
             f"write them with `zcb data create --target {target.name} --preset {preset or presets.NAMES[1]}`"
         )
     return found
+
+
+@contextlib.contextmanager
+def _spread(dask: str | None, target: Target, in_flight: int) -> Iterator[write.StoreShards | None]:
+    """Connect to the cluster that shall store the shards; yields None where this process does."""
+    if dask is None:
+        yield None
+        return
+    with cluster.Cluster(dask, target, in_flight=in_flight) as connected:
+        yield connected.store_shards
 
 
 @contextlib.contextmanager

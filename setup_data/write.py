@@ -11,7 +11,7 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -58,6 +58,12 @@ _RATE_NBYTES = 512 << 20
 Advance = Callable[[int], None]
 """Called with the decoded bytes of each shard that is stored."""
 
+Numbered = tuple[int, Coordinates]
+"""A shard by its number in C order and its position."""
+
+StoreShards = Callable[[Ledger, Iterator[Numbered], Advance], None]
+"""Stores shards, records each in the ledger, and stores the ledger's parts as they become complete."""
+
 
 class Report(msgspec.Struct, kw_only=True):
     """What became of one dataset. Rates are of stored bytes (10**6 a second); unknown is None."""
@@ -88,6 +94,7 @@ def write(
     overwrite: bool = False,
     advance: Advance = lambda _: None,
     most_shards: int | None = None,
+    store_shards: StoreShards | None = None,
 ) -> Report:
     """Write a dataset into `store`, or what is missing of it.
 
@@ -105,6 +112,8 @@ def write(
         Told the decoded bytes of each stored shard.
     most_shards
         Stop after this many and leave the dataset unfinished.
+    store_shards
+        Who encodes and stores the shards; by default threads of this process, `in_flight` uploads at once.
 
     Raises
     ------
@@ -128,9 +137,7 @@ def write(
     report.skipped_shards = int(np.count_nonzero(ledger.sizes))
     advance(report.skipped_shards * spec.shard_nbytes)
     before, started = int(ledger.sizes.sum()), time.perf_counter()
-    with ThreadPoolExecutor(_cores()) as encoders:
-        uploader = _Uploader(store, ledger, encoders, in_flight, advance)
-        asyncio.run(uploader.run(itertools.islice(ledger.remaining(), most_shards)))
+    (store_shards or _here(store, in_flight))(ledger, itertools.islice(ledger.remaining(), most_shards), advance)
     if not ledger.sizes.all():
         report.status = "unfinished"
         return report
@@ -143,6 +150,29 @@ def write(
     if report.skipped_shards < report.shards:
         report.write_mb_s = (report.stored_bytes - before) / report.seconds / 1e6
     return report
+
+
+def _here(store: ObjectStore, in_flight: int) -> StoreShards:
+    """Return what stores shards from this process."""
+
+    def store_shards(ledger: Ledger, remaining: Iterator[Numbered], advance: Advance) -> None:
+        with ThreadPoolExecutor(_cores()) as encoders:
+            asyncio.run(_Uploader(store, ledger, encoders, in_flight, advance).run(remaining))
+
+    return store_shards
+
+
+async def store_shard(
+    store: ObjectStore, spec: DatasetSpec, shard: Coordinates, encoders: ThreadPoolExecutor
+) -> EncodedShard:
+    """Encode one shard, store it, and return its checksums."""
+    encoded = EncodedShard(spec)
+    bodies = _bodies(spec, shard, encoded, encoders)
+    if _streams(spec):
+        await _put_streamed(store, spec, shard, bodies)
+    else:
+        await _put_whole(store, spec, shard, b"".join([body async for body in bodies]))
+    return encoded
 
 
 def measure_put_rate(store: ObjectStore, spec: DatasetSpec, *, in_flight: int = IN_FLIGHT) -> float | None:
@@ -231,7 +261,7 @@ class _Uploader:
         self._uploads = asyncio.Semaphore(in_flight)
         self._budget = _Budget(_BUDGET)
 
-    async def run(self, remaining: Iterable[tuple[int, Coordinates]]) -> None:
+    async def run(self, remaining: Iterable[Numbered]) -> None:
         """Store the `remaining` shards; the first error ends all."""
         spec = self._ledger.spec
         reserved = _STREAM_NBYTES if _streams(spec) else spec.shard_nbytes
@@ -247,23 +277,16 @@ class _Uploader:
     async def _store_shard(self, number: int, shard: Coordinates, reserved: int) -> None:
         spec = self._ledger.spec
         encoded = EncodedShard(spec)
-        bodies = self._bodies(shard, encoded)
+        bodies = _bodies(spec, shard, encoded, self._encoders)
         if _streams(spec):
             async with self._uploads:
-                await obstore.put_async(
-                    self._store,
-                    shard_key(spec, shard),
-                    bodies,
-                    use_multipart=True,
-                    chunk_size=_part_nbytes(spec),
-                    max_concurrency=_PARTS_AT_ONCE,
-                )
+                await _put_streamed(self._store, spec, shard, bodies)
         else:
             body = b"".join([body async for body in bodies])
             await self._budget.give(reserved - len(body))
             reserved = len(body)
             async with self._uploads:
-                await obstore.put_async(self._store, shard_key(spec, shard), body, use_multipart=False)
+                await _put_whole(self._store, spec, shard, body)
             del body
         await self._budget.give(reserved)
         self._tasks.release()
@@ -272,20 +295,40 @@ class _Uploader:
         if part is not None:
             await obstore.put_async(self._store, self._ledger.part_key(number), part)
 
-    async def _bodies(self, shard: Coordinates, encoded: EncodedShard) -> AsyncIterator[bytes]:
-        """Yield a shard's bytes in order, a few of its pieces being encoded at once."""
-        spec, loop = self._ledger.spec, asyncio.get_running_loop()
-        todo = pieces(spec)
 
-        def next_pieces(count: int) -> list[asyncio.Future[Piece]]:
-            boxes = itertools.islice(todo, count)
-            return [loop.run_in_executor(self._encoders, encode_piece, spec, shard, *box) for box in boxes]
+async def _bodies(
+    spec: DatasetSpec, shard: Coordinates, encoded: EncodedShard, encoders: ThreadPoolExecutor
+) -> AsyncIterator[bytes]:
+    """Yield a shard's bytes in order, a few of its pieces being encoded at once."""
+    loop = asyncio.get_running_loop()
+    todo = pieces(spec)
 
-        waiting = deque(next_pieces(_PIECES_AT_ONCE))
-        while waiting:
-            yield encoded.add(await waiting.popleft())
-            waiting += next_pieces(1)
-        yield encoded.index()
+    def next_pieces(count: int) -> list[asyncio.Future[Piece]]:
+        boxes = itertools.islice(todo, count)
+        return [loop.run_in_executor(encoders, encode_piece, spec, shard, *box) for box in boxes]
+
+    waiting = deque(next_pieces(_PIECES_AT_ONCE))
+    while waiting:
+        yield encoded.add(await waiting.popleft())
+        waiting += next_pieces(1)
+    yield encoded.index()
+
+
+async def _put_streamed(
+    store: ObjectStore, spec: DatasetSpec, shard: Coordinates, bodies: AsyncIterator[bytes]
+) -> None:
+    await obstore.put_async(
+        store,
+        shard_key(spec, shard),
+        bodies,
+        use_multipart=True,
+        chunk_size=_part_nbytes(spec),
+        max_concurrency=_PARTS_AT_ONCE,
+    )
+
+
+async def _put_whole(store: ObjectStore, spec: DatasetSpec, shard: Coordinates, body: bytes) -> None:
+    await obstore.put_async(store, shard_key(spec, shard), body, use_multipart=False)
 
 
 async def _put_all(store: ObjectStore, keys: list[str], bodies: list[bytes], in_flight: int) -> float:

@@ -5,10 +5,26 @@ from importlib.metadata import entry_points
 
 import click
 
-from harness.cli import cloud, compare, cost, doctor, history, netns, read, store, table, timeline, wheels, workload
-from harness.errors import ZcbError
+from harness.cli import (
+    cloud,
+    compare,
+    cost,
+    doctor,
+    history,
+    netns,
+    read,
+    soak,
+    store,
+    table,
+    timeline,
+    wheels,
+    workload,
+)
+from harness.errors import BadUseError, ZcbError
+from harness.redact import redacted
 
 _INTERRUPTED = 130
+_LONGEST = 500
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -30,6 +46,7 @@ zcb.add_command(compare.pr)
 zcb.add_command(netns.netns)
 zcb.add_command(cost.cost)
 zcb.add_command(cloud.cloud)
+zcb.add_command(soak.soak)
 
 
 def main() -> None:
@@ -61,5 +78,8 @@ def _add_commands_of_other_packages() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"zcb: {' '.join(message.split())}", err=True)
+    line = redacted(" ".join(message.split()))
+    if code == BadUseError.exit_code and len(line) > _LONGEST:  # it repeats something absurd that was asked for
+        line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+    click.echo(f"zcb: {line}", err=True)
     sys.exit(code)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli.values import OutputFile
 from harness.cloud import asv_config
 from harness.cloud import home as homewards
 from harness.errors import BadUseError
@@ -17,7 +18,7 @@ def cloud() -> None:
 
 @cloud.command(epilog="\b\nExample:\n  ZCB_TARGET=s3://b/p ZCB_PRESET=demo zcb cloud config asv.conf.json -o c.json")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The configuration to write.")
+@click.option("-o", "--output", required=True, type=OutputFile(), help="The configuration to write.")
 def config(source: Path, output: Path) -> None:
     """Write the asv configuration SOURCE for the target and preset in ZCB_TARGET and ZCB_PRESET."""
     asked = {name: os.environ.get(name) for name in ("ZCB_TARGET", "ZCB_PRESET")}

@@ -1,14 +1,14 @@
 """``zcb compare`` and ``zcb pr``: which is faster, by how much, how sure."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
+from harness.cli.values import FiniteRange, OutputFile, write_output
 from harness.errors import AnswerIsNoError
-from harness.paths import write_atomically
+from harness.redact import redacted
 from harness.targets import resolve
 from harness.verdict import builds
 from harness.verdict.markdown import markdown
@@ -45,18 +45,18 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
                 "--head-config", multiple=True, metavar="NAME=VALUE", help="A setting of zarr on head's side."
             ),
             click.option("--quick", is_flag=True, help="Few-chunk patterns over obstore only, within a minute."),
-            click.option("--seconds", type=click.FloatRange(min=1), help="Budget of each reader and workload."),
+            click.option("--seconds", type=FiniteRange(min=1), help="Budget of each reader and workload."),
             click.option(
-                "--smallest", type=click.FloatRange(0.1, 100), default=3, show_default=True, help="Percent that matter."
+                "--smallest", type=FiniteRange(0.1, 100), default=3, show_default=True, help="Percent that matter."
             ),
             click.option("--seed", type=int, default=0, help="Of the order of turns."),
             click.option(
                 "--markdown",
                 "markdown_file",
-                type=click.Path(path_type=Path),
+                type=OutputFile(),
                 help="Write a comment for a pull request.",
             ),
-            click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write a page with every pair."),
+            click.option("--html", "html_file", type=OutputFile(), help="Write a page with every pair."),
             click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON."),
         )
     ):
@@ -126,7 +126,7 @@ def _compare(base: str, head: str, repo: str | None, given: dict[str, Any]) -> N
 def _report(verdict: Verdict, given: dict[str, Any]) -> None:
     for file, text in ((given["markdown_file"], markdown), (given["html_file"], page)):
         if file is not None:
-            write_atomically(file, text(verdict).encode() + b"\n")
+            write_output(file, text(verdict).encode() + b"\n")
     if given["as_json"]:
         click.echo(msgspec.json.format(msgspec.json.encode(verdict), indent=1).decode())
     else:
@@ -138,4 +138,4 @@ def _names(text: str) -> list[str]:
 
 
 def _say(line: str) -> None:
-    click.echo(f"zcb: {line}", err=True)
+    click.echo(redacted(f"zcb: {line}"), err=True)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import presets, records
+from harness.cli.values import FiniteRange
 from harness.cloud import metadata
 from harness.cloud.cost import Expected, Spent, StoragePrice, VmPrice, expect, load_prices, spent
 from harness.errors import AnswerIsNoError, BadUseError, ZcbError
@@ -76,12 +77,12 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--preset", default=_PRESET, show_default=True, help="Before a run: the data sets that it writes.")
 @click.option(
     "--hours",
-    type=click.FloatRange(0, 1000, min_open=True),
+    type=FiniteRange(0, 1000, min_open=True),
     default=_HOURS,
     show_default=True,
     help="Before a run: when the VM is shut down at the latest.",
 )
-@click.option("--at-most", type=click.FloatRange(0), help="Before a run: exit with 1 when it may cost more dollars.")
+@click.option("--at-most", type=FiniteRange(0), help="Before a run: exit with 1 when it may cost more dollars.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def cost(
     files: tuple[Path, ...],

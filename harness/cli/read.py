@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import workload as workloads
+from harness.cli.values import FiniteRange, OutputFile
 from harness.errors import BadUseError, MeasurementError, UnsupportedError
 from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_report, read_reports
@@ -41,11 +42,11 @@ _FIGURES: dict[str, tuple[Callable[[Sample], float | None], str]] = {
 @click.option("--samples", type=click.IntRange(1, 10_000), help="Timed executions.  [default: 5; none with --timeline]")
 @click.option(
     "--deadline",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="SECONDS",
     help="When an execution counts as hanging.  [default: 60 s and 120 s per GiB]",
 )
-@click.option("--timeline", type=click.Path(path_type=Path), help="Record one execution into this file.")
+@click.option("--timeline", type=OutputFile(), help="Record one execution into this file.")
 @click.option(
     "--pairs",
     type=click.IntRange(0, 1000),

@@ -9,6 +9,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from harness.cli.values import FiniteRange
 from harness.errors import StoreError
 from harness.store import lifecycle, state
 from harness.store.control import FAULTS, FaultRule, StoreControl, StoreCounters
@@ -16,7 +17,7 @@ from harness.store.lifecycle import StoreSettings
 from harness.store.state import Link, StoreState
 from harness.targets import PROFILES
 
-_AMOUNT = click.FloatRange(min=0)
+_AMOUNT = FiniteRange(min=0)
 _NUMBER = click.IntRange(1, 10**9)
 _OFF = "off"
 _MIB = 2**20

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from harness.cli.values import OutputFile, write_output
 from harness.errors import BadUseError
-from harness.paths import write_atomically
 from harness.timeline.model import Timeline, load
 from harness.timeline.pictures import ascii_picture, html_page, perfetto_trace, svg_picture
 from harness.timeline.schedule.analysis import best_schedule
@@ -33,7 +33,7 @@ _ONE: dict[str, Callable[[Timeline], bytes]] = {
     help="A terminal's picture, a picture for a README, a trace for ui.perfetto.dev, or a page.",
 )
 @click.option("--optimum", is_flag=True, help="Draw the optimal schedule of the same requests instead.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write; by default stdout.")
+@click.option("-o", "--output", type=OutputFile(), help="File to write; by default stdout.")
 def timeline(files: tuple[Path, ...], form: str, optimum: bool, output: Path | None) -> None:
     """Draw a timeline that `zcb read --timeline` recorded: where the time of each chunk went.
 
@@ -47,7 +47,4 @@ def timeline(files: tuple[Path, ...], form: str, optimum: bool, output: Path | N
     if output is None:
         sys.stdout.buffer.write(drawn)
         return
-    try:
-        write_atomically(output, drawn)
-    except OSError as error:
-        raise BadUseError(f"cannot write {output}: {error.strerror}") from error
+    write_output(output, drawn)

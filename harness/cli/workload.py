@@ -7,8 +7,8 @@ import click
 
 from harness import workload as workloads
 from harness.cli.lengths import Lengths
+from harness.cli.values import OutputFile, write_output
 from harness.measure.agreement import agreed_truth
-from harness.paths import write_atomically
 from harness.patterns import (
     DEFAULT_CROPS,
     DEFAULT_CROPS_AT_ONCE,
@@ -45,7 +45,7 @@ from harness.targets import resolve
     show_default=True,
     help="Requests asked for.",
 )
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option("-o", "--output", required=True, type=OutputFile(), help="File to write.")
 def workload(  # noqa: D103 - its help is computed from the patterns
     pattern: str,
     target: str,
@@ -62,7 +62,7 @@ def workload(  # noqa: D103 - its help is computed from the patterns
         in_flight=in_flight,
         agree=lambda unknown: agreed_truth(unknown, say=lambda line: click.echo(line, err=True)),
     )
-    write_atomically(output, workloads.encode(made))
+    write_output(output, workloads.encode(made))
     click.echo(f"{made.label}: {_size(made)} -> {output}", err=True)
 
 

@@ -116,6 +116,10 @@ class Conductor:
             worker.stop()
         self._workers.clear()
 
+    def pids(self) -> dict[str, int]:
+        """Return the process id of each worker that is there, by reader."""
+        return {name: worker.pid for name, worker in self._workers.items()}
+
     def measure(self, workload: Workload) -> list[Row]:
         """Return one row per reader for `workload`, the network limit's last.
 

@@ -180,7 +180,7 @@ def decode(data: bytes, *, origin: str = "timeline") -> Timeline:
         if isinstance(fields, dict) and fields.get("schema") != SCHEMA:
             raise BadUseError(f"{origin} has schema {fields.get('schema')!r}; this version reads {SCHEMA}")
         return msgspec.convert(fields, Timeline)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BadUseError(f"{origin} is not a timeline: {error}") from error
 
 

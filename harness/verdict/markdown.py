@@ -4,6 +4,18 @@ from harness.verdict.model import COUNTED, Finding, Verdict
 from harness.verdict.statistics import Answer
 from harness.verdict.words import answer_of, bounds, count_change, headline
 
+_ESCAPES = {
+    "\\": "\\\\",
+    "&": "&amp;",
+    "<": "&lt;",
+    ">": "&gt;",
+    "|": "\\|",
+    "](": "]\\(",  # would make a link or load a picture
+    "`": "'",
+    "\n": " ",
+}
+"""What is text here and would be markup in a comment, in the order of replacing."""
+
 _MARKS = {Answer.FASTER: "🟢", Answer.SLOWER: "🔴", Answer.SAME: "⚪", Answer.UNKNOWN: "❔"}
 
 
@@ -88,7 +100,7 @@ def _folded(title: str, lines: list[str]) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    for special, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "'"), ("\n", " ")):
+    for special, safe in _ESCAPES.items():
         text = text.replace(special, safe)
     return text
 

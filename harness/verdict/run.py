@@ -18,6 +18,7 @@ from harness.errors import BadUseError, MeasurementError
 from harness.paths import state_dir, write_atomically
 from harness.patterns import PATTERNS, Parameters
 from harness.readers import all_readers, reader_class
+from harness.redact import redacted
 from harness.targets import Target
 from harness.verdict import builds, crates, sides
 from harness.verdict.judge import Rules, compare, empty
@@ -192,7 +193,7 @@ def _empty(request: Request, made: Mapping[str, Side], comparisons: int) -> Verd
         base=base,
         head=head,
         target=request.target.identity,
-        command=shlex.join(["zcb", *sys.argv[1:]]),
+        command=redacted(shlex.join(["zcb", *sys.argv[1:]])),
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         smallest_effect=request.smallest,

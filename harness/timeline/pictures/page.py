@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def html_page(timelines: Sequence[Timeline]) -> str:
     return fill(
         ASSETS / "timeline.html",
         {
-            "/*TITLE*/": " and ".join(timeline.reader for timeline in timelines),
+            "/*TITLE*/": escape(" and ".join(timeline.reader for timeline in timelines)),
             "/*STYLE*/": (ASSETS / "timeline.css").read_text(),
             "/*SCRIPT*/": (ASSETS / "timeline.js").read_text(),
             "/*DATA*/": data,

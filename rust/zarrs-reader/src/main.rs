@@ -19,6 +19,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -83,13 +84,35 @@ impl How {
 fn main() -> ExitCode {
     // Two TLS libraries could be linked by features of dependencies; this one is meant.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match execute(Cli::parse()) {
+    match command_line().and_then(|cli| cli.map_or(Ok(()), execute)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("zarrs-reader: {}", failure.to_string().split_whitespace().collect::<Vec<_>>().join(" "));
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// Reads the command line. `Ok(None)` means that help or the version was asked for and printed.
+fn command_line() -> Outcome<Option<Cli>> {
+    match Cli::try_parse() {
+        Ok(cli) => Ok(Some(cli)),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            print!("{error}");
+            Ok(None)
+        }
+        Err(error) => Err(Failure::bad_use(first_paragraph(&error))),
+    }
+}
+
+/// clap explains over several lines; the first paragraph says what is wrong.
+fn first_paragraph(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "a command is missing: run or worker (see --help)".to_owned();
+    }
+    let text = error.to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    format!("{} (see --help)", paragraph.strip_prefix("error: ").unwrap_or(paragraph))
 }
 
 fn execute(cli: Cli) -> Outcome<()> {
