@@ -63,7 +63,8 @@ def obstore_store(target: Target, *, prefix: str, retry: bool) -> Store:
         A URL of another scheme than targets have.
     """
     options: dict[str, Any] = {} if retry else {"retry_config": {"max_retries": 0}}
-    options["client_options"] = {"timeout": _TIMEOUT, "allow_http": target.service_url.startswith("http://")}
+    # Plain HTTP where an address says so, which may also stand in the environment (AWS_ENDPOINT_URL).
+    options["client_options"] = {"timeout": _TIMEOUT, "allow_http": True}
     if target.is_http:
         return HTTPStore(joined(target.url.rstrip("/"), prefix), **options)
     options["prefix"] = joined(target.prefix, prefix) or None
