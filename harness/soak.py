@@ -19,7 +19,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import psutil
-from scipy import stats
 
 from harness import workload as workloads
 from harness.errors import MeasurementError
@@ -185,6 +184,8 @@ def slope(points: Sequence[tuple[float, float]], confidence: float) -> Slope | N
     if len(judged) < _LEAST:
         return None
     x, y = np.array(judged, float).T
+    from scipy import stats  # slow to import, and every command imports this module
+
     line = stats.linregress(x, y)
     rest = y - (line.slope * x + line.intercept)
     scatter = float(np.std(rest))

@@ -1,10 +1,6 @@
 """The bucket behind a target: the embedded store's is made when it is missing, any other must exist."""
 
-import botocore.session
 import obstore
-from botocore import UNSIGNED
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import BaseError, NotFoundError
 
 from harness.errors import BadUseError, StoreError
@@ -37,6 +33,11 @@ def ensure_bucket(target: Target) -> None:
 
 def _create(target: Target) -> None:
     """Create the bucket with botocore, since obstore has no call for it."""
+    import botocore.session  # slow to import, and every command imports this module
+    from botocore import UNSIGNED
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
     config = Config(
         signature_version=UNSIGNED if target.anonymous else "s3v4",
         s3={"addressing_style": "path"},

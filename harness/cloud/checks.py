@@ -6,9 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import botocore.session
-from botocore.exceptions import BotoCoreError
-
 from harness import network
 from harness.checks import Check, Verdict, judged
 from harness.cloud import cost, metadata
@@ -171,6 +168,9 @@ _TO_READ = "reading the target"
 
 
 def _aws_credentials() -> Check:
+    import botocore.session  # slow to import, and every command imports this module
+    from botocore.exceptions import BotoCoreError
+
     try:
         found = botocore.session.get_session().get_credentials()
     except BotoCoreError as error:

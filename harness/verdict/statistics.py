@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 ERROR_RATE = 0.01
 """Chance that a verdict calls anything faster or slower although nothing differs."""
@@ -74,6 +73,8 @@ def interval(log_ratios: Sequence[float], confidence: float) -> Interval | None:
     confidence
         Chance that the bounds enclose the true median, at least.
     """
+    from scipy import stats  # slow to import, and every command imports this module
+
     found = stats.quantile_test(log_ratios, q=0.0, p=0.5).confidence_interval(confidence_level=confidence)
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
         return None
