@@ -16,6 +16,7 @@ import msgspec
 
 from harness import workload as workloads
 from harness.errors import UnsupportedError
+from harness.leaving import leave_after
 from harness.lifeline import die_with_parent
 from harness.readers import reader_class
 from harness.readers.base import Reader
@@ -160,4 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leave_after(main)

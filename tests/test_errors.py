@@ -18,7 +18,7 @@ def zcb(tmp_path):
     """Run the command as a user does; returns (exit code, stdout, stderr)."""
 
     def run(*arguments, **environment):
-        code = "from harness.cli import main; main()"
+        code = "from harness.cli import command; command()"
         done = subprocess.run(
             [sys.executable, "-c", code, *map(str, arguments)],
             env={**os.environ, **environment},

@@ -330,6 +330,7 @@ _MEMORY = """
 import asyncio, resource, sys, time
 import obstore
 from obstore.store import LocalStore
+from harness.leaving import leave_after
 from setup_data import presets, write
 from tests.test_setup_data import make_spec
 
@@ -352,9 +353,11 @@ specs = {
     "large": (presets.specs("cloud", ("large",))[0], 26),
     "huge": (make_spec(shape=(2048, 1024, 512), shard_shape=(512, 1024, 512), chunk_shape=(1, 512, 512)), 2),
 }
-spec, count = specs[sys.argv[1]]
-assert write.write(LocalStore(sys.argv[2]), spec, most_shards=count).status == "unfinished"
-print(most, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+def main():
+    spec, count = specs[sys.argv[1]]
+    assert write.write(LocalStore(sys.argv[2]), spec, most_shards=count).status == "unfinished"
+    print(most, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+leave_after(main)
 """
 
 
@@ -466,7 +469,8 @@ def run(*arguments: str) -> str:
 
 
 def zcb_data(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "from setup_data.cli import data; data()", *arguments]
+    code = "from harness.leaving import leave_after; from setup_data.cli import data; leave_after(data)"
+    return [sys.executable, "-c", code, *arguments]
 
 
 @pytest.fixture

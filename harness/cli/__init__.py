@@ -2,6 +2,7 @@
 
 import sys
 from importlib.metadata import entry_points
+from typing import NoReturn
 
 import click
 
@@ -21,6 +22,7 @@ from harness.cli import (
     workload,
 )
 from harness.errors import BadUseError, ZcbError
+from harness.leaving import leave_after
 from harness.redact import redacted
 
 _INTERRUPTED = 130
@@ -47,6 +49,11 @@ zcb.add_command(netns.netns)
 zcb.add_command(cost.cost)
 zcb.add_command(cloud.cloud)
 zcb.add_command(soak.soak)
+
+
+def command() -> NoReturn:
+    """Run ``zcb`` as a process of its own."""
+    leave_after(main)
 
 
 def main() -> None:

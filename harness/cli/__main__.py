@@ -1,5 +1,5 @@
 """``python -m harness.cli``: the command without its console script."""
 
-from harness.cli import main
+from harness.cli import command
 
-main()
+command()
