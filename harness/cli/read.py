@@ -1,10 +1,12 @@
 """``zcb read``: one reader on one workload, measured like in asv."""
 
 import statistics
-from collections.abc import Callable
+import string
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -25,15 +27,17 @@ from harness.workload import Workload
 _SAMPLES = 5
 _FIGURES: dict[str, tuple[Callable[[Sample], float | None], str]] = {
     "ms": (lambda s: s.seconds * 1e3, ".1f"),
-    "x limit": (lambda s: s.times_slower, ".2f"),
-    "requests": (lambda s: s.requests, ".0f"),
-    "retries": (lambda s: s.retries, ".0f"),
-    "fetched KiB": (lambda s: _scaled(s.fetched_bytes, 2**10), ".1f"),
-    "CPU ms": (lambda s: s.cpu_seconds * 1e3, ".1f"),
-    "peak MiB": (lambda s: _scaled(s.peak_rss_bytes, 2**20), ".0f"),
-    "in flight": (lambda s: s.max_in_flight, ".0f"),
+    "x\nlimit": (lambda s: s.times_slower, ".2f"),
+    "re-\nquests": (lambda s: s.requests, ".0f"),
+    "re-\ntries": (lambda s: s.retries, ".0f"),
+    "fetched\nMiB": (lambda s: _scaled(s.fetched_bytes, 2**20), ".3f"),
+    "CPU\nms": (lambda s: s.cpu_seconds * 1e3, ".1f"),
+    "peak\nMiB": (lambda s: _scaled(s.peak_rss_bytes, 2**20), ".0f"),
+    "in\nflight": (lambda s: s.max_in_flight, ".0f"),
 }
-"""What the columns show of a sample, and how."""
+"""What the columns show of a sample, and how. 80 columns hold them all."""
+
+_READER_WIDTH = 20  # "zarr-python+obstore+", "fused" below
 
 
 @click.command(epilog="Example: zcb read zarr-python+obstore w.json --samples 7")
@@ -140,43 +144,54 @@ def _compare(rows: list[Row]) -> None:
     console = Console()
     work = rows[0].workload
     title = f"{work.label} at {work.target.identity}, {work.in_flight} in flight: medians"
-    table = _columns(title, "reader")
+    table, marks = _columns(title, "reader"), _marks(rows)
     for row in rows:
-        table.add_row(row.reader, *(_medians(row.samples) or ["failed" if row.error else "n/a"]))
+        table.add_row(row.reader, *(_medians(row.samples, marks) or ["failed" if row.error else "n/a"]))
     console.print(table)
     for row in rows:
         if row.na is not None:
             console.print(f"{row.reader}: {row.na}")
-    _explain(console, rows)
+    _explain(console, marks)
     versions = {package: version for row in rows for package, version in row.versions.items()}
     console.print(", ".join(f"{package} {version}" for package, version in versions.items()))
 
 
-def _medians(samples: list[Sample]) -> list[str]:
+def _medians(samples: list[Sample], marks: Mapping[str, str]) -> list[str]:
     """Return a table row: the median of each figure, and every flag that any of the samples has."""
     if not samples:
         return []
     known = [[value for value in column if value is not None] for column in zip(*map(_figures, samples), strict=True)]
-    flags = sorted({flag for sample in samples for flag in sample.flags})
-    return [*_shown([statistics.median(values) if values else None for values in known]), ", ".join(flags)]
+    flags = {flag for sample in samples for flag in sample.flags}
+    medians = [statistics.median(values) if values else None for values in known]
+    return [*_shown(medians), _marked(flags, marks)]
 
 
 def _show(row: Row) -> None:
     console = Console()
     work = row.workload
-    table = _columns(f"{row.reader}: {work.label} at {work.target.identity}")
+    table, marks = _columns(f"{row.reader}: {work.label} at {work.target.identity}"), _marks([row])
     for sample in row.samples:
-        table.add_row(*_shown(_figures(sample)), ", ".join(sample.flags))
+        table.add_row(*_shown(_figures(sample)), _marked(sample.flags, marks))
     console.print(table)
     if row.samples:
         console.print(_rates(row))
-    _explain(console, [row])
+    _explain(console, marks)
     console.print(", ".join(f"{package} {version}" for package, version in row.versions.items()))
 
 
-def _explain(console: Console, rows: list[Row]) -> None:
-    for flag in sorted({flag for row in rows for sample in row.samples for flag in sample.flags}):
-        console.print(f"{flag}: {FLAGS[flag]}")
+def _marks(rows: list[Row]) -> dict[str, str]:
+    """Return a letter for every flag that any sample has: what the table shows instead."""
+    flags = sorted({flag for row in rows for sample in row.samples for flag in sample.flags})
+    return dict(zip(flags, string.ascii_lowercase, strict=False))
+
+
+def _marked(flags: Iterable[str], marks: Mapping[str, str]) -> str:
+    return " ".join(sorted(marks[flag] for flag in flags))
+
+
+def _explain(console: Console, marks: Mapping[str, str]) -> None:
+    for flag, mark in marks.items():
+        console.print(f"{mark}  {flag}: {FLAGS[flag]}")
 
 
 def _rates(row: Row) -> str:
@@ -201,9 +216,12 @@ def _on_the_wire(row: Row) -> str:
 
 
 def _columns(title: str, *first: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for heading in (*first, *_FIGURES, "flags"):
-        table.add_column(heading, justify="right" if heading in _FIGURES else "left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in first:
+        table.add_column(heading, max_width=_READER_WIDTH, overflow="fold")
+    for heading in _FIGURES:
+        table.add_column(heading, justify="right")
+    table.add_column("flags")
     return table
 
 
