@@ -19,23 +19,24 @@ from harness.measure.timelines import record_with_wire
 from harness.measure.tracked import READERS
 from harness.objectstore import require
 from harness.readers import LIMIT_CLIENTS, NETWORK_LIMIT, reader_class
+from harness.results import number
 from harness.sample import FLAGS, Sample
 from harness.timeline.model import check_replaceable, save
 from harness.timeline.overhead import DEFAULT_PAIRS
 from harness.workload import Workload
 
 _SAMPLES = 5
-_FIGURES: dict[str, tuple[Callable[[Sample], float | None], str]] = {
-    "ms": (lambda s: s.seconds * 1e3, ".1f"),
-    "x\nlimit": (lambda s: s.times_slower, ".2f"),
-    "re-\nquests": (lambda s: s.requests, ".0f"),
-    "re-\ntries": (lambda s: s.retries, ".0f"),
-    "fetched\nMiB": (lambda s: _scaled(s.fetched_bytes, 2**20), ".3f"),
-    "CPU\nms": (lambda s: s.cpu_seconds * 1e3, ".1f"),
-    "peak\nMiB": (lambda s: _scaled(s.peak_rss_bytes, 2**20), ".0f"),
-    "in\nflight": (lambda s: s.max_in_flight, ".0f"),
+_FIGURES: dict[str, Callable[[Sample], float | None]] = {
+    "ms": lambda s: s.seconds * 1e3,
+    "x\nlimit": lambda s: s.times_slower,
+    "re-\nquests": lambda s: s.requests,
+    "re-\ntries": lambda s: s.retries,
+    "fetched\nMiB": lambda s: _scaled(s.fetched_bytes, 2**20),
+    "CPU\nms": lambda s: s.cpu_seconds * 1e3,
+    "peak\nMiB": lambda s: _scaled(s.peak_rss_bytes, 2**20),
+    "in\nflight": lambda s: s.max_in_flight,
 }
-"""What the columns show of a sample, and how. 80 columns hold them all."""
+"""What the columns show of a sample. 80 columns hold them all."""
 
 _READER_WIDTH = 20  # "zarr-python+obstore+", "fused" below
 
@@ -216,7 +217,7 @@ def _on_the_wire(row: Row) -> str:
 
 
 def _columns(title: str, *first: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for heading in first:
         table.add_column(heading, max_width=_READER_WIDTH, overflow="fold")
     for heading in _FIGURES:
@@ -226,12 +227,11 @@ def _columns(title: str, *first: str) -> Table:
 
 
 def _figures(sample: Sample) -> list[float | None]:
-    return [figure(sample) for figure, _ in _FIGURES.values()]
+    return [figure(sample) for figure in _FIGURES.values()]
 
 
 def _shown(figures: list[float | None]) -> list[str]:
-    forms = [form for _, form in _FIGURES.values()]
-    return ["-" if value is None else format(value, form) for value, form in zip(figures, forms, strict=True)]
+    return ["-" if value is None else number(value) for value in figures]
 
 
 def _scaled(value: float | None, unit: float) -> float | None:
