@@ -228,11 +228,21 @@ def _take(watched: dict[str, Watched], pids: Mapping[str, int], seconds: float) 
             reading = Reading(
                 seconds=seconds,
                 pid=pid,
-                memory_bytes=process.memory_full_info().uss,
+                memory_bytes=_anonymous_bytes(pid),
                 files=process.num_fds(),
                 threads=process.num_threads(),
             )
         watched.setdefault(name, Watched(name=name)).readings.append(reading)
+
+
+def _anonymous_bytes(pid: int) -> int:
+    """Return the memory that only this process can give back: not pages of files, which the kernel drops at will.
+
+    The store maps the objects it serves, so by their pages it would seem to grow until it had served them all.
+    """
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    kilobytes = [int(line.split()[1]) for line in status if line.startswith(("RssAnon:", "VmSwap:"))]
+    return sum(kilobytes) * 1024
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The soak: a short one of real readers, and that what it looks for is found when it is there."""
 
 import json
+import mmap
 import os
 import random
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -127,6 +129,22 @@ def test_another_process_is_noticed():
     processes = [Watched(name="x", readings=changed)]
     soak.judge(processes)
     assert "it was not the same process throughout" in processes[0].complaints
+
+
+def test_memory_is_what_is_allocated_not_what_is_mapped(tmp_path):
+    def memory():
+        watched = {}
+        soak._take(watched, {"me": os.getpid()}, 0.0)
+        return watched["me"].readings[0].memory_bytes
+
+    size, before = 64 << 20, memory()
+    (tmp_path / "file").write_bytes(bytes(size))
+    with (tmp_path / "file").open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        assert sum(mapped[::4096]) == 0
+        assert memory() - before < size / 2
+        held = np.ones(size, np.uint8)
+        assert memory() - before > size / 2
+        assert held.all()
 
 
 def test_few_readings_say_nothing():
