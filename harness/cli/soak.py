@@ -4,6 +4,7 @@ import datetime
 
 import click
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -56,9 +57,12 @@ def _show(found: Soak) -> None:
         title=f"{found.cycles} cycles, {found.samples} samples in {found.seconds / 60:.1f} minutes at {found.target}, "
         f"{found.in_flight} in flight",
         title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        pad_edge=False,
     )
     for heading in ("process", "memory MiB", "MiB an hour", "interval", "open files", "threads"):
-        table.add_column(heading, justify="left" if heading == "process" else "right")
+        table.add_column(heading, justify="left" if heading == "process" else "right", overflow="fold")
     for each in found.processes:
         first, last = each.readings[0], each.readings[-1]
         table.add_row(
