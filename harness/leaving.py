@@ -1,8 +1,8 @@
 """How a process that used obstore ends: at once, without taking Python down first.
 
 Until Python 3.14, a thread that asks for Python's lock while the interpreter shuts down is torn out of whatever it
-does, and obstore's runtime has such threads: on a loaded machine one process in fifty that ended right after a request
-ended by SIGABRT, its work done. Nothing of ours needs the interpreter's shutdown.
+does, and obstore's runtime has such threads: on a loaded machine one process in some hundred that ended right after a
+request ended by SIGABRT, its work done. Nothing of ours needs the interpreter's shutdown.
 """
 
 import contextlib
@@ -20,6 +20,8 @@ def leave_after(main: Callable[[], None]) -> NoReturn:
         main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
     except BaseException:  # as the interpreter does
         traceback.print_exc()
         code = 1

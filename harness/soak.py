@@ -23,6 +23,7 @@ import psutil
 from harness import workload as workloads
 from harness.errors import MeasurementError
 from harness.measure.conductor import Conductor, Plan
+from harness.memory import status_bytes
 from harness.patterns import Parameters
 from harness.store.control import StoreControl
 from harness.store.state import StoreState, require_running
@@ -240,9 +241,7 @@ def _anonymous_bytes(pid: int) -> int:
 
     The store maps the objects it serves, so by their pages it would seem to grow until it had served them all.
     """
-    status = Path(f"/proc/{pid}/status").read_text().splitlines()
-    kilobytes = [int(line.split()[1]) for line in status if line.startswith(("RssAnon:", "VmSwap:"))]
-    return sum(kilobytes) * 1024
+    return sum(status_bytes(pid, field) or 0 for field in ("RssAnon", "VmSwap"))
 
 
 @contextmanager

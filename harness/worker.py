@@ -18,6 +18,7 @@ from harness import workload as workloads
 from harness.errors import UnsupportedError
 from harness.leaving import leave_after
 from harness.lifeline import die_with_parent
+from harness.memory import status_bytes
 from harness.readers import reader_class
 from harness.readers.base import Reader
 from harness.sample import Timed
@@ -119,7 +120,7 @@ def timed_read(reader: Reader, workload: workloads.Workload) -> tuple[Timed, Any
         Timed(
             seconds=seconds,
             cpu_seconds=cpu_seconds,
-            peak_rss_bytes=_peak_rss() if can_reset else None,
+            peak_rss_bytes=status_bytes(os.getpid(), "VmHWM") if can_reset else None,
             array_bytes=workload.array_bytes,
             calls=reader.calls(workload),
             tally=reader.tally(),
@@ -134,13 +135,6 @@ def _reset_peak_rss() -> bool:
     except OSError:
         return False
     return True
-
-
-def _peak_rss() -> int | None:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return None
 
 
 def _answers_only() -> IO[bytes]:

@@ -30,6 +30,10 @@ def test_the_exit_code_and_what_was_printed_arrive(body, code):
     assert ended(body)[:2] == (code, "said")
 
 
+def test_a_message_instead_of_a_code_is_shown():
+    assert ended("sys.exit('no')") == (1, "said", "no\n")
+
+
 def test_an_exception_shows_its_traceback():
     code, said, complained = ended("raise KeyError('lost')")
     assert (code, said) == (1, "said")
