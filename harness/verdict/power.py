@@ -138,20 +138,23 @@ def power() -> None:
 
 @power.command()
 @_what_is_compared
-@click.option("-n", "--pairs", type=int, default=1000, show_default=True)
+@click.option("-n", "--pairs", type=click.IntRange(min=2), default=1000, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def record(pattern: str, piece: int, reader: str, side: str, target: str, pairs: int, output: Path) -> None:
     """Take pairs of one version against itself."""
     workload, one = _workload(pattern, piece, target), _side(side)
     taken: list[RecordedPair] = []
-    with Duel(reader, workload, {"base": one, "head": one}) as duel:
-        before = time.monotonic()
-        for pair in itertools.islice(duel.pairs(), pairs):
-            now = time.monotonic()
-            taken.append(RecordedPair(pair.block, pair.log_ratio, now - before))
-            before = now
-    made = Recording(reader=reader, workload=workload.label, side=one.detail, pairs=taken)
-    write_atomically(output, msgspec.json.encode(made) + b"\n")
+    try:
+        with Duel(reader, workload, {"base": one, "head": one}) as duel:
+            before = time.monotonic()
+            for pair in itertools.islice(duel.pairs(), pairs):
+                now = time.monotonic()
+                taken.append(RecordedPair(pair.block, pair.log_ratio, now - before))
+                before = now
+    finally:  # pairs of an hour are worth keeping, whatever ends it
+        made = Recording(reader=reader, workload=workload.label, side=one.detail, pairs=taken)
+        if taken:
+            write_atomically(output, msgspec.json.encode(made) + b"\n")
     click.echo(_spread(made))
 
 
