@@ -144,7 +144,7 @@ def soak(target: Target, readers: Sequence[str], *, seconds: float, in_flight: i
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         in_flight=in_flight,
     )
-    work = [_workload(target, *entry, in_flight) for entry in MIX]
+    work = [_workload(target, *entry, in_flight, say) for entry in MIX]
     with _traces(store, found.left), _scratch(found.left):
         begin = time.monotonic()
         with Conductor(readers, plan=Plan(samples=1), say=lambda _: None) as conductor:
@@ -209,8 +209,11 @@ def _likeness(rest: npt.NDArray[np.float64]) -> float:
     return float(np.sum(rest[:-1] * rest[1:])) / power if power > 0 else 0.0
 
 
-def _workload(target: Target, pattern: str, dataset: str, asked: Mapping[str, Any], in_flight: int) -> Workload:
-    return workloads.create(pattern, target, dataset=dataset, parameters=Parameters(**asked), in_flight=in_flight)
+def _workload(
+    target: Target, pattern: str, dataset: str, asked: Mapping[str, Any], in_flight: int, say: Say
+) -> Workload:
+    parameters = Parameters(**asked)
+    return workloads.create(pattern, target, dataset=dataset, parameters=parameters, in_flight=in_flight, say=say)
 
 
 def _cycle(conductor: Conductor, workload: Workload) -> int:

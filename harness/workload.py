@@ -20,9 +20,10 @@ from harness import truth as truths
 from harness.arrays import ArrayInfo
 from harness.errors import BadUseError, TooLargeError
 from harness.manifest import Manifest
-from harness.patterns import Parameters, Slices, pattern, selection_size
+from harness.patterns import Parameters, Pattern, Slices, pattern, selection_size
 from harness.selections import covers_whole_chunks
 from harness.shards import MISSING, ShardIndex, read_indexes
+from harness.store.alone import alone_at
 from harness.targets import Target
 from harness.truth import Truth
 
@@ -83,6 +84,7 @@ def create(
     parameters: Parameters | None = None,
     in_flight: int = DEFAULT_IN_FLIGHT,
     agree: Agreement | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Workload:
     """Make a pattern concrete for a dataset at `target`: the array at its URL, else by default the pattern's own.
 
@@ -92,6 +94,8 @@ def create(
     ----------
     agree
         Finds the truth of an array without a manifest; None refuses such an array.
+    say
+        Told when a measurement on the same store has to end first, which would count these requests as its own.
 
     Raises
     ------
@@ -105,6 +109,13 @@ def create(
     if not 1 <= in_flight <= MOST_IN_FLIGHT:
         raise BadUseError(f"in flight must be between 1 and {MOST_IN_FLIGHT}, not {in_flight}")
     rule, asked = pattern(pattern_name), parameters or Parameters()
+    with alone_at(target, say):
+        return _made(rule, target, dataset, asked, in_flight, agree)
+
+
+def _made(
+    rule: Pattern, target: Target, dataset: str | None, asked: Parameters, in_flight: int, agree: Agreement | None
+) -> Workload:
     target, array, known = _described(target, dataset, rule.dataset)
     reads = rule.selections(array, asked)
     array_bytes = sum(map(selection_size, reads)) * np.dtype(array.dtype).itemsize
@@ -114,7 +125,7 @@ def create(
     indexes = read_indexes(target, array, list(by_shard))
     made = Workload(
         schema=SCHEMA,
-        pattern=pattern_name,
+        pattern=rule.name,
         parameters=asked,
         target=target,
         array=array,

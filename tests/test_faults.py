@@ -104,6 +104,7 @@ PROCESSES = {
     "conductor": "`zcb read` killed (SIGKILL) in the middle",
     "store": "the store killed (SIGKILL) in the middle",
     "two": "two `zcb read` at once on one checkout",
+    "workload": "`zcb workload` begins while something is measured",
     "asv": "`asv run` killed (SIGKILL) in the middle of a pass",
     "disk": "the disk full at `zcb data create`",
 }
@@ -404,6 +405,29 @@ def test_two_runs_at_once_take_turns(workload, work_file, table):
     assert requests == {sample["requests"] for sample in alone}
     assert [len(json.loads(out)["samples"]) for _, out, _ in done] == [5, 5]
     table.processes[PROCESSES["two"]] = "each says that it waits for the one before, then measures; all are right"
+
+
+def test_a_workload_is_made_when_no_measurement_would_count_its_requests(
+    embedded_store, control, tmp_path, workload, table
+):
+    made = tmp_path / "made.json"
+    asked = ["--target", "embedded", "--dataset", "tiny/small", "--shards", "4", "-o", made]
+    measuring = Alone(print)
+    try:
+        control.mark("other")
+        process = started("workload", "chunks_of_many_shards", *asked)
+        waits = f"waiting for another measurement on this store (process {os.getpid()}) ..."
+        assert process.stderr.readline().strip() == waits
+        assert control.since("other").requests == 0
+    finally:
+        measuring.end()
+    code, _, err = ended(process)
+    assert code == 0, err
+    assert control.since("other").get_index == 4
+    assert made.exists()
+    table.processes[PROCESSES["workload"]] = (
+        "it says that it waits, and asks the store for nothing until the measurement has ended"
+    )
 
 
 def test_a_killed_asv_leaves_nothing_behind(workload, embedded_store, control, tmp_path, table):

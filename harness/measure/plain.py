@@ -36,11 +36,12 @@ class Plain:
         from harness.targets import resolve
 
         target = resolve(environment_target())
-        self._probe = Probe(target, progress)
-        self._probe.demand_no_faults()
-        self._reader = reader_class(reader)()
+        with Probe(target, progress) as probe:
+            probe.demand_no_faults()
         try:
-            workload = workloads.create(pattern, target, dataset=dataset, parameters=Parameters(**asked))
+            workload = workloads.create(pattern, target, dataset=dataset, parameters=Parameters(**asked), say=progress)
+            self._probe = Probe(target, progress)
+            self._reader = reader_class(reader)()
             self._reader.open(workload)
         except (UnsupportedError, TooLargeError) as reason:
             raise NotImplementedError(str(reason)) from reason

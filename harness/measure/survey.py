@@ -58,8 +58,9 @@ def survey(target: str, in_flight: int, samples: int, readers: str, only: str, p
         raise BadUseError(f"no workload's name contains {only!r}")
     found: dict[str, list[Row]] = {}
     for title, pattern, dataset, asked, share in work:
+        parameters = Parameters(**asked)
         workload = workloads.create(
-            pattern, resolve(target), dataset=dataset, parameters=Parameters(**asked), in_flight=in_flight
+            pattern, resolve(target), dataset=dataset, parameters=parameters, in_flight=in_flight, say=click.echo
         )
         rounds = max(2, round(samples * share))
         with Conductor(names, plan=Plan(samples=rounds), say=lambda line: click.echo(line, err=True)) as conductor:

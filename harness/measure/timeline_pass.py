@@ -59,7 +59,9 @@ def run_pass(readers: Iterable[str], reads: Mapping[str, Read]) -> dict[Key, Cel
         for name, read in reads.items():
             parameters = Parameters(**read.parameters)
             try:
-                workload = workloads.create(read.pattern, target, dataset=read.dataset, parameters=parameters)
+                workload = workloads.create(
+                    read.pattern, target, dataset=read.dataset, parameters=parameters, say=progress
+                )
             except TooLargeError as reason:
                 cells |= {(reader, name): {"na": str(reason)} for reader in readers}
                 continue

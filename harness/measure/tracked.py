@@ -121,7 +121,9 @@ def run_pass(
         with Conductor(readers, plan=plan, say=progress) as conductor:
             for key, (dataset, asked) in grid.items():
                 try:
-                    workload = workloads.create(pattern, target, dataset=dataset, parameters=Parameters(**asked))
+                    workload = workloads.create(
+                        pattern, target, dataset=dataset, parameters=Parameters(**asked), say=progress
+                    )
                 except TooLargeError as reason:
                     progress(f"{pattern} {dataset}: n/a: {reason}")
                     cells |= {(reader, *key): {"na": str(reason)} for reader in (*readers, NETWORK_LIMIT)}

@@ -1,10 +1,12 @@
 """One measurement at a time on the embedded store of a state directory: its counters cannot tell two clients apart."""
 
+import contextlib
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from harness.store.state import store_dir
+from harness.targets import EMBEDDED, Target
 
 
 class Alone:
@@ -32,3 +34,17 @@ class Alone:
     def end(self) -> None:
         """Let the next measurement begin."""
         self._file.close()
+
+
+@contextlib.contextmanager
+def alone_at(target: Target, say: Callable[[str], None]) -> Iterator[None]:
+    """Keep requests of our own out of what a measurement counts: on the embedded store, wait until it has ended.
+
+    Not for a process that has a `Probe`: it would wait for itself.
+    """
+    alone = Alone(say) if target.name == EMBEDDED else None
+    try:
+        yield
+    finally:
+        if alone is not None:
+            alone.end()

@@ -124,7 +124,7 @@ def _what_is_compared(command: Callable[..., None]) -> Callable[..., None]:
 
 def _workload(pattern: str, piece: int, target: str) -> Workload:
     dataset, asked = WORK[pattern][piece]
-    return workloads.create(pattern, resolve(target), dataset=dataset, parameters=Parameters(**asked))
+    return workloads.create(pattern, resolve(target), dataset=dataset, parameters=Parameters(**asked), say=click.echo)
 
 
 def _side(spec: str) -> Side:

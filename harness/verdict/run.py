@@ -73,7 +73,7 @@ class Request:
     seed: int = 0
 
 
-def plan(request: Request) -> tuple[list[str], list[Workload]]:
+def plan(request: Request, say: Say) -> tuple[list[str], list[Workload]]:
     """Return the readers and workloads of a comparison; reads manifests and indexes at the target.
 
     Raises
@@ -98,6 +98,7 @@ def plan(request: Request) -> tuple[list[str], list[Workload]]:
             dataset=dataset,
             parameters=Parameters(**asked),
             in_flight=request.in_flight,
+            say=say,
         )
         for name in patterns
         for dataset, asked in (work.get(name) or WORK[name])
@@ -152,7 +153,7 @@ def run(request: Request, keep: Callable[[Verdict], None], say: Say) -> Verdict:
     KeyboardInterrupt
         After the partial verdict was kept, marked incomplete.
     """
-    readers, work = plan(request)
+    readers, work = plan(request, say)
     made = prepare(request, say)
     begin = time.monotonic()
     verdict = _empty(request, made, len(readers) * len(work))
