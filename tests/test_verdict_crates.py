@@ -135,7 +135,7 @@ def test_what_is_refused(built, zarrs, monkeypatch, spec, configured, reason):
 def test_crates_are_compared_by_the_readers_that_use_them(built):
     target = Target(name="t", url="s3://nowhere", endpoint="http://127.0.0.1:9", anonymous=True)
     with pytest.raises(BadUseError, match="tensorstore does not read with the zarrs crate"):
-        plan(Request(base="=", head="crate:0.1.2", target=target, readers=["tensorstore"]))
+        plan(Request(base="=", head="crate:0.1.2", target=target, readers=["tensorstore"]), print)
     made = prepare(Request(base="=", head="crate:0.1.2", target=target), lambda _: None)
     assert [side.detail for side in made.values()] == [f"crate zarrs {locked()}", "crate zarrs 0.1.2"]
 
