@@ -418,6 +418,8 @@ def test_a_workload_is_made_when_no_measurement_would_count_its_requests(
         process = started("workload", "chunks_of_many_shards", *asked)
         waits = f"waiting for another measurement on this store (process {os.getpid()}) ..."
         assert process.stderr.readline().strip() == waits
+        with pytest.raises(subprocess.TimeoutExpired):  # long enough to have read the indexes, did it not wait
+            process.wait(timeout=2)
         assert control.since("other").requests == 0
     finally:
         measuring.end()

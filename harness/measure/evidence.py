@@ -22,7 +22,7 @@ from harness.sample import (
     Tally,
     Timed,
 )
-from harness.store.alone import Alone
+from harness.store.alone import alone_at
 from harness.store.control import ERROR_FAULTS, LoggedRequest, StoreControl, StoreCounters
 from harness.store.state import require_running
 from harness.targets import EMBEDDED, Target
@@ -68,9 +68,8 @@ class Probe:
     """
 
     def __init__(self, target: Target, say: Callable[[str], None] = lambda _: None) -> None:
-        embedded = target.name == EMBEDDED
-        self._control = StoreControl(require_running().control) if embedded else None
-        self._alone = Alone(say) if embedded else None
+        self._control = StoreControl(require_running().control) if target.name == EMBEDDED else None
+        self._alone = alone_at(target, say)
         interfaces = target.nic or network.interfaces_to(_host(target))
         self.network = network.observe(interfaces)
         self._nics = network.read_all(interfaces)
@@ -130,8 +129,7 @@ class Probe:
     ) -> None:
         if self._control is not None:
             self._control.close()
-        if self._alone is not None:
-            self._alone.end()
+        self._alone.__exit__(kind, error, trace)
 
 
 def _host(target: Target) -> str:

@@ -52,6 +52,10 @@ WORK: Sequence[tuple[str, str, str, Mapping[str, Any], float]] = (
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def survey(target: str, in_flight: int, samples: int, readers: str, only: str, pairs: str | None, output: Path) -> None:
     """Measure every reader on every pattern."""
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
     names = [reader_class(name).name for name in readers.split(",")]
     work = [one for one in WORK if only in one[0]]
     if not work:
@@ -60,10 +64,10 @@ def survey(target: str, in_flight: int, samples: int, readers: str, only: str, p
     for title, pattern, dataset, asked, share in work:
         parameters = Parameters(**asked)
         workload = workloads.create(
-            pattern, resolve(target), dataset=dataset, parameters=parameters, in_flight=in_flight, say=click.echo
+            pattern, resolve(target), dataset=dataset, parameters=parameters, in_flight=in_flight, say=say
         )
         rounds = max(2, round(samples * share))
-        with Conductor(names, plan=Plan(samples=rounds), say=lambda line: click.echo(line, err=True)) as conductor:
+        with Conductor(names, plan=Plan(samples=rounds), say=say) as conductor:
             found[title] = conductor.measure(workload)
         reports = ",".join(read_reports(rows[:-1], rows[-1]) for rows in found.values())
         write_atomically(output, f"[{reports}]\n".encode())  # after each, so that an interruption loses nothing

@@ -3,14 +3,16 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
 
 from harness.store.state import store_dir
 from harness.targets import EMBEDDED, Target
 
 
 class Alone:
-    """The right to measure, from construction to `end`; a killed process gives it back too.
+    """The right to measure, from construction to `end`; a killed process gives it back too. Also a context manager.
 
     Parameters
     ----------
@@ -35,16 +37,18 @@ class Alone:
         """Let the next measurement begin."""
         self._file.close()
 
+    def __enter__(self) -> Self:
+        return self
 
-@contextlib.contextmanager
-def alone_at(target: Target, say: Callable[[str], None]) -> Iterator[None]:
-    """Keep requests of our own out of what a measurement counts: on the embedded store, wait until it has ended.
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
 
-    Not for a process that has a `Probe`: it would wait for itself.
+
+def alone_at(target: Target, say: Callable[[str], None]) -> contextlib.AbstractContextManager[object]:
+    """Return the right to measure at `target`, held from now until its exit: nothing to hold but on the embedded store.
+
+    A process that has it already (as every `Probe` does) would wait for itself.
     """
-    alone = Alone(say) if target.name == EMBEDDED else None
-    try:
-        yield
-    finally:
-        if alone is not None:
-            alone.end()
+    return Alone(say) if target.name == EMBEDDED else contextlib.nullcontext()
