@@ -10,6 +10,6 @@ if _ROOT not in sys.path:
 
 # A killed asv leaves its fork server waiting for ever; this package is the first of ours that it imports.
 if "asv_runner" in sys.modules:
-    from harness.lifeline import die_with_parent
+    from harness.machine.lifeline import die_with_parent
 
     die_with_parent()

@@ -1,6 +1,6 @@
 """A few chunks of each of many shards, in one call."""
 
-from harness.measure import plain, tracked
+from harness.asv import plain, tracked
 
 SHARDS = {"small": [1, 4, 16, 64], "large": [1, 4]}
 

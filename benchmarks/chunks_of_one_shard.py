@@ -1,6 +1,6 @@
 """A few chunks of one shard, with different gaps between them."""
 
-from harness.measure import plain, tracked
+from harness.asv import plain, tracked
 
 GAPS = {"small": [0, 1, 3, 15], "large": [0, 1, 3]}
 

@@ -1,6 +1,6 @@
 """The read that the published speed-up of zarr-python's #3004 was measured on, scaled."""
 
-from harness.measure import plain, tracked
+from harness.asv import plain, tracked
 
 DATASET = "headline/gem3"
 READS = [1]

@@ -1,6 +1,6 @@
 """Random crops at any position, many under way at once: the training loop."""
 
-from harness.measure import plain, tracked
+from harness.asv import plain, tracked
 
 CROPS = 64
 SHAPES = {"1x64x64": (1, 64, 64), "4x128x128": (4, 128, 128)}

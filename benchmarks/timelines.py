@@ -1,7 +1,8 @@
 """Where the time of each chunk goes: one recorded execution per reader and read."""
 
-from harness.measure import timeline_pass, tracked
-from harness.measure.timeline_pass import Read
+from harness.asv import recorded as timeline_pass
+from harness.asv import tracked
+from harness.asv.recorded import Read
 
 READS = {
     "one shard": Read("chunks_of_one_shard", "small", {"gap": 3}, pairs=3),

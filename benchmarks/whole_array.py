@@ -1,6 +1,6 @@
 """The whole array into memory."""
 
-from harness.measure import plain, tracked
+from harness.asv import plain, tracked
 
 DATASETS = ["small", "large"]
 

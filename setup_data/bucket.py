@@ -4,8 +4,8 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 
 from harness.errors import BadUseError, StoreError
-from harness.objectstore import lacks_bucket, open_store, reaching
-from harness.targets import EMBEDDED, Target
+from harness.targets.client import lacks_bucket, open_store, reaching
+from harness.targets.target import EMBEDDED, Target
 
 
 def ensure_bucket(target: Target) -> None:

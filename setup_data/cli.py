@@ -15,12 +15,13 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from harness import manifest, targets
 from harness.cli.lengths import Lengths
+from harness.datasets import manifest
+from harness.datasets.manifest import CODECS, DTYPES, SUBCHUNK_ORDERS, DatasetSpec
 from harness.errors import AnswerIsNoError, BadUseError
-from harness.manifest import CODECS, DTYPES, SUBCHUNK_ORDERS, DatasetSpec
-from harness.objectstore import open_store, reaching
-from harness.targets import EMBEDDED, Target
+from harness.targets.client import open_store, reaching
+from harness.targets.resolve import resolve
+from harness.targets.target import EMBEDDED, Target
 from setup_data import cluster, presets, verify, write
 from setup_data.bucket import ensure_bucket
 
@@ -69,7 +70,7 @@ def create(
     specs = _specs(preset, names, custom)
     if dask is not None and measure_put_rate:
         raise BadUseError("--measure-put-rate measures this machine: leave it out with --dask")
-    target = targets.resolve(target_name)
+    target = resolve(target_name)
     ensure_bucket(target)
     # The embedded store fails for good reasons only, such as a full disk: there is nothing to wait for.
     store = open_store(target, retry=target.name != EMBEDDED)
@@ -102,7 +103,7 @@ def verify_command(target_name: str, preset: str | None, names: tuple[str, ...],
 
     Exit code 1 when they do not verify.
     """
-    target = targets.resolve(target_name)
+    target = resolve(target_name)
     reports = []
     for key in _chosen(target, preset, names):
         expected = manifest.load(target, key)

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 from obstore.store import ObjectStore
 
+from harness.datasets.manifest import VERSION, DatasetSpec
 from harness.errors import BadUseError, StoreError, ZcbError
-from harness.manifest import VERSION, DatasetSpec
-from harness.objectstore import open_store, reaching
-from harness.targets import EMBEDDED, Target
+from harness.targets.client import open_store, reaching
+from harness.targets.target import EMBEDDED, Target
 from setup_data.encode import Coordinates, EncodedShard
 from setup_data.ledger import Ledger
 from setup_data.write import Advance, Numbered, store_shard

@@ -18,8 +18,8 @@ from numcodecs.abc import Codec
 from numcodecs.blosc import Blosc
 from numcodecs.zstd import Zstd
 
-from harness import shards as stored_shards
-from harness.manifest import Crcs, DatasetSpec
+from harness.datasets import shards as stored_shards
+from harness.datasets.manifest import Crcs, DatasetSpec
 from setup_data.field import Field
 
 ZSTD_LEVEL = 1

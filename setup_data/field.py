@@ -32,7 +32,7 @@ class Field:
     seed
         0 to 2**64 - 1.
     dtype
-        numpy's name of any of `harness.manifest.DTYPES`.
+        numpy's name of any of `harness.datasets.manifest.DTYPES`.
     """
 
     def __init__(self, seed: int, dtype: str) -> None:

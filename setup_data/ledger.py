@@ -14,8 +14,8 @@ import numpy.typing as npt
 import obstore
 from obstore.store import ObjectStore
 
+from harness.datasets.manifest import Crcs, DatasetSpec, Manifest, pack, read, unpack
 from harness.errors import BadUseError
-from harness.manifest import Crcs, DatasetSpec, Manifest, pack, read, unpack
 from setup_data.encode import Coordinates, EncodedShard, shards
 
 _MAGIC = b"ZCB-PART"

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from harness.datasets.manifest import DatasetSpec
 from harness.errors import BadUseError
-from harness.manifest import DatasetSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ import obstore
 from obstore.exceptions import NotFoundError, NotSupportedError
 from obstore.store import ObjectStore
 
-from harness.manifest import DatasetSpec, Manifest, read
-from harness.shards import CRC_NBYTES
+from harness.datasets.manifest import DatasetSpec, Manifest, read
+from harness.datasets.shards import CRC_NBYTES
 from setup_data.encode import (
     Codecs,
     Coordinates,

@@ -20,8 +20,8 @@ import numpy as np
 import obstore
 from obstore.store import ObjectStore
 
+from harness.datasets.manifest import DatasetSpec, Manifest, read
 from harness.errors import BadUseError
-from harness.manifest import DatasetSpec, Manifest, read
 from setup_data.encode import (
     Coordinates,
     EncodedShard,

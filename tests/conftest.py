@@ -10,13 +10,13 @@ import pytest
 from botocore.config import Config
 from playwright.sync_api import Browser
 
-from harness import rust
 from harness.errors import BadUseError
+from harness.machine import rust
 from harness.store import lifecycle
 from harness.store.control import StoreControl
 from harness.store.lifecycle import StoreSettings
 from harness.store.state import StoreState
-from tests.chromium import chromium
+from tests.support.chromium import chromium
 
 
 @pytest.fixture(scope="session", autouse=True)

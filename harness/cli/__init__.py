@@ -22,8 +22,8 @@ from harness.cli import (
     workload,
 )
 from harness.errors import BadUseError, ZcbError
-from harness.leaving import leave_after
-from harness.redact import redacted
+from harness.machine.exit import leave_after
+from harness.machine.redact import redacted
 
 _INTERRUPTED = 130
 _LONGEST = 500

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
+from harness.asv import configurations as asv_config
 from harness.cli.values import OutputFile
-from harness.cloud import asv_config
 from harness.cloud import home as homewards
 from harness.errors import BadUseError
 

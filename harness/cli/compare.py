@@ -8,8 +8,8 @@ import msgspec
 
 from harness.cli.values import FiniteRange, OutputFile, write_output
 from harness.errors import AnswerIsNoError
-from harness.redact import redacted
-from harness.targets import resolve
+from harness.machine.redact import redacted
+from harness.targets.resolve import resolve
 from harness.verdict import builds
 from harness.verdict.markdown import markdown
 from harness.verdict.model import Verdict

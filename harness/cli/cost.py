@@ -9,14 +9,16 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from harness import presets, records
 from harness.cli.values import FiniteRange
 from harness.cloud import metadata
 from harness.cloud.cost import Expected, Spent, StoragePrice, VmPrice, expect, load_prices, spent
+from harness.datasets import presets
 from harness.errors import AnswerIsNoError, BadUseError, ZcbError
-from harness.records import PassRecord
-from harness.sample import Sample
-from harness.targets import EMBEDDED, resolve
+from harness.results import records
+from harness.results.records import PassRecord
+from harness.results.sample import Sample
+from harness.targets.resolve import resolve
+from harness.targets.target import EMBEDDED
 
 _HOURS = 3.0
 _PRESET = "cloud"

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness import presets
-from harness.checks import Check
-from harness.doctor import can_bench, examine
+from harness.datasets import presets
+from harness.doctor.checks import Check
+from harness.doctor.machine import can_bench, examine
 
 _COLOURS = {"ok": "green", "warn": "yellow", "missing": "bold red", "wrong": "bold red"}
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from harness import history as releases_as_git
+from harness.asv import history as releases_as_git
 
 
 @click.command(epilog="\b\nExample:\n  zcb history --releases 3.2.1,3.3.0,latest -o .asv/releases.git")

@@ -10,20 +10,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness import workload as workloads
+from harness.asv.tracked import READERS
 from harness.cli.values import FiniteRange, OutputFile
 from harness.errors import BadUseError, MeasurementError, UnsupportedError
 from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_report, read_reports
 from harness.measure.timelines import record_with_wire
-from harness.measure.tracked import READERS
-from harness.objectstore import require
-from harness.readers import LIMIT_CLIENTS, NETWORK_LIMIT, reader_class
-from harness.results import number
-from harness.sample import FLAGS, Sample
+from harness.readers import LIMIT_CLIENTS, reader_class
+from harness.results.sample import FLAGS, NETWORK_LIMIT, Sample
+from harness.results.tables import number
+from harness.targets.client import require
 from harness.timeline.model import check_replaceable, save
 from harness.timeline.overhead import DEFAULT_PAIRS
-from harness.workload import Workload
+from harness.workload import model as workloads
+from harness.workload.model import Workload
 
 _SAMPLES = 5
 _FIGURES: dict[str, Callable[[Sample], float | None]] = {

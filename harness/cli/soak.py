@@ -8,15 +8,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness import soak as soaking
+from harness.asv.tracked import READERS
 from harness.cli.values import FiniteRange
 from harness.errors import AnswerIsNoError, BadUseError
-from harness.measure.tracked import READERS
+from harness.measure import soak as soaking
+from harness.measure.soak import Slope, Soak
 from harness.paths import state_dir, write_atomically
 from harness.readers import reader_class
-from harness.soak import Slope, Soak
-from harness.targets import EMBEDDED, resolve
-from harness.workload import DEFAULT_IN_FLIGHT, MOST_IN_FLIGHT
+from harness.targets.resolve import resolve
+from harness.targets.target import EMBEDDED
+from harness.workload.model import DEFAULT_IN_FLIGHT, MOST_IN_FLIGHT
 
 _MIB = 1 << 20
 

@@ -14,8 +14,7 @@ from harness.errors import StoreError
 from harness.store import lifecycle, state
 from harness.store.control import FAULTS, FaultRule, StoreControl, StoreCounters
 from harness.store.lifecycle import StoreSettings
-from harness.store.state import Link, StoreState
-from harness.targets import PROFILES
+from harness.store.state import PROFILES, Link, StoreState
 
 _AMOUNT = FiniteRange(min=0)
 _NUMBER = click.IntRange(1, 10**9)

@@ -14,12 +14,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from harness import records, results
 from harness.errors import BadUseError
 from harness.paths import ROOT
-from harness.records import PassRecord, RowRecord
-from harness.results import Cell, Interval, Metric
-from harness.sample import (
+from harness.results import drift, intervals, metrics, records
+from harness.results import tables as results
+from harness.results.intervals import Interval
+from harness.results.metrics import Metric
+from harness.results.records import PassRecord, RowRecord
+from harness.results.sample import (
     FLAG_BELOW_LIMIT,
     FLAG_CPU_BOUND,
     FLAG_FAULTS,
@@ -29,6 +31,7 @@ from harness.sample import (
     FLAG_OTHER_TRAFFIC,
     FLAGS,
 )
+from harness.results.tables import Cell
 
 _WIDTH = 112
 _CELL = 12
@@ -51,7 +54,7 @@ Workload = tuple[str, str, int]
 
 @click.command(epilog="Example: zcb table --metric requests --baseline tensorstore")
 @click.option(
-    "--metric", default=results.DEFAULT_METRIC, show_default=True, help="seconds, requests, times_slower, ..."
+    "--metric", default=metrics.DEFAULT_METRIC, show_default=True, help="seconds, requests, times_slower, ..."
 )
 @click.option("--commit", help="Tag, commit or zarr version to show (default: the newest).")
 @click.option("--target", help="Where was read from, e.g. embedded:s3 (default: where was measured last).")
@@ -74,12 +77,12 @@ def table(
     metric: str, commit: str | None, target: str | None, baseline: str | None, by: str, as_json: bool, config: Path
 ) -> None:
     """Show workloads x readers: the median, its ratio to a baseline reader, a bar and the interval."""
-    shown = results.metric(metric)
+    shown = metrics.metric(metric)
     if by == "commit" and (commit or baseline):
         raise BadUseError("--by commit compares all commits with the first: it takes neither --commit nor --baseline")
     passes = _at_one_place(records.load(config), target)
     versions = results.variants(passes)
-    notices = results.drift_notices(results.moves(versions))
+    notices = drift.drift_notices(drift.moves(versions))
     if by == "commit":
         view: _View = _ByCommit(metric=shown, versions=versions)
     else:
@@ -136,7 +139,7 @@ def _by_workload(cells: Sequence[Cell]) -> dict[Workload, dict[str, Cell]]:
 
 def _interval(row: RowRecord, metric: Metric) -> Interval | None:
     """Return the metric of a row, in the unit it is shown in."""
-    return results.interval(None if v is None else v * metric.factor for v in results.values(row, metric.key))
+    return intervals.interval(None if v is None else v * metric.factor for v in metrics.values(row, metric.key))
 
 
 def _plain(interval: Interval | None) -> dict[str, Any] | None:
@@ -239,7 +242,7 @@ class _ByReader(_View):
         for readers in _by_workload(self.cells).values():
             base = readers.get(self.baseline)
             for cell in readers.values():
-                ratio = results.ratio(cell.row, base.row, self.metric.key) if base and base is not cell else None
+                ratio = intervals.ratio(cell.row, base.row, self.metric.key) if base and base is not cell else None
                 yield _json_row(self.version, cell, self.metric, ratio)
 
     def drawn(self, console: Console, place: str) -> Group:
@@ -293,12 +296,12 @@ class _ByReader(_View):
         return text
 
     def _ratio(self, row: RowRecord, base: Cell | None) -> Text:
-        ratio = None if base is None or base.row is row else results.ratio(row, base.row, self.metric.key)
+        ratio = None if base is None or base.row is row else intervals.ratio(row, base.row, self.metric.key)
         return Text() if ratio is None else Text(f"{results.times(ratio.median)}x", style=_kind(ratio, self.metric))
 
     def _caption(self, notes: _Notes) -> Iterator[str]:
         counts = sorted({len(cell.row.samples) for cell in self.cells if cell.row.samples})
-        covers = ", ".join(f"{100 * results.rank(n)[1]:.1f} % with {n} samples" for n in counts)
+        covers = ", ".join(f"{100 * intervals.rank(n)[1]:.1f} % with {n} samples" for n in counts)
         yield f"Median, x: ratio to {self.baseline}, by rounds; bar; +-: interval of the median, covering {covers}."
         yield self.metric.note
         yield from notes.lines()
@@ -396,12 +399,12 @@ class _ByCommit(_View):
         return text
 
     def _times_slower(self, row: RowRecord) -> float | None:
-        found = results.interval(results.values(row, "times_slower"))
-        return None if found is None or self.metric.key != results.DEFAULT_METRIC else found.median
+        found = intervals.interval(metrics.values(row, "times_slower"))
+        return None if found is None or self.metric.key != metrics.DEFAULT_METRIC else found.median
 
     def _caption(self, versions: Sequence[str], notes: _Notes) -> Iterator[str]:
         yield f"Median, x: ratio to {versions[0]}; it stands out where the intervals of the two medians are apart."
-        if self.metric.key == results.DEFAULT_METRIC:
+        if self.metric.key == metrics.DEFAULT_METRIC:
             yield "In brackets: times slower than the network limit measured around each sample."
         yield self.metric.note
         yield from notes.lines()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from harness import wheels as zarr_wheels
+from harness.asv import wheels as zarr_wheels
 from harness.paths import state_dir
 
 

@@ -5,18 +5,13 @@ from typing import Any
 
 import click
 
-from harness import workload as workloads
 from harness.cli.lengths import Lengths
 from harness.cli.values import OutputFile, write_output
 from harness.measure.agreement import agreed_truth
-from harness.patterns import (
-    DEFAULT_CROPS,
-    DEFAULT_CROPS_AT_ONCE,
-    DEFAULT_HEADLINE_READS,
-    PATTERNS,
-    Parameters,
-)
-from harness.targets import resolve
+from harness.targets.resolve import resolve
+from harness.workload import model as workloads
+from harness.workload.create import create_workload
+from harness.workload.patterns import DEFAULT_CROPS, DEFAULT_CROPS_AT_ONCE, DEFAULT_HEADLINE_READS, PATTERNS, Parameters
 
 
 @click.command(
@@ -57,7 +52,7 @@ def workload(  # noqa: D103 - its help is computed from the patterns
     def say(line: str) -> None:
         click.echo(line, err=True)
 
-    made = workloads.create(
+    made = create_workload(
         pattern,
         resolve(target),
         dataset=dataset,

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from harness.datasets.manifest import DatasetSpec
 from harness.errors import BadUseError
-from harness.manifest import DatasetSpec
 from harness.paths import ROOT
-from harness.sample import Sample
+from harness.results.sample import Sample
 
 PRICES = ROOT / "cloud" / "prices.toml"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import obstore
 
 from harness.errors import BadUseError
-from harness.objectstore import open_store, reaching
-from harness.targets import resolve
+from harness.targets.client import open_store, reaching
+from harness.targets.resolve import resolve
 
 
 def bring_home(destination: str, paths: Sequence[Path]) -> list[str]:

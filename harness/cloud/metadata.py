@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from harness.errors import StoreError
-from harness.targets import Target
+from harness.targets.target import Target
 
 _LINK_LOCAL = "http://169.254.169.254"
 _METADATA_SECONDS = 1.0

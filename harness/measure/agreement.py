@@ -8,8 +8,8 @@ from harness.errors import MeasurementError, UnsupportedError
 from harness.measure.conductor import OPEN_SECONDS, turn_deadline
 from harness.measure.process import WorkerProcess
 from harness.readers import reader_class
-from harness.truth import Truth, first_difference
-from harness.workload import Workload
+from harness.workload.model import Workload
+from harness.workload.truth import Truth, first_difference
 
 STACKS = (("zarr-python+obstore", "zarr-python+fsspec"), ("tensorstore",), ("zarrista",))
 """Readers by what decodes: numcodecs from Python, C++, Rust. Of each stack the first that can do the work counts."""

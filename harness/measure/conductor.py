@@ -15,12 +15,12 @@ from typing import Any
 import msgspec
 
 from harness.errors import UnsupportedError, ZcbError
+from harness.machine.network import Network
 from harness.measure.evidence import Probe, make_sample, stand_against
 from harness.measure.process import WorkerProcess
-from harness.network import Network
-from harness.readers import LIMIT_CLIENTS, NETWORK_LIMIT, clients, reader_class
-from harness.sample import Sample, Timed
-from harness.workload import Workload
+from harness.readers import LIMIT_CLIENTS, clients, reader_class
+from harness.results.sample import NETWORK_LIMIT, Sample, Timed
+from harness.workload.model import Workload
 
 DEFAULT_SAMPLES = 15
 """Odd, so that the median is a sample; fewer than 7 can never be significant for asv."""

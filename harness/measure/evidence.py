@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from harness import network
 from harness.errors import BadUseError, MeasurementError, StoreError
-from harness.readers.base import cores
-from harness.sample import (
+from harness.machine import network
+from harness.machine.cpu import cores
+from harness.results.sample import (
     FLAG_BELOW_LIMIT,
     FLAG_CPU_BOUND,
     FLAG_FAULTS,
@@ -22,11 +22,11 @@ from harness.sample import (
     Tally,
     Timed,
 )
-from harness.store.alone import alone_at
 from harness.store.control import ERROR_FAULTS, LoggedRequest, StoreControl, StoreCounters
 from harness.store.state import require_running
-from harness.targets import EMBEDDED, Target
-from harness.workload import Workload
+from harness.targets.lock import alone_at
+from harness.targets.target import EMBEDDED, Target
+from harness.workload.model import Workload
 
 _MARK = "sample"
 _WATCH = "watch"

@@ -15,7 +15,7 @@ import msgspec
 from harness.errors import MeasurementError, UnsupportedError
 from harness.paths import ROOT
 from harness.readers.base import Reader
-from harness.worker import PARENT_VARIABLE
+from harness.readers.worker import PARENT_VARIABLE
 
 _READ_BYTES = 1 << 16
 _LAST_WORDS_BYTES = 4096

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from harness.measure.conductor import Row
-from harness.workload import Workload
+from harness.workload.model import Workload
 
 SCHEMA = 1
 

@@ -14,14 +14,14 @@ from harness.measure.report import summary
 from harness.readers import reader_class
 from harness.store import state
 from harness.store.control import StoreCounters
-from harness.targets import Target
+from harness.targets.target import Target
 from harness.timeline import overhead
 from harness.timeline.linking import Decode, link, link_decodes
 from harness.timeline.model import Timeline
 from harness.timeline.validity import validate, wanted
 from harness.timeline.wire import capture as capture_packets
 from harness.timeline.wire import why_not
-from harness.workload import Workload
+from harness.workload.model import Workload
 
 
 class Capture(Protocol):

@@ -7,8 +7,8 @@ from functools import cache
 
 from harness.errors import BadUseError
 from harness.readers.base import Reader
+from harness.results.sample import NETWORK_LIMIT
 
-NETWORK_LIMIT = "network-limit"
 LIMIT_CLIENTS = (NETWORK_LIMIT, f"{NETWORK_LIMIT}+rust")
 """The clients that compete for the network limit: obstore's and the Rust binary's."""
 

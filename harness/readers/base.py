@@ -1,6 +1,5 @@
 """What a reader is: a library stack that executes workloads, one file each in this folder."""
 
-import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from harness.errors import UnsupportedError
-from harness.sample import Tally
-from harness.workload import Workload, verify
+from harness.results.sample import Tally
+from harness.workload.model import Workload, verify
 
 if TYPE_CHECKING:
     from harness.timeline.model import Timeline
@@ -38,7 +37,7 @@ class Reader(ABC):
         environment
             The process's variables.
         """
-        return [sys.executable, "-m", "harness.worker", cls.name]
+        return [sys.executable, "-m", "harness.readers.worker", cls.name]
 
     @abstractmethod
     def open(self, workload: Workload) -> None:
@@ -123,8 +122,3 @@ class Turns:
         """End the threads."""
         if self._threads is not None:
             self._threads.shutdown()
-
-
-def cores() -> int:
-    """Return the number of cores this process may use: the decode threads every reader gets."""
-    return len(os.sched_getaffinity(0))

@@ -7,11 +7,12 @@ from typing import NamedTuple, cast, override
 import numpy as np
 import numpy.typing as npt
 
+from harness.datasets.shards import MISSING, index_nbytes, parse_index, shard_key
 from harness.errors import MeasurementError
 from harness.readers.base import Reader
-from harness.sample import Tally
-from harness.shards import MISSING, fetch_index, index_nbytes, parse_index, shard_key
-from harness.workload import Workload, chunks_by_shard, wanted_chunks
+from harness.results.sample import Tally
+from harness.workload.model import Workload
+from harness.workload.selections import chunks_by_shard, wanted_chunks
 
 MERGE_GAP_BYTES = 1 << 20
 PART_BYTES = 8 << 20
@@ -42,9 +43,11 @@ class NetworkLimit(Reader):
 
     @override
     def open(self, workload: Workload) -> None:
-        from harness.objectstore import open_store
+        from harness.datasets.indexes import fetch_index
+        from harness.targets.client import open_store
 
         array = workload.array
+        self._fetch_suffix = fetch_index
         self._store = open_store(workload.target, prefix=array.key)
         self._reads = [
             [
@@ -95,7 +98,7 @@ class NetworkLimit(Reader):
 
     async def _fetch_index(self, key: str) -> bytes:
         async with self._permits:
-            body, heads = await fetch_index(self._store, key, index_nbytes(self._per_shard))
+            body, heads = await self._fetch_suffix(self._store, key, index_nbytes(self._per_shard))
         self._tally.requests += heads
         self._tally.head_requests += heads
         self._count(body, index=True)

@@ -6,8 +6,9 @@ from typing import Any, override
 import numpy.typing as npt
 
 from harness.errors import UnsupportedError
-from harness.readers.base import Reader, Turns, cores
-from harness.workload import Workload
+from harness.machine.cpu import cores
+from harness.readers.base import Reader, Turns
+from harness.workload.model import Workload
 
 
 class TensorStoreReader(Reader):
@@ -25,7 +26,7 @@ class TensorStoreReader(Reader):
             import tensorstore
         except ImportError as error:
             raise UnsupportedError(f"tensorstore cannot be imported: {error}") from error
-        from harness.access import tensorstore_location
+        from harness.targets.tensorstore import tensorstore_location
 
         found = tensorstore_location(workload.target, workload.array.key, in_flight=workload.in_flight)
         resources = {"cache_pool": {"total_bytes_limit": 0}, "data_copy_concurrency": {"limit": cores()}}

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, override
 import numpy.typing as npt
 
 from harness.errors import UnsupportedError
-from harness.readers.base import Reader, Turns, cores
-from harness.sample import Tally
-from harness.workload import Workload
+from harness.machine.cpu import cores
+from harness.readers.base import Reader, Turns
+from harness.results.sample import Tally
+from harness.workload.model import Workload
 
 if TYPE_CHECKING:
     from harness.timeline.model import Timeline
@@ -111,7 +112,7 @@ class ZarrPythonObstore(_ZarrPython):
             from zarr.storage import ObjectStore
         except ImportError as error:
             raise UnsupportedError("this zarr has no ObjectStore; it came with 3.0.7") from error
-        from harness.objectstore import open_store
+        from harness.targets.client import open_store
 
         reader = self
         suffixes = workload.target.knows_suffixes
@@ -138,7 +139,7 @@ class ZarrPythonObstore(_ZarrPython):
     def _recorded_store(self, workload: Workload) -> Any:
         from zarr.storage import ObjectStore
 
-        from harness.objectstore import open_store
+        from harness.targets.client import open_store
 
         return ObjectStore(open_store(workload.target, prefix=workload.array.key), read_only=True)
 
@@ -181,7 +182,7 @@ class ZarrPythonFsspec(_ZarrPython):
         """Return a store whose HTTP requests `trace` is told of."""
         from zarr.storage import FsspecStore
 
-        from harness.access import fsspec_location
+        from harness.targets.fsspec import fsspec_location
 
         found = fsspec_location(workload.target, workload.array.key, in_flight=workload.in_flight, trace=trace)
         store = FsspecStore.from_url(found.url, read_only=True, storage_options=found.options)

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import UnsupportedError
-from harness.patterns import selection_shape
 from harness.readers.base import Reader
-from harness.selections import Box, boxes
-from harness.workload import Workload
+from harness.workload.model import Workload
+from harness.workload.patterns import selection_shape
+from harness.workload.selections import Box, boxes
 
 
 class Zarrista(Reader):
@@ -30,7 +30,7 @@ class Zarrista(Reader):
             import zarrista
         except ImportError as error:
             raise UnsupportedError(f"zarrista cannot be imported: {error}") from error
-        from harness.objectstore import open_store
+        from harness.targets.client import open_store
 
         store = open_store(workload.target, prefix=workload.array.key)
         self._loop = asyncio.new_event_loop()

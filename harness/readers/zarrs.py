@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
 from harness.errors import UnsupportedError
+from harness.machine.rust import ZARRS_READER, find_cargo
 from harness.readers.base import Reader
-from harness.rust import ZARRS_READER, find_cargo
-from harness.workload import Workload
+from harness.workload.model import Workload
 
 BINARY_VARIABLE = "ZCB_ZARRS_READER"
 """Environment variable with another build of the Rust reader, as a comparison of crates needs."""

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import UnsupportedError
-from harness.patterns import selection_shape
 from harness.readers.base import Reader, Turns
 from harness.readers.zarr_python import demand_pipeline
-from harness.selections import Box, boxes
-from harness.workload import Workload
+from harness.workload.model import Workload
+from harness.workload.patterns import selection_shape
+from harness.workload.selections import Box, boxes
 
 _PIPELINE = "zarrs.ZarrsCodecPipeline"
 
@@ -35,7 +35,7 @@ class ZarrsPythonObstore(Reader):
             from zarr.storage import ObjectStore
         except ImportError as error:
             raise UnsupportedError(f"zarrs-python cannot be imported: {error}") from error
-        from harness.objectstore import open_store
+        from harness.targets.client import open_store
 
         if workload.target.scheme == "gs" and workload.target.endpoint:
             raise UnsupportedError("zarrs-python cannot be told of another address for gs:// than Google's own")

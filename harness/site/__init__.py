@@ -6,9 +6,9 @@ from typing import Any
 from asv.console import log
 from asv.util import UserError
 
-from harness import records
+from harness.results import records
+from harness.results import timelines as kept
 from harness.site import offline, readers, timelines
-from harness.timeline import kept
 
 _NAVIGATION = '<li id="nav-li-regressions">'
 """asv's page has its navigation written out; our entry goes before this one."""

@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from harness import results
-from harness.pages import fill
-from harness.readers import NETWORK_LIMIT
-from harness.records import PassRecord, RowRecord
-from harness.results import Cell
-from harness.sample import FLAGS
+from harness.results import drift, intervals, metrics
+from harness.results import tables as results
+from harness.results.records import PassRecord, RowRecord
+from harness.results.sample import FLAGS, NETWORK_LIMIT
+from harness.results.tables import Cell
 from harness.site.offline import ASSETS
+from harness.timeline.pictures.template import fill
 
 FILE = "readers.html"
 
@@ -54,12 +54,12 @@ def payload(found: Sequence[PassRecord], *, project: str) -> dict[str, Any]:
         "project": project,
         "metrics": [
             {name: getattr(metric, name) for name in ("key", "title", "group", "unit", "factor", "better", "note")}
-            for metric in results.METRICS.values()
+            for metric in metrics.METRICS.values()
         ],
         "flags": FLAGS,
-        "ranks": {count: results.rank(count) for count in range(1, max(counts, default=0) + 1)},
-        "sure": results.SURE,
-        "default_metric": results.DEFAULT_METRIC,
+        "ranks": {count: intervals.rank(count) for count in range(1, max(counts, default=0) + 1)},
+        "sure": intervals.SURE,
+        "default_metric": metrics.DEFAULT_METRIC,
         "default_baseline": results.DEFAULT_BASELINE,
         "network_limit": NETWORK_LIMIT,
         "places": [_place(name, passes) for name, passes in places.items()],
@@ -68,14 +68,14 @@ def payload(found: Sequence[PassRecord], *, project: str) -> dict[str, Any]:
 
 def _place(name: str, passes: Sequence[PassRecord]) -> dict[str, Any]:
     versions = results.variants(passes)
-    moves = results.moves(versions)
+    moves = drift.moves(versions)
     return {
         "name": name,
         "versions": [_version(version, results.cells(of)) for version, of in versions.items()],
-        "notices": results.drift_notices(moves),
+        "notices": drift.drift_notices(moves),
         "compared": len(moves),
         "controls": sorted({move.control for move in moves}),
-        "drift_percent": round(results.DRIFT * 100),
+        "drift_percent": round(drift.DRIFT * 100),
     }
 
 
@@ -112,8 +112,8 @@ def _flags(row: RowRecord) -> list[str]:
 
 def _known(row: RowRecord) -> Iterator[tuple[str, list[float | None]]]:
     """Yield each metric that is known of any sample; counts are exact."""
-    for key in results.METRICS:
-        values = [_rounded(value) for value in results.values(row, key)]
+    for key in metrics.METRICS:
+        values = [_rounded(value) for value in metrics.values(row, key)]
         if any(value is not None for value in values):
             yield key, values
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.pages import fill
+from harness.results.timelines import TimelineRecord
 from harness.site.offline import ASSETS
-from harness.timeline.kept import TimelineRecord
 from harness.timeline.pictures.page import ASSETS as PICTURES
 from harness.timeline.pictures.page import constants, payload
+from harness.timeline.pictures.template import fill
 
 FILE = "timelines.html"
 FOLDER = "timelines"

@@ -14,12 +14,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from harness import rust
 from harness.errors import BadUseError, StoreError
+from harness.machine import rust
 from harness.paths import write_atomically
 from harness.store import state, veth
-from harness.store.state import Link, StoreState, state_file, store_dir
-from harness.targets import PROFILES
+from harness.store.state import PROFILES, Link, StoreState, state_file, store_dir
 
 KEY_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 

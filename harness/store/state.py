@@ -104,3 +104,6 @@ def require_running() -> StoreState:
     if state is None:
         raise StoreError("the embedded store is not running: start it with `zcb store start --profile s3`")
     return state
+
+
+PROFILES = ("loopback", "s3", "s3-tail")

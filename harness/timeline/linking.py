@@ -12,10 +12,10 @@ from typing import cast
 import google_crc32c
 import msgspec
 
-from harness.objectstore import open_store, reaching
+from harness.targets.client import open_store, reaching
 from harness.timeline.model import Chunk, Request, Timeline
 from harness.timeline.validity import Wanted
-from harness.workload import Workload
+from harness.workload.model import Workload
 
 NOTE_REQUEST_TIMES = "first and last byte of a chunk are its request's: this client does not tell of parts of a body"
 NOTE_UNSEEN_COPY = "event 5 is unknown: the library copies decoded chunks into the final array where it has no hook"

@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from harness.shards import MISSING, read_indexes, shard_key
+from harness.datasets.indexes import read_indexes
+from harness.datasets.shards import MISSING, shard_key
 from harness.store.control import StoreCounters
 from harness.timeline.model import Chunk, Request, Timeline, Validity
 from harness.timeline.schedule import ENDS
-from harness.workload import Workload, chunks_by_shard, wanted_chunks
+from harness.workload.model import Workload
+from harness.workload.selections import chunks_by_shard, wanted_chunks
 
 _CHUNK_EVENTS = tuple(event for event, _ in ENDS)
 _REQUEST_EVENTS = ("sent_ns", "headers_ns", "first_byte_ns", "last_byte_ns")

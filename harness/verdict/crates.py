@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import BadUseError, MeasurementError
+from harness.machine.rust import WORKSPACE, ZARRS_READER, find_cargo
 from harness.paths import state_dir
 from harness.readers.zarrs import BINARY_VARIABLE
-from harness.rust import WORKSPACE, ZARRS_READER, find_cargo
 from harness.verdict import builds
 from harness.verdict.builds import Say
 from harness.verdict.sides import Side, is_release

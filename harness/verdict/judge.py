@@ -13,15 +13,8 @@ from harness.timeline.model import Timeline
 from harness.verdict.model import Finding, PlanChange, counts
 from harness.verdict.pairs import Duel, Pair
 from harness.verdict.sides import Side
-from harness.verdict.statistics import (
-    ERROR_RATE,
-    LOOKS,
-    SMALLEST_EFFECT,
-    Answer,
-    judge_pairs,
-    next_look,
-)
-from harness.workload import Workload
+from harness.verdict.statistics import ERROR_RATE, LOOKS, SMALLEST_EFFECT, Answer, judge_pairs, next_look
+from harness.workload.model import Workload
 
 Say = Callable[[str], None]
 

@@ -19,12 +19,12 @@ from harness.measure.evidence import Probe, make_sample
 from harness.measure.process import WorkerProcess
 from harness.measure.timelines import answered, with_header
 from harness.readers import reader_class
-from harness.sample import Sample, Timed
+from harness.results.sample import Sample, Timed
 from harness.store.control import LoggedRequest
 from harness.timeline.model import Timeline
 from harness.timeline.validity import validate, wanted
 from harness.verdict.sides import Side
-from harness.workload import Workload
+from harness.workload.model import Workload
 
 PAIRS_PER_BLOCK = 16
 _OPEN_SECONDS = 120.0

@@ -13,19 +13,20 @@ from typing import Any
 
 import msgspec
 
-from harness import workload as workloads
 from harness.errors import BadUseError, MeasurementError
+from harness.machine.redact import redacted
 from harness.paths import state_dir, write_atomically
-from harness.patterns import PATTERNS, Parameters
 from harness.readers import all_readers, reader_class
-from harness.redact import redacted
-from harness.targets import Target
+from harness.targets.target import Target
 from harness.verdict import builds, crates, sides
 from harness.verdict.judge import Rules, compare, empty
 from harness.verdict.model import SideRecord, Verdict
 from harness.verdict.sides import Side
 from harness.verdict.statistics import ERROR_RATE, SMALLEST_EFFECT
-from harness.workload import Workload
+from harness.workload import model as workloads
+from harness.workload.create import create_workload
+from harness.workload.model import Workload
+from harness.workload.patterns import PATTERNS, Parameters
 
 Say = Callable[[str], None]
 
@@ -92,7 +93,7 @@ def plan(request: Request, say: Say) -> tuple[list[str], list[Workload]]:
         if name not in WORK:
             raise BadUseError(f"pattern {name!r} is not part of comparisons: choose from {', '.join(WORK)}")
     return readers, [
-        workloads.create(
+        create_workload(
             name,
             request.target,
             dataset=dataset,

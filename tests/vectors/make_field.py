@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from harness.manifest import DTYPES
+from harness.datasets.manifest import DTYPES
 from setup_data.field import Field
 
 BOXES = (

@@ -6,10 +6,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from harness.pages import fill
 from harness.timeline.model import EVENTS, Chunk, Request, Timeline
 from harness.timeline.pictures.colours import COLOURS
 from harness.timeline.pictures.rows import facts, name, ordered, title
+from harness.timeline.pictures.template import fill
 from harness.timeline.schedule import ENDS, STAGES, analyse, in_flight
 from harness.timeline.schedule.critical import PATH_STAGES
 

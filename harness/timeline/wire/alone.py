@@ -8,12 +8,12 @@ from urllib.parse import unquote
 import numpy as np
 
 from harness.errors import MeasurementError
-from harness.readers.base import cores
+from harness.machine.cpu import cores
 from harness.timeline.model import Capture, Chunk, Kind, Request, Timeline, WireTimes
 from harness.timeline.validity import Wanted, examine, wanted
 from harness.timeline.wire.http import Exchange
 from harness.timeline.wire.merging import arrival
-from harness.workload import Workload
+from harness.workload.model import Workload
 
 if TYPE_CHECKING:
     from harness.timeline.wire.capturing import Captured

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from harness import network
 from harness.errors import BadUseError
-from harness.targets import Target
+from harness.machine import network
+from harness.targets.target import Target
 from harness.timeline.model import Timeline
 from harness.timeline.wire import alone, clock, merging
 from harness.timeline.wire.http import Exchange, exchanges
 from harness.timeline.wire.packets import Segment, segments
 from harness.timeline.wire.ring import PacketRing
 from harness.timeline.wire.tcp import connections
-from harness.workload import Workload
+from harness.workload.model import Workload
 
 _HTTP_PORT = 80
 _WORST_CLOCK_ERROR_NS = 1_000_000

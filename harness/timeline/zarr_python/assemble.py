@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.datasets.shards import MISSING, ShardIndex, parse_index
 from harness.errors import MeasurementError
-from harness.readers.base import cores
-from harness.shards import MISSING, ShardIndex, parse_index
+from harness.machine.cpu import cores
 from harness.timeline.model import Chunk, Kind, Request, Timeline
 from harness.timeline.validity import Wanted, examine
 from harness.timeline.zarr_python import events

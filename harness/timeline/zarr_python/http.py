@@ -14,7 +14,7 @@ def http_trace() -> aiohttp.TraceConfig:
     """Return a trace that notes each request of a recorded `get`; without a recording it does nothing.
 
     For a store of one's own over s3fs: ``config_kwargs={"http_session_cls": traced_session(http_trace())}`` among its
-    options, with `harness.tracing.traced_session`.
+    options, with `harness.targets.tracing.traced_session`.
     """
     trace = aiohttp.TraceConfig()
     trace.on_request_start.append(_started)

@@ -17,8 +17,8 @@ from zarr.registry import (
 )
 from zarr.storage import StorePath
 
+from harness.datasets.shards import index_nbytes
 from harness.errors import BadUseError
-from harness.shards import index_nbytes
 from harness.timeline.model import Timeline
 from harness.timeline.zarr_python.buffers import RecordedBuffer, RecordedNDBuffer
 from harness.timeline.zarr_python.codecs import timed

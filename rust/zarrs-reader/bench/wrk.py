@@ -10,11 +10,11 @@ import tempfile
 
 import msgspec
 from click.testing import CliRunner
+from harness.shards import read_indexes, shard_key
 
 from harness import workload as workloads
 from harness.measure.process import WorkerProcess
 from harness.readers import LIMIT_CLIENTS, reader_class
-from harness.shards import read_indexes, shard_key
 from harness.targets import resolve
 from harness.workload import chunks_by_shard, wanted_chunks
 from setup_data.cli import data

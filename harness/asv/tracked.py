@@ -1,0 +1,232 @@
+"""asv's side of the conductor: one pass per pattern, commit and environment, whose metrics asv then looks up.
+
+A benchmark class inherits `Tracked`, names its grid in `params`, and writes its own `setup_cache` (asv keys that by
+the line it stands on, so an inherited one would be shared by all classes).
+"""
+
+import datetime
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.measure.recording import write_pass
+from harness.workload.create import create_workload
+
+# asv starts a process per combination of parameters, most of which only look a list up: what is slow to import
+# is imported where a pass needs it.
+if TYPE_CHECKING:
+    from harness.measure.conductor import Plan, Row
+    from harness.results.sample import Sample
+
+PASS_SECONDS = 600
+"""asv's timeout for `setup_cache`: seconds without a line of progress."""
+
+READERS = [
+    "zarr-python+fsspec",
+    "zarr-python+obstore",
+    "zarr-python+obstore+fused",
+    "zarrs-python+obstore",
+    "tensorstore",
+    "zarrista",
+    "zarrs",
+    "zarrs-planned",
+]
+"""The readers in every pattern; a new file in harness/readers/ gets its name here, which a test demands."""
+
+PLAIN_READERS = [name for name in READERS if name.startswith("zarr-python")]
+"""The readers that asv also times by itself: those that the commit under test is part of."""
+
+Key = tuple[str | int, ...]
+Cell = dict[str, Any]
+"""Of one reader and one workload: ``{"na": reason}``, ``{"error": reason}``, or metric -> list of values."""
+
+_GIB = 2**30
+_DIGITS = 6
+_DIGITS_OF_RATIOS = 3
+"""asv prints every digit of a unit that it does not know."""
+_UNKNOWN = {"nic_per_array_byte": "the loopback interface counts both directions"}
+
+
+def _ratio(part: int | None, whole: int | None) -> float | None:
+    return None if part is None or not whole else part / whole
+
+
+METRICS: dict[str, Callable[["Sample"], float | None]] = {
+    "seconds": lambda s: s.seconds,
+    "seconds_per_gib": lambda s: s.seconds / (s.array_bytes / _GIB),
+    "times_slower": lambda s: s.times_slower,
+    "requests": lambda s: s.requests,
+    "fetched_per_array_byte": lambda s: _ratio(s.fetched_bytes, s.array_bytes),
+    "nic_per_array_byte": lambda s: _ratio(s.nic_rx_bytes, s.array_bytes),
+    "cpu_seconds": lambda s: s.cpu_seconds,
+    "peak_rss": lambda s: s.peak_rss_bytes,
+}
+"""What asv tracks, each from the same samples; lower is better for all."""
+
+
+def environment_plan() -> "Plan":
+    """Return how much to measure: ``ZCB_SAMPLES`` rounds per workload, at most ``ZCB_WORKLOAD_SECONDS`` each.
+
+    Environment variables, because asv's own ``--quick`` does not reach `setup_cache`.
+    """
+    from harness.errors import BadUseError
+    from harness.measure.conductor import DEFAULT_SAMPLES, Plan
+
+    try:
+        budget = os.environ.get("ZCB_WORKLOAD_SECONDS")
+        return Plan(
+            samples=int(os.environ.get("ZCB_SAMPLES", DEFAULT_SAMPLES)),
+            budget_seconds=float(budget) if budget else None,
+        )
+    except ValueError as error:
+        raise BadUseError(f"ZCB_SAMPLES and ZCB_WORKLOAD_SECONDS must be numbers: {error}") from error
+
+
+def environment_target() -> str:
+    """Return the target that asv measures: ``ZCB_TARGET``, by which the configuration keeps results apart."""
+    return os.environ.get("ZCB_TARGET", "embedded")
+
+
+def run_pass(
+    pattern: str, readers: Iterable[str], grid: Mapping[Any, tuple[str, Mapping[str, Any]]]
+) -> dict[Key, Cell]:
+    """Measure `readers` on every workload of `grid` and return ``(reader, *key) -> cell``.
+
+    Parameters
+    ----------
+    pattern
+        Name of the read pattern.
+    readers
+        The readers that take turns.
+    grid
+        asv's parameter values after the reader -> dataset and pattern parameters.
+    """
+    from harness.errors import TooLargeError, ZcbError
+    from harness.machine.lifeline import die_with_parent
+    from harness.measure.conductor import Conductor
+    from harness.measure.evidence import Probe
+    from harness.results.sample import NETWORK_LIMIT
+    from harness.targets.resolve import resolve
+    from harness.workload.patterns import Parameters
+
+    die_with_parent()
+    readers = list(readers)
+    cells: dict[Key, Cell] = {}
+    measured: list[Row] = []
+    started = datetime.datetime.now().astimezone()
+    try:
+        target, plan = resolve(environment_target()), environment_plan()
+        with Probe(target, progress) as probe:
+            probe.demand_no_faults()
+        with Conductor(readers, plan=plan, say=progress) as conductor:
+            for key, (dataset, asked) in grid.items():
+                try:
+                    workload = create_workload(
+                        pattern, target, dataset=dataset, parameters=Parameters(**asked), say=progress
+                    )
+                except TooLargeError as reason:
+                    progress(f"{pattern} {dataset}: n/a: {reason}")
+                    cells |= {(reader, *key): {"na": str(reason)} for reader in (*readers, NETWORK_LIMIT)}
+                    continue
+                rows = conductor.measure(workload)
+                limit_holds = next(row for row in rows if row.reader == NETWORK_LIMIT).error is None
+                cells |= {(row.reader, *key): cell(row, limit_holds=limit_holds) for row in rows}
+                measured += rows
+        write_pass(_class_name(pattern), target.identity, plan, measured, started)
+    except ZcbError as error:
+        raise SystemExit(f"zcb: {error}") from error
+    return cells
+
+
+def _class_name(pattern: str) -> str:
+    """Return the benchmark class of a pattern: ``ChunksOfOneShard`` for ``chunks_of_one_shard``."""
+    return "".join(word.capitalize() for word in pattern.split("_"))
+
+
+def cell(row: "Row", *, limit_holds: bool = True) -> Cell:
+    """Return a row's metrics as lists of values; a metric unknown in any sample is left out."""
+    if row.na is not None:
+        return {"na": row.na}
+    if row.error is not None:
+        return {"error": row.error}
+    found: Cell = {}
+    for name, metric in METRICS.items():
+        values = [metric(sample) for sample in row.samples]
+        if None not in values and (limit_holds or name != "times_slower"):
+            digits = _DIGITS if name.endswith("seconds") else _DIGITS_OF_RATIOS
+            found[name] = [round(value, digits) for value in values if value is not None]
+    return found
+
+
+def tracked(metric: str, unit: str, meaning: str) -> Callable[..., dict[str, Any]]:
+    """Return a ``track_`` method that looks `metric` up, with the setup that says n/a where it is unknown."""
+
+    def setup(cells: dict[Key, Cell], *key: str | int) -> None:
+        if metric not in cells[key]:
+            raise NotImplementedError(_UNKNOWN.get(metric, f"{metric} is unknown here"))
+
+    def track(_: object, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
+        return _samples(cells, key, metric)
+
+    track.__doc__ = meaning
+    track.unit, track.setup = unit, setup  # type: ignore[attr-defined]
+    return track
+
+
+class LookedUp:
+    """A pass whose values asv looks up."""
+
+    version = "1"
+    timeout = 60
+    param_names: list[str]
+    params: list[list[Any]]
+
+    def setup(self, cells: dict[Key, Cell], *key: str | int) -> None:
+        """Say n/a for what a reader cannot do, and fail with the reason where the measurement failed."""
+        if key not in cells:
+            raise NotImplementedError("not part of this pattern's grid")
+        if "na" in cells[key]:
+            raise NotImplementedError(cells[key]["na"])
+        if "error" in cells[key]:
+            raise SystemExit(f"{key[0]}: {cells[key]['error']}")
+
+
+class Tracked(LookedUp):
+    """The metrics of a pass, as asv's ``track_`` methods; each looks one list of samples up."""
+
+    track_seconds = tracked("seconds", "seconds", "Wall time of one read on a warm reader.")
+    track_seconds_per_gib = tracked("seconds_per_gib", "seconds/GiB", "Wall time per GiB of the final array.")
+    track_times_slower = tracked(
+        "times_slower", "x network limit", "Wall time over the network limit's, measured right before and after."
+    )
+    track_requests = tracked("requests", "requests", "HTTP requests, those for shard indexes included.")
+    track_fetched_per_array_byte = tracked(
+        "fetched_per_array_byte", "bytes/byte", "Bytes of HTTP bodies per byte of the final array."
+    )
+    track_nic_per_array_byte = tracked(
+        "nic_per_array_byte",
+        "bytes/byte",
+        "Bytes the interface received, headers included, per byte of the final array.",
+    )
+    track_cpu_seconds = tracked("cpu_seconds", "seconds", "CPU time of the reader's process.")
+    track_peak_rss = tracked("peak_rss", "bytes", "Largest resident memory during the read alone.")
+
+
+def _samples(cells: dict[Key, Cell], key: Key, metric: str) -> dict[str, Any]:
+    """Return one list of samples in asv's form, once per pass.
+
+    asv can ask for the same list again (its rounds); serving it twice would double the samples and narrow the
+    interval falsely. The cache's directory is the working directory, so a marker file there lasts as long as the pass.
+    """
+    marker = Path("-".join(["served", metric, *(str(part).replace("/", "_") for part in key)]))
+    try:
+        marker.touch(exist_ok=False)
+    except FileExistsError:
+        return {"samples": [], "number": 1}
+    return {"samples": cells[key][metric], "number": 1}
+
+
+def progress(line: str) -> None:
+    """Tell asv that the pass is alive; its timeout is one of silence."""
+    print(f"[zcb] {line}", flush=True)  # noqa: T201

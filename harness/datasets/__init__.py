@@ -1,0 +1,1 @@
+"""Data sets: what stands at a target, its manifest, its shards."""

@@ -1,0 +1,72 @@
+"""The array a workload reads."""
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+MAX_DIMENSIONS = 16
+MAX_NBYTES = 1 << 60
+MAX_CHUNKS_PER_SHARD = 1 << 22
+LONGEST_SHOWN = 80
+
+
+class ArrayInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """The array a workload reads."""
+
+    key: str
+    """Key under the target's URL, e.g. ``demo/small``."""
+    shape: tuple[int, ...]
+    chunk_shape: tuple[int, ...]
+    shard_shape: tuple[int, ...]
+    dtype: str
+    codec: str
+    subchunk_order: str
+    """Order of the chunks inside a shard: ``c``, ``morton``, or ``unknown`` for an array without a manifest."""
+
+    @property
+    def chunks_per_shard(self) -> tuple[int, ...]:
+        """Chunks along each axis of a shard."""
+        return tuple(s // c for s, c in zip(self.shard_shape, self.chunk_shape, strict=True))
+
+    @property
+    def shard_grid(self) -> tuple[int, ...]:
+        """Shards along each axis of the array, the last of which may reach beyond it."""
+        return tuple(-(-n // s) for n, s in zip(self.shape, self.shard_shape, strict=True))
+
+
+def check_shapes(
+    shape: Sequence[int], shards: Sequence[int], chunks: Sequence[int], *, whole_shards: bool = False
+) -> None:
+    """Refuse shapes, in elements per axis, that are no sharded array; a ValueError says what is wrong.
+
+    Parameters
+    ----------
+    whole_shards
+        Whether the array has to consist of whole shards; in general the last ones reach beyond it.
+    """
+    named = {"shape": shape, "shards": shards, "chunks": chunks}
+    if not 1 <= len(shape) <= MAX_DIMENSIONS:
+        raise ValueError(f"{len(shape)} dimensions are not between 1 and {MAX_DIMENSIONS}")
+    for name, lengths in named.items():
+        if len(lengths) != len(shape):
+            raise ValueError(f"{name} {short(lengths)} and shape {short(shape)} differ in dimensions")
+        if min(lengths) < 1:
+            raise ValueError(f"{name} {short(lengths)} has a length below 1: it is empty")
+    _check_divides("chunks", chunks, "shards", shards)
+    if whole_shards:
+        _check_divides("shards", shards, "shape", shape)
+    per_shard = math.prod(shard // chunk for shard, chunk in zip(shards, chunks, strict=True))
+    if per_shard > MAX_CHUNKS_PER_SHARD:
+        raise ValueError(f"{per_shard} chunks in a shard exceed the limit of {MAX_CHUNKS_PER_SHARD}")
+
+
+def _check_divides(inner: str, part: Sequence[int], outer: str, whole: Sequence[int]) -> None:
+    if any(b % a for a, b in zip(part, whole, strict=True)):
+        raise ValueError(f"{inner} {short(part)} do not divide {outer} {short(whole)}")
+
+
+def short(value: object) -> str:
+    """Return `value` as a person wants it in an error: quoted if text, cut if absurdly long."""
+    text = ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."

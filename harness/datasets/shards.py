@@ -1,0 +1,45 @@
+"""Shard indexes: where each chunk stands inside a shard (the index of Zarr v3's ``sharding_indexed`` codec)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import MeasurementError
+
+MISSING = np.uint64(2**64 - 1)
+"""Offset and length of a chunk that is not stored: it holds the fill value."""
+
+_ENTRY_BYTES = 16
+
+CRC_NBYTES = 4
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Byte ranges of a shard's chunks: two uint64 arrays of shape `chunks_per_shard`."""
+
+    offsets: npt.NDArray[np.uint64]
+    lengths: npt.NDArray[np.uint64]
+
+
+def index_nbytes(chunks_per_shard: Sequence[int]) -> int:
+    """Return the stored size of an index with its CRC32C, in bytes."""
+    return _ENTRY_BYTES * math.prod(chunks_per_shard) + CRC_NBYTES
+
+
+def parse_index(data: bytes, chunks_per_shard: Sequence[int]) -> ShardIndex:
+    """Decode a stored index; a MeasurementError says that its length or checksum is wrong."""
+    body, crc = data[:-CRC_NBYTES], int.from_bytes(data[-CRC_NBYTES:], "little")
+    if len(data) != index_nbytes(chunks_per_shard) or google_crc32c.value(body) != crc:
+        raise MeasurementError("a shard index has the wrong length or checksum")
+    entries = np.frombuffer(body, "<u8").reshape(*chunks_per_shard, 2)
+    return ShardIndex(entries[..., 0].astype(np.uint64), entries[..., 1].astype(np.uint64))
+
+
+def shard_key(shard: Sequence[int]) -> str:
+    """Return a shard's key below its array's, e.g. ``c/0/3/5``."""
+    return "/".join(["c", *map(str, shard)])

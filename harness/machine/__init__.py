@@ -1,0 +1,1 @@
+"""The machine: its network counters, memory, processors, processes and programs."""

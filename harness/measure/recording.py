@@ -1,0 +1,144 @@
+"""Writing down what a pass measured, beside asv's own results."""
+
+import datetime
+import hashlib
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from harness.measure.conductor import Plan, Row
+from harness.paths import write_atomically
+from harness.results import records, timelines
+from harness.results.records import FOLDER_VARIABLE
+from harness.timeline.model import Timeline
+
+_SETTINGS = ("ZCB_TARGET", "ZCB_PRESET")
+_LONGEST = 100
+
+
+def write_pass(pattern: str, target: str, plan: Plan, rows: Sequence[Row], started: datetime.datetime) -> Path | None:
+    """Keep a pass in the folder that asv's plugin named; without one, as outside asv, nothing is kept.
+
+    Parameters
+    ----------
+    pattern
+        The benchmark's class.
+    target
+        Identity of the target.
+    plan, rows
+        What was asked for, and what came of it, the network limit's rows included.
+    started
+        When the pass began.
+    """
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if not folder:
+        return None
+    build = this_build()
+    record = records.PassRecord(
+        schema=records.SCHEMA,
+        commit=build.commit,
+        env_name=build.env_name,
+        settings=build.settings,
+        packages=_packages(),
+        python=platform.python_version(),
+        machine=Path(folder).parent.name,
+        cpu=_cpu(),
+        cores=len(os.sched_getaffinity(0)),
+        pattern=pattern,
+        target=target,
+        started=started.isoformat(timespec="seconds"),
+        rounds=plan.samples,
+        budget_seconds=plan.budget_seconds,
+        network=next((row.network for row in reversed(rows) if row.network is not None), None),
+        rows=[_row(row) for row in rows],
+    )
+    path = Path(folder) / f"{build.name}-{pattern}{records.SUFFIX}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    return path
+
+
+def _row(row: Row) -> records.RowRecord:
+    work = row.workload
+    parameters = {k: v for k, v in msgspec.to_builtins(work.parameters).items() if v is not None}
+    return records.RowRecord(
+        reader=row.reader,
+        dataset=work.array.key.rpartition("/")[2],
+        parameters=parameters,
+        label=work.label,
+        digest=work.digest,
+        in_flight=work.in_flight,
+        array_bytes=work.array_bytes,
+        wanted_bytes=work.wanted_bytes,
+        wanted_chunks=work.wanted_chunks,
+        wanted_shards=work.wanted_shards,
+        reads=len(work.reads),
+        versions=row.versions,
+        variant=row.variant,
+        na=row.na,
+        error=row.error,
+        samples=row.samples,
+    )
+
+
+def write_timeline(read: str, timeline: Timeline) -> Path | None:
+    """Keep a timeline beside the pass records; outside asv, which names their folder, nothing is kept."""
+    passes = os.environ.get(FOLDER_VARIABLE)
+    if not passes:
+        return None
+    build = this_build()
+    record = timelines.TimelineRecord(
+        schema=timelines.SCHEMA,
+        commit=build.commit,
+        env_name=build.env_name,
+        settings=build.settings,
+        read=read,
+        started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        timeline=timeline,
+    )
+    name = f"{build.name}-{read.replace(' ', '_')}-{timeline.reader}{timelines.SUFFIX}"
+    path = Path(passes).parent / "timelines" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, msgspec.json.encode(record) + b"\n")
+    return path
+
+
+def _packages() -> dict[str, str]:
+    return dict(sorted((dist.name.lower(), dist.version) for dist in distributions() if dist.name))
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+class Build(NamedTuple):
+    """What asv measures: a commit in an environment, with the settings that keep results of places apart."""
+
+    commit: str
+    env_name: str
+    settings: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """What names it and fits into a file's name.
+
+        asv's name of an environment holds every requirement, and a file system takes 255 bytes.
+        """
+        digest = hashlib.sha256(self.env_name.encode()).hexdigest()
+        env_name = self.env_name if len(self.env_name) <= _LONGEST else f"env-{digest[:32]}"
+        return f"{self.commit[:12] or 'existing'}-{env_name}"
+
+
+def this_build() -> Build:
+    """Return what asv has set up for this process."""
+    settings = {name: os.environ[name] for name in _SETTINGS if name in os.environ}
+    return Build(os.environ.get("ASV_COMMIT", ""), os.environ.get("ASV_ENV_NAME", ""), settings)

@@ -1,0 +1,158 @@
+"""A reader as a long-lived process: JSON lines on stdin and stdout, one answer per line asked.
+
+``python -m harness.readers.worker READER`` runs in the environment under test. The protocol, which readers in other
+languages speak too, is described in docs/workload.md.
+"""
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from harness.errors import UnsupportedError
+from harness.machine.exit import leave_after
+from harness.machine.lifeline import die_with_parent
+from harness.machine.memory import status_bytes
+from harness.readers import reader_class
+from harness.readers.base import Reader
+from harness.results.sample import Timed
+from harness.workload import model as workloads
+from harness.workload.truth import checksums
+
+PARENT_VARIABLE = "ZCB_CONDUCTOR_PID"
+"""Environment variable with the conductor's process id: a worker without that parent leaves."""
+
+_RESET_PEAK_RSS = "5"
+
+
+class Worker:
+    """Carries out the operations that the conductor asks for on one reader."""
+
+    def __init__(self, make: Callable[[], Reader]) -> None:
+        self._make = make
+        self._reader: Reader | None = None
+        self._workload: workloads.Workload | None = None
+
+    def answer(self, line: bytes) -> dict[str, Any]:
+        """Carry out one request and return its answer; an exception becomes ``error`` or ``na`` with the reason."""
+        try:
+            request = msgspec.json.decode(line)
+            operations: dict[str, Callable[..., dict[str, Any]]] = {
+                "open": self._open,
+                "sample": self._sample,
+                "checksums": self._checksums,
+                "timeline": self._timeline,
+                "close": self._close,
+            }
+            return operations[request.pop("op")](**request)
+        except UnsupportedError as error:
+            return {"na": str(error)}
+        except Exception as error:  # whatever a library raises is this reader's failure, not the pass's
+            first = _first(error)
+            return {"error": f"{type(first).__name__}: {' '.join(str(first).split())[:500]}"}
+
+    def _open(self, workload: dict[str, Any]) -> dict[str, Any]:
+        self._close()
+        self._workload = workloads.decode(workload)
+        self._reader = self._make()
+        self._reader.open(self._workload)
+        return {"versions": self._reader.versions(), "variants": list(self._reader.variants())}
+
+    def _sample(self, variant: str = "", discard: bool = False) -> dict[str, Any]:
+        """Execute once. A discarded execution warms connections up and is neither verified nor reported."""
+        if self._reader is None or self._workload is None:
+            raise RuntimeError("sample before open")
+        self._reader.use(variant)
+        if discard:
+            self._reader.read()
+            return {"discarded": True}
+        timed, result = timed_read(self._reader, self._workload)
+        self._reader.check(self._workload, result)
+        return {"timed": timed}
+
+    def _checksums(self) -> dict[str, Any]:
+        """Execute once and return the checksums of the arrays, whatever the workload's truth."""
+        if self._reader is None or self._workload is None:
+            raise RuntimeError("checksums before open")
+        work = self._workload
+        return {"reads_crc32c": checksums(work.array, work.reads, self._reader.read())}
+
+    def _timeline(self, variant: str = "", discard: bool = False) -> dict[str, Any]:
+        """Execute once under a recorder, which has connections of its own: a discarded execution warms them up."""
+        if self._reader is None or self._workload is None:
+            raise RuntimeError("timeline before open")
+        self._reader.use(variant)
+        gc.collect()
+        timeline, result = self._reader.timeline()
+        if discard:
+            return {"discarded": True}
+        self._reader.check(self._workload, result)
+        return {"timeline": timeline}
+
+    def _close(self) -> dict[str, Any]:
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = self._workload = None
+        return {"closed": True}
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the error itself, or the first of a group, whose own message says nothing of the cause."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+def timed_read(reader: Reader, workload: workloads.Workload) -> tuple[Timed, Any]:
+    """Execute the workload once between two readings of every clock and return them with the arrays."""
+    reader.reset_tally()
+    gc.collect()  # an earlier execution's garbage is not this one's time or memory
+    can_reset = _reset_peak_rss()
+    cpu = time.process_time()
+    begin = time.perf_counter()
+    result = reader.read()
+    seconds = time.perf_counter() - begin
+    cpu_seconds = time.process_time() - cpu
+    return (
+        Timed(
+            seconds=seconds,
+            cpu_seconds=cpu_seconds,
+            peak_rss_bytes=status_bytes(os.getpid(), "VmHWM") if can_reset else None,
+            array_bytes=workload.array_bytes,
+            calls=reader.calls(workload),
+            tally=reader.tally(),
+        ),
+        result,
+    )
+
+
+def _reset_peak_rss() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text(_RESET_PEAK_RSS)
+    except OSError:
+        return False
+    return True
+
+
+def _answers_only() -> IO[bytes]:
+    """Return the pipe to the conductor, and send whatever a library prints to stderr instead."""
+    pipe = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    return pipe
+
+
+def main() -> None:
+    """Answer requests until stdin closes."""
+    conductor = os.environ.get(PARENT_VARIABLE)
+    die_with_parent(int(conductor) if conductor else None)
+    pipe = _answers_only()
+    worker = Worker(reader_class(sys.argv[1]))
+    for line in sys.stdin.buffer:
+        pipe.write(msgspec.json.encode(worker.answer(line)) + b"\n")
+
+
+if __name__ == "__main__":
+    leave_after(main)

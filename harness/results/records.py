@@ -1,0 +1,209 @@
+"""Pass records: everything that one conductor pass under asv measured, kept beside asv's own results.
+
+asv's result files hold one list of numbers per metric. A pass record also holds the versions, the reasons, the flags
+and every field of every sample, from which the table and the pages are made.
+"""
+
+import datetime
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from harness.errors import BadUseError, MeasurementError
+from harness.machine.network import Network
+from harness.paths import write_atomically
+from harness.results.sample import Sample
+
+SCHEMA = 1
+FOLDER_VARIABLE = "ZCB_PASSES"
+"""Environment variable with the folder for pass records; harness/asv/plugin.py sets it in every ``asv run``."""
+
+SUFFIX = ".pass"  # asv reads every *.json below its results directory
+_SHORT = 8
+
+
+class RowRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pass measured of one reader on one workload."""
+
+    reader: str
+    dataset: str
+    parameters: dict[str, Any]
+    """What the pattern was asked for, e.g. ``{"gap": 0}``."""
+    label: str
+    """The workload's name, e.g. ``chunks_of_one_shard small gap=1``."""
+    digest: str
+    """The workload's identity."""
+    in_flight: int
+    array_bytes: int
+    wanted_bytes: int
+    wanted_chunks: int
+    wanted_shards: int
+    reads: int = 1
+    """Selections that the workload consists of."""
+    versions: dict[str, str]
+    variant: str = ""
+    """Which of the reader's variants was the fastest and measured; for the network limit also whose."""
+    na: str | None
+    """Why the reader cannot do this workload."""
+    error: str | None
+    """Why the measurement failed; then there are no samples."""
+    samples: list[Sample]
+    """In the order of rounds: samples of one pass with the same position belong to the same round, except the network
+    limit's, which has one more per round than readers took turns."""
+
+
+class OfCommit(msgspec.Struct, frozen=True, kw_only=True):
+    """What every kept record tells of the build that was measured."""
+
+    schema: int
+    commit: str
+    """Full hash; empty where asv did not check a commit out."""
+    commit_name: str = ""
+    """Tag where the commit has one, else its first 8 digits; known when loaded."""
+    date_ms: int = 0
+    """Commit date, milliseconds since 1970; known when loaded, 0 where asv has no result of the commit."""
+    env_name: str
+    """asv's name of the environment."""
+    settings: dict[str, str]
+    """What besides the requirements tells results apart: target and preset asked for."""
+    started: str
+    """Local time with its offset, ISO 8601."""
+
+
+class PassRecord(OfCommit, frozen=True, kw_only=True):
+    """One pass: a pattern's workloads with all readers, at one commit in one environment."""
+
+    packages: dict[str, str]
+    """Installed versions in the environment."""
+    python: str
+    machine: str
+    """asv's name of the machine."""
+    cpu: str
+    cores: int
+    pattern: str
+    """The benchmark's class, e.g. ``ChunksOfOneShard``."""
+    target: str
+    """Where was read from, e.g. ``embedded:s3``."""
+    rounds: int
+    """Rounds asked for."""
+    budget_seconds: float | None
+    network: Network | None = None
+    """The interfaces whose counters the samples hold, as they were before the pass's last workload."""
+    rows: list[RowRecord]
+
+    @property
+    def variant(self) -> str:
+        """What stands for the code under test: a tag, a short hash, or zarr's version where asv built no commit."""
+        return self.commit_name or f"zarr {self.packages.get('zarr', 'unknown')}"
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+def load(config: Path) -> list[PassRecord]:
+    """Return the pass records of an asv configuration, in the order of commits and then of patterns' first run.
+
+    Raises
+    ------
+    BadUseError
+        No such configuration, or no records yet.
+    MeasurementError
+        A record is damaged.
+    """
+    from asv.config import Config
+
+    if not config.is_file():
+        raise BadUseError(f"there is no asv configuration {config}")
+    try:
+        conf = Config.load(str(config))
+    except Exception as error:  # asv says no more of it
+        raise BadUseError(f"{config} is not an asv configuration: {error}") from error
+    found = of(conf, config.parent)
+    if not found:
+        results = config.parent / conf.results_dir
+        raise BadUseError(f"no results in {results}: run `make bench`, or `asv run --config {config.name}`")
+    return found
+
+
+def of(conf: Any, folder: Path) -> list[PassRecord]:
+    """Return the pass records of a loaded asv configuration, none or more; its relative paths start at `folder`."""
+    paths = sorted((folder / conf.results_dir).glob(f"*/passes/*{SUFFIX}"))
+    named = Commits(conf, folder).named(decode(path, PassRecord, SCHEMA) for path in paths)
+    return sorted(named, key=lambda record: (record.date_ms, record.variant, record.started))
+
+
+class Commits:
+    """Names and dates of the commits under test."""
+
+    def __init__(self, conf: Any, folder: Path) -> None:
+        self._dates = dict(_dates(folder / conf.results_dir))
+        self._tags = tags(folder / conf.repo)
+        self._builds = bool(conf.build_command)
+
+    def named[R: OfCommit](self, records: Iterable[R]) -> list[R]:
+        """Return records with the names and dates of their commits."""
+        return [
+            msgspec.structs.replace(
+                record, commit_name=self._name(record.commit), date_ms=self._dates.get(record.commit, 0)
+            )
+            for record in records
+        ]
+
+    def _name(self, commit: str) -> str:
+        """Return a commit's tag or short hash; empty where asv builds none, and all is in the environment."""
+        return self._tags.get(commit, commit[:_SHORT]) if self._builds else ""
+
+
+def decode[R: OfCommit](path: Path, kind: type[R], schema: int) -> R:
+    """Return a kept record.
+
+    Raises
+    ------
+    MeasurementError
+        It is damaged, or of another version.
+    """
+    try:
+        record = msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise MeasurementError(f"the record {path} cannot be read: {error}") from error
+    if record.schema != schema:
+        raise MeasurementError(f"the record {path} has schema {record.schema}; this version reads {schema}")
+    return record
+
+
+def _dates(results: Path) -> Iterator[tuple[str, int]]:
+    """Yield commit dates as asv's own result files hold them, so that no repository is needed to show results."""
+    from asv.results import iter_results
+
+    for result in iter_results(str(results)):
+        yield result.commit_hash, result.date or 0
+
+
+def tags(repository: Path) -> Mapping[str, str]:
+    """Return tag names by commit, where the repository is at hand."""
+    if not repository.is_dir():
+        return {}
+    form = "%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(refname:short)"
+    done = subprocess.run(
+        ["git", "-C", str(repository), "for-each-ref", "refs/tags", f"--format={form}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return dict(line.split(" ", 1) for line in done.stdout.splitlines())

@@ -1,0 +1,97 @@
+"""One timed execution and everything that was counted around it."""
+
+from typing import Literal
+
+import msgspec
+
+NETWORK_LIMIT = "network-limit"
+"""The reader whose time the others are held against: the same bytes, not decoded."""
+
+FLAG_NEW_CONNECTIONS = "new-connections"
+FLAG_IN_FLIGHT = "in-flight"
+FLAG_CPU_BOUND = "cpu-bound"
+FLAG_BELOW_LIMIT = "below-limit"
+FLAG_OTHER_TRAFFIC = "other-traffic"
+FLAG_NO_MANIFEST = "no-manifest"
+FLAG_FAULTS = "faults"
+
+FLAGS = {
+    FLAG_NEW_CONNECTIONS: "the store accepted a new connection during the sample: it was not fully warm",
+    FLAG_IN_FLIGHT: "most requests in flight were more than 20 % off what was asked for, though the work allows it",
+    FLAG_CPU_BOUND: "reader and store kept over 90 % of all cores busy: the CPU was measured, not the network",
+    FLAG_OTHER_TRAFFIC: "the interface received more than bodies and headers explain: other traffic, repeated packets, "
+    "or new connections",
+    FLAG_BELOW_LIMIT: "faster than the network limit measured around it: the limit is not a limit here",
+    FLAG_NO_MANIFEST: "the array has no manifest: its truth is what two independent readers agree on",
+    FLAG_FAULTS: "the store injected faults during the sample, as it was asked to: for looking at, never a result",
+}
+"""What each flag of a sample means."""
+
+
+class Tally(msgspec.Struct, kw_only=True):
+    """HTTP requests of a reader as its own code counts them; a total since the last reset."""
+
+    requests: int = 0
+    index_requests: int = 0
+    """GETs of a shard index (suffix ranges)."""
+    head_requests: int = 0
+    retries: int | None = None
+    """Requests sent again; None where the library hides that."""
+    fetched_bytes: int = 0
+    """Bytes of HTTP bodies."""
+
+
+class Timed(msgspec.Struct, kw_only=True):
+    """What the reader's own process knows of one execution."""
+
+    seconds: float
+    cpu_seconds: float
+    """CPU clock of the reader's process over the timed part."""
+    peak_rss_bytes: int | None
+    """Largest resident set during the timed part alone; None where the kernel cannot reset it."""
+    array_bytes: int
+    calls: int
+    tally: Tally | None
+    """None where the library gives no way to count its requests."""
+
+
+class Sample(msgspec.Struct, kw_only=True):
+    """A verified sample; what is unknown is None, never 0."""
+
+    seconds: float
+    array_bytes: int
+    """Bytes of the final, decoded arrays."""
+    calls: int
+    """Calls of the library's API that the workload took."""
+    requests: int | None = None
+    index_requests: int | None = None
+    head_requests: int | None = None
+    retries: int | None = None
+    faults: int | None = None
+    """Faults that the embedded store injected during the sample; then it counted the requests and their retries."""
+    requests_source: Literal["reader", "store"] | None = None
+    """Who counted the requests and bytes above and below."""
+    fetched_bytes: int | None = None
+    """Bytes of HTTP bodies received."""
+    nic_rx_bytes: int | None
+    """Bytes the interface received, headers included; None on lo, which counts both directions."""
+    nic_rx_packets: int | None
+    other_rx_bytes: int | None = None
+    """Received bytes that neither bodies nor headers explain; where bodies are unknown, what the idle machine received
+    in as long a time. None on lo."""
+    cpu_seconds: float
+    store_cpu_seconds: float | None = None
+    peak_rss_bytes: int | None
+    max_in_flight: int | None = None
+    new_connections: int | None = None
+    limit_seconds: float | None = None
+    """Mean of the two network-limit samples around this one."""
+    flags: list[str]
+    """Keys of `FLAGS`."""
+    verified: bool
+    """The array equalled the truth; samples that did not are never recorded."""
+
+    @property
+    def times_slower(self) -> float | None:
+        """Seconds over those of the network limit around it."""
+        return None if self.limit_seconds is None else self.seconds / self.limit_seconds

@@ -1,0 +1,39 @@
+"""Timelines kept beside asv's results: the newest of each reader, workload, commit and environment."""
+
+import datetime
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.paths import write_atomically
+from harness.results.records import FOLDER_VARIABLE, Commits, OfCommit, decode
+from harness.timeline.model import Timeline
+
+SCHEMA = 1
+
+SUFFIX = ".timeline"  # asv reads every *.json below its results directory
+
+
+class TimelineRecord(OfCommit, frozen=True, kw_only=True):
+    """A valid timeline, and what it was recorded of."""
+
+    read: str
+    """The benchmark's name of the workload, e.g. ``one shard``."""
+    timeline: Timeline
+
+
+
+
+def of(conf: Any, folder: Path) -> list[TimelineRecord]:
+    """Return the timelines of a loaded asv configuration by commit; its relative paths start at `folder`.
+
+    Raises
+    ------
+    MeasurementError
+        One is damaged.
+    """
+    paths = sorted((folder / conf.results_dir).glob(f"*/timelines/*{SUFFIX}"))
+    named = Commits(conf, folder).named(decode(path, TimelineRecord, SCHEMA) for path in paths)
+    return sorted(named, key=lambda record: (record.date_ms, record.env_name, record.started))

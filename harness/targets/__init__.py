@@ -1,0 +1,1 @@
+"""Targets: the places that are read from, and how each library is told where they are."""

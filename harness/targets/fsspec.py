@@ -1,0 +1,67 @@
+"""How fsspec is told where a target is."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness.errors import UnsupportedError
+from harness.targets.target import Target, joined
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_FSSPEC_NEEDS = {"gs": "gcsfs", "az": "adlfs"}
+"""What fsspec reads these schemes with; their dependencies are too many to bring along for one reader of one cloud."""
+
+
+class FsspecLocation(NamedTuple):
+    """What fsspec needs to find an array."""
+
+    url: str
+    options: dict[str, Any]
+    """Of the file system."""
+
+
+def fsspec_location(target: Target, key: str, *, in_flight: int, trace: "aiohttp.TraceConfig") -> FsspecLocation:
+    """Return where fsspec finds the array `key`, through HTTP sessions that `trace` is told of.
+
+    Parameters
+    ----------
+    in_flight
+        Connections that the file system may open.
+
+    Raises
+    ------
+    UnsupportedError
+        The scheme needs a file system that is no part of this project.
+    """
+    if target.scheme in _FSSPEC_NEEDS:
+        needed = _FSSPEC_NEEDS[target.scheme]
+        raise UnsupportedError(f"fsspec reads {target.scheme}:// with {needed}, which is no part of this project")
+    if target.is_http:
+        options = {"get_client": _traced_client(in_flight, trace), "skip_instance_cache": True}
+        return FsspecLocation(joined(target.url.rstrip("/"), key), options)
+    from harness.targets.tracing import traced_session
+
+    return FsspecLocation(
+        f"s3://{joined(target.bucket, target.prefix, key)}",
+        {
+            "anon": target.anonymous,
+            "requester_pays": target.requester_pays,
+            "endpoint_url": target.endpoint,
+            "client_kwargs": {"region_name": target.region} if target.region else {},
+            "config_kwargs": {"max_pool_connections": in_flight, "http_session_cls": traced_session(trace)},
+            "skip_instance_cache": True,
+        },
+    )
+
+
+def _traced_client(in_flight: int, trace: "aiohttp.TraceConfig") -> Any:
+    import aiohttp
+
+    trace.freeze()
+
+    async def client(**options: Any) -> aiohttp.ClientSession:
+        # A connector belongs to the event loop it is made on, so it is made here.
+        connector = aiohttp.TCPConnector(limit=in_flight)
+        return aiohttp.ClientSession(connector=connector, trace_configs=[trace], **options)
+
+    return client

@@ -1,0 +1,178 @@
+"""Targets: the places data is read from, by name from ``targets.toml`` or by URL."""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+import psutil
+
+from harness.errors import BadUseError
+from harness.paths import ROOT
+from harness.store import state
+from harness.store.state import PROFILES
+from harness.targets.target import DEFAULT_REGION, EMBEDDED, HTTP, Target
+
+_FORMS = {
+    "s3": "s3://bucket/prefix",
+    "gs": "gs://bucket/prefix",
+    "az": "az://container/prefix",
+    "http": "http://host/path",
+    "https": "https://host/path",
+}
+"""The schemes of URLs, and how one of each is written."""
+
+_ONLY_FOR = {"region": ("s3",), "requester_pays": ("s3",), "account": ("az",), "endpoint": ("s3", "gs", "az")}
+"""The schemes that a key means something for; the others stand for all."""
+
+_ACCOUNT_VARIABLE = "AZURE_STORAGE_ACCOUNT_NAME"
+
+
+class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of targets.toml."""
+
+    url: str
+    endpoint: str | None = None
+    region: str | None = None
+    account: str | None = None
+    anonymous: bool = False
+    requester_pays: bool = False
+    nic: str | tuple[str, ...] = ()
+
+
+def targets_file() -> Path:
+    """Return the file that names the targets (``ZCB_TARGETS``, default ``targets.toml``)."""
+    return Path(os.environ.get("ZCB_TARGETS") or ROOT / "targets.toml")
+
+
+def resolve(name: str) -> Target:
+    """Return the target called `name`: a table of targets.toml or a URL.
+
+    ``embedded`` is the running store, whatever its profile and link; ``embedded:s3`` also demands that profile on
+    loopback and ``embedded:s3+veth`` that link, so that figures of two profiles or two routes cannot mix.
+
+    Raises
+    ------
+    BadUseError
+        Unknown name, malformed file or URL, or a store with another profile.
+    StoreError
+        The embedded store is not running.
+    """
+    if "://" in name:
+        return _checked(Target(name=name, url=name))
+    name, _, profile = name.partition(":")
+    entries = _entries()
+    if name not in entries:
+        raise BadUseError(f"unknown target {name!r}: {targets_file().name} names {', '.join(entries) or 'none'}")
+    entry = entries[name]
+    if name == EMBEDDED:
+        return _checked(_embedded(entry, profile))
+    if profile:
+        raise BadUseError(f"target {name!r} has no service-time profile: only {EMBEDDED!r} does")
+    nic = (entry.nic,) if isinstance(entry.nic, str) else entry.nic
+    return _checked(Target(name=name, **msgspec.structs.asdict(entry) | {"nic": nic}))
+
+
+def _entries() -> dict[str, _Entry]:
+    path = targets_file()
+    try:
+        tables: dict[str, Any] = tomllib.loads(path.read_text())
+        return {name: msgspec.convert(table, _Entry) for name, table in tables.items()}
+    except OSError as error:
+        raise BadUseError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise BadUseError(f"{path}: {error}") from error
+
+
+def _embedded(entry: _Entry, asked: str) -> Target:
+    if entry != _Entry(url=entry.url):
+        raise BadUseError(f"target {EMBEDDED!r} takes a url only: the running store says the rest")
+    profile, _, link = asked.partition("+")
+    if profile and profile not in PROFILES:
+        raise BadUseError(f"unknown profile {profile!r}: choose from {', '.join(PROFILES)}")
+    if link not in ("", "veth"):
+        raise BadUseError(f"unknown link {link!r}: it is veth, or not named")
+    store = state.require_running()
+    if asked and (link or "lo") != store.link.name:
+        raise BadUseError(
+            f"the running store serves on {store.link.name}, not on {link or 'lo'}: "
+            f"run `zcb store stop`, then `zcb store start --profile {profile} --link {link or 'lo'}`"
+        )
+    if profile and profile != store.profile.name:
+        raise BadUseError(
+            f"the running store has profile {store.profile.name!r}, not {profile!r}: "
+            f"run `zcb store stop`, then `zcb store start --profile {profile}`"
+        )
+    return Target(
+        name=EMBEDDED,
+        url=entry.url,
+        endpoint=store.endpoint,
+        region=DEFAULT_REGION,
+        anonymous=not store.auth,
+        profile=store.profile.name,
+        link=None if store.link.name == "lo" else store.link.name,
+    )
+
+
+def _checked(target: Target) -> Target:
+    """Return the target with what its scheme implies; a BadUseError says what cannot be meant."""
+    parts = _parsed(target, target.url)
+    if parts.scheme not in _FORMS:
+        raise _refused(target, f"{target.url!r} is none of {', '.join(_FORMS.values())}")
+    if parts.path.strip("/") and {"", ".", ".."} & set(parts.path.strip("/").split("/")):
+        raise _refused(target, f"{target.url!r} has an empty part, . or .. in its path")
+    if not target.is_http and ":" in parts.netloc:
+        raise _refused(target, f"{target.url!r} names a port: an endpoint has one, a bucket has not")
+    for key, schemes in _ONLY_FOR.items():
+        if getattr(target, key) and parts.scheme not in schemes:
+            raise _refused(target, f"{key} means nothing for {parts.scheme}://, only for {', '.join(schemes)}")
+    if target.requester_pays and target.anonymous:
+        raise _refused(target, "requester_pays and anonymous exclude each other: who pays has to be known")
+    _check_endpoint(target)
+    _check_nics(target)
+    if parts.scheme == "az" and not target.account:
+        account = os.environ.get(_ACCOUNT_VARIABLE)
+        if not account:
+            raise _refused(target, f"say whose container it is: account in targets.toml, or {_ACCOUNT_VARIABLE}")
+        return msgspec.structs.replace(target, account=account)
+    return msgspec.structs.replace(target, anonymous=True) if target.is_http else target
+
+
+def _parsed(target: Target, url: str) -> SplitResult:
+    """Split a URL that has a host and nothing that is secret or would be lost."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # whether it is a number is only found out when it is asked for
+    except ValueError as error:
+        raise _refused(target, f"{_shown(url)!r} is no URL: {error}") from error
+    if not url.isprintable() or any(character.isspace() for character in url):
+        raise _refused(target, f"{_shown(url)!r} holds white space or unprintable characters")
+    if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+        # A signed URL is refused too: what stands in a URL gets into results.
+        form = _FORMS.get(parts.scheme, _FORMS["s3"])
+        raise _refused(target, f"{_shown(url)!r} is not of the form {form}, without user, query or fragment")
+    return parts
+
+
+def _check_endpoint(target: Target) -> None:
+    if target.endpoint and _parsed(target, target.endpoint).scheme not in HTTP:
+        raise _refused(target, f"endpoint {target.endpoint!r} is no http:// or https:// address")
+
+
+def _check_nics(target: Target) -> None:
+    there = psutil.net_if_addrs()
+    for name in target.nic:
+        if name not in there:
+            raise _refused(target, f"nic {name!r} is no interface of this machine, which has {', '.join(there)}")
+
+
+def _refused(target: Target, why: str) -> BadUseError:
+    return BadUseError(f"target {_shown(target.name)!r}: {why}")
+
+
+def _shown(url: str) -> str:
+    """Return a URL as it may be shown: a user's password and a signature in its query stay unsaid."""
+    return re.sub(r"//[^/]*@", "//", url).partition("?")[0]

@@ -1,0 +1,69 @@
+"""How TensorStore is told where a target is."""
+
+import os
+from typing import Any, NamedTuple
+
+from harness.errors import UnsupportedError
+from harness.targets.target import Target, joined
+
+_GCS_ADDRESS_VARIABLE = "TENSORSTORE_GCS_HTTP_URL"
+
+_REGION_OF_COMPATIBLE_STORES = "us-east-1"
+
+
+class TensorstoreLocation(NamedTuple):
+    """What TensorStore needs to find an array."""
+
+    kvstore: dict[str, Any]
+    """Specification of the key-value store rooted at the array."""
+    context: dict[str, Any]
+    """Resources of the store: its requests in flight."""
+
+
+def tensorstore_location(target: Target, key: str, *, in_flight: int) -> TensorstoreLocation:
+    """Return where TensorStore finds the array `key`.
+
+    Parameters
+    ----------
+    in_flight
+        Requests that the store may have under way.
+
+    Raises
+    ------
+    UnsupportedError
+        TensorStore has no driver for the scheme, or one that cannot do what the target needs.
+    """
+    if target.scheme == "az":
+        raise UnsupportedError("tensorstore has no driver for Azure Blob Storage")
+    if target.is_http:
+        # The URL stands as it is, percent signs included; the key below it is encoded by the driver.
+        kvstore = {"driver": "http", "base_url": target.url.rstrip("/"), "path": f"{key}/"}
+        return TensorstoreLocation(kvstore, _limit("http", in_flight))
+    path = joined(target.prefix, key) + "/"
+    if target.scheme == "gs":
+        if target.endpoint:
+            # The driver has no other way to be told, and reads it when it is first used.
+            os.environ[_GCS_ADDRESS_VARIABLE] = target.endpoint
+        kvstore = {"driver": "gcs", "bucket": target.bucket, "path": path}
+        return TensorstoreLocation(kvstore, _limit("gcs", in_flight))
+    return TensorstoreLocation(_tensorstore_s3(target, path), _limit("s3", in_flight))
+
+
+def _tensorstore_s3(target: Target, path: str) -> dict[str, Any]:
+    if target.requester_pays:
+        raise UnsupportedError("tensorstore misspells the header of requester-pays, so that S3 refuses it")
+    kvstore: dict[str, Any] = {
+        "driver": "s3",
+        "bucket": target.bucket,
+        "path": path,
+        "aws_credentials": {"type": "anonymous" if target.anonymous else "default"},
+    }
+    if target.endpoint:
+        kvstore["endpoint"] = target.endpoint
+    region = target.region or (_REGION_OF_COMPATIBLE_STORES if target.endpoint else None)
+    # Without a region the driver asks the bucket for its own.
+    return kvstore if region is None else kvstore | {"aws_region": region}
+
+
+def _limit(driver: str, in_flight: int) -> dict[str, Any]:
+    return {f"{driver}_request_concurrency": {"limit": in_flight}}

@@ -1,0 +1,1 @@
+"""Workloads: patterns made concrete, which every reader executes alike."""

@@ -1,0 +1,160 @@
+"""Workloads: a pattern made concrete for a dataset, as a versioned JSON file that every reader executes alike.
+
+docs/workload.md describes the format for readers in other languages.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from harness.datasets.array import MAX_NBYTES, ArrayInfo, check_shapes
+from harness.errors import BadUseError, TooLargeError
+from harness.targets.target import Target
+from harness.workload import truth as truths
+from harness.workload.patterns import Parameters, Slices, selection_size
+from harness.workload.truth import Truth
+
+SCHEMA = 1
+DEFAULT_IN_FLIGHT = 100
+MOST_IN_FLIGHT = 10_000
+_RAM_SHARE = 4
+
+
+class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One piece of work for a reader: selections of one array, requests in flight asked for, and the truth."""
+
+    schema: int
+    pattern: str
+    parameters: Parameters
+    target: Target
+    array: ArrayInfo
+    in_flight: int
+    """Requests in flight that each library is asked for by its public knob."""
+    reads: tuple[Slices, ...]
+    """The calls of the pattern: ``(start, stop, step)`` per axis; each yields one newly allocated array."""
+    concurrent_reads: Annotated[int, msgspec.Meta(ge=1)] = 1
+    """At most so many of `reads` are under way at once, started in order; 1 is one after another."""
+    array_bytes: int
+    """Bytes of the final arrays."""
+    wanted_chunks: int
+    """Chunks the reads touch; one that several reads want counts for each, since nothing is kept between reads."""
+    wanted_bytes: int
+    """Stored bytes of the wanted chunks: what must be fetched besides the shard indexes."""
+    wanted_shards: int
+    """Different shards the reads touch."""
+    gap_bytes: tuple[int, ...]
+    """Stored bytes between the first read's neighbouring wanted chunks in its first shard (empty for a whole shard)."""
+    truth: Truth
+
+    @property
+    def label(self) -> str:
+        """Short name for tables, e.g. ``chunks_of_one_shard small gap=1``."""
+        given = (f"{name}={Parameters.text(value)}" for name, value in self.parameters.given().items())
+        return " ".join([self.pattern, self.array.key.rpartition("/")[2], *given])
+
+    @property
+    def digest(self) -> str:
+        """Identity of the work itself, whatever the store's address and this machine's interfaces: 16 hex digits."""
+        same = msgspec.structs.replace(self, target=msgspec.structs.replace(self.target, endpoint=None, nic=()))
+        return hashlib.sha256(msgspec.json.encode(same)).hexdigest()[:16]
+
+
+def check_memory(array_bytes: int) -> None:
+    """Refuse arrays of `array_bytes` bytes that take more than a quarter of the memory; a TooLargeError says so."""
+    ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if array_bytes > ram // _RAM_SHARE:
+        raise TooLargeError(
+            f"the arrays take {array_bytes / 2**30:.1f} GiB, "
+            f"more than a quarter of this machine's {ram / 2**30:.1f} GiB of memory"
+        )
+
+
+def encode(workload: Workload) -> bytes:
+    """Return the workload as JSON."""
+    return msgspec.json.format(msgspec.json.encode(workload), indent=1) + b"\n"
+
+
+def decode(data: bytes | dict[str, Any], *, origin: str = "workload") -> Workload:
+    """Read a workload from JSON text or from its parsed form.
+
+    Raises
+    ------
+    BadUseError
+        Not a workload, or one of another version.
+    """
+    try:
+        fields = msgspec.json.decode(data) if isinstance(data, bytes) else data
+        if isinstance(fields, dict) and fields.get("schema") != SCHEMA:
+            raise BadUseError(f"{origin} has schema {fields.get('schema')!r}; this version reads {SCHEMA}")
+        workload = msgspec.convert(fields, Workload)
+        _check(workload)
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        raise BadUseError(f"{origin} is not a workload file: {error}") from error
+    check_memory(workload.array_bytes)
+    return workload
+
+
+def _check(workload: Workload) -> None:
+    """Refuse what no reader can execute; a ValueError says what."""
+    array = workload.array
+    _check_array(array)
+    if not 1 <= workload.in_flight <= MOST_IN_FLIGHT or workload.concurrent_reads > MOST_IN_FLIGHT:
+        raise ValueError(f"in_flight and concurrent_reads must be between 1 and {MOST_IN_FLIGHT}")
+    if not workload.reads:
+        raise ValueError("it has no reads")
+    for read in workload.reads:
+        _check_read(array, read)
+    if workload.array_bytes != sum(map(selection_size, workload.reads)) * np.dtype(array.dtype).itemsize:
+        raise ValueError("array_bytes is not the size of what its reads select")
+    truths.check(workload.truth)
+
+
+def _check_array(array: ArrayInfo) -> None:
+    check_shapes(array.shape, array.shard_shape, array.chunk_shape)
+    if math.prod(array.shape) > MAX_NBYTES:
+        raise ValueError("its shape exceeds 2**60 elements")
+    if any(part in (".", "..") for part in array.key.split("/")) or not array.key.isprintable():
+        raise ValueError(f"key {array.key[:80]!r} leaves the target")
+    if np.dtype(array.dtype).kind not in "biufc":
+        raise ValueError(f"{array.dtype!r} is not the type of a number")
+
+
+def _check_read(array: ArrayInfo, read: Slices) -> None:
+    if len(read) != len(array.shape):
+        raise ValueError(f"a read has {len(read)} axes, the array {len(array.shape)}")
+    for (start, stop, step), size in zip(read, array.shape, strict=True):
+        if not 0 <= start < stop <= size or step < 1:
+            raise ValueError(f"{start}:{stop}:{step} is no selection of an axis of {size}")
+
+
+def load(path: Path) -> Workload:
+    """Read a workload file; a BadUseError says what is wrong with it."""
+    try:
+        return decode(path.read_bytes(), origin=str(path))
+    except OSError as error:
+        raise BadUseError(f"cannot read {path}: {error.strerror}") from error
+
+
+def verify(workload: Workload, arrays: Sequence[npt.NDArray[Any]]) -> None:
+    """Compare the arrays a reader returned with the truth.
+
+    Parameters
+    ----------
+    workload
+        What was asked for.
+    arrays
+        One array per read, of the selection's shape and the array's dtype.
+
+    Raises
+    ------
+    MeasurementError
+        A wrong number, shape, dtype or element; the message names the first bad read or chunk.
+    """
+    truths.verify(workload.truth, workload.array, workload.reads, arrays)

@@ -1,0 +1,1 @@
+"""Studies: what stands behind a statement in docs/ and no user runs."""

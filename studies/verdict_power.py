@@ -1,0 +1,252 @@
+"""How often verdicts err and what they find: pairs of equal sides recorded once, and thousands of verdicts replayed.
+
+``python -m studies.verdict_power record PATTERN -n 1000 -o pairs.json`` measures a version against itself;
+``python -m studies.verdict_power replay pairs.json`` draws blocks of those pairs with replacement, in the order
+in which a live verdict would have met them, adds an invented slowdown, and counts the answers;
+``python -m studies.verdict_power live PATTERN -n 30 --slowdown 0.05`` takes whole verdicts of a version against itself,
+head's reader held up by that share of its own time.
+docs/verdicts.md holds what came out.
+"""
+
+import dataclasses
+import itertools
+import math
+import os
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import click
+import msgspec
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from harness.errors import BadUseError, MeasurementError
+from harness.paths import write_atomically
+from harness.targets.resolve import resolve
+from harness.verdict import builds, sides
+from harness.verdict.judge import Rules, compare, empty
+from harness.verdict.pairs import Duel
+from harness.verdict.run import WORK
+from harness.verdict.sides import Side
+from harness.verdict.statistics import Answer, judge_pairs, next_look
+from harness.workload.create import create_workload
+from harness.workload.model import Workload
+from harness.workload.patterns import Parameters
+
+_HEADINGS = ("slower", "faster", "no difference", "not enough data", "pairs", "seconds", "p95 s")
+_SLEEP = """
+import time
+import harness.readers.zarr_python as readers
+plain = readers._ZarrPython.read
+def read(self):
+    begin = time.perf_counter()
+    arrays = plain(self)
+    time.sleep({slowdown} * (time.perf_counter() - begin))
+    return arrays
+readers._ZarrPython.read = read
+"""
+"""What a held up side's processes import first."""
+
+
+class RecordedPair(msgspec.Struct, frozen=True):
+    """One pair of equal sides."""
+
+    block: int
+    log_ratio: float
+    seconds: float
+    """What taking it cost, warm-ups and its share of new processes included."""
+
+
+class Recording(msgspec.Struct, frozen=True, kw_only=True):
+    """Pairs of a version against itself."""
+
+    reader: str
+    workload: str
+    side: str
+    pairs: list[RecordedPair]
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True):
+    """One replayed verdict of one workload."""
+
+    answer: Answer
+    pairs: int
+    seconds: float
+
+
+def replay_once(
+    blocks: Sequence[Sequence[RecordedPair]], slowdown: float, rules: Rules, rng: random.Random
+) -> Replayed:
+    """Return what a verdict would have said of pairs drawn block by block, head slowed down by `slowdown`."""
+    shift, taken, spent = math.log1p(slowdown), list[float](), 0.0
+    for pair in _drawn(blocks, rng):
+        taken.append(pair.log_ratio + shift)
+        spent += pair.seconds
+        if len(taken) == _look_at(len(taken)):
+            said = judge_pairs(taken, rules.comparisons, smallest=rules.smallest).answer
+            if said is not Answer.UNKNOWN:
+                return Replayed(answer=said, pairs=len(taken), seconds=spent)
+        if next_look(len(taken)) is None or spent >= rules.seconds:
+            break
+    return Replayed(answer=Answer.UNKNOWN, pairs=len(taken), seconds=spent)
+
+
+def _look_at(pairs: int) -> int | None:
+    return next_look(pairs - 1)
+
+
+def _drawn(blocks: Sequence[Sequence[RecordedPair]], rng: random.Random) -> Iterator[RecordedPair]:
+    """Yield pairs of blocks drawn with replacement; which side is called head is drawn too, since both are equal."""
+    while True:
+        sign = rng.choice((-1.0, 1.0))
+        for pair in rng.choice(blocks):
+            yield RecordedPair(pair.block, sign * pair.log_ratio, pair.seconds)
+
+
+def _what_is_compared(command: Callable[..., None]) -> Callable[..., None]:
+    for decorate in reversed(
+        (
+            click.argument("pattern", type=click.Choice(list(WORK))),
+            click.option("--piece", type=int, default=0, help="Which of the pattern's workloads (0 is the first)."),
+            click.option("--reader", default="zarr-python+obstore", show_default=True),
+            click.option("--side", default="3.3.0", show_default=True, help="What is compared with itself."),
+            click.option("--target", default="embedded:s3", show_default=True),
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
+def _workload(pattern: str, piece: int, target: str) -> Workload:
+    dataset, asked = WORK[pattern][piece]
+    return create_workload(pattern, resolve(target), dataset=dataset, parameters=Parameters(**asked), say=click.echo)
+
+
+def _side(spec: str) -> Side:
+    return sides.make(spec, builds.overlay(spec, None, click.echo), {})
+
+
+@click.group()
+def power() -> None:
+    """Measure how often verdicts err, and what they find."""
+
+
+@power.command()
+@_what_is_compared
+@click.option("-n", "--pairs", type=click.IntRange(min=2), default=1000, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+def record(pattern: str, piece: int, reader: str, side: str, target: str, pairs: int, output: Path) -> None:
+    """Take pairs of one version against itself."""
+    workload, one = _workload(pattern, piece, target), _side(side)
+    taken: list[RecordedPair] = []
+    try:
+        with Duel(reader, workload, {"base": one, "head": one}) as duel:
+            before = time.monotonic()
+            for pair in itertools.islice(duel.pairs(), pairs):
+                now = time.monotonic()
+                taken.append(RecordedPair(pair.block, pair.log_ratio, now - before))
+                before = now
+    finally:  # pairs of an hour are worth keeping, whatever ends it
+        made = Recording(reader=reader, workload=workload.label, side=one.detail, pairs=taken)
+        if taken:
+            write_atomically(output, msgspec.json.encode(made) + b"\n")
+    click.echo(_spread(made))
+
+
+@power.command()
+@click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-n", "--verdicts", type=int, default=5000, show_default=True)
+@click.option("--comparisons", type=int, default=12, show_default=True, help="Readers times workloads in a verdict.")
+@click.option("--seconds", type=float, default=180.0, show_default=True, help="Budget of each.")
+@click.option("--seed", type=int, default=0)
+def replay(recordings: tuple[Path, ...], verdicts: int, comparisons: int, seconds: float, seed: int) -> None:
+    """Replay verdicts from recorded pairs, with invented slowdowns."""
+    rules = Rules(comparisons=comparisons, seconds=seconds)
+    table = Table("workload", "slowdown", *_HEADINGS)
+    for path in recordings:
+        recording = _load(path)
+        click.echo(_spread(recording))
+        blocks = [list(group) for _, group in itertools.groupby(recording.pairs, key=lambda pair: pair.block)]
+        for slowdown in (0.0, 0.03, 0.05, 0.10, 0.20):
+            rng = random.Random(f"{seed} {slowdown}")  # noqa: S311 - resampling
+            table.add_row(
+                recording.workload,
+                f"{slowdown:.0%}",
+                *_row([replay_once(blocks, slowdown, rules, rng) for _ in range(verdicts)]),
+            )
+    Console(width=130).print(table)
+
+
+@power.command()
+@_what_is_compared
+@click.option("-n", "--verdicts", type=int, default=30, show_default=True)
+@click.option("--slowdown", type=float, default=0.0, help="Share of its own time that head is held up.")
+@click.option("--comparisons", type=int, default=12, show_default=True, help="Readers times workloads in a verdict.")
+@click.option("--seconds", type=float, default=180.0, show_default=True, help="Budget of each.")
+def live(
+    pattern: str, piece: int, reader: str, side: str, target: str, verdicts: int, slowdown: float,
+    comparisons: int, seconds: float,
+) -> None:  # fmt: skip
+    """Take verdicts of one version against itself, or against itself held up."""
+    workload, one = _workload(pattern, piece, target), _side(side)
+    rules = Rules(comparisons=comparisons, seconds=seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        held_up = _held_up(one, Path(folder), slowdown) if slowdown else one
+        taken = []
+        for seed in range(verdicts):
+            finding = empty(reader, workload)
+            compare(finding, workload, {"base": one, "head": held_up}, rules, seed=seed, say=lambda _: None)
+            if finding.error is not None:
+                raise MeasurementError(finding.error)
+            taken.append(Replayed(answer=finding.answer, pairs=len(finding.pairs), seconds=finding.seconds))
+            click.echo(f"{seed + 1}: {finding.answer.value}, {len(finding.pairs)} pairs, {finding.seconds:.0f} s")
+    table = Table("workload", "slowdown", *_HEADINGS)
+    table.add_row(workload.label, f"{slowdown:.0%}", *_row(taken))
+    Console(width=130).print(table)
+
+
+def _held_up(side: Side, folder: Path, slowdown: float) -> Side:
+    """Return the side with a reader that sleeps for a share of each read's time after it."""
+    (folder / "sitecustomize.py").write_text(_SLEEP.format(slowdown=slowdown))
+    path = os.pathsep.join(filter(None, [str(folder), side.environment.get("PYTHONPATH")]))
+    return dataclasses.replace(side, environment={**side.environment, "PYTHONPATH": path})
+
+
+def _row(replayed: Sequence[Replayed]) -> list[str]:
+    said = Counter(one.answer for one in replayed)
+    shares = [f"{said[a] / len(replayed):.2%}" for a in (Answer.SLOWER, Answer.FASTER, Answer.SAME, Answer.UNKNOWN)]
+    seconds = [one.seconds for one in replayed]
+    return [
+        *shares,
+        f"{np.median([one.pairs for one in replayed]):.0f}",
+        f"{np.median(seconds):.0f}",
+        f"{np.percentile(seconds, 95):.0f}",
+    ]
+
+
+def _load(path: Path) -> Recording:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Recording)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise BadUseError(f"{path} is not a recording of pairs: {error}") from error
+
+
+def _spread(recording: Recording) -> str:
+    values = np.array([pair.log_ratio for pair in recording.pairs])
+    blocks = [[p.log_ratio for p in group] for _, group in itertools.groupby(recording.pairs, key=lambda p: p.block)]
+    within = math.sqrt(np.mean([np.var(block, ddof=1) for block in blocks if len(block) > 1]))
+    medians = np.std([np.median(block) for block in blocks], ddof=1)
+    robust = (np.percentile(values, 84) - np.percentile(values, 16)) / 2
+    return (
+        f"{recording.workload}: {len(values)} pairs in {len(blocks)} blocks, median {math.exp(np.median(values)):.4f}, "
+        f"spread {values.std():.4f} (robust {robust:.4f}), within blocks {within:.4f}, of block medians {medians:.4f}"
+    )
+
+
+if __name__ == "__main__":
+    power()

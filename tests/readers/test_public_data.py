@@ -1,0 +1,330 @@
+"""An array given by its URL alone: read over plain HTTP by every reader, held to what two of them agree on."""
+
+import json
+
+import msgspec
+import numpy as np
+import obstore
+import pytest
+import zarr
+from click.testing import CliRunner
+from zarr.storage import ObjectStore
+
+from harness.asv.tracked import READERS
+from harness.cli import zcb
+from harness.datasets import manifest
+from harness.datasets import metadata as arrays
+from harness.errors import BadUseError, MeasurementError, StoreError, UnsupportedError
+from harness.measure import agreement
+from harness.measure.agreement import agreed_truth
+from harness.measure.conductor import OPEN_SECONDS, Conductor, Plan, turn_deadline
+from harness.measure.process import WorkerProcess
+from harness.measure.report import read_reports
+from harness.readers import reader_class
+from harness.results.sample import FLAG_NO_MANIFEST, NETWORK_LIMIT
+from harness.targets.client import open_store
+from harness.targets.resolve import resolve
+from harness.targets.target import Target
+from harness.workload import model as workloads
+from harness.workload.create import create_workload
+from harness.workload.patterns import Parameters
+from harness.workload.truth import checksums
+from setup_data import presets, write
+from setup_data.cli import data
+from setup_data.encode import zarr_json
+from setup_data.field import Field
+
+CANNOT_COUNT = {"zarrs-python+obstore", "tensorstore", "zarrista"}
+
+
+@pytest.fixture
+def place(embedded_store, bucket):
+    """An S3 target with the smallest data sets, and the address under which plain HTTP finds its bucket."""
+    target = Target(name="own", url=f"s3://{bucket}", endpoint=embedded_store.endpoint, anonymous=True)
+    for spec in presets.specs("tiny", ("small", "large")):
+        write.write(open_store(target), spec)
+    return target, f"{embedded_store.endpoint}/{bucket}"
+
+
+def ragged(target):
+    """Write with zarr-python what our own writer never makes: edges, a fill value, chunks that are not stored."""
+    store = ObjectStore(open_store(target, prefix="public/ragged.zarr"))
+    array = zarr.create_array(
+        store,
+        shape=(19, 50, 33),
+        chunks=(1, 16, 16),
+        shards=(8, 32, 32),
+        dtype="float32",
+        fill_value=2.5,
+        zarr_format=3,
+    )
+    values = np.random.default_rng(0).normal(size=array.shape).astype("f4")
+    values[:4] = 2.5  # zarr-python does not store these
+    array[...] = values
+    return values
+
+
+def make(url, pattern="chunks_of_one_shard", **asked):
+    said = []
+    agree = lambda unknown: agreed_truth(unknown, say=said.append)  # noqa: E731
+    return create_workload(pattern, resolve(url), parameters=Parameters(**asked), agree=agree), said
+
+
+def measure(work, readers=READERS):
+    with Conductor(readers, plan=Plan(samples=1), say=print) as conductor:
+        return {row.reader: row for row in conductor.measure(work)}
+
+
+@pytest.mark.usefixtures("rust_reader")
+@pytest.mark.parametrize(
+    ("pattern", "dataset", "asked"),
+    [
+        ("whole_array", "large", {}),
+        ("chunks_of_one_shard", "small", {"gap": 1}),
+        ("random_crops", "small", {"crop": (3, 20, 20), "crops": 4}),
+    ],
+)
+def test_every_reader_reads_a_url_and_is_compared(place, control, pattern, dataset, asked):
+    _, address = place
+    work, said = make(f"{address}/tiny/{dataset}", pattern, **asked)
+    assert work.truth.agreed_by == ("zarr-python+obstore", "tensorstore")
+    assert [line.rpartition(" ")[2] for line in said] == list(work.truth.agreed_by)
+    (spec,) = presets.specs("tiny", (dataset,))
+    whole = Field(spec.seed, spec.dtype).box((0,) * len(spec.shape), spec.shape)
+    right = [whole[tuple(slice(*axis) for axis in read)] for read in work.reads]
+    assert work.truth.reads_crc32c == checksums(work.array, work.reads, right)
+    control.mark("public")
+    rows = measure(work)
+    counted = control.since("public")
+    assert {name: row.na or row.error for name, row in rows.items() if row.na or row.error} == {}
+    assert counted.errors == 0
+    for row in rows.values():
+        for sample in row.samples:
+            assert sample.flags.count(FLAG_NO_MANIFEST) == 1
+            assert (sample.requests_source == "reader") == (row.reader not in CANNOT_COUNT)
+    reports = json.loads(read_reports(list(rows.values()), rows[NETWORK_LIMIT]))
+    agreed = {"source": "agreement", "readers": list(work.truth.agreed_by)}
+    assert [report["truth"] for report in reports] == [agreed] * len(rows)
+    assert {report["target"] for report in reports} == {f"{address}/tiny/{dataset}"}
+
+
+@pytest.mark.usefixtures("rust_reader")
+@pytest.mark.parametrize("reader", sorted({*READERS, NETWORK_LIMIT} - CANNOT_COUNT))
+def test_what_a_reader_counts_over_http_is_what_the_store_counts(place, control, reader):
+    work = create_workload("chunks_of_one_shard", resolve(place[1]), dataset="tiny/small", parameters=Parameters(gap=1))
+    worker = WorkerProcess(reader_class(reader))
+    try:
+        opened = worker.require({"op": "open", "workload": msgspec.to_builtins(work)}, timeout=OPEN_SECONDS)
+        sample = {"op": "sample", "variant": opened["variants"][0]}
+        worker.require(sample | {"discard": True}, timeout=turn_deadline(work))
+        control.mark("counted")
+        tally = worker.require(sample, timeout=turn_deadline(work))["timed"]["tally"]
+        seen = control.since("counted")
+    finally:
+        worker.stop()
+    assert tally["index_requests"] >= 1  # a suffix range: the size of the shard is not asked for
+    assert (tally["requests"], tally["index_requests"]) == (seen.requests, seen.get_index)
+    assert (tally["head_requests"], tally["fetched_bytes"]) == (seen.head, seen.bytes_out)
+
+
+@pytest.mark.usefixtures("rust_reader")
+@pytest.mark.parametrize(
+    ("pattern", "asked"), [("whole_array", {}), ("random_crops", {"crop": (6, 20, 33), "crops": 5, "seed": 3})]
+)
+def test_edges_fill_values_and_chunks_that_are_not_stored(place, pattern, asked):
+    target, address = place
+    values = ragged(target)
+    work, _ = make(f"{address}/public/ragged.zarr", pattern, **asked)
+    right = [values[tuple(slice(*axis) for axis in read)] for read in work.reads]
+    assert work.truth.reads_crc32c == checksums(work.array, work.reads, right)
+    assert (work.array.key, work.array.codec, work.array.shard_grid) == ("ragged.zarr", "zstd", (3, 2, 2))
+    rows = measure(work)
+    assert {name: row.na or row.error for name, row in rows.items() if row.na or row.error} == {}
+
+
+def test_a_shard_that_is_not_stored_is_named(place):
+    target, address = place
+    obstore.delete(open_store(target), "tiny/small/c/0/0/0")
+    with pytest.raises(StoreError, match="holds no c/0/0/0"):
+        make(f"{address}/tiny/small")
+
+
+def test_the_same_array_over_s3_is_read_without_its_manifest_too(place):
+    target, address = place
+    there = msgspec.structs.replace(target, url=f"{target.url}/tiny/small")
+    made = create_workload("chunks_of_one_shard", there, agree=lambda work: agreed_truth(work, say=print))
+    over_http, _ = make(f"{address}/tiny/small")
+    assert (made.target.url, made.array) == (f"{target.url}/tiny", over_http.array)
+    assert made.truth == over_http.truth
+
+
+def test_a_data_set_with_a_manifest_is_read_over_http_as_it_is(place):
+    _, address = place
+    made = create_workload("chunks_of_one_shard", resolve(address), dataset="tiny/small")
+    assert made.truth.agreed_by == ()
+    assert made.truth.decoded_crc32c is not None
+    row = measure(made, ["zarr-python+obstore"])["zarr-python+obstore"]
+    assert [sample.flags for sample in row.samples] == [[]]
+    (report,) = json.loads(read_reports([row], row))
+    assert report["truth"] == {"source": "manifest", "readers": []}
+
+
+def test_a_chunk_that_changes_after_the_workload_was_made_is_no_sample(place):
+    target, address = place
+    work, _ = make(f"{address}/tiny/small")
+    store = open_store(target)
+    body = bytearray(bytes(obstore.get(store, "tiny/small/c/0/0/0").bytes()))
+    other = bytes(obstore.get(store, "tiny/small/c/0/0/1").bytes())
+    assert bytes(body) != other
+    obstore.put(store, "tiny/small/c/0/0/0", other)
+    row = measure(work, ["zarr-python+obstore"])["zarr-python+obstore"]
+    assert row.samples == []
+    assert "do not match the workload's truth" in str(row.error)
+
+
+# --- when there is no agreement
+
+
+def test_two_readers_that_disagree_make_no_workload(place, monkeypatch):
+    told = iter(["AAAAAAEAAAA=", "AAAAAAIAAAA="])  # two reads each, of which the second differs
+    monkeypatch.setattr(agreement, "_checksums", lambda *_: next(told))
+    with pytest.raises(MeasurementError, match=r"zarr-python\+obstore and tensorstore disagree on read 1"):
+        make(f"{place[1]}/tiny/small")
+
+
+def test_the_next_stack_stands_in_for_one_that_cannot(place, monkeypatch):
+    def told(reader, _):
+        if reader in ("tensorstore", "zarr-python+obstore"):
+            raise UnsupportedError("cannot")
+        return "AAAAAA=="
+
+    monkeypatch.setattr(agreement, "_checksums", told)
+    work, _ = make(f"{place[1]}/tiny/small")
+    assert work.truth.agreed_by == ("zarr-python+fsspec", "zarrista")
+
+
+def test_one_reader_alone_is_no_truth(place, monkeypatch):
+    def told(reader, _):
+        if reader != "tensorstore":
+            raise MeasurementError(f"{reader} failed")
+        return "AAAAAA=="
+
+    monkeypatch.setattr(agreement, "_checksums", told)
+    with pytest.raises(MeasurementError, match=r"no two independent readers can read it: .*zarrista: zarrista failed"):
+        make(f"{place[1]}/tiny/small")
+
+
+def test_without_anybody_to_agree_such_an_array_is_refused(place):
+    with pytest.raises(BadUseError, match="has no manifest: only `zcb workload` can do with that"):
+        create_workload("whole_array", resolve(f"{place[1]}/tiny/small"))
+
+
+# --- what is refused
+
+
+def metadata(**changes):
+    (spec,) = presets.specs("tiny", ("small",))
+    return json.loads(zarr_json(spec)) | changes
+
+
+def sharding(**changes):
+    (codec,) = metadata()["codecs"]
+    return [codec | {"configuration": codec["configuration"] | changes}]
+
+
+LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
+BIG = {"name": "bytes", "configuration": {"endian": "big"}}
+CRC = {"name": "crc32c"}
+
+
+@pytest.mark.parametrize(
+    ("document", "complaint"),
+    [
+        (metadata(node_type="group"), "is a group of Zarr v3"),
+        (metadata(zarr_format=2), "is a array of Zarr v2"),
+        (metadata(codecs=[LITTLE]), "not sharded all the way down: its codecs are bytes"),
+        (metadata(codecs=[*sharding(), {"name": "gzip"}]), "sharding_indexed, gzip"),
+        (metadata(codecs=["transpose", *sharding()]), "transpose, sharding_indexed"),
+        (metadata(codecs=[]), "its codecs are none"),
+        (metadata(codecs=sharding(index_location="start")), "elsewhere than at the end"),
+        (metadata(codecs=sharding(index_codecs=[LITTLE])), "encoded otherwise than usual"),
+        (metadata(codecs=sharding(index_codecs=[BIG, CRC])), "encoded otherwise than usual"),
+        (metadata(codecs=sharding(chunk_shape=[1, 16, 5])), "do not divide"),
+        (metadata(codecs=sharding(chunk_shape=[1, 16])), "differ in dimensions"),
+        (metadata(codecs=sharding(chunk_shape=[0, 16, 16])), "has a length below 1: it is empty"),
+        (metadata(codecs=sharding(chunk_shape="x")), "is not an array's metadata"),
+        (metadata(shape=[64, 0, 128]), "is empty"),
+        (metadata(shape=[]), "0 dimensions are not"),
+        (metadata(data_type="complex64"), "elements of type complex64"),
+        (metadata(data_type={"name": "numpy.datetime64"}), "elements of type {'name'"),
+        (metadata(chunk_grid={"name": "rectilinear"}), "grid of kind 'rectilinear'"),
+        (metadata(chunk_key_encoding={"name": "v2"}), "chunk key encoding 'v2'"),
+        (metadata(chunk_key_encoding={"name": "default", "configuration": {"separator": "."}}), "than c/0/0"),
+        (metadata(storage_transformers=[{"name": "x"}]), "storage transformers"),
+        ([], "is not an array's metadata"),
+        ({}, "is not an array's metadata"),
+    ],
+)
+def test_metadata_that_cannot_be_measured_is_refused_in_a_line(document, complaint):
+    with pytest.raises(BadUseError) as error:
+        arrays.of_metadata("a.zarr", json.dumps(document).encode())
+    assert complaint in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_bytes_that_are_no_json_are_refused():
+    with pytest.raises(BadUseError, match="is not an array's metadata"):
+        arrays.of_metadata("a.zarr", b"\xff\x00")
+
+
+def test_our_own_metadata_and_manifest_describe_the_same_array(place):
+    target, _ = place
+    known = manifest.load(target, "tiny/small").spec
+    assert arrays.of_metadata(known.key, zarr_json(known)) == msgspec.structs.replace(
+        arrays.of_spec(known), subchunk_order="unknown"
+    )
+
+
+def zcb_run(group, *arguments):
+    return CliRunner().invoke(group, arguments)
+
+
+def test_what_plain_http_cannot_do_is_said(place, tmp_path):
+    target, address = place
+    output = ["-o", str(tmp_path / "w.json")]
+    store = open_store(target)
+    obstore.put(store, "old.zarr/.zarray", b"{}")
+    obstore.put(store, "zarr.json", json.dumps(metadata()).encode())
+    cases = [
+        (data, ["create", "--preset", "tiny", "--target", address], "which cannot write"),
+        (data, ["verify", "--target", address], "which cannot list: name data sets by --dataset"),
+        (zcb, ["workload", "whole_array", "--target", f"{address}/nothing", *output], "neither an array"),
+        (zcb, ["workload", "whole_array", "--target", f"{address}/old.zarr", *output], "is an array of Zarr v2"),
+        (zcb, ["workload", "nonsense", "--target", f"{address}/tiny/small", *output], "unknown pattern"),
+    ]
+    for group, arguments, complaint in cases:
+        error = zcb_run(group, *arguments).exception
+        assert isinstance(error, BadUseError), arguments
+        assert complaint in str(error)
+    with pytest.raises(BadUseError, match="an array without a name"):
+        create_workload("whole_array", target)
+    with pytest.raises(StoreError, match=r"cannot reach http://127\.0\.0\.1:1"):
+        create_workload("whole_array", resolve("http://127.0.0.1:1/x"))
+    assert not (tmp_path / "w.json").exists()
+
+
+def test_a_data_set_is_verified_over_http(place):
+    done = zcb_run(data, "verify", "--target", place[1], "--dataset", "tiny/small")
+    assert (done.exit_code, done.exception) == (0, None)
+    assert "tiny/small verifies" in done.output
+
+
+def test_the_command_says_whose_truth_it_is(place, tmp_path):
+    file = tmp_path / "w.json"
+    done = zcb_run(zcb, "workload", "chunks_of_one_shard", "--target", f"{place[1]}/tiny/small", "-o", str(file))
+    assert done.exit_code == 0, done.output
+    assert "no manifest: the truth is what zarr-python+obstore and tensorstore agree on" in done.output
+    assert workloads.load(file).truth.agreed_by == ("zarr-python+obstore", "tensorstore")
+    shown = zcb_run(zcb, "read", "tensorstore", str(file), "--samples", "1")
+    assert shown.exit_code == 0, shown.output
+    assert " ".join(shown.output.split()).count("what two independent readers agree on") == 1

@@ -1,0 +1,303 @@
+"""Readers against the embedded store: what they fetch, byte by byte, and that a wrong array is never a figure."""
+
+import json
+from pathlib import Path
+
+import obstore
+import pytest
+from click.testing import CliRunner
+
+from harness.cli import zcb
+from harness.datasets.indexes import read_indexes
+from harness.datasets.shards import index_nbytes
+from harness.errors import BadUseError, MeasurementError, UnsupportedError
+from harness.measure.conductor import Conductor, Plan
+from harness.readers import all_readers, reader_class
+from harness.results.sample import FLAG_NEW_CONNECTIONS, NETWORK_LIMIT
+from harness.targets.client import open_store
+from harness.targets.resolve import resolve
+from harness.workload import model as workloads
+from harness.workload.create import create_workload
+from harness.workload.patterns import Parameters
+from setup_data.cli import data
+
+MIB = 1 << 20
+ZARR_READERS = ["zarr-python+fsspec", "zarr-python+obstore"]
+CANNOT_COUNT = {"zarrs-python+obstore", "tensorstore", "zarrista"}
+CANNOT_STRIDE = {"zarrs-python+obstore", "zarrista", "zarrs"}
+WIDE = ["--shape", "16,512,1024", "--chunks", "1,512,1024", "--shards", "16,512,1024", "--codec", "none"]
+"""One shard of 16 chunks of exactly 1 MiB stored: a gap of one chunk is just within zarr-python's merge limit."""
+
+
+def create(*arguments):
+    done = CliRunner().invoke(data, ["create", "--target", "embedded", *arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+
+@pytest.fixture(scope="session")
+def target(embedded_store):
+    create("--preset", "tiny")
+    create("--name", "wide", *WIDE)
+    return resolve("embedded")
+
+
+@pytest.fixture
+def fetch(target, control):
+    """Execute a workload once on a warm reader and return what the store was asked for."""
+
+    def run(name, workload, variant=""):
+        reader = reader_class(name)()
+        reader.open(workload)
+        reader.use(variant)
+        try:
+            reader.read()
+            control.mark("fetch", log=True)
+            reader.check(workload, reader.read())
+            return control.requests("fetch")
+        finally:
+            reader.close()
+
+    return run
+
+
+def wanted_ranges(workload):
+    """Return the byte ranges of the wanted chunks by shard key, ascending."""
+    wanted = [chunk for read in workload.reads for chunk in workloads.wanted_chunks(workload.array, read)]
+    by_shard = workloads.chunks_by_shard(workload.array, wanted)
+    indexes = read_indexes(workload.target, workload.array, list(by_shard))
+    return {
+        f"{workload.array.key}/c/{'/'.join(map(str, shard))}": sorted(
+            (int(o), int(o + n)) for o, n in zip(indexes[shard].offsets[at], indexes[shard].lengths[at], strict=True)
+        )
+        for shard, at in by_shard.items()
+    }
+
+
+def merged(ranges, limit):
+    whole = [ranges[0]]
+    for begin, end in ranges[1:]:
+        if begin - whole[-1][1] <= limit:
+            whole[-1] = (whole[-1][0], end)
+        else:
+            whole.append((begin, end))
+    return whole
+
+
+@pytest.mark.parametrize("reader", ZARR_READERS)
+@pytest.mark.parametrize(
+    ("dataset", "gap", "gets"),
+    [("tiny/small", 0, 1), ("tiny/small", 15, 1), ("custom/wide", 0, 1), ("custom/wide", 1, 1), ("custom/wide", 2, 4)],
+)
+def test_zarr_python_merges_gaps_up_to_one_mebibyte(target, fetch, reader, dataset, gap, gets):
+    workload = create_workload("chunks_of_one_shard", target, dataset=dataset, parameters=Parameters(gap=gap))
+    ((key, ranges),) = wanted_ranges(workload).items()
+    asked = fetch(reader, workload)
+    assert {request.key for request in asked} == {key}
+    assert [request.kind for request in asked].count("get_index") == 1
+    assert len(asked) == 1 + gets
+    data_ranges = sorted(request.range for request in asked if request.kind == "get_data")
+    assert data_ranges == merged(ranges, MIB)
+    if dataset == "custom/wide":
+        assert workload.gap_bytes == (gap * MIB,) * 3
+
+
+@pytest.mark.parametrize("reader", ZARR_READERS)
+def test_many_shards_cost_one_index_and_one_merged_range_each(target, fetch, reader):
+    workload = create_workload("chunks_of_many_shards", target, dataset="tiny/small", parameters=Parameters(shards=16))
+    wanted = wanted_ranges(workload)
+    asked = fetch(reader, workload)
+    size = index_nbytes(workload.array.chunks_per_shard)
+    assert len(wanted) == 16
+    index_ranges = {request.key: request.range for request in asked if request.kind == "get_index"}
+    assert {key: end - begin for key, (begin, end) in index_ranges.items()} == dict.fromkeys(wanted, size)
+    assert sorted((r.key, r.range) for r in asked if r.kind == "get_data") == sorted(
+        (key, span) for key, ranges in wanted.items() for span in merged(ranges, MIB)
+    )
+
+
+def test_the_network_limit_fetches_what_its_plans_say(target, fetch):
+    workload = create_workload("chunks_of_one_shard", target, dataset="tiny/small", parameters=Parameters(gap=3))
+    ((_, ranges),) = wanted_ranges(workload).items()
+    for plan, expected in (("exact", ranges), ("merged", merged(ranges, MIB))):
+        asked = fetch(NETWORK_LIMIT, workload, plan)
+        assert sorted(request.range for request in asked if request.kind == "get_data") == expected
+
+
+@pytest.mark.parametrize("pattern", ["whole_array", "chunks_of_one_shard", "chunks_of_many_shards"])
+@pytest.mark.parametrize("dataset", ["tiny/small", "tiny/large"])
+@pytest.mark.usefixtures("rust_reader")
+def test_every_reader_returns_the_truth_and_counts_like_the_store(target, pattern, dataset):
+    # The conductor compares the reader's counts with the store's and fails the row where they differ.
+    few = pattern != "whole_array"
+    asked = Parameters(shards=4) if pattern == "chunks_of_many_shards" else Parameters(gap=1) if few else Parameters()
+    workload = create_workload(pattern, target, dataset=dataset, parameters=asked)
+    with Conductor(list(all_readers()), plan=Plan(samples=2), say=lambda _: None) as conductor:
+        rows = conductor.measure(workload)
+    for row in rows:
+        if pattern == "chunks_of_one_shard" and row.reader in ZARR_READERS:  # one request after the other
+            assert [s.new_connections for s in row.samples] == [0, 0], row.reader
+        assert (row.error, row.na) == (None, None), row.reader
+        source = "store" if row.reader in CANNOT_COUNT else "reader"
+        assert all(s.verified and s.requests_source == source and s.requests > 0 for s in row.samples), row.reader
+        if row.reader != NETWORK_LIMIT:
+            by_chunk = few and row.reader in CANNOT_STRIDE
+            assert {s.calls for s in row.samples} == {workload.wanted_chunks if by_chunk else 1}, row.reader
+        assert all(s.fetched_bytes >= workload.wanted_bytes for s in row.samples)
+        assert all(s.array_bytes == workload.array_bytes for s in row.samples)
+        # A busy machine can make a client open one more connection; then the sample has to say so.
+        assert all((s.new_connections > 0) == (FLAG_NEW_CONNECTIONS in s.flags) for s in row.samples), row.reader
+
+
+@pytest.mark.parametrize("reader", [name for name in sorted(all_readers()) if "limit" not in name])
+@pytest.mark.usefixtures("rust_reader")
+def test_no_reader_keeps_an_index_or_a_chunk_from_one_read_to_the_next(target, reader):
+    workload = create_workload("chunks_of_many_shards", target, dataset="tiny/small", parameters=Parameters(shards=4))
+    with Conductor([reader], plan=Plan(samples=3), say=lambda _: None) as conductor:
+        row = conductor.measure(workload)[0]
+    assert len({(s.requests, s.index_requests, s.fetched_bytes) for s in row.samples}) == 1
+    assert all(s.index_requests >= workload.wanted_shards for s in row.samples)
+    assert all(s.fetched_bytes >= workload.wanted_bytes for s in row.samples)
+
+
+@pytest.mark.parametrize("name", ["zarr-python+obstore+fused", "zarrs-python+obstore"])
+def test_a_pipeline_that_is_not_the_one_asked_for_is_not_measured(target, name, monkeypatch):
+    from zarr.core.codec_pipeline import BatchedCodecPipeline
+
+    from harness.readers import zarr_python
+
+    class FellBack:
+        class _async_array:  # noqa: N801 - zarr's name
+            codec_pipeline = object.__new__(BatchedCodecPipeline)
+
+    asked = getattr(reader_class(name), "pipeline", None) or "zarrs.ZarrsCodecPipeline"
+    with pytest.raises(UnsupportedError, match="decodes with BatchedCodecPipeline, not with"):
+        zarr_python.demand_pipeline(FellBack, asked)
+
+
+def test_a_damaged_chunk_fails_the_reader_instead_of_becoming_a_figure(target):
+    create("--name", "damaged", *WIDE)
+    store = open_store(target, prefix="custom/damaged")
+    shard = bytearray(obstore.get(store, "c/0/0/0").bytes().to_bytes())
+    shard[2 * MIB + 77] ^= 1
+    obstore.put(store, "c/0/0/0", bytes(shard))
+    workload = create_workload("chunks_of_one_shard", target, dataset="custom/damaged", parameters=Parameters(gap=1))
+    with Conductor(ZARR_READERS, plan=Plan(samples=2), say=lambda _: None) as conductor:
+        rows = {row.reader: row for row in conductor.measure(workload)}
+    for reader in ZARR_READERS:
+        assert "chunk (2, 0, 0) of custom/damaged is wrong" in rows[reader].error
+        assert rows[reader].samples == []
+
+
+def test_a_missing_shard_fails_the_reader(target):
+    create("--name", "holed", *WIDE)
+    workload = create_workload("chunks_of_one_shard", target, dataset="custom/holed")
+    obstore.delete(open_store(target, prefix="custom/holed"), "c/0/0/0")
+    with Conductor(ZARR_READERS, plan=Plan(samples=1), say=lambda _: None) as conductor:
+        rows = {row.reader: row for row in conductor.measure(workload)}
+    # zarr-python fills a missing shard with the fill value: only the truth and the store's 404 give it away.
+    assert all(rows[reader].error and not rows[reader].samples for reader in ZARR_READERS)
+
+
+def test_a_workload_survives_its_file_and_keeps_its_identity(target, tmp_path):
+    made = create_workload("chunks_of_one_shard", target, dataset="tiny/small", parameters=Parameters(gap=3))
+    (tmp_path / "w.json").write_bytes(workloads.encode(made))
+    loaded = workloads.load(tmp_path / "w.json")
+    assert loaded == made
+    moved = workloads.decode(workloads.encode(made).replace(target.endpoint.encode(), b"http://127.0.0.1:1"))
+    assert moved.digest == made.digest
+    other = create_workload("chunks_of_one_shard", target, dataset="tiny/small", parameters=Parameters(gap=1))
+    assert other.digest != made.digest
+
+
+def test_verify_names_what_is_wrong(target):
+    workload = create_workload("chunks_of_one_shard", target, dataset="tiny/small")
+    reader = reader_class("zarr-python+obstore")()
+    reader.open(workload)
+    (array,) = reader.read()
+    workloads.verify(workload, [array])
+    for bad, complaint in [
+        ([], "0 arrays returned for 1 reads"),
+        ([array[:3]], "got uint16"),
+        ([array.astype("int32")], "expected uint16"),
+        ([array ^ 1], r"chunk \(0, 0, 0\)"),
+    ]:
+        with pytest.raises(MeasurementError, match=complaint):
+            workloads.verify(workload, bad)
+
+
+def test_an_array_too_large_for_the_memory_is_refused(target, monkeypatch):
+    class Small:
+        total = 4 * MIB
+
+    monkeypatch.setattr(workloads.psutil, "virtual_memory", Small)
+    with pytest.raises(BadUseError, match="more than a quarter"):
+        create_workload("whole_array", target, dataset="tiny/small")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("{}", "has schema None; this version reads 1"),
+        ('{"schema": 2}', "has schema 2"),
+        ('{"schema": 1}', "is not a workload file"),
+        ("nonsense", "is not a workload file"),
+        ("[]", "is not a workload file"),
+    ],
+)
+def test_a_file_that_is_no_workload_is_refused_in_a_line(tmp_path: Path, content, complaint):
+    (tmp_path / "w.json").write_text(content)
+    with pytest.raises(BadUseError, match=complaint):
+        workloads.load(tmp_path / "w.json")
+
+
+def test_read_json_is_the_contract(target, tmp_path):
+    file = tmp_path / "w.json"
+    file.write_bytes(workloads.encode(create_workload("chunks_of_one_shard", target, dataset="tiny/small")))
+    done = CliRunner().invoke(zcb, ["read", "zarr-python+obstore", str(file), "--samples", "2", "--json"])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert (report["schema"], report["reader"], report["target"]) == (1, "zarr-python+obstore", "embedded:loopback")
+    assert report["versions"]["zarr"]
+    assert len(report["network_limit"]["seconds"]) == 4
+    assert len(report["samples"]) == 2
+    contract = (
+        "seconds array_bytes calls requests index_requests head_requests retries requests_source fetched_bytes "
+        "nic_rx_bytes nic_rx_packets cpu_seconds store_cpu_seconds peak_rss_bytes max_in_flight new_connections "
+        "flags verified"
+    )
+    for sample in report["samples"]:
+        assert set(contract.split()) <= sample.keys()
+        assert sample["nic_rx_bytes"] is None  # lo counts both directions
+        assert (sample["requests"], sample["index_requests"]) == (2, 1)
+
+
+def test_several_readers_stand_side_by_side(target, tmp_path):
+    file = tmp_path / "w.json"
+    file.write_bytes(workloads.encode(create_workload("chunks_of_one_shard", target, dataset="tiny/small")))
+    names = ["zarr-python+obstore", "tensorstore"]
+    done = CliRunner().invoke(zcb, ["read", ",".join(names), str(file), "--samples", "2"], env={"COLUMNS": "80"})
+    assert done.exit_code == 0, done.output
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    begin = next(number for number, line in enumerate(lines) if line.startswith("─")) + 1
+    shown = [line.split() for line in lines[begin : lines.index("", begin)]]
+    assert [row[0] for row in shown] == [*names, "network-limit"]
+    assert all(len(row) >= 9 for row in shown)  # the reader and eight figures, none of them cut away
+
+    done = CliRunner().invoke(zcb, ["read", ",".join(names), str(file), "--samples", "2", "--json"])
+    reports = json.loads(done.stdout)
+    assert [report["reader"] for report in reports] == names
+    assert [len(report["samples"]) for report in reports] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["tensorstore,nope", "w.json"], "unknown reader 'nope'"),
+        (["all", "w.json", "--timeline", "t.json"], "a timeline is of one reader"),
+        (["network-limit+rust", "w.json"], "ask for that"),
+    ],
+)
+def test_readers_that_cannot_stand_side_by_side_are_refused(arguments, complaint):
+    done = CliRunner().invoke(zcb, ["read", *arguments])
+    assert isinstance(done.exception, BadUseError)
+    assert complaint in str(done.exception)

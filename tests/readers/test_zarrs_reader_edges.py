@@ -1,0 +1,346 @@
+"""The Rust reader where it is rarely used: tiny parts, damage, other routes, credentials, several reads at once."""
+
+import base64
+import json
+import os
+import subprocess
+import uuid
+
+import msgspec
+import numpy as np
+import obstore
+import pytest
+import zarr
+from hypothesis import HealthCheck, given, settings
+from zarr.codecs import ZstdCodec
+from zarr.storage import ObjectStore
+
+from harness.measure.process import WorkerProcess
+from harness.readers.zarrs import Zarrs, ZarrsPlanned
+from harness.store import lifecycle
+from harness.store.control import StoreControl
+from harness.store.lifecycle import StoreSettings
+from harness.targets.client import open_store
+from harness.targets.target import Target
+from tests.conftest import s3_client
+from tests.readers.test_zarrs_reader import cases, workload_of, write
+
+CASE = {
+    "chunk": (2, 3),
+    "shard": (4, 6),
+    "shape": (9, 13),
+    "reads": [((0, 9, 1), (0, 13, 1))],
+    "dtype": "uint16",
+    "codecs": "zstd",
+    "endian": "little",
+    "transposed": False,
+    "index_at": "end",
+    "outer": False,
+    "holes": "none",
+    "fill": 0,
+    "seed": 1,
+}
+
+
+class Tuned(Zarrs):
+    """The engine without a row in the tables."""
+
+    engine = "tuned"
+
+
+class TinyParts(ZarrsPlanned):
+    """Requests of at most 7 bytes: every chunk and every group comes in parts."""
+
+    @classmethod
+    def command(cls, environment):
+        return [*super().command(environment), "--part-bytes", "7", "--max-gap-bytes", "3"]
+
+
+class Parts(ZarrsPlanned):
+    """Requests of at most 3000 bytes."""
+
+    @classmethod
+    def command(cls, environment):
+        return [*super().command(environment), "--part-bytes", "3000"]
+
+
+class OneGroup(ZarrsPlanned):
+    """Every gap is bridged."""
+
+    @classmethod
+    def command(cls, environment):
+        return [*super().command(environment), "--max-gap-bytes", str(1 << 30)]
+
+
+class Worker:
+    """A worker that is expected to answer without an error."""
+
+    def __init__(self, reader):
+        self.process = WorkerProcess(reader)
+
+    def __call__(self, **request):
+        answer = self.raw(**request)
+        assert not answer.keys() & {"error", "na"}, answer
+        return answer
+
+    def raw(self, **request):
+        return self.process.ask(request, timeout=60)
+
+
+@pytest.fixture
+def worker(rust_reader):
+    """Start workers that end with the test."""
+    started = []
+
+    def start(reader):
+        started.append(Worker(reader))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.stop()
+
+
+@pytest.fixture(scope="module")
+def ways(rust_reader):
+    started = [Worker(reader) for reader in (Tuned, TinyParts, OneGroup)]
+    yield started
+    for one in started:
+        one.process.stop()
+
+
+@pytest.fixture(scope="module")
+def place(embedded_store, s3):
+    """A bucket of the embedded store as a target."""
+    name = f"edges-{uuid.uuid4().hex[:12]}"
+    s3.create_bucket(Bucket=name)
+    return Target(
+        name="edges", url=f"s3://{name}", endpoint=embedded_store.endpoint, region="us-east-1", anonymous=True
+    )
+
+
+def written(target, case=CASE):
+    """Write the array of a case and return its key and the workload that reads it."""
+    key = f"a/{uuid.uuid4().hex}"
+    array = write(target, key, case)
+    expected = [array[tuple(slice(*axis) for axis in read)] for read in case["reads"]]
+    return key, workload_of(target, key, case, expected)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=cases())
+def test_however_requests_are_cut_the_arrays_are_the_same(place, ways, case):
+    _, workload = written(place, case)
+    for ask in ways:
+        for in_flight in (workload["in_flight"], 1):  # with one, whole shards come whole
+            ask(op="open", workload={**workload, "in_flight": in_flight})
+            ask(op="sample")
+
+
+@pytest.mark.parametrize("index_at", ["start", "end"])
+@pytest.mark.parametrize(("in_flight", "whole"), [(2, 4), (3, 0)])
+def test_whole_shards_come_whole_where_they_take_turns(place, worker, control, index_at, in_flight, whole):
+    case = {**CASE, "shape": (8, 12), "reads": [((0, 8, 1), (0, 12, 1))], "index_at": index_at}
+    _, workload = written(place, case)
+    ask = worker(ZarrsPlanned)
+    ask(op="open", workload={**workload, "in_flight": in_flight})
+    control.mark("whole", log=True)
+    tally = ask(op="sample")["timed"]["tally"]
+    asked = control.requests("whole")
+    assert sum(r.range is None for r in asked) == whole
+    assert tally["requests"] == len(asked) == (4 if whole else 8)
+
+
+@pytest.mark.parametrize("index_at", ["start", "end"])
+def test_a_whole_shard_that_ends_early_is_an_error(place, worker, index_at):
+    case = {**CASE, "shape": (8, 12), "reads": [((0, 8, 1), (0, 12, 1))], "index_at": index_at, "codecs": "none"}
+    key, workload = written(place, case)
+    store = open_store(place, prefix=key)
+    shard = obstore.get(store, "c/0/0").bytes().to_bytes()
+    ask = worker(ZarrsPlanned)
+    ask(op="open", workload={**workload, "in_flight": 1})
+    for left in (shard[:-7], shard[:10], b""):
+        obstore.put(store, "c/0/0", left)
+        assert "c/0/0" in ask.raw(op="sample")["error"]
+
+
+def test_a_chunk_longer_than_a_part_comes_in_parts(place, worker, control):
+    rows = 4096
+    case = {**CASE, "chunk": (rows,), "shard": (2 * rows,), "shape": (2 * rows,), "reads": [((0, 2 * rows, 1),)]}
+    _, workload = written(place, {**case, "codecs": "none"})
+    ask = worker(Parts)
+    ask(op="open", workload=workload)
+    control.mark("parts", log=True)
+    tally = ask(op="sample")["timed"]["tally"]
+    asked = control.requests("parts")
+    assert [r.range for r in asked if r.kind == "get_index"] == [(16384, 16384 + 2 * 16 + 4)]
+    assert sorted(r.range for r in asked if r.kind == "get_data") == [
+        (start, min(start + 3000, chunk + 8192)) for chunk in (0, 8192) for start in range(chunk, chunk + 8192, 3000)
+    ]
+    assert tally["requests"] == len(asked) == 7
+
+
+def test_adjacent_chunks_of_a_small_read_share_a_request_up_to_256_kib(place, worker, control):
+    chunk = 50 * 1024
+    case = {**CASE, "chunk": (chunk,), "shard": (10 * chunk,), "shape": (10 * chunk,), "dtype": "uint16"}
+    _, workload = written(place, {**case, "codecs": "none", "reads": [((0, 10 * chunk, 1),)]})
+    ask = worker(ZarrsPlanned)
+    ask(op="open", workload={**workload, "in_flight": 100})
+    control.mark("small", log=True)
+    ask(op="sample")
+    spans = sorted(r.range for r in control.requests("small") if r.kind == "get_data")
+    assert spans == [(i * 200 * 1024, (i + 1) * 200 * 1024) for i in range(5)]
+
+
+@pytest.mark.parametrize(("in_flight", "gets"), [(4, 4), (3, 1)])
+def test_gaps_are_bridged_only_where_chunks_outnumber_requests(place, worker, control, in_flight, gets):
+    case = {**CASE, "chunk": (1, 4), "shard": (8, 4), "shape": (8, 4), "reads": [((0, 8, 2), (0, 4, 1))]}
+    _, workload = written(place, case)
+    ask = worker(ZarrsPlanned)
+    ask(op="open", workload={**workload, "in_flight": in_flight})
+    control.mark("gaps")
+    ask(op="sample")
+    seen = control.since("gaps")
+    assert (seen.get_index, seen.get_data) == (1, gets)
+
+
+def test_stock_asks_for_the_size_before_each_partial_read(place, worker, control):
+    case = {**CASE, "chunk": (1, 4), "shard": (8, 4), "shape": (8, 8), "reads": [((0, 8, 2), (0, 8, 1))]}
+    _, workload = written(place, case)
+    ask = worker(Zarrs)
+    ask(op="open", workload=workload)
+    control.mark("stock")
+    timed = ask(op="sample")["timed"]
+    seen = control.since("stock")
+    # Two shards: an index and four chunks of each, every one after a HEAD.
+    assert (seen.head, seen.get_index, seen.get_data) == (10, 2, 8)
+    assert timed["calls"] == 8
+    assert timed["tally"]["head_requests"] == 10
+    assert timed["tally"]["requests"] == seen.requests == 20
+
+
+@pytest.mark.parametrize("reader", [Zarrs, ZarrsPlanned])
+def test_a_damaged_index_is_an_error(place, worker, reader):
+    key, workload = written(place, {**CASE, "reads": [((0, 3, 2), (0, 13, 1))]})
+    store = open_store(place, prefix=key)
+    shard = bytearray(obstore.get(store, "c/0/0").bytes().to_bytes())
+    shard[-10] ^= 1
+    obstore.put(store, "c/0/0", bytes(shard))
+    ask = worker(reader)
+    ask(op="open", workload=workload)
+    assert "checksum" in ask.raw(op="sample")["error"].lower()
+
+
+def test_a_shard_that_ends_early_is_an_error(place, worker):
+    key, workload = written(place, {**CASE, "index_at": "start", "codecs": "none"})
+    store = open_store(place, prefix=key)
+    shard = obstore.get(store, "c/0/0").bytes().to_bytes()
+    obstore.put(store, "c/0/0", shard[: 4 * 16 + 4 + 20])
+    ask = worker(ZarrsPlanned)
+    ask(op="open", workload=workload)
+    assert "error" in ask.raw(op="sample")
+
+
+@pytest.mark.parametrize("reader", [Zarrs, ZarrsPlanned])
+def test_strings_are_not_supported(place, worker, reader):
+    key = f"a/{uuid.uuid4().hex}"
+    array = zarr.create_array(
+        ObjectStore(open_store(place, prefix=key)), shape=(6,), chunks=(3,), dtype="str", compressors=[ZstdCodec()]
+    )
+    array[:] = np.array(["a", "bb", "c", "d", "ee", "f"], object)
+    case = {**CASE, "chunk": (3,), "shard": (3,), "shape": (6,), "reads": [((0, 6, 1),)]}
+    reason = worker(reader).raw(op="open", workload=workload_of(place, key, case, [np.zeros(6)]))["na"]
+    assert "fixed size" in reason or "string" in reason
+
+
+@pytest.mark.parametrize("reader", [Zarrs, ZarrsPlanned])
+def test_an_array_of_another_shape_is_refused(place, worker, reader):
+    _, workload = written(place)
+    workload["array"]["shape"] = (9, 14)
+    assert "shape [9, 13]" in worker(reader).raw(op="open", workload=workload)["error"]
+
+
+@pytest.mark.parametrize("reader", [Zarrs, ZarrsPlanned])
+def test_plain_http_will_do(place, worker, control, reader):
+    _, workload = written(place, {**CASE, "index_at": "end", "reads": [((0, 9, 2), (1, 13, 1))]})
+    bucket = place.url.removeprefix("s3://")
+    workload["target"] = {"name": "web", "url": f"{place.endpoint}/{bucket}"}
+    ask = worker(reader)
+    ask(op="open", workload=workload)
+    control.mark("http")
+    tally = ask(op="sample")["timed"]["tally"]
+    seen = control.since("http")
+    assert tally["requests"] == seen.requests > 0
+    assert tally["fetched_bytes"] == seen.bytes_out
+
+
+def test_two_truths_are_refused(place, worker):
+    _, workload = written(place)
+    workload["truth"]["decoded_crc32c"] = base64.b64encode(bytes(4)).decode()
+    ask = worker(ZarrsPlanned)
+    ask(op="open", workload=workload)
+    assert "two truths" in ask.raw(op="sample")["error"]
+
+
+def test_what_the_store_refuses_is_an_error_of_the_store(rust_reader, own_state, tmp_path, monkeypatch):
+    keys = {"AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-test"}
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    store = lifecycle.start(StoreSettings(profile="loopback", auth=True))
+    s3_client(store.endpoint, *keys.values()).create_bucket(Bucket="private")
+    target = Target(name="private", url="s3://private", endpoint=store.endpoint, region="us-east-1")
+    _, workload = written(target)
+    anonymous = {**workload, "target": {**workload["target"], "anonymous": True}}
+    assert _run(rust_reader, tmp_path, workload, keys).returncode == 0
+    for asked, environment in (workload, {**keys, "AWS_SECRET_ACCESS_KEY": "another"}), (anonymous, keys):
+        done = _run(rust_reader, tmp_path, asked, environment)
+        assert done.returncode == 3, done.stderr
+        assert done.stderr.count("\n") == 1
+        assert done.stdout == ""
+        assert keys["AWS_SECRET_ACCESS_KEY"] not in done.stderr
+
+
+def _run(rust_reader, directory, workload, environment):
+    file = directory / "w.json"
+    file.write_text(json.dumps(workload))
+    command = [str(rust_reader), "run", str(file), "--samples", "1", "--json"]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"], **environment}
+    )
+
+
+def test_reads_are_under_way_as_many_at_once_as_asked(rust_reader, worker, own_state):
+    # Each read is one chunk of an array without shards, so one request that takes 20 ms.
+    store = lifecycle.start(StoreSettings(profile="s3"))
+    s3_client(store.endpoint).create_bucket(Bucket="reads")
+    target = Target(name="reads", url="s3://reads", endpoint=store.endpoint, region="us-east-1", anonymous=True)
+    case = {**CASE, "chunk": (2,), "shard": None, "shape": (12,)}
+    _, workload = written(target, {**case, "reads": [((i, i + 2, 1),) for i in range(0, 12, 2)]})
+    for reader in (Zarrs, ZarrsPlanned):
+        ask = worker(reader)
+        for at_once in (1, 2, 6):
+            ask(op="open", workload={**workload, "concurrent_reads": at_once})
+            ask(op="sample", discard=True)
+            with StoreControl(store.control) as control:
+                control.mark("reads", log=True)
+                ask(op="sample")
+                asked = control.requests("reads")
+            assert len(asked) == 6
+            assert _most_at_once(asked) == at_once, reader.name
+
+
+def _most_at_once(requests):
+    events = [(r.received_ns, 1) for r in requests] + [(r.last_byte_ns, -1) for r in requests]
+    under_way = np.cumsum([step for _, step in sorted(events)])
+    return under_way.max()
+
+
+def test_the_report_holds_the_workload_without_its_truth(rust_reader, place, tmp_path):
+    _, workload = written(place)
+    done = _run(rust_reader, tmp_path, workload, {})
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    told = {name: value for name, value in workload.items() if name != "truth"}
+    assert report["workload"] == json.loads(msgspec.json.encode(told))
+    assert report["network_limit"] is None
+    assert report["samples"][0]["nic_rx_bytes"] is None

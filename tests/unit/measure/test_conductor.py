@@ -1,0 +1,229 @@
+"""The conductor with workers that behave and misbehave: what a failure costs, and what becomes a sample."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness import readers
+from harness.asv.tracked import READERS, Cell, Key, Tracked, cell
+from harness.datasets.array import ArrayInfo
+from harness.measure import conductor as conductors
+from harness.measure.conductor import Conductor, Plan
+from harness.measure.evidence import stand_against
+from harness.measure.process import WorkerProcess
+from harness.readers.base import Reader
+from harness.results.sample import FLAG_BELOW_LIMIT
+from harness.targets.resolve import resolve
+from harness.workload.model import Workload
+from harness.workload.patterns import Parameters
+from harness.workload.truth import Truth
+
+WORKER = Path(__file__).parents[2] / "support" / "fake_worker.py"
+ROOT = WORKER.parent.parent
+
+
+def fake(how):
+    class Fake(Reader):
+        name = {"limit": "network-limit", "rival": "network-limit+rust"}.get(how, how)
+
+        @classmethod
+        def command(cls, environment):
+            return [sys.executable, str(WORKER), how]
+
+        def open(self, workload):
+            raise NotImplementedError
+
+        def read(self):
+            raise NotImplementedError
+
+    return Fake
+
+
+@pytest.fixture
+def workload(embedded_store):
+    array = ArrayInfo(
+        key="a", shape=(4,), chunk_shape=(1,), shard_shape=(4,), dtype="uint16", codec="none", subchunk_order="c"
+    )
+    return Workload(
+        schema=1,
+        pattern="whole_array",
+        parameters=Parameters(),
+        target=resolve("embedded"),
+        array=array,
+        in_flight=100,
+        reads=(((0, 4, 1),),),
+        array_bytes=8,
+        wanted_chunks=4,
+        wanted_bytes=8,
+        wanted_shards=1,
+        gap_bytes=(),
+        truth=Truth(decoded_crc32c=""),
+    )
+
+
+@pytest.fixture
+def conduct(workload, monkeypatch):
+    def run(*hows, limit="limit", samples=3):
+        registry = {cls.name: cls for cls in map(fake, hows)} | {"network-limit": fake(limit)}
+        monkeypatch.setattr(readers, "all_readers", lambda: registry)
+        said: list[str] = []
+        with Conductor(hows, plan=Plan(samples=samples), say=said.append) as one:
+            rows = {row.reader: row for row in one.measure(workload)}
+        return rows, said
+
+    return run
+
+
+def test_every_sample_stands_between_two_limits_and_the_fastest_variant_counts(conduct):
+    rows, _ = conduct("good", samples=4)
+    assert len(rows["good"].samples) == 4
+    assert len(rows["network-limit"].samples) == 5 + 3  # before the first turn of each round and after every turn
+    assert {s.seconds for s in rows["network-limit"].samples} == {0.010}
+    assert {s.times_slower for s in rows["good"].samples} == {2.0}
+    assert all(s.verified and s.requests == 0 and s.requests_source == "store" for s in rows["good"].samples)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("dies", "its worker died (exit code 9): last words"),
+        ("raises", "ValueError: broken chunk"),
+        ("babbles", "not JSON"),
+        ("miscounts", "the reader counts 5 requests, the store 0"),
+    ],
+)
+def test_a_failing_reader_costs_its_own_row_only(conduct, how, reason):
+    rows, said = conduct("good", how)
+    assert reason in rows[how].error
+    assert rows[how].samples == []
+    assert len(rows["good"].samples) == 3
+    assert sum(how in line and "failed" in line for line in said) == 1
+
+
+def test_a_hanging_reader_is_given_up_after_its_deadline(conduct, monkeypatch):
+    monkeypatch.setattr(conductors, "_TURN_SECONDS", 1.0)
+    rows, _ = conduct("hangs", "good")
+    assert "no answer within" in rows["hangs"].error
+    assert len(rows["good"].samples) == 3
+
+
+def test_a_reader_that_cannot_do_it_says_why_and_is_not_asked_again(conduct):
+    rows, _ = conduct("na", "good")
+    assert rows["na"].na == "not for this stack"
+    assert cell(rows["na"]) == {"na": "not for this stack"}
+    assert len(rows["good"].samples) == 3
+
+
+def test_a_failing_limit_costs_only_the_ratios(conduct):
+    rows, _ = conduct("good", limit="raises")
+    assert rows["network-limit"].error
+    assert [s.times_slower for s in rows["good"].samples] == [None] * 3
+    found = cell(rows["good"])
+    assert len(found["seconds"]) == 3
+    assert "times_slower" not in found
+
+
+def test_the_fastest_client_of_the_limit_measures_and_is_named(conduct):
+    rows, _ = conduct("good", "rival")
+    limit = rows["network-limit"]
+    assert limit.variant == "network-limit+rust quick"
+    assert {s.seconds for s in limit.samples} == {0.005}
+    assert "network-limit+rust" not in rows
+
+
+def test_a_client_of_the_limit_that_fails_leaves_it_to_the_others(conduct):
+    rows, said = conduct("good", "rival", limit="raises")
+    assert rows["network-limit"].variant == "network-limit+rust quick"
+    assert rows["network-limit"].error is None
+    assert {s.times_slower for s in rows["good"].samples} == {4.0}
+    assert any("network-limit failed: ValueError: broken chunk" in line for line in said)
+
+
+def test_a_sample_below_the_limit_is_marked(conduct):
+    rows, _ = conduct("good", limit="good")
+    rows["good"].samples[0].limit_seconds = None
+    stand_against(rows["good"].samples[0], *(_slower(s) for s in rows["network-limit"].samples[:2]))
+    assert FLAG_BELOW_LIMIT in rows["good"].samples[0].flags
+
+
+def _slower(sample):
+    sample.seconds *= 10
+    return sample
+
+
+def test_the_budget_stops_after_the_minimum():
+    plan = Plan(samples=15, budget_seconds=1.0)
+    assert not plan.enough(1, 100.0)
+    assert plan.enough(2, 100.0)
+    assert not plan.enough(14, 0.5)
+    assert plan.enough(15, 0.5)
+
+
+def test_a_reader_that_used_the_budget_up_sits_the_other_rounds_out(workload, monkeypatch):
+    registry = {cls.name: cls for cls in map(fake, ("good", "slow"))} | {"network-limit": fake("limit")}
+    monkeypatch.setattr(readers, "all_readers", lambda: registry)
+    with Conductor(["good", "slow"], plan=Plan(samples=3, budget_seconds=0.5), say=print) as one:
+        rows = {row.reader: row for row in one.measure(workload)}
+    assert len(rows["slow"].samples) == 1
+    assert len(rows["good"].samples) >= 2
+
+
+def test_workers_die_with_the_conductor_even_when_it_is_killed():
+    code = (
+        "import sys, time\n"
+        "from harness.measure.process import WorkerProcess\n"
+        "from harness.readers import reader_class\n"
+        "worker = WorkerProcess(reader_class('network-limit'))\n"
+        "worker.ask({'op': 'close'}, timeout=60)\n"
+        "print(worker.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        worker = psutil.Process(pid)
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait()
+        assert worker.wait(timeout=10) is None or not psutil.pid_exists(pid)
+
+
+def test_what_a_library_prints_does_not_reach_the_protocol():
+    worker = WorkerProcess(readers.reader_class("network-limit"))
+    try:
+        assert worker.ask({"op": "sample"}, timeout=60) == {"error": "RuntimeError: sample before open"}
+        assert worker.ask({"op": "nonsense"}, timeout=60)["error"].startswith("KeyError")
+    finally:
+        worker.stop()
+
+
+def test_a_list_of_samples_is_served_once_per_pass(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells: dict[Key, Cell] = {("r", "small", 0): {"seconds": [1.0, 2.0]}}
+    bench = Tracked()
+    assert bench.track_seconds(cells, "r", "small", 0) == {"samples": [1.0, 2.0], "number": 1}
+    assert bench.track_seconds(cells, "r", "small", 0) == {"samples": [], "number": 1}
+
+
+def test_every_reader_but_the_limit_is_measured():
+    assert sorted([*READERS, *readers.clients(readers.NETWORK_LIMIT)]) == list(readers.all_readers())
+
+
+def test_setup_tells_na_from_failure():
+    cells: dict[Key, Cell] = {
+        ("r", 1): {"na": "no such thing"},
+        ("r", 2): {"error": "503"},
+        ("r", 3): {"seconds": [1.0]},
+    }
+    bench = Tracked()
+    with pytest.raises(NotImplementedError, match="no such thing"):
+        bench.setup(cells, "r", 1)
+    with pytest.raises(SystemExit, match="r: 503"):
+        bench.setup(cells, "r", 2)
+    with pytest.raises(NotImplementedError, match="not part of this pattern's grid"):
+        bench.setup(cells, "r", 4)
+    bench.setup(cells, "r", 3)

@@ -1,0 +1,229 @@
+"""``zcb table`` and the statistics under it, from made-up pass records."""
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from harness.cli import zcb
+from harness.paths import ROOT
+from harness.results import drift, intervals, metrics
+from harness.results import tables as results
+from harness.results.sample import NETWORK_LIMIT
+from tests.support import passes
+
+
+@pytest.fixture(scope="module")
+def found():
+    return [record for record in passes.run() if record.target == "embedded:s3"]
+
+
+def config_of(folder, found):
+    kept = folder / "results" / "box" / "passes"
+    kept.mkdir(parents=True)
+    for number, record in enumerate(found):
+        (kept / f"{number}.pass").write_bytes(msgspec.json.encode(record))
+    path = folder / "asv.conf.json"
+    known = {"version": 1, "project": "x", "repo": "none", "dvcs": "git", "branches": ["main"], "build_command": ["a"]}
+    path.write_text(json.dumps(known | {"results_dir": "results"}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(found, tmp_path_factory):
+    return config_of(tmp_path_factory.mktemp("table"), found)
+
+
+OLD, NEW = "76332e32", "76332e33"
+"""What the two made-up commits are called where no repository knows their tags."""
+
+
+def table(config, *arguments, columns=None):
+    environment = {"COLUMNS": str(columns) if columns else None}
+    return CliRunner().invoke(zcb, ["table", "--config", str(config), *arguments], env=environment)
+
+
+def shown(config, *arguments, columns=None):
+    done = table(config, *arguments, columns=columns)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.mark.parametrize("columns", [None, 112, 80, 60])
+@pytest.mark.parametrize("by", ["reader", "commit"])
+def test_the_table_fits_its_width_and_names_every_reader(config, columns, by):
+    text = shown(config, "--by", by, columns=columns)
+    assert max(map(len, text.splitlines())) <= (columns or 112)
+    words = re.sub(r"\s+", " ", text)
+    for part in {part for name in passes.READERS for part in re.split(r"(?=\+)", name)} | {NETWORK_LIMIT}:
+        if by == "reader" or columns != 60:
+            assert part in words
+    assert "n/a" in shown(config, "--commit", OLD, columns=columns)
+
+
+def test_cells_hold_the_median_the_ratio_and_the_interval(config, found):
+    line = re.escape("whole array")
+    text = shown(config)
+    block = re.search(rf"{line}.*\n(.*)\n(.*)\n", text)
+    cells = {cell.row.reader: cell.row for cell in results.cells(r for r in found if r.commit_name == "v3.3.0")[:9]}
+    base = cells[results.DEFAULT_BASELINE]
+    own, paired = (intervals.interval(metrics.values(cells["tensorstore"], "seconds")), None)
+    paired = intervals.ratio(cells["tensorstore"], base, "seconds")
+    assert f"{results.number(own.median * 1e3)} {results.times(paired.median)}x" in block[1]
+    spread = 100 * max(own.high - own.median, own.median - own.low) / own.median
+    assert re.search(rf"\+-{spread:.0f}% C\s*$", block[2])  # the last reader of the block; bound by the CPU
+
+
+def test_json_holds_every_row_with_its_ratio_and_reason(config, found):
+    told = json.loads(shown(config, "--json", "--commit", OLD, "--baseline", "zarrs", "--metric", "requests"))
+    assert (told["schema"], told["metric"], told["place"]) == (1, "requests", "embedded:s3 demo on box")
+    assert len(told["rows"]) == 4 * 9
+    reasons = {(row["reader"], row["na"], row["error"]) for row in told["rows"] if row["value"] is None}
+    fused = ("zarr-python+obstore+fused", passes.NA, None)
+    assert reasons == {fused, ("zarrista", None, passes.FAILED)}
+    assert {row["value"]["median"] for row in told["rows"] if row["value"]} == {10}
+    ratios = [row["ratio"] for row in told["rows"] if row["reader"] == "tensorstore"]
+    assert [ratio["median"] for ratio in ratios] == [1] * 4
+    assert {row["ratio"] is None for row in told["rows"] if row["reader"] == "zarrs"} == {True}
+    assert "drifted between" in told["notices"][0]
+
+
+def test_commits_stand_side_by_side_with_the_ratio_to_the_first(config, found):
+    told = json.loads(shown(config, "--json", "--by", "commit"))
+    rows = {(row["version"], row["workload"], row["reader"]): row for row in told["rows"]}
+    assert len(rows) == 2 * 4 * 9
+    for label in passes.WORKLOADS:
+        old, new = (rows[version, label, "zarr-python+obstore"] for version in (OLD, NEW))
+        assert new["ratio"]["median"] == pytest.approx(new["value"]["median"] / old["value"]["median"])
+        assert new["ratio"]["low"] < new["ratio"]["median"] < new["ratio"]["high"] < 0.75
+    text = shown(config, "--by", "commit")
+    row = next(line for line in text.splitlines() if "whole array small" in line)
+    assert OLD in text.splitlines()[2]
+    old, new = (rows[version, "whole_array small", "zarr-python+fsspec"] for version in (OLD, NEW))
+    figures = f"{results.number(new['value']['median'])}  {results.times(new['ratio']['median'])}x"
+    assert results.number(old["value"]["median"]) in row
+    assert figures in row
+
+
+def test_reasons_and_notices_stand_below(config):
+    text = re.sub(r"\s+", " ", shown(config, "--commit", OLD))
+    assert f"[1] zarr-python+obstore+fused: {passes.NA}" in text
+    assert f"[2] zarrista: {passes.FAILED}" in text
+    assert "C: reader and store kept over 90 %" in text
+    assert f"! The machine drifted between {OLD} and {NEW}: control zarrs-planned +1" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--metric", "speed"], "unknown metric 'speed': choose from seconds, "),
+        (["--target", "moon"], "no results of target 'moon': there are embedded:s3"),
+        (["--commit", "v9"], f"no results of commit 'v9': there are {OLD}, {NEW}"),
+        (["--baseline", "cat"], "no results of reader 'cat': there are zarr-python+fsspec, "),
+        (["--by", "commit", "--baseline", "zarrs"], "takes neither --commit nor --baseline"),
+    ],
+)
+def test_bad_use_is_one_line(config, arguments, message):
+    command = [sys.executable, "-m", "harness.cli", "table", "--config", str(config), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("count", range(1, 13))
+def test_an_interval_covers_what_it_says(count):
+    left_out, coverage = intervals.rank(count)
+
+    def covered(k):
+        # Each value lies below the true median or above it, either with probability 1/2.
+        below = [sum(sides) for sides in itertools.product((0, 1), repeat=count)]
+        return sum(k + 1 <= b <= count - k - 1 for b in below) / len(below)
+
+    assert coverage == pytest.approx(covered(left_out))
+    assert coverage >= intervals.COVERAGE or left_out == 0
+    assert covered(left_out + 1) < intervals.COVERAGE  # no narrower one would do
+
+
+def rows_of(values, *, limit=1.0):
+    return passes.row("r", "whole_array small", [passes.sample(value, limit, 8) for value in values])
+
+
+def test_ratios_are_paired_by_round():
+    drifting = [1.0, 2.0, 4.0, 8.0, 16.0]
+    ratio = intervals.ratio(rows_of([2 * v for v in drifting]), rows_of(drifting), "seconds")
+    assert (ratio.low, ratio.median, ratio.high, ratio.count) == (2, 2, 2, 5)
+
+
+def test_the_limit_is_paired_with_the_samples_around_it():
+    row = rows_of([2.0, 3.0, 4.0], limit=2.0)
+    limit = msgspec.structs.replace(rows_of([2.0] * 7), reader=NETWORK_LIMIT)
+    assert intervals.ratio(row, limit, "seconds").median == 1.5
+    assert intervals.ratio(limit, row, "seconds").median == pytest.approx(1 / 1.5)
+    other = intervals.ratio(row, limit, "requests")
+    assert (other.median, other.count) == (1, 0)  # of the medians: no interval
+
+
+def test_reads_per_second_count_the_selections():
+    assert metrics.values(rows_of([0.5, 2.0]), "reads_per_second") == [32, 8]
+
+
+def test_what_is_unknown_takes_no_part():
+    unknown = passes.row("r", "whole_array small", [passes.sample(1, 1, 8, requests=None)] * 3)
+    known = rows_of([1, 1, 1])
+    assert intervals.interval(metrics.values(unknown, "requests")) is None
+    assert intervals.ratio(unknown, known, "requests") is None
+    assert intervals.ratio(known, unknown, "requests") is None
+
+
+def moved(found):
+    return drift.moves(results.variants(found))
+
+
+def control(version, date, values, **fields):
+    row = passes.row("zarrs-planned", "whole_array small", [passes.sample(v, 1, 8) for v in values], **fields)
+    return passes.record(version, [row], pattern="WholeArray", date_ms=date)
+
+
+@pytest.mark.parametrize(
+    ("after", "drifted"),
+    [
+        ([1.10, 1.11, 1.12, 1.11, 1.12, 1.13], True),
+        ([0.90, 0.89, 0.90, 0.91, 0.90, 0.89], True),
+        ([1.03, 1.03, 1.04, 1.03, 1.04, 1.03], False),  # apart, but by less than what counts
+        ([1.10, 1.11, 1.12, 1.11, 0.95, 0.99], False),  # far, but not apart
+    ],
+)
+def test_the_machine_drifted_when_the_control_moved_far_and_for_sure(after, drifted):
+    found = [control("v1", 1, [1.0, 1.01, 0.99, 1.0, 1.01, 0.99]), control("v2", 2, after)]
+    (move,) = moved(found)
+    assert move.drifted is drifted
+    assert bool(drift.drift_notices([move])) is drifted
+
+
+def test_a_control_with_other_libraries_is_none():
+    found = [control("v1", 1, [1.0] * 6), control("v2", 2, [2.0] * 6, versions={"library": "2"})]
+    assert moved(found) == []
+
+
+def test_a_control_of_two_samples_says_nothing():
+    assert moved([control("v1", 1, [1.0] * 2), control("v2", 2, [2.0] * 2)]) == []
+    assert len(moved([control("v1", 1, [1.0] * 4), control("v2", 2, [2.0] * 4)])) == 1
+
+
+def test_the_newest_pass_of_a_pattern_counts():
+    old = passes.record("v1", [rows_of([1.0])], started="2026-11-24T01:00:00+00:00")
+    new = passes.record("v1", [rows_of([2.0])], started="2026-11-24T02:00:00+00:00")
+    assert [cell.row.samples[0].seconds for cell in results.cells([new, old])] == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (5, "5"), (0.01234, "0.0123"), (2.5, "2.50"), (48.26, "48.3"), (1460.4, "1460")]
+)
+def test_numbers_have_three_digits(value, text):
+    assert results.number(value) == text

@@ -1,0 +1,206 @@
+"""The page of readers, opened as a file and clicked: what it shows is what the pass records hold."""
+
+import json
+
+import pytest
+
+from harness.results import intervals, metrics
+from harness.results import tables as results
+from harness.results.sample import NETWORK_LIMIT
+from harness.site import readers
+from tests.support import passes
+from tests.support.chromium import visit
+
+NASTY = '</script><img src="x" onerror="window.hacked = 1">'
+EVERY_CELL = """() => [...document.querySelectorAll("#table tbody tr:not(.group)")].flatMap((row) =>
+    [...row.querySelectorAll("td")].map((cell) => ({
+        pattern: row.closest("tbody").querySelector(".group").textContent,
+        workload: row.querySelector("th").firstChild.textContent,
+        reader: cell.dataset.reader,
+        value: cell.querySelector(".value")?.textContent ?? cell.textContent,
+        range: cell.querySelector(".range")?.textContent ?? "",
+        ratio: cell.querySelector(".ratio")?.textContent ?? "",
+        kind: cell.querySelector(".ratio")?.className ?? "",
+        best: cell.classList.contains("best"),
+        marks: [...cell.querySelectorAll("abbr")].map((mark) => mark.textContent),
+    })))"""
+
+
+@pytest.fixture(scope="module")
+def found():
+    return passes.run()
+
+
+@pytest.fixture(scope="module")
+def address(found, tmp_path_factory):
+    return written(tmp_path_factory.mktemp("readers"), found)
+
+
+def written(folder, found):
+    path = folder / readers.FILE
+    path.write_text(readers.render(found, project="zarr-python"))
+    return path.as_uri()
+
+
+def of(found, version, target):
+    return results.cells(r for r in found if (r.commit_name, r.target) == (version, target))
+
+
+def expected(cells, metric, baseline):
+    """What each cell has to show, by our own statistics: (workload, reader) -> value and ratio."""
+    by_place = {(cell.row.label, cell.row.reader): cell.row for cell in cells}
+    shown = {}
+    for (label, reader), row in by_place.items():
+        interval = intervals.interval(metrics.values(row, metric.key))
+        base = by_place[label, baseline]
+        ratio = None if base is row or interval is None else intervals.ratio(row, base, metric.key)
+        number = "" if interval is None else results.number(interval.median * metric.factor)
+        shown[label, reader] = (number, "" if ratio is None else f"{results.times(ratio.median)}\u00d7")
+    return shown
+
+
+def compare(page, cells, metric, baseline):
+    """Compare every cell of the page, and return how many had a value."""
+    wanted = expected(cells, metrics.METRICS[metric], baseline)
+    drawn = page.evaluate(EVERY_CELL)
+    assert len(drawn) == len(wanted)
+    for cell in drawn:
+        label = f"{cell['pattern'].replace(' ', '_')} {cell['workload']}"
+        value, ratio = wanted[label, cell["reader"]]
+        if value:
+            assert (cell["value"], cell["ratio"].lstrip("↓↑=")) == (value, ratio), (label, cell)
+        else:
+            assert cell["value"].startswith(("n/a", "failed", "\u2013")), (label, cell)
+    return sum(bool(value) for value, _ in wanted.values())
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_metric_shows_the_records(browser, address, found, width):
+    with visit(browser, address, width=width) as page:
+        for metric in metrics.METRICS:
+            page.select_option("#metric", metric)
+            known = compare(page, of(found, "v3.3.0", "embedded:s3"), metric, results.DEFAULT_BASELINE)
+            assert (known == 0) == (metric in ("nic_gbits", "header_share")), metric  # loopback tells neither
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_baseline_version_and_target_can_be_chosen(browser, address, found, width):
+    with visit(browser, address, width=width) as page:
+        for baseline in (*passes.READERS, NETWORK_LIMIT):
+            page.select_option("#baseline", baseline)
+            for metric in ("seconds", "cpu_seconds"):
+                page.select_option("#metric", metric)
+                assert compare(page, of(found, "v3.3.0", "embedded:s3"), metric, baseline) == 35
+        page.select_option("#version", "v3.2.1")
+        assert compare(page, of(found, "v3.2.1", "embedded:s3"), "cpu_seconds", NETWORK_LIMIT) == 31
+        page.select_option("#place", "embedded:loopback demo on box")
+        assert compare(page, of(found, "v3.3.0", "embedded:loopback"), "cpu_seconds", NETWORK_LIMIT) == 35
+
+
+@pytest.mark.parametrize("width", [1280, 900, 390, 320])
+def test_the_page_is_never_wider_than_the_window(browser, address, width):
+    with visit(browser, address, width=width) as page:
+        for metric in metrics.METRICS:
+            page.select_option("#metric", metric)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("document.querySelector('#scroll').scrollWidth") <= (width if width != 900 else 1300)
+
+
+def test_the_address_keeps_the_choice(browser, address):
+    with visit(browser, address) as page:
+        page.select_option("#metric", "requests")
+        page.select_option("#version", "v3.2.1")
+        page.select_option("#baseline", "tensorstore")
+        kept = page.url
+    with visit(browser, kept) as page:
+        chosen = {name: page.input_value(f"#{name}") for name in ("metric", "version", "place", "baseline")}
+        place = "embedded:s3 demo on box"
+        assert chosen == {"metric": "requests", "version": "v3.2.1", "place": place, "baseline": "tensorstore"}
+        page.evaluate("location.hash = 'metric=peak_rss&version=none&baseline=zarrs'")
+        page.wait_for_function("document.querySelector('#metric').value === 'peak_rss'")
+        assert page.input_value("#version") == "v3.3.0"
+        assert page.input_value("#baseline") == "zarrs"
+
+
+def test_reasons_stand_below_the_table_and_cells_point_to_them(browser, address):
+    with visit(browser, address + "#version=v3.2.1&place=embedded:s3 demo on box", width=390) as page:
+        notes = page.locator("#notes li").all_inner_texts()
+        assert notes == [f"zarr-python+obstore+fused: {passes.NA}", f"zarrista failed: {passes.FAILED}"]
+        cells = page.locator('td[data-reader="zarr-python+obstore+fused"]').all_inner_texts()
+        assert [text.strip() for text in cells] == ["n/a1"] * 4
+        page.locator("td .failed a").click()
+        assert page.locator("#note-2").is_visible()
+        assert "metric=" in page.url  # the address still holds the choices
+
+
+def test_better_and_worse_follow_the_direction_of_the_metric(browser, address):
+    with visit(browser, address) as page:
+        for metric, better in (("seconds", "↓"), ("array_gbits", "↑")):
+            page.select_option("#metric", metric)
+            kinds = {(cell["ratio"][:1], cell["kind"]) for cell in page.evaluate(EVERY_CELL) if cell["ratio"]}
+            worse = "↑" if better == "↓" else "↓"
+            assert {(better, "ratio better"), (worse, "ratio worse")} <= kinds
+            assert not {(better, "ratio worse"), (worse, "ratio better")} & kinds
+            best = [cell["reader"] for cell in page.evaluate(EVERY_CELL) if cell["best"]]
+            assert best == ["zarrs-planned"] * 4  # the limit is no contestant
+        page.select_option("#metric", "calls")
+        assert {cell["kind"].strip() for cell in page.evaluate(EVERY_CELL)} <= {"", "ratio"}
+
+
+def test_few_samples_colour_nothing(browser, tmp_path):
+    with visit(browser, written(tmp_path, passes.run(rounds=3))) as page:
+        drawn = [cell["kind"].strip() for cell in page.evaluate(EVERY_CELL) if cell["ratio"]]
+        assert drawn == ["ratio"] * len(drawn)
+        assert "75.0 % with 3 samples" in page.locator("#coverage").inner_text()
+
+
+def test_marks_are_shown_and_explained(browser, address):
+    with visit(browser, address) as page:
+        drawn = page.evaluate(EVERY_CELL)
+        bound = {cell["reader"] for cell in drawn if "cpu" in cell["marks"]}
+        assert bound == set(passes.READERS)
+        assert all(cell["pattern"] == "whole array" for cell in drawn if "cpu" in cell["marks"])
+        assert "CPU was measured, not the network" in page.locator("#marks").inner_text()
+
+
+def test_a_drifting_machine_is_said_and_a_still_one_too(browser, address, tmp_path):
+    with visit(browser, address + "#place=embedded:s3 demo on box") as page:
+        text = page.locator("#notices").inner_text()
+        assert "The machine drifted between v3.2.1 and v3.3.0: control zarrs-planned +1" in text
+    still = written(tmp_path, passes.run(drift=1.0))
+    with visit(browser, still + "#place=embedded:s3 demo on box") as page:
+        assert "No drift of the machine was seen" in page.locator("#notices").inner_text()
+        assert "(8 compared)" in page.locator("#notices").inner_text()
+
+
+def test_names_are_text_whatever_they_hold(browser, tmp_path):
+    found = passes.run(rounds=3, extra={NASTY: 2.0})
+    found[-1].rows.append(passes.row("other", "whole_array small", [], na=NASTY))
+    with visit(browser, written(tmp_path, found)) as page:
+        page.select_option("#baseline", NASTY)
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("img").count() == 0
+        assert NASTY in page.locator("thead").inner_text().replace("\n", "")
+        assert NASTY in page.locator("#libraries").inner_text()
+        page.select_option("#place", "embedded:s3 demo on box")
+        texts = page.locator("#notes").inner_text() + page.locator("#table").inner_text()
+        assert "failed" in texts
+        assert page.evaluate("window.hacked") is None
+
+
+def test_dark_and_light_follow_the_system(browser, address):
+    grounds = set()
+    for dark in (False, True):
+        with visit(browser, address, dark=dark) as page:
+            grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert len(grounds) == 2
+
+
+def test_unknown_is_null_and_never_zero(found):
+    data = readers.payload(found, project="zarr-python")
+    rows = [row for place in data["places"] for version in place["versions"] for row in version["rows"]]
+    assert all("nic_gbits" not in row["values"] for row in rows)
+    limits = [row for row in rows if row["reader"] == NETWORK_LIMIT]
+    assert limits
+    assert all("times_slower" not in row["values"] for row in limits)
+    json.dumps(data, allow_nan=False)

@@ -1,0 +1,154 @@
+"""Sides that differ in the zarrs crate: what is built, with what, once; and what is refused in one line."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.errors import BadUseError, MeasurementError
+from harness.machine import rust
+from harness.measure.process import WorkerProcess
+from harness.readers.zarrs import BINARY_VARIABLE, Zarrs
+from harness.targets.target import Target
+from harness.verdict import crates
+from harness.verdict.run import Request, plan, prepare
+from tests.unit.verdict.test_sides import git
+
+# Stands for cargo: keeps what it was asked to build, and makes a program and a lock of it.
+CARGO = """#!{python}
+import json, pathlib, re, sys
+options = dict(zip(sys.argv[1:], sys.argv[2:]))
+sources = pathlib.Path(options["--manifest-path"]).parent
+reader = (sources / "zarrs-reader" / "Cargo.toml").read_text()
+if "9.9.9" in reader:
+    sys.exit("   Compiling zarrs\\nerror[E0433]: no such thing\\nerror: could not compile")
+with open({log!r}, "a") as log:
+    log.write(json.dumps([reader, (sources / "Cargo.toml").read_text()]) + "\\n")
+found = re.search('^zarrs = .* version = "=([^"]+)"', reader, re.MULTILINE)
+lock = sources / "Cargo.lock"
+if found:
+    lock.write_text(re.sub('(name = "zarrs"\\nversion = )"[^"]+"', '\\\\1"' + found[1] + '"', lock.read_text()))
+made = pathlib.Path(options["--target-dir"], "release")
+made.mkdir(parents=True, exist_ok=True)
+(made / "zarrs-reader").write_text("#!/bin/sh\\nread line; echo '{{\\"versions\\": {{\\"zarrs\\": \\"other\\"}}}}'\\n")
+(made / "zarrs-reader").chmod(0o755)
+"""
+
+
+@pytest.fixture
+def built(tmp_path, monkeypatch):
+    """What a cargo of ours was asked to build, as the reader's and the workspace's manifests."""
+    monkeypatch.setenv("ZCB_STATE_DIR", str(tmp_path / "state"))
+    log = tmp_path / "log"
+    cargo = tmp_path / "cargo"
+    cargo.write_text(CARGO.format(python=sys.executable, log=str(log)))
+    cargo.chmod(0o755)
+    monkeypatch.setattr(crates, "find_cargo", lambda: str(cargo))
+    return lambda: [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+@pytest.fixture
+def zarrs(tmp_path):
+    """A repository that looks like zarrs'."""
+    work = tmp_path / "zarrs-work"
+    for name in ("zarrs", "zarrs_codec", "zarrs_extra"):
+        (work / name).mkdir(parents=True)
+        (work / name / "Cargo.toml").write_text(f'[package]\nname = "{name}"\nversion = "1.0.0"\n')
+    (work / "Cargo.toml").write_text('[workspace]\nmembers = ["zarrs", "zarrs_codec", "zarrs_extra"]\n')
+    git(work, "init", "-q", "-b", "main")
+    git(work, "add", "-A")
+    git(work, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "first")
+    return work
+
+
+def locked():
+    text = (rust.WORKSPACE / "Cargo.lock").read_text()
+    return text.partition('name = "zarrs"\nversion = "')[2].partition('"')[0]
+
+
+def test_a_release_is_built_once_and_read_with(built):
+    said: list[str] = []
+    sides = [crates.make("crate:0.1.2", {}, said.append) for _ in range(2)]
+    assert len(built()) == len(said) == 1
+    reader, workspace = built()[0]
+    assert 'zarrs = { version = "=0.1.2", default-features = false, features' in reader
+    assert workspace == (rust.WORKSPACE / "Cargo.toml").read_text()
+    assert sides[0].detail == "crate zarrs 0.1.2"
+    process = WorkerProcess(Zarrs, sides[1].environment)
+    assert process.ask({"op": "open"}, timeout=20)["versions"] == {"zarrs": "other"}
+    process.stop()
+
+
+def test_a_working_tree_is_what_is_built_and_its_changes_are_another(built, zarrs):
+    side = crates.make(f"crate:{zarrs}", {}, print)
+    reader, workspace = built()[0]
+    assert f'zarrs = {{ path = "{zarrs}/zarrs", default-features = false, features' in reader
+    assert f'zarrs_codec = {{ path = "{zarrs}/zarrs_codec" }}' in reader
+    assert f'[patch.crates-io]\nzarrs = {{ path = "{zarrs}/zarrs" }}' in workspace
+    assert f'zarrs_extra = {{ path = "{zarrs}/zarrs_extra" }}' in workspace
+    assert str(zarrs) in side.detail
+    (zarrs / "zarrs" / "lib.rs").write_text("// changed")
+    assert crates.make(f"crate:{zarrs}", {}, print).environment != side.environment
+
+
+def test_a_revision_is_built_from_its_own_files(built, zarrs, monkeypatch):
+    monkeypatch.setenv(crates.REPOSITORY_VARIABLE, str(zarrs))
+    commit = git(zarrs, "rev-parse", "HEAD")
+    (zarrs / "Cargo.toml").write_text("not what was committed")
+    side = crates.make("crate:main", {}, print)
+    assert side.detail == f"crate zarrs {locked()} (main)"
+    source = Path(built()[0][0].partition('zarrs = { path = "')[2].partition('/zarrs"')[0])
+    assert commit[:12] in source.name
+    assert "workspace" in (source / "Cargo.toml").read_text()
+
+
+def test_what_the_reader_is_built_with_anyway_is_a_side_too(built):
+    side = crates.make("=", {}, print)
+    assert (side.detail, dict(side.environment)) == (f"crate zarrs {locked()}", {})
+    assert BINARY_VARIABLE not in os.environ
+    assert built() == []
+
+
+def test_a_build_that_fails_names_the_first_error_and_leaves_nothing(built):
+    with pytest.raises(MeasurementError, match=r"the build failed: error\[E0433\]: no such thing$"):
+        crates.make("crate:9.9.9", {}, print)
+    assert [path.name for path in Path(os.environ["ZCB_STATE_DIR"], "sides").iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "configured", "reason"),
+    [
+        ("3.2.1", {}, "3.2.1 is no crate"),
+        ("crate:0.1.2", {"async.concurrency": "1"}, "has no setting 'async.concurrency'"),
+        ("crate:nonsense", {}, "no revision 'nonsense'"),
+        ("crate:.", {}, "holds no crate zarrs|is not a workspace"),
+    ],
+)
+def test_what_is_refused(built, zarrs, monkeypatch, spec, configured, reason):
+    monkeypatch.setenv(crates.REPOSITORY_VARIABLE, str(zarrs))
+    with pytest.raises(BadUseError, match=reason):
+        crates.make(spec, configured, print)
+
+
+def test_crates_are_compared_by_the_readers_that_use_them(built):
+    target = Target(name="t", url="s3://nowhere", endpoint="http://127.0.0.1:9", anonymous=True)
+    with pytest.raises(BadUseError, match="tensorstore does not read with the zarrs crate"):
+        plan(Request(base="=", head="crate:0.1.2", target=target, readers=["tensorstore"]), print)
+    made = prepare(Request(base="=", head="crate:0.1.2", target=target), lambda _: None)
+    assert [side.detail for side in made.values()] == [f"crate zarrs {locked()}", "crate zarrs 0.1.2"]
+
+
+def test_without_cargo_it_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("ZCB_STATE_DIR", str(tmp_path))
+    monkeypatch.setattr(crates, "find_cargo", lambda: None)
+    with pytest.raises(BadUseError, match="cargo is missing"):
+        crates.make("crate:0.1.2", {}, print)
+
+
+def test_the_requirement_of_zarrs_is_found_in_our_manifest():
+    """The text that is replaced stands there once, for each crate that may be replaced."""
+    lines = (rust.WORKSPACE / "zarrs-reader" / "Cargo.toml").read_text().splitlines()
+    for name in ("zarrs", "zarrs_codec", "zarrs_storage"):
+        assert sum(line.startswith(f"{name} = ") for line in lines) == 1

@@ -1,0 +1,40 @@
+"""The GitHub workflows for zarr-python: they parse, ask for no right they do not need, and call commands that exist."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from harness.cli import zcb
+from setup_data.cli import data
+
+FOLDER = Path(__file__).parents[3] / "docs" / "github"
+
+
+@pytest.mark.parametrize("name", ["zcb-verdict.yml", "zcb-comment.yml"])
+def test_every_command_and_option_exists(name):
+    jobs = yaml.safe_load((FOLDER / name).read_text())["jobs"]
+    scripts = [step.get("run", "") for job in jobs.values() for step in job["steps"]]
+    called = re.findall(r"bin/zcb ([^\n>|]+)", "\n".join(scripts).replace("\\\n", " "))
+    assert bool(called) == (name == "zcb-verdict.yml")
+    for words in map(str.split, called):
+        command: click.Command = click.Group(commands={**zcb.commands, "data": data})
+        while isinstance(command, click.Group):
+            command = command.commands[words.pop(0)]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_the_code_of_a_pull_request_runs_without_any_right_to_write():
+    measuring = yaml.safe_load((FOLDER / "zcb-verdict.yml").read_text())
+    assert measuring["permissions"] == {"contents": "read"}
+    assert measuring[True] == {"pull_request": {"types": ["labeled"]}}  # YAML reads "on" as true
+    writing = (FOLDER / "zcb-comment.yml").read_text()
+    assert "checkout" not in writing
+    for text in (writing, (FOLDER / "zcb-verdict.yml").read_text()):
+        scripts = [step.get("run", "") for job in yaml.safe_load(text)["jobs"].values() for step in job["steps"]]
+        assert not [
+            script for script in scripts if "${{" in script
+        ]  # what others wrote reaches scripts as variables only
