@@ -8,7 +8,7 @@ import pytest
 
 MAIN = """
 import sys, threading
-from harness.leaving import leave_after
+from harness.machine.exit import leave_after
 
 def main():
     print("said", end="")

@@ -161,7 +161,7 @@ for n in 1 2; do
 done
 ip route add 198.18.7.0/24 nexthop via 198.19.1.2 dev one1 nexthop via 198.19.2.2 dev one2
 ip route add 198.18.8.0/24 via 198.19.2.2 dev one2
-exec "$1" -c 'import json; from harness import network
+exec "$1" -c 'import json; from harness.machine import network
 print(json.dumps([network.interfaces_to(a) for a in ("198.18.7.7", "198.18.8.8", "198.19.1.1", "198.19.1.9")]))'
 """
 
