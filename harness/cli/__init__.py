@@ -22,7 +22,7 @@ from harness.cli import (
     workload,
 )
 from harness.errors import BadUseError, ZcbError
-from harness.machine.exit import leave_after
+from harness.machine.exit import run_then_exit
 from harness.machine.redact import redacted
 
 _INTERRUPTED = 130
@@ -53,7 +53,7 @@ zcb.add_command(soak.soak)
 
 def command() -> NoReturn:
     """Run ``zcb`` as a process of its own."""
-    leave_after(main)
+    run_then_exit(main)
 
 
 def main() -> None:

@@ -82,7 +82,7 @@ def table(
         raise BadUseError("--by commit compares all commits with the first: it takes neither --commit nor --baseline")
     passes = _at_one_place(records.load(config), target)
     versions = results.variants(passes)
-    notices = drift.drift_notices(drift.moves(versions))
+    notices = drift.drift_notices(drift.control_changes(versions))
     if by == "commit":
         view: _View = _ByCommit(metric=shown, versions=versions)
     else:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 
-def leave_after(main: Callable[[], None]) -> NoReturn:
+def run_then_exit(main: Callable[[], None]) -> NoReturn:
     """Run `main` and end the process with its exit code, or with 1 and a traceback where it raises."""
     code = 0
     try:

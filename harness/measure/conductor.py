@@ -16,7 +16,7 @@ import msgspec
 
 from harness.errors import UnsupportedError, ZcbError
 from harness.machine.network import Network
-from harness.measure.evidence import Probe, make_sample, stand_against
+from harness.measure.evidence import Probe, attach_limit, make_sample
 from harness.measure.process import WorkerProcess
 from harness.readers import LIMIT_CLIENTS, clients, reader_class
 from harness.results.sample import NETWORK_LIMIT, Sample, Timed
@@ -30,7 +30,7 @@ _SECONDS_PER_GIB = 120.0
 """A turn slower than this (plus a constant) hangs rather than reads."""
 _TURN_SECONDS = 60.0
 _TRIALS = 3
-"""Executions of each contestant before the measurement, where there is more than one way to do the work."""
+"""Executions of each candidate before the measurement, where there is more than one way to do the work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Candidate:
     """One way to take a row's samples: a worker and the variant it is told to use."""
 
     reader: str
@@ -74,7 +74,7 @@ class Row:
     workload: Workload
     versions: dict[str, str] = field(default_factory=dict)
     variant: str = ""
-    """The contestant that measures, where several competed, e.g. ``network-limit exact``."""
+    """The candidate that measures, where several competed, e.g. ``network-limit exact``."""
     samples: list[Sample] = field(default_factory=list)
     na: str | None = None
     """Why the reader cannot do this workload."""
@@ -106,7 +106,7 @@ class Conductor:
         self._say = say
         self._random = random.Random(plan.seed)  # noqa: S311 - an order of turns, not a secret
         self._workers: dict[str, WorkerProcess] = {}
-        self._contestants: dict[str, Contestant] = {}
+        self._candidates: dict[str, Candidate] = {}
 
     def __enter__(self) -> "Conductor":
         return self
@@ -159,65 +159,65 @@ class Conductor:
             sample = self._turn(rows[name], probe)
             after = self._turn(rows[NETWORK_LIMIT], probe)
             if sample is not None:
-                stand_against(sample, before, after)
+                attach_limit(sample, before, after)
             before = after
 
     def _turn(self, row: Row, probe: Probe) -> Sample | None:
         """Take and record one sample; None when the row has failed."""
         if not row.measured:
             return None
-        contestant = self._contestants[row.reader]
+        candidate = self._candidates[row.reader]
         begin = time.monotonic()
-        with self._guard(row, contestant.reader, probe):
-            row.samples.append(self._execute(row, contestant, probe))
+        with self._guard(row, candidate.reader, probe):
+            row.samples.append(self._execute(row, candidate, probe))
             row.seconds += time.monotonic() - begin
             return row.samples[-1]
         return None
 
-    def _execute(self, row: Row, contestant: Contestant, probe: Probe) -> Sample:
+    def _execute(self, row: Row, candidate: Candidate, probe: Probe) -> Sample:
         """Execute twice, the first time to warm up, and return the second execution's sample."""
         deadline = self._plan.deadline_seconds or turn_deadline(row.workload)
-        request = {"op": "sample", "variant": contestant.variant}
-        if contestant.reader not in self._workers:  # another variant of it has failed
-            self._ask_open(contestant.reader, row.workload)
-        self._ask(contestant.reader, {**request, "discard": True}, deadline)
+        request = {"op": "sample", "variant": candidate.variant}
+        if candidate.reader not in self._workers:  # another variant of it has failed
+            self._ask_open(candidate.reader, row.workload)
+        self._ask(candidate.reader, {**request, "discard": True}, deadline)
         probe.begin()
-        answer = self._ask(contestant.reader, request, deadline)
+        answer = self._ask(candidate.reader, request, deadline)
         timed = msgspec.convert(answer["timed"], Timed)
         return make_sample(row.workload, timed, probe.end(), with_faults=self._plan.with_faults)
 
     def _open(self, row: Row, probe: Probe) -> None:
         """Open the row's workload and settle who measures it; the row fails when nobody can."""
-        versions: dict[Contestant, dict[str, str]] = {}
+        versions: dict[Candidate, dict[str, str]] = {}
         for name in clients(row.reader):
             with self._guard(row, name, probe):
                 answer = self._ask_open(name, row.workload)
-                versions |= {Contestant(name, variant): answer["versions"] for variant in answer["variants"]}
+                versions |= {Candidate(name, variant): answer["versions"] for variant in answer["variants"]}
         if not versions:
             return
         row.na = row.error = None  # another client of the limit will do
         best = self._fastest(row, list(versions), probe)
         if best is not None:
-            self._contestants[row.reader] = best
+            self._candidates[row.reader] = best
             row.versions, row.variant = versions[best], str(best) if len(versions) > 1 else ""
 
-    def _fastest(self, row: Row, contestants: Sequence[Contestant], probe: Probe) -> Contestant | None:
-        """Return the contestant with the lowest median time over a few alternating trials; None when all fail."""
-        if len(contestants) == 1:
-            return contestants[0]
-        seconds: dict[Contestant, list[float]] = {contestant: [] for contestant in contestants}
+    def _fastest(self, row: Row, candidates: Sequence[Candidate], probe: Probe) -> Candidate | None:
+        """Return the candidate with the lowest median time over a few alternating trials; None when all fail."""
+        if len(candidates) == 1:
+            return candidates[0]
+        seconds: dict[Candidate, list[float]] = {candidate: [] for candidate in candidates}
         for _ in range(_TRIALS):
-            for contestant in [c for c in contestants if c in seconds]:
+            for candidate in [c for c in candidates if c in seconds]:
                 trial = Row(reader=row.reader, workload=row.workload)
-                with self._guard(trial, contestant.reader, probe):
-                    seconds[contestant].append(self._execute(trial, contestant, probe).seconds)
+                with self._guard(trial, candidate.reader, probe):
+                    seconds[candidate].append(self._execute(trial, candidate, probe).seconds)
                 if not trial.measured:
-                    del seconds[contestant]
+                    del seconds[candidate]
                     row.error = trial.error
         if not seconds:
             return None
         row.error = None
-        return min(seconds, key=lambda contestant: statistics.median(seconds[contestant]))
+        return min(seconds, key=lambda candidate: statistics.median(seconds[candidate]))
 
     def _ask_open(self, reader: str, workload: Workload) -> dict[str, Any]:
         return self._ask(reader, {"op": "open", "workload": msgspec.to_builtins(workload)}, OPEN_SECONDS)

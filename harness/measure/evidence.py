@@ -18,13 +18,13 @@ from harness.results.sample import (
     FLAG_NEW_CONNECTIONS,
     FLAG_NO_MANIFEST,
     FLAG_OTHER_TRAFFIC,
+    RequestCounts,
     Sample,
-    Tally,
     Timed,
 )
 from harness.store.control import ERROR_FAULTS, LoggedRequest, StoreControl, StoreCounters
 from harness.store.state import require_running
-from harness.targets.lock import alone_at
+from harness.targets.lock import measurement_lock
 from harness.targets.target import EMBEDDED, Target
 from harness.workload.model import Workload
 
@@ -69,7 +69,7 @@ class Probe:
 
     def __init__(self, target: Target, say: Callable[[str], None] = lambda _: None) -> None:
         self._control = StoreControl(require_running().control) if target.name == EMBEDDED else None
-        self._alone = alone_at(target, say)
+        self._lock = measurement_lock(target, say)
         interfaces = target.nic or network.interfaces_to(_host(target))
         self.network = network.observe(interfaces)
         self._nics = network.read_all(interfaces)
@@ -129,7 +129,7 @@ class Probe:
     ) -> None:
         if self._control is not None:
             self._control.close()
-        self._alone.__exit__(kind, error, trace)
+        self._lock.__exit__(kind, error, trace)
 
 
 def _host(target: Target) -> str:
@@ -154,15 +154,15 @@ def make_sample(workload: Workload, timed: Timed, evidence: Evidence, *, with_fa
     MeasurementError
         A request failed, or the reader's count of its requests is not the store's.
     """
-    store, tally = evidence.store, timed.tally
+    store, request_counts = evidence.store, timed.request_counts
     if store is not None:
         if store.faults:
-            tally = None
+            request_counts = None
             _check_faults(store, with_faults)
         _check_no_errors(store)
-        if tally is not None:
-            _check_agreement(tally, store)
-    counted = tally or (None if store is None else _tally_of(store))
+        if request_counts is not None:
+            _check_agreement(request_counts, store)
+    counted = request_counts or (None if store is None else _counted_by(store))
     other = other_rx_bytes(evidence, timed.seconds, counted, encrypted=_is_encrypted(workload.target))
     sample = Sample(
         seconds=timed.seconds,
@@ -177,7 +177,7 @@ def make_sample(workload: Workload, timed: Timed, evidence: Evidence, *, with_fa
         verified=True,
     )
     if counted is not None:
-        sample.requests_source = "store" if tally is None else "reader"
+        sample.requests_source = "store" if request_counts is None else "reader"
         sample.requests = counted.requests
         sample.index_requests = counted.index_requests
         sample.head_requests = counted.head_requests
@@ -191,7 +191,7 @@ def make_sample(workload: Workload, timed: Timed, evidence: Evidence, *, with_fa
     return sample
 
 
-def other_rx_bytes(evidence: Evidence, seconds: float, counted: Tally | None, *, encrypted: bool) -> int | None:
+def other_rx_bytes(evidence: Evidence, seconds: float, counted: RequestCounts | None, *, encrypted: bool) -> int | None:
     """Return how much of what was received is not the reader's, as far as that can be told; None on lo.
 
     Bodies and requests are counted exactly. What belongs to them beyond that is bounded from above, so that a clean
@@ -221,7 +221,7 @@ def _traffic_flags(nic: network.NicCounters, other: int | None) -> list[str]:
     return [FLAG_OTHER_TRAFFIC] if heavy else []
 
 
-def stand_against(sample: Sample, before: Sample | None, after: Sample | None) -> None:
+def attach_limit(sample: Sample, before: Sample | None, after: Sample | None) -> None:
     """Give a sample the network limit around it: the mean of the limit's samples `before` and `after`."""
     if before is None or after is None:
         return
@@ -264,10 +264,10 @@ def _trouble(store: StoreCounters) -> str:
     return f" ({'; '.join(known)})" if known else ""
 
 
-def _check_agreement(tally: Tally, store: StoreCounters) -> None:
-    seen = _tally_of(store)
+def _check_agreement(request_counts: RequestCounts, store: StoreCounters) -> None:
+    seen = _counted_by(store)
     for name in ("requests", "index_requests", "head_requests", "fetched_bytes"):
-        claimed, counted = getattr(tally, name), getattr(seen, name)
+        claimed, counted = getattr(request_counts, name), getattr(seen, name)
         if claimed != counted:
             raise MeasurementError(
                 f"the reader counts {claimed} {name.replace('_', ' ')}, the store {counted}: "
@@ -275,8 +275,8 @@ def _check_agreement(tally: Tally, store: StoreCounters) -> None:
             )
 
 
-def _tally_of(store: StoreCounters) -> Tally:
-    return Tally(
+def _counted_by(store: StoreCounters) -> RequestCounts:
+    return RequestCounts(
         requests=store.requests,
         index_requests=store.get_index,
         head_requests=store.head,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -19,22 +19,11 @@ from harness.timeline import overhead
 from harness.timeline.linking import Decode, link, link_decodes
 from harness.timeline.model import Timeline
 from harness.timeline.validity import validate, wanted
+from harness.timeline.wire import Captured, from_wire, merge, why_not
 from harness.timeline.wire import capture as capture_packets
-from harness.timeline.wire import why_not
 from harness.workload.model import Workload
 
-
-class Capture(Protocol):
-    """Packets captured during the recorded execution."""
-
-    def merge(self, timeline: Timeline) -> Timeline:
-        """Return the reader's timeline with the wire's times beside the reader's, and the packets dropped."""
-
-    def alone(self, workload: Workload) -> Timeline:
-        """Return the timeline of a reader without hooks, from the packets only."""
-
-
-StartCapture = Callable[[Target], AbstractContextManager[Capture]]
+StartCapture = Callable[[Target], AbstractContextManager[Captured]]
 
 
 def record_timeline(
@@ -143,10 +132,10 @@ class _Session:
             answer = self._execute("timeline" if self.has_hooks else "sample")
         if self.has_hooks:
             timeline = answered(answer, self._workload)
-            timeline = timeline if capture is None else capture.merge(timeline)
+            timeline = timeline if capture is None else merge(timeline, capture)
         else:
             assert capture is not None  # noqa: S101 - otherwise the reason was raised above
-            timeline = capture.alone(self._workload)
+            timeline = from_wire(self._workload, capture)
         return with_header(timeline, self._workload, reader=self._reader, versions=self._versions)
 
     def plain(self) -> float:

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from harness.errors import UnsupportedError
-from harness.results.sample import Tally
+from harness.results.sample import RequestCounts
 from harness.workload.model import Workload, verify
 
 if TYPE_CHECKING:
@@ -64,11 +64,11 @@ class Reader(ABC):
     def use(self, variant: str) -> None:  # noqa: B027 - most readers have one way
         """Choose the variant that `read` takes from now on."""
 
-    def tally(self) -> Tally | None:
-        """Return the requests counted since `reset_tally`; None where the library cannot count them."""
+    def request_counts(self) -> RequestCounts | None:
+        """Return the requests counted since `reset_request_counts`; None where the library cannot count them."""
         return None
 
-    def reset_tally(self) -> None:  # noqa: B027 - readers that cannot count have nothing to reset
+    def reset_request_counts(self) -> None:  # noqa: B027 - readers that cannot count have nothing to reset
         """Start counting from zero."""
 
     def timeline(self) -> tuple["Timeline", Sequence[Any]]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from harness.datasets.shards import MISSING, index_nbytes, parse_index, shard_key
 from harness.errors import MeasurementError
 from harness.readers.base import Reader
-from harness.results.sample import Tally
+from harness.results.sample import RequestCounts
 from harness.workload.model import Workload
 from harness.workload.selections import chunks_by_shard, wanted_chunks
 
@@ -37,7 +37,7 @@ class NetworkLimit(Reader):
     packages = ("obstore",)
 
     def __init__(self) -> None:
-        self._tally = Tally()
+        self._request_counts = RequestCounts()
         self._loop = asyncio.new_event_loop()
         self._plan: Plan = exact
 
@@ -99,8 +99,8 @@ class NetworkLimit(Reader):
     async def _fetch_index(self, key: str) -> bytes:
         async with self._permits:
             body, heads = await self._fetch_suffix(self._store, key, index_nbytes(self._per_shard))
-        self._tally.requests += heads
-        self._tally.head_requests += heads
+        self._request_counts.requests += heads
+        self._request_counts.head_requests += heads
         self._count(body, index=True)
         return body
 
@@ -111,17 +111,17 @@ class NetworkLimit(Reader):
         return body
 
     def _count(self, body: bytes, *, index: bool = False) -> None:
-        self._tally.requests += 1
-        self._tally.index_requests += index
-        self._tally.fetched_bytes += len(body)
+        self._request_counts.requests += 1
+        self._request_counts.index_requests += index
+        self._request_counts.fetched_bytes += len(body)
 
     @override
-    def tally(self) -> Tally:
-        return self._tally
+    def request_counts(self) -> RequestCounts:
+        return self._request_counts
 
     @override
-    def reset_tally(self) -> None:
-        self._tally = Tally()
+    def reset_request_counts(self) -> None:
+        self._request_counts = RequestCounts()
 
     @override
     def close(self) -> None:

@@ -15,7 +15,7 @@ from typing import IO, Any
 import msgspec
 
 from harness.errors import UnsupportedError
-from harness.machine.exit import leave_after
+from harness.machine.exit import run_then_exit
 from harness.machine.lifeline import die_with_parent
 from harness.machine.memory import status_bytes
 from harness.readers import reader_class
@@ -108,7 +108,7 @@ def _first(error: BaseException) -> BaseException:
 
 def timed_read(reader: Reader, workload: workloads.Workload) -> tuple[Timed, Any]:
     """Execute the workload once between two readings of every clock and return them with the arrays."""
-    reader.reset_tally()
+    reader.reset_request_counts()
     gc.collect()  # an earlier execution's garbage is not this one's time or memory
     can_reset = _reset_peak_rss()
     cpu = time.process_time()
@@ -123,7 +123,7 @@ def timed_read(reader: Reader, workload: workloads.Workload) -> tuple[Timed, Any
             peak_rss_bytes=status_bytes(os.getpid(), "VmHWM") if can_reset else None,
             array_bytes=workload.array_bytes,
             calls=reader.calls(workload),
-            tally=reader.tally(),
+            request_counts=reader.request_counts(),
         ),
         result,
     )
@@ -155,4 +155,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    leave_after(main)
+    run_then_exit(main)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from harness.errors import UnsupportedError
 from harness.machine.cpu import cores
 from harness.readers.base import Reader, Turns
-from harness.results.sample import Tally
+from harness.results.sample import RequestCounts
 from harness.workload.model import Workload
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class _ZarrPython(Reader):
     """Class of the codec pipeline to use; None is zarr-python's default."""
 
     def __init__(self) -> None:
-        self._tally = Tally()
+        self._request_counts = RequestCounts()
         self._array: Any = None
         self._selections: list[tuple[slice, ...]] = []
         self._workload: Workload | None = None
@@ -89,12 +89,12 @@ class _ZarrPython(Reader):
         return self._recorder
 
     @override
-    def tally(self) -> Tally | None:
-        return self._tally
+    def request_counts(self) -> RequestCounts | None:
+        return self._request_counts
 
     @override
-    def reset_tally(self) -> None:
-        self._tally = Tally()
+    def reset_request_counts(self) -> None:
+        self._request_counts = RequestCounts()
 
     @override
     def close(self) -> None:
@@ -125,12 +125,12 @@ class ZarrPythonObstore(_ZarrPython):
 
             async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
                 buffer = await super().get(key, prototype, byte_range)
-                tally = reader._tally
+                request_counts = reader._request_counts
                 asks_size = hasattr(byte_range, "suffix") and not suffixes
-                tally.requests += 1 + asks_size
-                tally.head_requests += asks_size
-                tally.index_requests += hasattr(byte_range, "suffix")
-                tally.fetched_bytes += 0 if buffer is None else len(buffer)
+                request_counts.requests += 1 + asks_size
+                request_counts.head_requests += asks_size
+                request_counts.index_requests += hasattr(byte_range, "suffix")
+                request_counts.fetched_bytes += 0 if buffer is None else len(buffer)
                 return buffer
 
         return CountingStore(open_store(workload.target, prefix=workload.array.key), read_only=True)
@@ -170,7 +170,7 @@ class ZarrPythonFsspec(_ZarrPython):
         self._filesystems: list[Any] = []
 
     def _store(self, workload: Workload) -> Any:
-        return self._opened_store(workload, _counting_trace(lambda: self._tally))
+        return self._opened_store(workload, _counting_trace(lambda: self._request_counts))
 
     @override
     def _recorded_store(self, workload: Workload) -> Any:
@@ -201,7 +201,7 @@ class ZarrPythonFsspec(_ZarrPython):
                     sync(client.close())
 
 
-def _counting_trace(tally: Callable[[], Tally]) -> Any:
+def _counting_trace(request_counts: Callable[[], RequestCounts]) -> Any:
     """Return an aiohttp trace that counts requests.
 
     s3fs adds HEADs and splits large objects behind one store call, so only the HTTP level can be counted.
@@ -209,7 +209,7 @@ def _counting_trace(tally: Callable[[], Tally]) -> Any:
     import aiohttp
 
     async def started(_session: Any, _context: Any, params: aiohttp.TraceRequestStartParams) -> None:
-        now = tally()
+        now = request_counts()
         now.requests += 1
         now.head_requests += params.method == "HEAD"
         now.index_requests += params.headers.get("Range", "").startswith("bytes=-")
@@ -218,7 +218,7 @@ def _counting_trace(tally: Callable[[], Tally]) -> Any:
 
     async def answered(_session: Any, _context: Any, params: aiohttp.TraceRequestEndParams) -> None:
         if params.method == "GET":
-            tally().fetched_bytes += int(params.response.headers.get("Content-Length", 0))
+            request_counts().fetched_bytes += int(params.response.headers.get("Content-Length", 0))
 
     trace = aiohttp.TraceConfig()
     trace.on_request_start.append(started)

@@ -28,7 +28,7 @@ FLAGS = {
 """What each flag of a sample means."""
 
 
-class Tally(msgspec.Struct, kw_only=True):
+class RequestCounts(msgspec.Struct, kw_only=True):
     """HTTP requests of a reader as its own code counts them; a total since the last reset."""
 
     requests: int = 0
@@ -51,7 +51,7 @@ class Timed(msgspec.Struct, kw_only=True):
     """Largest resident set during the timed part alone; None where the kernel cannot reset it."""
     array_bytes: int
     calls: int
-    tally: Tally | None
+    request_counts: RequestCounts | None
     """None where the library gives no way to count its requests."""
 
 

@@ -68,7 +68,7 @@ def payload(found: Sequence[PassRecord], *, project: str) -> dict[str, Any]:
 
 def _place(name: str, passes: Sequence[PassRecord]) -> dict[str, Any]:
     versions = results.variants(passes)
-    moves = drift.moves(versions)
+    moves = drift.control_changes(versions)
     return {
         "name": name,
         "versions": [_version(version, results.cells(of)) for version, of in versions.items()],

@@ -9,7 +9,7 @@ from typing import Self
 from harness.store.state import store_dir
 
 
-class Alone:
+class MeasurementLock:
     """The right to measure, from construction to `end`; a killed process gives it back too. Also a context manager.
 
     Parameters

@@ -46,7 +46,7 @@ def overlay(spec: str, repository: str | None, say: Say) -> Path | None:
         return None
     exact = requirement(spec)
     if exact is not None:
-        return kept(exact.replace("==", "-"), lambda folder: _install(exact, folder, say))
+        return cached_folder(exact.replace("==", "-"), lambda folder: _install(exact, folder, say))
     if _is_tree(spec):
         return _of_tree(Path(spec).resolve(), say)
     clone = local_clone(repository, say)
@@ -141,7 +141,7 @@ def _of_commit(clone: Path, commit: str, say: Say) -> Path:
             check_out(clone, commit, source)
             _install(str(source), folder, say)
 
-    return kept(f"zarr-{commit[:12]}", build)
+    return cached_folder(f"zarr-{commit[:12]}", build)
 
 
 def check_out(clone: Path, commit: str, folder: Path) -> None:
@@ -159,7 +159,7 @@ def check_out(clone: Path, commit: str, folder: Path) -> None:
 
 def _of_tree(tree: Path, say: Say) -> Path:
     """Build a working tree, uncommitted changes included; kept under the hash of its files."""
-    return kept(f"tree-{tree_digest(tree)}", lambda folder: _install(str(tree), folder, say))
+    return cached_folder(f"tree-{tree_digest(tree)}", lambda folder: _install(str(tree), folder, say))
 
 
 def tree_digest(tree: Path) -> str:
@@ -175,7 +175,7 @@ def tree_digest(tree: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def kept(name: str, build: Callable[[Path], None]) -> Path:
+def cached_folder(name: str, build: Callable[[Path], None]) -> Path:
     """Return the folder called `name` among the kept ones, made by `build` where it is not there."""
     folder = state_dir() / "sides" / f"py{sys.version_info.major}{sys.version_info.minor}-{name}"
     if folder.is_dir():

@@ -64,7 +64,7 @@ def make(spec: str, configured: Mapping[str, str], say: Say) -> Side:
     else:
         clone = builds.clone_of(os.environ.get(REPOSITORY_VARIABLE) or PUBLIC_REPOSITORY, say)
         commit = builds.commit_of(clone, named)
-        tree = builds.kept(f"zarrs-source-{commit[:12]}", lambda made: builds.check_out(clone, commit, made))
+        tree = builds.cached_folder(f"zarrs-source-{commit[:12]}", lambda made: builds.check_out(clone, commit, made))
         folder = _built(commit[:12], *_members(tree), say)
     return _side(spec, folder, {BINARY_VARIABLE: str(folder / ZARRS_READER.crate)})
 
@@ -111,7 +111,7 @@ def _built(name: str, dependencies: Mapping[str, str], patches: str, say: Say) -
         shutil.copy2(_target() / "release" / ZARRS_READER.crate, folder)
         shutil.copy2(sources / "Cargo.lock", folder)
 
-    return builds.kept(f"crate-{name}-{_digest_of_ours()}", build)
+    return builds.cached_folder(f"crate-{name}-{_digest_of_ours()}", build)
 
 
 def _depend(sources: Path, dependencies: Mapping[str, str], patches: str) -> None:

@@ -13,7 +13,7 @@ from harness.datasets.indexes import read_indexes
 from harness.datasets.manifest import Manifest
 from harness.datasets.shards import MISSING, ShardIndex
 from harness.errors import BadUseError
-from harness.targets.lock import alone_at
+from harness.targets.lock import measurement_lock
 from harness.targets.target import Target
 from harness.workload import expected
 from harness.workload import truth as truths
@@ -59,7 +59,7 @@ def create_workload(
     if not 1 <= in_flight <= MOST_IN_FLIGHT:
         raise BadUseError(f"in flight must be between 1 and {MOST_IN_FLIGHT}, not {in_flight}")
     rule, asked = pattern(pattern_name), parameters or Parameters()
-    with alone_at(target, say):
+    with measurement_lock(target, say):
         return _made(rule, target, dataset, asked, in_flight, agree)
 
 

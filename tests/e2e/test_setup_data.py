@@ -331,7 +331,7 @@ _MEMORY = """
 import asyncio, resource, sys, time
 import obstore
 from obstore.store import LocalStore
-from harness.leaving import leave_after
+from harness.machine.exit import run_then_exit
 from setup_data import presets, write
 from tests.e2e.test_setup_data import make_spec
 
@@ -358,7 +358,7 @@ def main():
     spec, count = specs[sys.argv[1]]
     assert write.write(LocalStore(sys.argv[2]), spec, most_shards=count).status == "unfinished"
     print(most, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-leave_after(main)
+run_then_exit(main)
 """
 
 
@@ -470,7 +470,7 @@ def run(*arguments: str) -> str:
 
 
 def zcb_data(*arguments: str) -> list[str]:
-    code = "from harness.machine.exit import leave_after; from setup_data.cli import data; leave_after(data)"
+    code = "from harness.machine.exit import run_then_exit; from setup_data.cli import data; run_then_exit(data)"
     return [sys.executable, "-c", code, *arguments]
 
 

@@ -86,13 +86,13 @@ def test_an_index_costs_one_request_and_its_size_another_where_suffixes_are_unkn
     )
     reader = reader_class(name)()
     reader.open(work)
-    reader.reset_tally()
+    reader.reset_request_counts()
     reader.check(work, reader.read())
-    tally = reader.tally()
+    request_counts = reader.request_counts()
     reader.close()
-    assert tally.index_requests == work.wanted_shards == 4
-    assert tally.head_requests == (4 if cloud == "az" else 0)
-    assert tally.requests > tally.index_requests + tally.head_requests
+    assert request_counts.index_requests == work.wanted_shards == 4
+    assert request_counts.head_requests == (4 if cloud == "az" else 0)
+    assert request_counts.requests > request_counts.index_requests + request_counts.head_requests
 
 
 def test_wrong_credentials_are_refused_in_a_line(cloud, monkeypatch):

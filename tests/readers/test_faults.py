@@ -30,7 +30,7 @@ from harness.results.sample import FLAG_FAULTS, NETWORK_LIMIT
 from harness.store import lifecycle, state
 from harness.store.control import ERROR_FAULTS, FAULTS, FaultRule, StoreControl
 from harness.store.lifecycle import StoreSettings
-from harness.store.lock import Alone
+from harness.store.lock import MeasurementLock
 from harness.targets.resolve import resolve
 from harness.workload import model as workloads
 from harness.workload.create import create_workload
@@ -147,7 +147,7 @@ class Lethal(Conductor):
 
     def _ask(self, reader, request, timeout):
         is_sample = request["op"] == "sample" and not request.get("discard")
-        if not (self.lethal and is_sample and self._contestants.get(_row_of(reader))):
+        if not (self.lethal and is_sample and self._candidates.get(_row_of(reader))):
             return super()._ask(reader, request, timeout)
         with StoreControl(state.require_running().control) as control:
             control.add_fault(FaultRule(fault="hang", count=0))
@@ -169,7 +169,7 @@ def measure(workload, rust_reader):
 
         def run(*, deadline=None, lethal=False):
             conductor._plan = Plan(samples=1, with_faults=True, deadline_seconds=deadline)
-            conductor._contestants.clear()
+            conductor._candidates.clear()
             conductor.lethal = lethal
             return {row.reader: row for row in conductor.measure(workload)}
 
@@ -390,7 +390,7 @@ def test_a_killed_store_ends_the_measurement_with_its_cause(own_state, tmp_path,
 
 def test_two_runs_at_once_take_turns(workload, work_file, table):
     alone = json.loads(ended(started("read", "tensorstore", work_file, "--samples", "1", "--json"))[1])["samples"]
-    first = Alone(print)
+    first = MeasurementLock(print)
     try:
         both = [started("read", "tensorstore", work_file, "--samples", "5", "--json") for _ in range(2)]
         for process in both:
@@ -412,7 +412,7 @@ def test_a_workload_is_made_when_no_measurement_would_count_its_requests(
 ):
     made = tmp_path / "made.json"
     asked = ["--target", "embedded", "--dataset", "tiny/small", "--shards", "4", "-o", made]
-    measuring = Alone(print)
+    measuring = MeasurementLock(print)
     try:
         control.mark("other")
         process = started("workload", "chunks_of_many_shards", *asked)

@@ -118,13 +118,13 @@ def test_what_a_reader_counts_over_http_is_what_the_store_counts(place, control,
         sample = {"op": "sample", "variant": opened["variants"][0]}
         worker.require(sample | {"discard": True}, timeout=turn_deadline(work))
         control.mark("counted")
-        tally = worker.require(sample, timeout=turn_deadline(work))["timed"]["tally"]
+        request_counts = worker.require(sample, timeout=turn_deadline(work))["timed"]["request_counts"]
         seen = control.since("counted")
     finally:
         worker.stop()
-    assert tally["index_requests"] >= 1  # a suffix range: the size of the shard is not asked for
-    assert (tally["requests"], tally["index_requests"]) == (seen.requests, seen.get_index)
-    assert (tally["head_requests"], tally["fetched_bytes"]) == (seen.head, seen.bytes_out)
+    assert request_counts["index_requests"] >= 1  # a suffix range: the size of the shard is not asked for
+    assert (request_counts["requests"], request_counts["index_requests"]) == (seen.requests, seen.get_index)
+    assert (request_counts["head_requests"], request_counts["fetched_bytes"]) == (seen.head, seen.bytes_out)
 
 
 @pytest.mark.usefixtures("rust_reader")

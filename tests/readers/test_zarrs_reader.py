@@ -204,15 +204,16 @@ def test_what_it_counts_is_what_the_store_counted(target, rust_reader, control, 
         opened = worker.ask({"op": "open", "workload": msgspec.to_builtins(workload)}, timeout=60)
         worker.ask({"op": "sample", "variant": opened["variants"][0], "discard": True}, timeout=60)
         control.mark("count")
-        tally = worker.ask({"op": "sample", "variant": opened["variants"][0]}, timeout=60)["timed"]["tally"]
+        answer = worker.ask({"op": "sample", "variant": opened["variants"][0]}, timeout=60)
+        request_counts = answer["timed"]["request_counts"]
         seen = control.since("count")
     finally:
         worker.stop()
-    assert tally["requests"] == seen.requests > 0
-    assert tally["index_requests"] == seen.get_index
-    assert tally["head_requests"] == seen.head
-    assert tally["fetched_bytes"] == seen.bytes_out
-    assert tally["retries"] == 0
+    assert request_counts["requests"] == seen.requests > 0
+    assert request_counts["index_requests"] == seen.get_index
+    assert request_counts["head_requests"] == seen.head
+    assert request_counts["fetched_bytes"] == seen.bytes_out
+    assert request_counts["retries"] == 0
     if name != "zarrs":
         assert seen.head == 0
 

@@ -145,10 +145,10 @@ def test_whole_shards_come_whole_where_they_take_turns(place, worker, control, i
     ask = worker(ZarrsPlanned)
     ask(op="open", workload={**workload, "in_flight": in_flight})
     control.mark("whole", log=True)
-    tally = ask(op="sample")["timed"]["tally"]
+    request_counts = ask(op="sample")["timed"]["request_counts"]
     asked = control.requests("whole")
     assert sum(r.range is None for r in asked) == whole
-    assert tally["requests"] == len(asked) == (4 if whole else 8)
+    assert request_counts["requests"] == len(asked) == (4 if whole else 8)
 
 
 @pytest.mark.parametrize("index_at", ["start", "end"])
@@ -171,13 +171,13 @@ def test_a_chunk_longer_than_a_part_comes_in_parts(place, worker, control):
     ask = worker(Parts)
     ask(op="open", workload=workload)
     control.mark("parts", log=True)
-    tally = ask(op="sample")["timed"]["tally"]
+    request_counts = ask(op="sample")["timed"]["request_counts"]
     asked = control.requests("parts")
     assert [r.range for r in asked if r.kind == "get_index"] == [(16384, 16384 + 2 * 16 + 4)]
     assert sorted(r.range for r in asked if r.kind == "get_data") == [
         (start, min(start + 3000, chunk + 8192)) for chunk in (0, 8192) for start in range(chunk, chunk + 8192, 3000)
     ]
-    assert tally["requests"] == len(asked) == 7
+    assert request_counts["requests"] == len(asked) == 7
 
 
 def test_adjacent_chunks_of_a_small_read_share_a_request_up_to_256_kib(place, worker, control):
@@ -215,8 +215,8 @@ def test_stock_asks_for_the_size_before_each_partial_read(place, worker, control
     # Two shards: an index and four chunks of each, every one after a HEAD.
     assert (seen.head, seen.get_index, seen.get_data) == (10, 2, 8)
     assert timed["calls"] == 8
-    assert timed["tally"]["head_requests"] == 10
-    assert timed["tally"]["requests"] == seen.requests == 20
+    assert timed["request_counts"]["head_requests"] == 10
+    assert timed["request_counts"]["requests"] == seen.requests == 20
 
 
 @pytest.mark.parametrize("reader", [Zarrs, ZarrsPlanned])
@@ -268,10 +268,10 @@ def test_plain_http_will_do(place, worker, control, reader):
     ask = worker(reader)
     ask(op="open", workload=workload)
     control.mark("http")
-    tally = ask(op="sample")["timed"]["tally"]
+    request_counts = ask(op="sample")["timed"]["request_counts"]
     seen = control.since("http")
-    assert tally["requests"] == seen.requests > 0
-    assert tally["fetched_bytes"] == seen.bytes_out
+    assert request_counts["requests"] == seen.requests > 0
+    assert request_counts["fetched_bytes"] == seen.bytes_out
 
 
 def test_two_truths_are_refused(place, worker):

@@ -12,7 +12,7 @@ TIMED = {
     "peak_rss_bytes": None,
     "array_bytes": 8,
     "calls": 1,
-    "tally": {"requests": 5, "fetched_bytes": 99} if HOW == "miscounts" else None,
+    "request_counts": {"requests": 5, "fetched_bytes": 99} if HOW == "miscounts" else None,
 }
 
 

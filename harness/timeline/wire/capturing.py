@@ -3,68 +3,21 @@
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from harness.errors import BadUseError
 from harness.machine import network
 from harness.targets.target import Target
-from harness.timeline.model import Timeline
-from harness.timeline.wire import alone, clock, merging
-from harness.timeline.wire.http import Exchange, exchanges
+from harness.timeline.wire import clock
+from harness.timeline.wire.captured import Captured, Server
+from harness.timeline.wire.http import exchanges
 from harness.timeline.wire.packets import Segment, segments
 from harness.timeline.wire.ring import PacketRing
 from harness.timeline.wire.tcp import connections
-from harness.workload.model import Workload
 
 _HTTP_PORT = 80
 _WORST_CLOCK_ERROR_NS = 1_000_000
-
-
-class Server(NamedTuple):
-    """Where a target's plain HTTP goes."""
-
-    host: str
-    port: int
-
-
-class Captured:
-    """What a capture saw; complete when its context manager has been left."""
-
-    def __init__(self, server: Server, interface: str) -> None:
-        self.server = server
-        self.interface = interface
-        self.exchanges: Sequence[Exchange] = []
-        """Requests to the target's host with their responses, in the order they were sent."""
-        self.packets = 0
-        self.packets_dropped = 0
-        self.clock_error_ns = 0
-        """Most by which the stamps are wrong against the monotonic clock."""
-        self.failures: list[str] = []
-        """Why the capture is not complete, one line each."""
-
-    def merge(self, timeline: Timeline) -> Timeline:
-        """Return the reader's timeline with the wire's times beside them; see `harness.timeline.wire.merging.merge`."""
-        return merging.merge(timeline, self)
-
-    def alone(self, workload: Workload) -> Timeline:
-        """Return a timeline of `workload` from the packets only; see `harness.timeline.wire.alone.from_wire`."""
-        return alone.from_wire(workload, self)
-
-    def take(self, found: Iterable[Segment]) -> None:
-        """Put the segments of a capture together."""
-        followed = [exchanges(connection) for connection in connections(found)]
-        self.exchanges = sorted(
-            (e for these, _ in followed for e in these if self._is_ours(e)), key=lambda e: (e.sent_ns, e.connection)
-        )
-        self.failures += [problem for _, problems in followed for problem in problems]
-
-    def _is_ours(self, exchange: Exchange) -> bool:
-        """Whether the request went to the target's host, or a bucket's name before it, as its port has others too."""
-        host = exchange.host.rpartition(":")[0] if _has_port(exchange.host) else exchange.host
-        host = host.strip("[]").lower()
-        return host == self.server.host or host.endswith(f".{self.server.host}")
 
 
 def why_not(target: Target) -> str | None:
@@ -102,7 +55,7 @@ def capture(target: Target) -> Iterator[Captured]:
     if reason is not None:
         raise BadUseError(reason)
     server = _server(target)
-    captured = Captured(server, network.interface_to(server.host))
+    captured = Captured(server=server, interface=network.interface_to(server.host))
     before = clock.read()
     with PacketRing(captured.interface, server.port, loopback=_is_loopback(captured.interface)) as ring:
         yield captured
@@ -114,7 +67,22 @@ def capture(target: Target) -> Iterator[Captured]:
         )
     packets = list(ring.packets())
     captured.packets = len(packets)
-    captured.take(segments(packets, conversion, server.port))
+    take(captured, segments(packets, conversion, server.port))
+
+
+def take(captured: Captured, found: Iterable[Segment]) -> None:
+    """Put the segments of a capture together and into `captured`."""
+    followed = [exchanges(connection) for connection in connections(found)]
+    ours = (e for these, _ in followed for e in these if _is_for(captured.server, e.host))
+    captured.exchanges = sorted(ours, key=lambda e: (e.sent_ns, e.connection))
+    captured.failures += [problem for _, problems in followed for problem in problems]
+
+
+def _is_for(server: Server, host: str) -> bool:
+    """Whether a request's host is the target's, or a bucket's name before it: its port has others too."""
+    name = host.rpartition(":")[0] if _has_port(host) else host
+    name = name.strip("[]").lower()
+    return name == server.host or name.endswith(f".{server.host}")
 
 
 def _server(target: Target) -> Server:

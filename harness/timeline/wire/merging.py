@@ -4,16 +4,14 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import msgspec
 
 from harness.timeline.model import Capture, Chunk, Lag, Request, Timeline, WireTimes
+from harness.timeline.wire.captured import Captured
 from harness.timeline.wire.http import Exchange
-
-if TYPE_CHECKING:
-    from harness.timeline.wire.capturing import Captured
 
 _P95 = 0.95
 
@@ -29,7 +27,7 @@ class Matches(NamedTuple):
     """Captured, not recorded by the reader."""
 
 
-def merge(timeline: Timeline, captured: "Captured") -> Timeline:
+def merge(timeline: Timeline, captured: Captured) -> Timeline:
     """Return `timeline` with the wire's times in its requests and chunks, how far the reader lags, and what is wrong.
 
     Requests are matched by method, key and range, and those that are equal in all three in the order of time. Each

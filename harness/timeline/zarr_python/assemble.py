@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from harness.timeline.validity import Wanted, examine
 from harness.timeline.zarr_python import events
 from harness.timeline.zarr_python.selection import inner_chunks, shard_coordinates
 
-if TYPE_CHECKING:
-    from harness.timeline.zarr_python.recorder import Recorder
-
 _SUCCESS = (200, 206)
 _METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
@@ -26,7 +23,7 @@ NOTE_SPLIT = "a chunk that spans several requests is shown with the one that end
 
 
 def assemble(
-    recorder: "Recorder",
+    recording: events.Recording,
     *,
     reader: str = "zarr-python",
     versions: dict[str, str] | None = None,
@@ -40,20 +37,20 @@ def assemble(
 
     Parameters
     ----------
-    recorder
-        What recorded, left or still entered.
+    recording
+        What was noted.
     reader, versions, workload, target
         As in `Timeline`; nothing of the recording depends on them.
     """
-    begin_ns, end_ns = recorder.begin_ns, recorder.end_ns
+    begin_ns, end_ns = recording.begin_ns, recording.end_ns
     if begin_ns is None or end_ns is None:
         raise MeasurementError("nothing was recorded")
-    requests = _Requests(recorder.gets)
-    indexes = _indexes(recorder.gets)
+    requests = _Requests(recording.gets)
+    indexes = _indexes(recording.gets)
     unknown: list[str] = []
-    chunks = list(_chunks(recorder, requests, indexes, unknown))
-    wanted = list(_wanted(recorder.items, indexes))
-    bulk = list(_bulk(recorder.items, {(c.key, c.offset) for c in chunks}, wanted, requests))
+    chunks = list(_chunks(recording, requests, indexes, unknown))
+    wanted = list(_wanted(recording.items, indexes))
+    bulk = list(_bulk(recording.items, {(c.key, c.offset) for c in chunks}, wanted, requests))
     chunks = sorted([*chunks, *bulk], key=lambda c: (c.sent_ns or 0, c.key, c.offset))
     valid = examine(chunks, requests.all, wanted)
     valid.failures += unknown[:1]
@@ -69,7 +66,7 @@ def assemble(
         valid=valid,
         requests=requests.all,
         chunks=chunks,
-        notes=[*recorder.notes, *_notes(requests.all, chunks, split=requests.split, bulk=bool(bulk))],
+        notes=[*recording.notes, *_notes(requests.all, chunks, split=requests.split, bulk=bool(bulk))],
     )
 
 
@@ -149,12 +146,12 @@ def _indexes(gets: Sequence[events.Get]) -> dict[str, ShardIndex]:
 
 
 def _chunks(
-    recorder: "Recorder", requests: _Requests, indexes: dict[str, ShardIndex], unknown: list[str]
+    recording: events.Recording, requests: _Requests, indexes: dict[str, ShardIndex], unknown: list[str]
 ) -> Iterator[Chunk]:
     """Yield the chunks that were decoded; the index of a whole shard may be decoded too, but is copied nowhere."""
     places: dict[str, dict[tuple[int, int], tuple[int, ...]]] = {}
-    ndims = {item.key: len(item.shape) for item in recorder.items}
-    for get in recorder.gets:
+    ndims = {item.key: len(item.shape) for item in recording.items}
+    for get in recording.gets:
         if get.key not in ndims:
             continue
         shard = shard_coordinates(get.key, ndims[get.key])

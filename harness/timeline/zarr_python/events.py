@@ -1,6 +1,7 @@
 """What is noted while a read runs: as little as possible, to be put together when it is over."""
 
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from time import monotonic_ns
 from typing import Any, NamedTuple
 
@@ -132,3 +133,15 @@ class Item:
 
 CURRENT: ContextVar[Get | None] = ContextVar("zcb_current_get", default=None)
 """The store's `get` that the running task works for; ties HTTP requests to it."""
+
+
+@dataclass(eq=False)
+class Recording:
+    """What a recorder noted of one read."""
+
+    gets: list[Get] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """Remarks for whoever looks at the timeline."""
+    begin_ns: int | None = None
+    end_ns: int | None = None

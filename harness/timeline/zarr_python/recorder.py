@@ -20,9 +20,10 @@ from zarr.storage import StorePath
 from harness.datasets.shards import index_nbytes
 from harness.errors import BadUseError
 from harness.timeline.model import Timeline
+from harness.timeline.zarr_python.assemble import assemble
 from harness.timeline.zarr_python.buffers import RecordedBuffer, RecordedNDBuffer
 from harness.timeline.zarr_python.codecs import timed
-from harness.timeline.zarr_python.events import Get, Item, Layout, now
+from harness.timeline.zarr_python.events import Get, Item, Layout, Recording, now
 from harness.timeline.zarr_python.stores import WatchedStore, watched
 
 _PIPELINES = "zarr.core.codec_pipeline"
@@ -52,11 +53,7 @@ class Recorder:
         self._forget()
 
     def _forget(self) -> None:
-        self.gets: list[Get] = []
-        self.items: list[Item] = []
-        self.notes: list[str] = []
-        self.begin_ns: int | None = None
-        self.end_ns: int | None = None
+        self.recording = Recording()
         self._nd_buffer.strays.clear()
 
     def __enter__(self) -> Self:
@@ -99,11 +96,11 @@ class Recorder:
     def begin(self) -> None:
         """Forget what was recorded so far: the read that counts starts now."""
         self._forget()
-        self.begin_ns = now()
+        self.recording.begin_ns = now()
 
     def end(self) -> None:
         """Note that the read that counts is over."""
-        self.end_ns = now()
+        self.recording.end_ns = now()
 
     def watch(self, store: Any) -> WatchedStore:
         """Return `store` for opening an array: so requests for metadata are recorded too."""
@@ -111,20 +108,18 @@ class Recorder:
 
     def timeline(self, **header: Any) -> Timeline:
         """Return what was recorded since `begin`; see `harness.timeline.zarr_python.assemble.assemble`."""
-        from harness.timeline.zarr_python.assemble import assemble
-
-        return assemble(self, **header)
+        return assemble(self.recording, **header)
 
     def started(self, key: str, byte_range: Any, layout: Layout | None) -> Get:
         """Note that a request begins."""
         get = Get(key, byte_range, layout)
-        self.gets.append(get)
+        self.recording.gets.append(get)
         return get
 
     def note(self, line: str) -> None:
         """Keep a remark for whoever looks at the timeline, once."""
-        if line not in self.notes:
-            self.notes.append(line)
+        if line not in self.recording.notes:
+            self.recording.notes.append(line)
 
     async def read(
         self, read: Any, codecs: Iterable[Any], batch: list[tuple[Any, ...]], out: Any, drop_axes: tuple[int, ...]
@@ -143,11 +138,11 @@ class Recorder:
         items, watching = self._watched(codecs, batch)
         final = out if isinstance(out, RecordedNDBuffer) else self._nd_buffer.from_ndarray_like(out.as_ndarray_like())
         final.final = True
-        self.begin_ns = self.begin_ns or now()
+        self.recording.begin_ns = self.recording.begin_ns or now()
         try:
             return await read(watching, final, drop_axes)
         finally:
-            self.end_ns = now()
+            self.recording.end_ns = now()
             _assign(final, items)
 
     def _watched(
@@ -167,7 +162,7 @@ class Recorder:
                 stores[known] = watched(path.store, self, layout)
             items.append(Item(path.path, spec.shape, selection, out_selection, layout))
             watching.append((StorePath(stores[known], path.path), spec, selection, out_selection, *rest))
-        self.items += items
+        self.recording.items += items
         return items, watching
 
     def _layout(self, sharding: list[Any], shard_shape: tuple[int, ...]) -> Layout | None:
@@ -261,5 +256,5 @@ def record(*, stamp_bodies: bool = False) -> Iterator[Recorder]:
     """
     with Recorder(stamp_bodies=stamp_bodies) as recorder:
         yield recorder
-    if not recorder.items:
+    if not recorder.recording.items:
         raise BadUseError("nothing was recorded: open the array and read from it inside the recording")

@@ -24,6 +24,7 @@ pub struct Timed {
     pub peak_rss_bytes: Option<u64>,
     pub array_bytes: u64,
     pub calls: u64,
+    #[serde(rename = "request_counts")]
     pub tally: Tally,
 }
 

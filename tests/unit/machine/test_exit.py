@@ -8,13 +8,13 @@ import pytest
 
 MAIN = """
 import sys, threading
-from harness.machine.exit import leave_after
+from harness.machine.exit import run_then_exit
 
 def main():
     print("said", end="")
     {}
 
-leave_after(main)
+run_then_exit(main)
 """
 
 

@@ -16,7 +16,7 @@ from harness.machine.network import NicCounters
 from harness.measure import evidence
 from harness.measure.evidence import Evidence
 from harness.paths import ROOT
-from harness.results.sample import FLAG_OTHER_TRAFFIC, Tally
+from harness.results.sample import FLAG_OTHER_TRAFFIC, RequestCounts
 
 _2_32 = 2**32
 
@@ -201,8 +201,8 @@ def wire(body, requests, *, answer_headers=300, packet=1448, tls=False):
 @pytest.mark.parametrize(("body", "requests"), [(0, 1), (32 * 1024, 5), (256 * MIB, 100), (MIB, 1)])
 def test_a_clean_sample_leaves_nothing_unexplained(packet, tls, body, requests):
     rx_bytes, packets = wire(body, requests, packet=packet, tls=tls)
-    tally = Tally(requests=requests, fetched_bytes=body)
-    assert evidence.other_rx_bytes(received(rx_bytes, packets), 1.0, tally, encrypted=tls) == 0
+    request_counts = RequestCounts(requests=requests, fetched_bytes=body)
+    assert evidence.other_rx_bytes(received(rx_bytes, packets), 1.0, request_counts, encrypted=tls) == 0
 
 
 @pytest.mark.parametrize(("extra", "flags"), [(0, []), (2 * MIB, []), (8 * MIB, [FLAG_OTHER_TRAFFIC])])
@@ -210,7 +210,7 @@ def test_other_traffic_is_noticed_above_a_fiftieth(extra, flags):
     rx_bytes, packets = wire(256 * MIB, 100)
     other_packets = -(-extra // 1448)
     seen = received(rx_bytes + extra + 66 * other_packets, packets + other_packets)
-    other = evidence.other_rx_bytes(seen, 1.0, Tally(requests=100, fetched_bytes=256 * MIB), encrypted=False)
+    other = evidence.other_rx_bytes(seen, 1.0, RequestCounts(requests=100, fetched_bytes=256 * MIB), encrypted=False)
     assert other is not None
     assert max(0, extra - 100 * 1024) <= other <= extra + 66 * other_packets
     assert evidence._traffic_flags(seen.nic, other) == flags
@@ -227,5 +227,5 @@ def test_where_nobody_counts_bodies_the_idle_baseline_stands_for_other_traffic()
 
 def test_on_loopback_other_traffic_is_unknown():
     nothing = received(None, None)
-    assert evidence.other_rx_bytes(nothing, 1.0, Tally(requests=1), encrypted=False) is None
+    assert evidence.other_rx_bytes(nothing, 1.0, RequestCounts(requests=1), encrypted=False) is None
     assert evidence._traffic_flags(nothing.nic, None) == []

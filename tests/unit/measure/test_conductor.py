@@ -14,7 +14,7 @@ from harness.asv.tracked import READERS, Cell, Key, Tracked, cell
 from harness.datasets.array import ArrayInfo
 from harness.measure import conductor as conductors
 from harness.measure.conductor import Conductor, Plan
-from harness.measure.evidence import stand_against
+from harness.measure.evidence import attach_limit
 from harness.measure.process import WorkerProcess
 from harness.readers.base import Reader
 from harness.results.sample import FLAG_BELOW_LIMIT
@@ -147,7 +147,7 @@ def test_a_client_of_the_limit_that_fails_leaves_it_to_the_others(conduct):
 def test_a_sample_below_the_limit_is_marked(conduct):
     rows, _ = conduct("good", limit="good")
     rows["good"].samples[0].limit_seconds = None
-    stand_against(rows["good"].samples[0], *(_slower(s) for s in rows["network-limit"].samples[:2]))
+    attach_limit(rows["good"].samples[0], *(_slower(s) for s in rows["network-limit"].samples[:2]))
     assert FLAG_BELOW_LIMIT in rows["good"].samples[0].flags
 
 

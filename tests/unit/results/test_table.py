@@ -182,7 +182,7 @@ def test_what_is_unknown_takes_no_part():
 
 
 def moved(found):
-    return drift.moves(results.variants(found))
+    return drift.control_changes(results.variants(found))
 
 
 def control(version, date, values, **fields):

@@ -142,7 +142,7 @@ def test_better_and_worse_follow_the_direction_of_the_metric(browser, address):
             assert {(better, "ratio better"), (worse, "ratio worse")} <= kinds
             assert not {(better, "ratio worse"), (worse, "ratio better")} & kinds
             best = [cell["reader"] for cell in page.evaluate(EVERY_CELL) if cell["best"]]
-            assert best == ["zarrs-planned"] * 4  # the limit is no contestant
+            assert best == ["zarrs-planned"] * 4  # the limit is no candidate
         page.select_option("#metric", "calls")
         assert {cell["kind"].strip() for cell in page.evaluate(EVERY_CELL)} <= {"", "ratio"}
 

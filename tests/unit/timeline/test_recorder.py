@@ -213,9 +213,9 @@ def test_an_array_opened_in_a_recording_stays_usable_and_unrecorded_after_it():
     with record() as recording:
         array = zarr.open_array(store, mode="r")
         array[0]
-    seen = len(recording.gets)
+    seen = len(recording.recording.gets)
     assert np.array_equal(array[:], VALUES)
-    assert len(recording.gets) == seen
+    assert len(recording.recording.gets) == seen
     with recording:  # the same recorder may be entered again
         recording.begin()
         array[:]

@@ -34,7 +34,8 @@ from harness.targets.target import Target
 from harness.timeline.model import Chunk, Request, Timeline, Validity, WireTimes, decode
 from harness.timeline.validity import Wanted
 from harness.timeline.wire import bpf, capture, clock, from_wire, lags, merge, ring, why_not
-from harness.timeline.wire.capturing import Captured, Server
+from harness.timeline.wire.captured import Captured, Server
+from harness.timeline.wire.capturing import take
 from harness.timeline.wire.clock import Conversion, Reading
 from harness.timeline.wire.packets import segments
 from harness.timeline.wire.ring import PacketRing, Raw
@@ -60,8 +61,8 @@ class Line:
         return Conversation(self, port, up, down, **more)
 
     def captured(self, raw=None):
-        found = Captured(SERVER, "lo")
-        found.take(segments(self.raw if raw is None else raw, Conversion(AHEAD_NS, 0), PORT))
+        found = Captured(server=SERVER, interface="lo")
+        take(found, segments(self.raw if raw is None else raw, Conversion(AHEAD_NS, 0), PORT))
         return found
 
 
@@ -366,8 +367,8 @@ def test_addresses_of_both_families(line, more):
     wire = line.connection(**more)
     wire.asks(10, host="[::1]:9000" if more else "127.0.0.1:9000")
     wire.answers(20, head(100) + b"x" * 100)
-    found = Captured(Server("::1" if more else HOST, PORT), "lo")
-    found.take(segments(line.raw, Conversion(AHEAD_NS, 0), PORT))
+    found = Captured(server=Server("::1" if more else HOST, PORT), interface="lo")
+    take(found, segments(line.raw, Conversion(AHEAD_NS, 0), PORT))
     assert [times(e) for e in found.exchanges] == [(10, 20, 20, 20, 20)]
 
 
@@ -842,7 +843,7 @@ def test_nothing_captured_is_no_timeline(target):
     with capture(target) as captured:
         pass
     with pytest.raises(MeasurementError, match=r"no request to 127\.0\.0\.1:\d+ was captured"):
-        captured.alone(workload)
+        from_wire(workload, captured)
 
 
 def test_a_ring_that_is_too_small_says_what_it_lost(objects, monkeypatch):

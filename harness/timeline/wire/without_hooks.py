@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import numpy as np
@@ -11,12 +10,10 @@ from harness.errors import MeasurementError
 from harness.machine.cpu import cores
 from harness.timeline.model import Capture, Chunk, Kind, Request, Timeline, WireTimes
 from harness.timeline.validity import Wanted, examine, wanted
+from harness.timeline.wire.captured import Captured
 from harness.timeline.wire.http import Exchange
 from harness.timeline.wire.merging import arrival
 from harness.workload.model import Workload
-
-if TYPE_CHECKING:
-    from harness.timeline.wire.capturing import Captured
 
 NOTE_EVENTS = "events 4 and 5 are unknown: this library has no hooks, and decoding is not on the wire"
 NOTE_WINDOW = (
@@ -27,7 +24,7 @@ NOTE_SPLIT = "a chunk that spans several requests is shown with the one that bro
 _METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
 
-def from_wire(workload: Workload, captured: "Captured", *, want: Sequence[Wanted] | None = None) -> Timeline:
+def from_wire(workload: Workload, captured: Captured, *, want: Sequence[Wanted] | None = None) -> Timeline:
     """Return the timeline of one execution of `workload`, from its packets only.
 
     Parameters
