@@ -1,6 +1,6 @@
 """The network limit against wrk on the same byte ranges of the same store, turn by turn (docs/limit.md).
 
-``zcb store start --profile loopback``, then ``python rust/zarrs-reader/bench/wrk.py``; wrk has to be installed.
+``zcb store start --profile loopback``, then ``python studies/wrk.py``; wrk has to be installed.
 """
 
 import re
