@@ -156,7 +156,7 @@ impl Client {
 
     /// The path of a key of the array.
     pub fn path(&self, key: &str) -> Path {
-        key.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
+        key.split('/').fold(self.prefix.clone(), Path::join)
     }
 }
 

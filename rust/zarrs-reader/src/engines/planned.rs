@@ -122,7 +122,7 @@ fn layout(array: &OpenArray) -> Outcome<(Unit, Option<Index>)> {
     let origin = vec![0; array.dimensionality()];
     let object_shape = array.chunk_shape(&origin).map_err(Failure::unsupported)?;
     if !array.is_exclusively_sharded() {
-        return Ok((unit(array, array.codecs(), object_shape.to_vec())?, None));
+        return Ok((unit(array, array.codecs(), object_shape.clone())?, None));
     }
     let configuration = array
         .codecs()
@@ -146,7 +146,7 @@ fn layout(array: &OpenArray) -> Outcome<(Unit, Option<Index>)> {
         return Err(Failure::unsupported("a shard index whose size varies"));
     };
     let index = Index { codecs, shape, bytes, location: sharding.index_location, per_shard };
-    Ok((unit(array, inner, sharding.chunk_shape.to_vec())?, Some(index)))
+    Ok((unit(array, inner, sharding.chunk_shape.clone())?, Some(index)))
 }
 
 fn unit(array: &OpenArray, codecs: Arc<CodecChain>, shape: Vec<NonZeroU64>) -> Outcome<Unit> {
