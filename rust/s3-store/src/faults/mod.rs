@@ -1,4 +1,4 @@
-//! What goes wrong between a reader and a real store, made to happen: a layer, off unless the control endpoint asked for it.
+//! What goes wrong between a reader and a real store, made to happen: a layer, off unless the control endpoint asks for it.
 //!
 //! A fault spoils a good answer, after its service time: so the store behind it knows which kind of request it was.
 
