@@ -1,8 +1,8 @@
 //! What lies around the S3 service: layers, each one async function that is given the service inside.
 //!
-//! From the outside in: counters (`exchange`), faults (`faults`), first byte (`service_time`), link rate (`pacing`), signatures of
-//! anonymous mode (`anonymous`), S3 itself. All speak the same types, so that another layer fits anywhere. The futures are
-//! nested, not boxed: a layer costs no allocation, and nothing but a comparison where it is off.
+//! From the outside in: counters (`exchange`), faults (`faults`), first byte (`service_time`), link rate (`pacing`),
+//! signatures of anonymous mode (`anonymous`), S3 itself. All speak the same types, so that another layer fits anywhere.
+//! Their futures are nested, not boxed: a layer allocates nothing, and one that is off costs a comparison.
 
 use http::header::{CONTENT_RANGE, RANGE};
 use http::{Request, Response, StatusCode};
