@@ -10,13 +10,13 @@ import tempfile
 
 import msgspec
 from click.testing import CliRunner
+
 from harness.datasets.indexes import read_indexes
 from harness.datasets.shards import shard_key
-
-from harness.workload import model as workloads
 from harness.measure.process import WorkerProcess
 from harness.readers import LIMIT_CLIENTS, reader_class
 from harness.targets.resolve import resolve
+from harness.workload import model as workloads
 from harness.workload.selections import chunks_by_shard, wanted_chunks
 from setup_data.cli import data
 
