@@ -1,8 +1,9 @@
 """Interfaces, queues, offloads and routes, asked of the kernel itself: no program of iproute2 or ethtool is needed.
 
 Everything is about the network namespace of the thread that calls, and what the kernel refuses is an OSError with its
-code. pyroute2 takes 0.3 s to import, so this module is imported where it is used. Its netlink side of ethtool has no
-offloads, so those are read and switched by the older ioctl, also pyroute2's, which every kernel has.
+code. pyroute2 takes 0.3 s to import, so this module is imported where it is used, and runs an event loop, so that no
+coroutine may call it. Its netlink side of ethtool has no offloads: they are read and switched by the older ioctl, also
+pyroute2's, which every kernel has.
 """
 
 import contextlib
@@ -89,7 +90,8 @@ def add_pair(interface: str, peer: str, *, here: Mapping[str, Any], there: Mappi
     Parameters
     ----------
     here, there
-        Properties of `interface` and of `peer`: ``address``, ``mtu``, ``net_ns_fd``.
+        Properties of `interface` and of `peer`: ``address`` (Ethernet), ``mtu``, and ``net_ns_fd``, an open file of the
+        namespace to put it in.
     """
     with _rtnetlink() as kernel:
         kernel.link("add", ifname=interface, kind=_PAIR, **here, peer={"ifname": peer, **there})

@@ -34,7 +34,7 @@ _NETWORK = ipaddress.IPv4Network("198.18.0.0/15")  # set aside for measuring net
 _PAIRS = _NETWORK.num_addresses // 2
 _BURST = 64 * 1024  # bytes that an idle link saves up: one turn, as the store's own pacing has it
 _QUEUE = 64 * 1024 * 1024  # bytes: more than all connections have under way, since a full queue drops packets
-_QUEUE_OF_CLIENT = 1000  # packets
+_PACKETS = 1000  # that wait where no rate is kept: the kernel's own choice
 _OFFLOADS = {"tx-tcp*-segmentation": False, "tx-generic-segmentation": False, "rx-gro": True}
 _NO_VETH = {errno.EOPNOTSUPP: "this kernel has no virtual interfaces (module veth)"}
 _NO_BUCKET = {errno.ENOENT: "this kernel has no token bucket filter (module sch_tbf)"}
@@ -193,8 +193,9 @@ def limit_rate(interface: str, gbit_s: float) -> None:
     """Limit what leaves by `interface`, Ethernet headers included."""
     from harness.machine import netlink  # slow to import
 
+    rate = max(1, round(gbit_s * 1e9 / 8))
     with _explained("limit the rate", _NO_BUCKET):
-        netlink.limit_rate(interface, max(1, round(gbit_s * 1e9 / 8)), burst=_BURST, waiting=_QUEUE)
+        netlink.limit_rate(interface, rate, burst=_BURST, waiting=_QUEUE)
 
 
 def remove(interface: str) -> None:
@@ -240,7 +241,7 @@ def _configure(interface: str, address: IPv4Address, other: IPv4Address) -> None
     set_offloads(interface)
     with _explained(f"set up {interface}"):
         # Any queue will do, but without one a sender that is too fast for the receiver loses packets and does not wait.
-        netlink.queue_plainly(interface, _QUEUE_OF_CLIENT)
+        netlink.queue_plainly(interface, _PACKETS)
         if Path("/proc/net/if_inet6").exists():
             netlink.leave_without_ipv6(interface)
         netlink.add_address(interface, address, 31)
