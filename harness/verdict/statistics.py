@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.results.intervals import Interval
+
 ERROR_RATE = 0.01
 """Chance that a verdict calls anything faster or slower although nothing differs."""
 SMALLEST_EFFECT = 0.03
@@ -32,22 +34,12 @@ class Answer(enum.StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interval:
-    """Head's seconds over base's: the median ratio and bounds that hold with `confidence`."""
-
-    ratio: float
-    low: float
-    high: float
-    confidence: float
-    pairs: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Judgement:
     """What one look at the pairs allows to say, and the interval that says it."""
 
     answer: Answer
     interval: Interval | None
+    """Of the ratio of head's seconds to base's; it covers the confidence that was asked for."""
 
 
 def confidence_of_a_look(comparisons: int = 1, *, error_rate: float = ERROR_RATE) -> float:
@@ -79,11 +71,11 @@ def interval(log_ratios: Sequence[float], confidence: float) -> Interval | None:
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
         return None
     return Interval(
-        ratio=math.exp(float(np.median(log_ratios))),
+        median=math.exp(float(np.median(log_ratios))),
         low=math.exp(found.low),
         high=math.exp(found.high),
-        confidence=confidence,
-        pairs=len(log_ratios),
+        coverage=confidence,
+        count=len(log_ratios),
     )
 
 

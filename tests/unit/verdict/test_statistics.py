@@ -6,11 +6,11 @@ import random
 import numpy as np
 import pytest
 
+from harness.results.intervals import Interval
 from harness.verdict.judge import Rules
 from harness.verdict.statistics import (
     LOOKS,
     Answer,
-    Interval,
     confidence_of_a_look,
     interval,
     is_within,
@@ -24,7 +24,7 @@ RULES = Rules(comparisons=12, seconds=math.inf)
 
 
 def between(low, high):
-    return Interval(ratio=(low * high) ** 0.5, low=low, high=high, confidence=0.99, pairs=20)
+    return Interval(median=(low * high) ** 0.5, low=low, high=high, coverage=0.99, count=20)
 
 
 def test_the_interval_is_that_of_order_statistics():
@@ -36,7 +36,7 @@ def test_the_interval_is_that_of_order_statistics():
     assert narrow is not None
     assert (wide.low, wide.high) == (pytest.approx(1.01), pytest.approx(1.08))
     assert (narrow.low, narrow.high) == (pytest.approx(1.02), pytest.approx(1.07))
-    assert wide.ratio == pytest.approx(math.sqrt(1.04 * 1.05))
+    assert wide.median == pytest.approx(math.sqrt(1.04 * 1.05))
 
 
 def test_too_few_pairs_give_no_interval():
