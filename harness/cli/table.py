@@ -142,6 +142,11 @@ _STYLES = {"better": "bold blue", "worse": "bold yellow", "": ""}
 """What is better or worse for sure stands out."""
 
 
+def _times(ratio: Interval | None, metric: Metric) -> Text:
+    """Return a ratio as it is shown; empty where there is none."""
+    return Text() if ratio is None else Text(f"{times(ratio.median)}x", style=_STYLES[ratio.improves(metric.better)])
+
+
 @dataclass
 class _Notes:
     """Reasons that cells refer to, numbered in order of appearance."""
@@ -267,11 +272,7 @@ class _ByReader(_View):
 
     def _ratio(self, row: RowRecord, base: Cell | None) -> Text:
         ratio = None if base is None or base.row is row else intervals.ratio(row, base.row, self.metric.key)
-        return (
-            Text()
-            if ratio is None
-            else Text(f"{times(ratio.median)}x", style=_STYLES[ratio.improves(self.metric.better)])
-        )
+        return _times(ratio, self.metric)
 
     def _caption(self, notes: _Notes) -> Iterator[str]:
         covers = coverage(cell.row for cell in self.found)
@@ -365,7 +366,7 @@ class _ByCommit(_View):
         text = Text(number(interval.median))
         ratio = self._ratio(cell, base)
         if ratio is not None:
-            text.append("  ").append(f"{times(ratio.median)}x", style=_STYLES[ratio.improves(self.metric.better)])
+            text.append("  ").append(_times(ratio, self.metric))
         slower = self._times_slower(cell.row)
         if slower is not None:
             text.append(f"  ({times(slower)})", style="dim")
