@@ -6,7 +6,7 @@ ZCB    := $(VENV)/bin/zcb
 # asv must find virtualenv and the interpreters of the environment it runs in, not a pyenv shim.
 ACTIVE := . $(VENV)/bin/activate &&
 
-.PHONY: bench measure rust test test-python test-rust check lock audit clean
+.PHONY: bench measure rust test test-python test-rust check docs lock audit clean
 
 # The main job: releases of zarr without and with #3004, on the embedded store, in a quick profile.
 # What is there is kept: the store, its data, the environments, and results of releases measured before.
@@ -55,6 +55,10 @@ check: $(VENV)/.ready
 	$(ACTIVE) mypy
 	$(ACTIVE) lint-imports
 	cd rust && cargo fmt --check && cargo clippy --locked --release --all-targets -- -D warnings
+
+# The tables in README.md and docs/ that come from lists in the code.
+docs: $(VENV)/.ready
+	$(PYTHON) -m studies.document
 
 # .python-version lets pyenv, uv and virtualenv find 3.13; elsewhere python3 has to be 3.12 or newer.
 $(VENV)/.ready: requirements.lock pyproject.toml

@@ -22,7 +22,7 @@ from harness.paths import write_atomically
 from harness.readers import reader_class
 from harness.results.intervals import interval
 from harness.results.sample import NETWORK_LIMIT
-from harness.results.tables import number, times
+from harness.results.text import number, times
 from harness.targets.resolve import resolve
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.asv.tracked import environment_target
-from harness.workload.create import create_workload
 
 if TYPE_CHECKING:
     from harness.measure.evidence import Probe
@@ -33,6 +32,7 @@ class Plain:
         from harness.measure.evidence import Probe
         from harness.readers import reader_class
         from harness.targets.resolve import resolve
+        from harness.workload.create import create_workload
         from harness.workload.patterns import Parameters
 
         target = resolve(environment_target())
