@@ -10,10 +10,11 @@ import msgspec
 from harness.results.records import PassRecord, RowRecord
 from harness.results.sample import NETWORK_LIMIT
 from harness.workload.model import DEFAULT_IN_FLIGHT
+from harness.workload.patterns import PATTERNS
 
 DEFAULT_BASELINE = "zarr-python+fsspec"
 
-_PATTERNS = ("whole_array", "chunks_of_one_shard", "chunks_of_many_shards", "random_crops", "headline_3004")
+_PATTERNS = tuple(PATTERNS)
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):

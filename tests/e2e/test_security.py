@@ -37,8 +37,11 @@ WRONG = {**PLANTED, "AWS_SECRET_ACCESS_KEY": "planted-wrong-03cc"}
 NASTY = """</script><img src="x" onerror='window.hacked = 1'>|`[a](http://h.example/)"""
 
 _MEASURE = """
-from harness.measure.tracked import run_pass
-run_pass("chunks_of_one_shard", ["zarr-python+obstore"], {(0,): ("small", {"gap": 0})})
+from harness.asv.tracked import run_pass
+from harness.workload.cases import Case
+from harness.workload.patterns import Parameters
+case = Case(pattern="chunks_of_one_shard", dataset="small", parameters=Parameters(gap=0))
+run_pass("chunks_of_one_shard", ["zarr-python+obstore"], {(0,): case})
 """
 
 
