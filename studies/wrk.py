@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from harness.datasets.indexes import read_indexes
 from harness.datasets.shards import shard_key
 from harness.measure.process import WorkerProcess
-from harness.readers import LIMIT_CLIENTS, reader_class
+from harness.readers import limit_clients, reader_class
 from harness.targets.resolve import resolve
 from harness.workload import model as workloads
 from harness.workload.selections import chunks_by_shard, wanted_chunks
@@ -45,10 +45,10 @@ def main() -> None:
         create = ["create", "--target", "embedded", "--name", dataset, *shape, "--codec", "none"]
         CliRunner().invoke(data, create, catch_exceptions=False)
         workload = workloads.create("whole_array", resolve("embedded"), dataset=f"custom/{dataset}")
-        turns = [(*(client(reader, workload) for reader in LIMIT_CLIENTS), wrk(workload)) for _ in range(TURNS)]
+        turns = [(*(client(reader, workload) for reader in limit_clients()), wrk(workload)) for _ in range(TURNS)]
         shares = [max(ours) / theirs for *ours, theirs in turns]
         *ours, theirs = (statistics.median(column) for column in zip(*turns, strict=True))
-        rates = ", ".join(f"{rate:.0f} {reader}" for rate, reader in zip(ours, LIMIT_CLIENTS, strict=True))
+        rates = ", ".join(f"{rate:.0f} {reader}" for rate, reader in zip(ours, limit_clients(), strict=True))
         spread = f"{min(shares):.2f} to {max(shares):.2f} in {TURNS} turns"
         print(f"{name}: ranges/s {rates}, {theirs:.0f} wrk; share {statistics.median(shares):.2f} ({spread})")  # noqa: T201
 

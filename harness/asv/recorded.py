@@ -1,25 +1,18 @@
 """One timeline per reader and workload under asv: kept for the site, its stages as metrics."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.asv.tracked import Cell, Key, LookedUp, environment_target, tell_asv, tracked
+from harness.errors import ZcbError
+from harness.workload import cases
+from harness.workload.cases import Case
 
 if TYPE_CHECKING:
     from harness.timeline.schedule import Analysis
     from harness.workload.model import Workload
 
 _DIGITS = 6
-
-
-class Read(NamedTuple):
-    """A workload that is recorded."""
-
-    pattern: str
-    dataset: str
-    parameters: Mapping[str, Any]
-    pairs: int
-    """Recorded and plain executions that show what recording costs."""
 
 
 def _sum(*stages: str) -> Callable[["Analysis"], float | None]:
@@ -67,13 +60,20 @@ METRICS = (
 """What the class `Recorded` tracks."""
 
 
-def run_pass(readers: Iterable[str], reads: Mapping[str, Read]) -> dict[Key, Cell]:
-    """Record every reader on every workload, keep what is valid, and return ``(reader, read) -> cell``."""
-    from harness.errors import TooLargeError, ZcbError
+def reads() -> dict[str, Case]:
+    """Return the cases that are recorded, by name; a malformed file ends asv's process with a line."""
+    try:
+        return {case.timeline.name: case for case in cases.load().all if case.timeline is not None}
+    except ZcbError as error:
+        raise SystemExit(f"zcb: {error}") from error
+
+
+def run_pass(readers: Iterable[str], reads: Mapping[str, Case]) -> dict[Key, Cell]:
+    """Record every reader on every case, keep what is valid, and return ``(reader, name) -> cell``."""
+    from harness.errors import TooLargeError
     from harness.machine.lifeline import die_with_parent
     from harness.targets.resolve import resolve
     from harness.workload.create import create_workload
-    from harness.workload.patterns import Parameters
 
     die_with_parent()
     tell_asv()
@@ -81,15 +81,15 @@ def run_pass(readers: Iterable[str], reads: Mapping[str, Read]) -> dict[Key, Cel
     cells: dict[Key, Cell] = {}
     try:
         target = resolve(environment_target())
-        for name, read in reads.items():
-            parameters = Parameters(**read.parameters)
+        for name, case in reads.items():
+            pairs = case.timeline.pairs if case.timeline else 0
             try:
-                workload = create_workload(read.pattern, target, dataset=read.dataset, parameters=parameters)
+                workload = create_workload(case.pattern, target, dataset=case.dataset, parameters=case.parameters)
             except TooLargeError as reason:
                 cells |= {(reader, name): {"na": str(reason)} for reader in readers}
                 continue
             for reader in readers:
-                cells[reader, name] = _cell(reader, name, workload, read.pairs)
+                cells[reader, name] = _cell(reader, name, workload, pairs)
     except ZcbError as error:
         raise SystemExit(f"zcb: {error}") from error
     return cells

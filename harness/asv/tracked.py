@@ -11,7 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import ZcbError
+from harness.readers import ZARR_PYTHON, benchmarked, reader_class
 from harness.results.metrics import METRICS
+from harness.workload import cases
+from harness.workload.cases import Case, Grid, Use
 
 # asv starts a process per combination of parameters, most of which only look a list up: what is slow to import
 # is imported where a pass needs it.
@@ -23,20 +27,11 @@ _log = logging.getLogger(__name__)
 PASS_SECONDS = 600
 """asv's timeout for `setup_cache`: seconds without a line of progress."""
 
-READERS = [
-    "zarr-python+fsspec",
-    "zarr-python+obstore",
-    "zarr-python+obstore+fused",
-    "zarrs-python+obstore",
-    "tensorstore",
-    "zarrista",
-    "zarrs",
-    "zarrs-planned",
-]
-"""The readers in every pattern; a new file in harness/readers/ gets its name here, which a test demands."""
+READERS = benchmarked()
+"""The readers in every pattern."""
 
-PLAIN_READERS = [name for name in READERS if name.startswith("zarr-python")]
-"""The readers that asv also times by itself: those that the commit under test is part of."""
+PLAIN_READERS = [name for name in READERS if reader_class(name).decoder == ZARR_PYTHON]
+"""The readers that asv also times by itself: those that the commit under test reads with, from store to array."""
 
 Key = tuple[str | int, ...]
 Cell = dict[str, Any]
@@ -66,10 +61,16 @@ def environment_target() -> str:
     return os.environ.get("ZCB_TARGET", "embedded")
 
 
-def run_pass(
-    pattern: str, readers: Iterable[str], grid: Mapping[Any, tuple[str, Mapping[str, Any]]]
-) -> dict[Key, Cell]:
-    """Measure `readers` on every workload of `grid` and return ``(reader, *key) -> cell``.
+def grid(pattern: str, use: Use = "asv") -> Grid:
+    """Return the cases of a pattern as parameters; a malformed file ends asv's process with a line."""
+    try:
+        return cases.grid(pattern, use)
+    except ZcbError as error:
+        raise SystemExit(f"zcb: {error}") from error
+
+
+def run_pass(pattern: str, readers: Iterable[str], grid: Mapping[cases.Key, Case]) -> dict[Key, Cell]:
+    """Measure `readers` on every case of `grid` and return ``(reader, *key) -> cell``.
 
     Parameters
     ----------
@@ -78,9 +79,9 @@ def run_pass(
     readers
         The readers that take turns.
     grid
-        asv's parameter values after the reader -> dataset and pattern parameters.
+        asv's parameter values after the reader -> what is read.
     """
-    from harness.errors import TooLargeError, ZcbError
+    from harness.errors import TooLargeError
     from harness.machine.lifeline import die_with_parent
     from harness.measure.conductor import Conductor
     from harness.measure.evidence import Probe
@@ -88,7 +89,6 @@ def run_pass(
     from harness.results.sample import NETWORK_LIMIT
     from harness.targets.resolve import resolve
     from harness.workload.create import create_workload
-    from harness.workload.patterns import Parameters
 
     die_with_parent()
     tell_asv()
@@ -101,11 +101,11 @@ def run_pass(
         with Probe(target) as probe:
             probe.demand_no_faults()
         with Conductor(readers, plan=plan) as conductor:
-            for key, (dataset, asked) in grid.items():
+            for key, case in grid.items():
                 try:
-                    workload = create_workload(pattern, target, dataset=dataset, parameters=Parameters(**asked))
+                    workload = create_workload(case.pattern, target, dataset=case.dataset, parameters=case.parameters)
                 except TooLargeError as reason:
-                    _log.info(f"{pattern} {dataset}: n/a: {reason}")
+                    _log.info(f"{pattern} {case.dataset}: n/a: {reason}")
                     cells |= {(reader, *key): {"na": str(reason)} for reader in (*readers, NETWORK_LIMIT)}
                     continue
                 rows = conductor.measure(workload)

@@ -9,13 +9,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.asv.tracked import READERS
 from harness.cli.values import FiniteRange, OutputFile
 from harness.errors import BadUseError, MeasurementError, UnsupportedError
 from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_report, read_reports
 from harness.measure.timelines import record_with_wire
-from harness.readers import LIMIT_CLIENTS, reader_class
+from harness.readers import benchmarked, limit_clients, reader_class
 from harness.results.metrics import METRICS
 from harness.results.sample import FLAGS, NETWORK_LIMIT, Flag, Sample
 from harness.results.text import number
@@ -112,9 +111,9 @@ def _say(line: str) -> None:
 
 def _names(readers: str) -> list[str]:
     """Return the readers asked for, each once."""
-    asked = READERS if readers == "all" else readers.split(",")
+    asked = benchmarked() if readers == "all" else readers.split(",")
     names = list(dict.fromkeys(reader_class(name.strip()).name for name in asked))
-    if any(name in LIMIT_CLIENTS and name != NETWORK_LIMIT for name in names):
+    if any(name in limit_clients() and name != NETWORK_LIMIT for name in names):
         raise BadUseError(f"the limit's clients compete for `{NETWORK_LIMIT}`: ask for that")
     return names
 

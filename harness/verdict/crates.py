@@ -17,6 +17,7 @@ from pathlib import Path
 from harness.errors import BadUseError, MeasurementError
 from harness.machine.rust import WORKSPACE, ZARRS_READER, find_cargo
 from harness.paths import repository_file, state_dir
+from harness.readers import all_readers
 from harness.readers.zarrs import BINARY_VARIABLE
 from harness.verdict import builds
 from harness.verdict.sides import Side, is_release
@@ -28,12 +29,15 @@ AS_IT_IS = "="
 REPOSITORY_VARIABLE = "ZCB_ZARRS_REPO"
 """Environment variable with zarrs' repository, a URL or a path, instead of the public one."""
 PUBLIC_REPOSITORY = "https://github.com/zarrs/zarrs.git"
-READERS = ("zarrs", "zarrs-planned")
-"""What reads with the crate."""
 
 _PACKAGE = "zarrs"
 _REQUIREMENT = r'^({name} = )("[^"]+"$|\{{ version = "[^"]+")'
 _LOCKED = re.compile(rf'^name = "{_PACKAGE}"\nversion = "([^"]+)"', re.MULTILINE)
+
+
+def readers() -> list[str]:
+    """Return the readers that read with the crate."""
+    return [name for name, reader in all_readers().items() if _PACKAGE in reader.crates]
 
 
 def is_crate(spec: str) -> bool:

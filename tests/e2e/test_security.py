@@ -39,7 +39,10 @@ NASTY = """</script><img src="x" onerror='window.hacked = 1'>|`[a](http://h.exam
 
 _MEASURE = """
 from harness.asv.tracked import run_pass
-run_pass("chunks_of_one_shard", ["zarr-python+obstore"], {(0,): ("small", {"gap": 0})})
+from harness.workload.cases import Case
+from harness.workload.patterns import Parameters
+case = Case(pattern="chunks_of_one_shard", dataset="small", parameters=Parameters(gap=0))
+run_pass("chunks_of_one_shard", ["zarr-python+obstore"], {(0,): case})
 """
 
 

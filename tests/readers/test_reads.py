@@ -12,19 +12,18 @@ from harness.datasets.indexes import read_indexes
 from harness.datasets.shards import index_nbytes
 from harness.errors import BadUseError, MeasurementError, UnsupportedError
 from harness.measure.conductor import Conductor, Plan
-from harness.readers import all_readers, reader_class
+from harness.readers import all_readers, benchmarked, reader_class
 from harness.results.sample import FLAG_NEW_CONNECTIONS, NETWORK_LIMIT
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
 from harness.workload import model as workloads
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
+from harness.workload.selections import chunks_by_shard, wanted_chunks
 from setup_data.cli import data
 
 MIB = 1 << 20
 ZARR_READERS = ["zarr-python+fsspec", "zarr-python+obstore"]
-CANNOT_COUNT = {"zarrs-python+obstore", "tensorstore", "zarrista"}
-CANNOT_STRIDE = {"zarrs-python+obstore", "zarrista", "zarrs"}
 WIDE = ["--shape", "16,512,1024", "--chunks", "1,512,1024", "--shards", "16,512,1024", "--codec", "none"]
 """One shard of 16 chunks of exactly 1 MiB stored: a gap of one chunk is just within zarr-python's merge limit."""
 
@@ -62,8 +61,8 @@ def fetch(target, control):
 
 def wanted_ranges(workload):
     """Return the byte ranges of the wanted chunks by shard key, ascending."""
-    wanted = [chunk for read in workload.reads for chunk in workloads.wanted_chunks(workload.array, read)]
-    by_shard = workloads.chunks_by_shard(workload.array, wanted)
+    wanted = [chunk for read in workload.reads for chunk in wanted_chunks(workload.array, read)]
+    by_shard = chunks_by_shard(workload.array, wanted)
     indexes = read_indexes(workload.target, workload.array, list(by_shard))
     return {
         f"{workload.array.key}/c/{'/'.join(map(str, shard))}": sorted(
@@ -137,10 +136,10 @@ def test_every_reader_returns_the_truth_and_counts_like_the_store(target, patter
         if pattern == "chunks_of_one_shard" and row.reader in ZARR_READERS:  # one request after the other
             assert [s.new_connections for s in row.samples] == [0, 0], row.reader
         assert (row.error, row.na) == (None, None), row.reader
-        source = "store" if row.reader in CANNOT_COUNT else "reader"
+        source = "reader" if reader_class(row.reader).counts_requests else "store"
         assert all(s.verified and s.requests_source == source and s.requests > 0 for s in row.samples), row.reader
         if row.reader != NETWORK_LIMIT:
-            by_chunk = few and row.reader in CANNOT_STRIDE
+            by_chunk = few and not reader_class(row.reader).strides
             assert {s.calls for s in row.samples} == {workload.wanted_chunks if by_chunk else 1}, row.reader
         assert all(s.fetched_bytes >= workload.wanted_bytes for s in row.samples)
         assert all(s.array_bytes == workload.array_bytes for s in row.samples)
@@ -148,7 +147,7 @@ def test_every_reader_returns_the_truth_and_counts_like_the_store(target, patter
         assert all((s.new_connections > 0) == (FLAG_NEW_CONNECTIONS in s.flags) for s in row.samples), row.reader
 
 
-@pytest.mark.parametrize("reader", [name for name in sorted(all_readers()) if "limit" not in name])
+@pytest.mark.parametrize("reader", benchmarked())
 @pytest.mark.usefixtures("rust_reader")
 def test_no_reader_keeps_an_index_or_a_chunk_from_one_read_to_the_next(target, reader):
     workload = create_workload("chunks_of_many_shards", target, dataset="tiny/small", parameters=Parameters(shards=4))
@@ -226,10 +225,7 @@ def test_verify_names_what_is_wrong(target):
 
 
 def test_an_array_too_large_for_the_memory_is_refused(target, monkeypatch):
-    class Small:
-        total = 4 * MIB
-
-    monkeypatch.setattr(workloads.psutil, "virtual_memory", Small)
+    monkeypatch.setattr("harness.workload.model.os.sysconf", {"SC_PAGE_SIZE": MIB, "SC_PHYS_PAGES": 4}.__getitem__)
     with pytest.raises(BadUseError, match="more than a quarter"):
         create_workload("whole_array", target, dataset="tiny/small")
 
