@@ -80,5 +80,5 @@ def test_importing_benchmarks_loads_nothing_slow():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert "msgspec" in loaded  # the list was read
-    slow = {"numpy", "scipy", "obstore", "psutil", "zarr", "dpkt", "rich", "click", "jinja2", "asyncio"}
+    slow = {"numpy", "scipy", "obstore", "psutil", "zarr", "dpkt", "rich", "click", "jinja2"}
     assert loaded & slow == set()
