@@ -231,7 +231,7 @@ def test_every_reader_says_that_the_requester_pays_and_only_then(tiny, embedded_
 
 
 def test_tensorstore_still_misspells_the_header(tiny, embedded_store):
-    """Once this fails, `harness.targets.options` can let tensorstore read such buckets."""
+    """Once this fails, `harness.targets.tensorstore` can let tensorstore read such buckets."""
     with recording_proxy(embedded_store.endpoint) as (endpoint, seen):
         kvstore = {"driver": "s3", "bucket": tiny.bucket, "path": "a/b/", "aws_region": "us-east-1"}
         options = {"endpoint": endpoint, "aws_credentials": {"type": "anonymous"}, "requester_pays": True}
