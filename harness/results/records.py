@@ -8,7 +8,6 @@ import datetime
 import hashlib
 import os
 import platform
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from harness.errors import BadUseError, MeasurementError
+from harness.machine import git
 from harness.machine.network import Network
 from harness.paths import write_atomically
 from harness.results.sample import Sample
@@ -200,10 +200,5 @@ def tags(repository: Path) -> Mapping[str, str]:
     if not repository.is_dir():
         return {}
     form = "%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(refname:short)"
-    done = subprocess.run(
-        ["git", "-C", str(repository), "for-each-ref", "refs/tags", f"--format={form}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    listed = git.ask(repository, "for-each-ref", "refs/tags", f"--format={form}") or ""
+    return dict(line.split(" ", 1) for line in listed.splitlines())
