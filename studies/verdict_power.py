@@ -124,11 +124,11 @@ def _what_is_compared(command: Callable[..., None]) -> Callable[..., None]:
 
 def _workload(pattern: str, piece: int, target: str) -> Workload:
     dataset, asked = WORK[pattern][piece]
-    return create_workload(pattern, resolve(target), dataset=dataset, parameters=Parameters(**asked), say=click.echo)
+    return create_workload(pattern, resolve(target), dataset=dataset, parameters=Parameters(**asked))
 
 
 def _side(spec: str) -> Side:
-    return sides.make(spec, builds.overlay(spec, None, click.echo), {})
+    return sides.make(spec, builds.overlay(spec, None), {})
 
 
 @click.group()
@@ -200,7 +200,7 @@ def live(
         taken = []
         for seed in range(verdicts):
             finding = empty(reader, workload)
-            compare(finding, workload, {"base": one, "head": held_up}, rules, seed=seed, say=lambda _: None)
+            compare(finding, workload, {"base": one, "head": held_up}, rules, seed=seed)
             if finding.error is not None:
                 raise MeasurementError(finding.error)
             taken.append(Replayed(answer=finding.answer, pairs=len(finding.pairs), seconds=finding.seconds))

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 import statistics
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from harness.verdict.sides import Side
 from harness.verdict.statistics import ERROR_RATE, LOOKS, SMALLEST_EFFECT, Answer, judge_pairs, next_look
 from harness.workload.model import Workload
 
-Say = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,16 +74,14 @@ def empty(reader: str, workload: Workload) -> Finding:
     )
 
 
-def compare(
-    finding: Finding, workload: Workload, sides: Mapping[str, Side], rules: Rules, *, seed: int, say: Say
-) -> None:
+def compare(finding: Finding, workload: Workload, sides: Mapping[str, Side], rules: Rules, *, seed: int) -> None:
     """Measure and judge one reader and one workload into `finding`, which holds what there is when interrupted."""
     begin = time.monotonic()
     try:
-        with _kept_failures(finding), Duel(finding.reader, workload, sides, seed, say=say) as duel:
+        with _kept_failures(finding), Duel(finding.reader, workload, sides, seed) as duel:
             finding.plan = _plan_change(duel)
             finding.versions = duel.versions
-            judge(finding, _reported(duel.pairs(), finding, say), rules)
+            judge(finding, _reported(duel.pairs(), finding), rules)
             finding.timelines = _timelines(duel)
     finally:
         finding.seconds = time.monotonic() - begin
@@ -125,8 +124,8 @@ def _timelines(duel: Duel) -> dict[str, Timeline]:
     return known if len(known) == len(found) else {}
 
 
-def _reported(pairs: Iterator[Pair], finding: Finding, say: Say) -> Iterator[Pair]:
+def _reported(pairs: Iterator[Pair], finding: Finding) -> Iterator[Pair]:
     for number in itertools.count(1):
         yield next(pairs)
         if number in LOOKS and finding.ratio is not None:
-            say(f"{finding.name}: {number} pairs, {finding.ratio:.3f} [{finding.low:.3f}, {finding.high:.3f}]")
+            _log.info(f"{finding.name}: {number} pairs, {finding.ratio:.3f} [{finding.low:.3f}, {finding.high:.3f}]")

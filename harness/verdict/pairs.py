@@ -8,7 +8,7 @@ be mistaken for a difference between the sides.
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -72,14 +72,13 @@ class Duel:
     """``base`` and ``head``."""
     seed: int = 0
     pairs_per_block: int = PAIRS_PER_BLOCK
-    say: Callable[[str], None] = lambda _: None
     """Told when another measurement has to end first."""
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
     _workers: dict[str, WorkerProcess] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._random = random.Random(f"{self.seed} {self.reader} {self.workload.digest}")  # noqa: S311 - an order
-        self._probe = Probe(self.workload.target, self.say)
+        self._probe = Probe(self.workload.target)
 
     def pairs(self) -> Iterator[Pair]:
         """Yield pairs without end.

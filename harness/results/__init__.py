@@ -1,0 +1,1 @@
+"""Results: what was measured, and the figures that come of it."""

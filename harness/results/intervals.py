@@ -1,0 +1,92 @@
+"""Medians with their intervals, and ratios of two rows of a pass."""
+
+import functools
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+import msgspec
+from harness.errors import BadUseError
+from harness.results.sample import NETWORK_LIMIT
+
+from harness.results.records import PassRecord, RowRecord
+from harness.results.sample import Sample
+from harness.results.metrics import DEFAULT_METRIC, quotient, values
+from harness.workload.model import DEFAULT_IN_FLIGHT
+
+COVERAGE = 0.95
+"""What an interval covers at least, where there are enough samples."""
+
+SURE = 0.85
+"""An interval that covers less says nothing for sure: those of fewer than four samples."""
+
+
+class Interval(msgspec.Struct, frozen=True, kw_only=True):
+    """A median, and between which of the values it lies."""
+
+    median: float
+    low: float
+    high: float
+    coverage: float
+    """Probability that an interval made this way holds the true median."""
+    count: int
+
+    @property
+    def sure(self) -> bool:
+        """Whether there were enough samples to conclude anything."""
+        return self.coverage >= SURE
+
+    def apart(self, other: "Interval") -> bool:
+        """Whether the two intervals share no value."""
+        return self.high < other.low or other.high < self.low
+
+
+@functools.cache
+def rank(count: int) -> tuple[int, float]:
+    """Return how many of `count` sorted values to leave out at each end, and what the rest covers.
+
+    The interval of a median by order statistics: no assumption about the distribution. As many values are left out as
+    `COVERAGE` allows; fewer than six can never cover it, and then none is.
+    """
+    below, left_out, outside = 0.0, 0, 2.0 * 0.5**count
+    for k in range(count // 2):
+        below += math.comb(count, k) * 0.5**count
+        if k and 1 - 2 * below < COVERAGE:
+            break
+        left_out, outside = k, 2 * below
+    return left_out, max(0.0, 1 - outside)
+
+
+def interval(known: Iterable[float | None]) -> Interval | None:
+    """Return the median of the values that are known, with its interval; None when none is."""
+    found = sorted(value for value in known if value is not None)
+    if not found:
+        return None
+    left_out, coverage = rank(len(found))
+    return Interval(
+        median=statistics.median(found),
+        low=found[left_out],
+        high=found[-1 - left_out],
+        coverage=coverage,
+        count=len(found),
+    )
+
+
+def ratio(row: RowRecord, base: RowRecord, key: str) -> Interval | None:
+    """Return a row's metric over that of a base row of the same pass, paired by round; None where it is unknown.
+
+    The network limit's samples are not one per round: a time is compared with the limit around each sample, and other
+    metrics by their medians, without an interval (count 0).
+    """
+    if NETWORK_LIMIT not in (row.reader, base.reader):
+        # A reader that was given up has no samples at all, so that rounds never shift.
+        return interval(quotient(a, b) for a, b in zip(values(row, key), values(base, key), strict=False))
+    if key == DEFAULT_METRIC and row.reader != base.reader:
+        if row.reader == NETWORK_LIMIT:
+            return interval(quotient(1, slower) for slower in values(base, "times_slower"))
+        return interval(values(row, "times_slower"))
+    one, other = interval(values(row, key)), interval(values(base, key))
+    over = quotient(one.median, other.median) if one and other else None
+    return None if over is None else Interval(median=over, low=over, high=over, coverage=0, count=0)
