@@ -9,6 +9,9 @@ from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 
+ZARR_REPOSITORY = "https://github.com/zarr-developers/zarr-python.git"
+"""zarr-python's own repository."""
+
 ZARR_REPOSITORY_VARIABLE = "ZCB_ZARR_REPO"
 """Environment variable with zarr-python's repository, a URL or a path, instead of the one in asv.conf.json."""
 
