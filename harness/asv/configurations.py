@@ -126,13 +126,12 @@ def _imported() -> frozenset[str]:
     """Return the packages that the code imports which runs in asv's environments, wherever in it the import stands."""
     import grimp  # for developers, as is what calls this
 
-    graph = grimp.build_graph(
-        "harness", "benchmarks", include_external_packages=True, exclude_type_checking_imports=True
-    )
+    ours = ("harness", "benchmarks")
+    graph = grimp.build_graph(*ours, include_external_packages=True, exclude_type_checking_imports=True)
     modules = {name for root in _MEASURED for name in graph.find_upstream_modules(root, as_package=True)}
-    packages = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names
+    packages = {name.partition(".")[0] for name in modules} - {*ours} - sys.stdlib_module_names
     owners = importlib.metadata.packages_distributions()
-    return frozenset(canonicalize_name(owners[name][0]) for name in packages if not (ROOT / name).is_dir())
+    return frozenset(canonicalize_name(owners[name][0]) for name in packages)
 
 
 def _declared() -> Iterator[str]:
