@@ -1,22 +1,16 @@
 """Whether the machine held still: readers that do not change with the commit under test."""
 
-import functools
 import itertools
 import math
-import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
-import msgspec
-from harness.errors import BadUseError
-from harness.results.sample import NETWORK_LIMIT
+from collections.abc import Iterator, Sequence
 
-from harness.results.records import PassRecord, RowRecord
-from harness.results.sample import Sample
-from harness.results.metrics import DEFAULT_METRIC, values
+import msgspec
+
 from harness.results.intervals import interval
+from harness.results.metrics import DEFAULT_METRIC, values
+from harness.results.records import PassRecord, RowRecord
+from harness.results.sample import NETWORK_LIMIT
 from harness.results.tables import cells
-from harness.workload.model import DEFAULT_IN_FLIGHT
 
 CONTROLS = ("zarrs-planned", NETWORK_LIMIT)
 """Readers whose code does not depend on the commit under test, the better control first."""
@@ -59,7 +53,9 @@ def _control_change(row: RowRecord, base: RowRecord, before: str, after: str) ->
         return
     quotient = new.median / old.median
     drifted = abs(math.log(quotient)) > math.log1p(DRIFT) and new.apart(old)
-    yield ControlChange(control=row.reader, label=row.label, before=before, after=after, ratio=quotient, drifted=drifted)
+    yield ControlChange(
+        control=row.reader, label=row.label, before=before, after=after, ratio=quotient, drifted=drifted
+    )
 
 
 def drift_notices(found: Sequence[ControlChange]) -> list[str]:

@@ -1,20 +1,15 @@
 """Medians with their intervals, and ratios of two rows of a pass."""
 
 import functools
-import itertools
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
-import msgspec
-from harness.errors import BadUseError
-from harness.results.sample import NETWORK_LIMIT
+from collections.abc import Iterable
 
-from harness.results.records import PassRecord, RowRecord
-from harness.results.sample import Sample
+import msgspec
+
 from harness.results.metrics import DEFAULT_METRIC, quotient, values
-from harness.workload.model import DEFAULT_IN_FLIGHT
+from harness.results.records import RowRecord
+from harness.results.sample import NETWORK_LIMIT
 
 COVERAGE = 0.95
 """What an interval covers at least, where there are enough samples."""

@@ -1,19 +1,12 @@
 """Metrics: what is known of every sample."""
 
-import functools
-import itertools
-import math
-import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
-import msgspec
-from harness.errors import BadUseError
-from harness.results.sample import NETWORK_LIMIT
 
-from harness.results.records import PassRecord, RowRecord
+from harness.errors import BadUseError
+from harness.results.records import RowRecord
 from harness.results.sample import Sample
-from harness.workload.model import DEFAULT_IN_FLIGHT
 
 DEFAULT_METRIC = "seconds"
 
@@ -36,6 +29,7 @@ class Metric:
 
 
 def quotient(part: float | None, whole: float | None) -> float | None:
+    """Return `part` over `whole`; None where one is unknown or `whole` is 0."""
     return None if part is None or not whole else part / whole
 
 
@@ -47,6 +41,7 @@ def _header_share(sample: Sample, _: RowRecord) -> float | None:
     if sample.nic_rx_bytes is None or sample.fetched_bytes is None:
         return None
     return quotient(sample.nic_rx_bytes - sample.fetched_bytes, sample.nic_rx_bytes)
+
 
 METRICS = {
     metric.key: metric

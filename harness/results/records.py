@@ -4,21 +4,15 @@ asv's result files hold one list of numbers per metric. A pass record also holds
 and every field of every sample, from which the table and the pages are made.
 """
 
-import datetime
-import hashlib
-import os
-import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import distributions
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from harness.errors import BadUseError, MeasurementError
 from harness.machine import git
 from harness.machine.network import Network
-from harness.paths import write_atomically
 from harness.results.sample import Sample
 
 SCHEMA = 1
@@ -102,18 +96,6 @@ class PassRecord(OfCommit, frozen=True, kw_only=True):
     def variant(self) -> str:
         """What stands for the code under test: a tag, a short hash, or zarr's version where asv built no commit."""
         return self.commit_name or f"zarr {self.packages.get('zarr', 'unknown')}"
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 def load(config: Path) -> list[PassRecord]:

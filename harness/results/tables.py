@@ -3,49 +3,17 @@
 The terminal's table and the page of readers both show what stands here.
 """
 
-import functools
-import itertools
-import math
-import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from harness.errors import BadUseError
-from harness.results.sample import NETWORK_LIMIT
-
 from harness.results.records import PassRecord, RowRecord
-from harness.results.sample import Sample
+from harness.results.sample import NETWORK_LIMIT
 from harness.workload.model import DEFAULT_IN_FLIGHT
-
 
 DEFAULT_BASELINE = "zarr-python+fsspec"
 
 _PATTERNS = ("whole_array", "chunks_of_one_shard", "chunks_of_many_shards", "random_crops", "headline_3004")
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,16 +88,6 @@ def _counted(count: int, noun: str) -> str:
 def _pattern_order(label: str) -> int:
     name = label.partition(" ")[0]
     return _PATTERNS.index(name) if name in _PATTERNS else len(_PATTERNS)
-
-
-
-
-
-
-
-
-
-
 
 
 def number(value: float) -> str:

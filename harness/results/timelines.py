@@ -1,14 +1,9 @@
 """Timelines kept beside asv's results: the newest of each reader, workload, commit and environment."""
 
-import datetime
-import os
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from harness.paths import write_atomically
-from harness.results.records import FOLDER_VARIABLE, Commits, OfCommit, decode
+from harness.results.records import Commits, OfCommit, decode
 from harness.timeline.model import Timeline
 
 SCHEMA = 1
@@ -22,8 +17,6 @@ class TimelineRecord(OfCommit, frozen=True, kw_only=True):
     read: str
     """The benchmark's name of the workload, e.g. ``one shard``."""
     timeline: Timeline
-
-
 
 
 def of(conf: Any, folder: Path) -> list[TimelineRecord]:

@@ -24,9 +24,9 @@ from harness.store.control import LoggedRequest
 from harness.timeline.model import Timeline
 from harness.timeline.validity import validate, wanted
 from harness.verdict.sides import Side
+from harness.verdict.statistics import PAIRS_PER_BLOCK
 from harness.workload.model import Workload
 
-PAIRS_PER_BLOCK = 16
 _OPEN_SECONDS = 120.0
 _TURN_SECONDS = 60.0
 _SECONDS_PER_GIB = 120.0
@@ -72,7 +72,6 @@ class Duel:
     """``base`` and ``head``."""
     seed: int = 0
     pairs_per_block: int = PAIRS_PER_BLOCK
-    """Told when another measurement has to end first."""
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
     _workers: dict[str, WorkerProcess] = field(default_factory=dict)
 

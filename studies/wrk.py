@@ -1,6 +1,6 @@
 """The network limit against wrk on the same byte ranges of the same store, turn by turn (docs/limit.md).
 
-``zcb store start --profile loopback``, then ``python rust/zarrs-reader/bench/wrk.py``; wrk has to be installed.
+``zcb store start --profile loopback``, then ``python studies/wrk.py``; wrk has to be installed.
 """
 
 import re
@@ -10,13 +10,14 @@ import tempfile
 
 import msgspec
 from click.testing import CliRunner
-from harness.shards import read_indexes, shard_key
 
-from harness import workload as workloads
+from harness.datasets.indexes import read_indexes
+from harness.datasets.shards import shard_key
 from harness.measure.process import WorkerProcess
 from harness.readers import LIMIT_CLIENTS, reader_class
-from harness.targets import resolve
-from harness.workload import chunks_by_shard, wanted_chunks
+from harness.targets.resolve import resolve
+from harness.workload import model as workloads
+from harness.workload.selections import chunks_by_shard, wanted_chunks
 from setup_data.cli import data
 
 SHAPES = {
