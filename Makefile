@@ -6,7 +6,7 @@ ZCB    := $(VENV)/bin/zcb
 # asv must find virtualenv and the interpreters of the environment it runs in, not a pyenv shim.
 ACTIVE := . $(VENV)/bin/activate &&
 
-.PHONY: bench measure rust test test-python test-rust check docs lock audit clean
+.PHONY: bench measure rust test test-python test-rust check docs lock asv-configs audit clean
 
 # The main job: releases of zarr without and with #3004, on the embedded store, in a quick profile.
 # What is there is kept: the store, its data, the environments, and results of releases measured before.
@@ -43,13 +43,13 @@ rust:
 
 test: test-rust test-python
 
-test-python: $(VENV)/.ready
+test-python: $(VENV)/.ready-dev
 	$(ACTIVE) pytest
 
 test-rust:
 	cd rust && cargo test --locked --release
 
-check: $(VENV)/.ready
+check: $(VENV)/.ready-dev
 	$(ACTIVE) ruff format --check .
 	$(ACTIVE) ruff check .
 	$(ACTIVE) mypy
@@ -69,11 +69,22 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-# Resolve the direct dependencies of pyproject.toml anew.
-lock: $(VENV)/.ready
-	$(ACTIVE) pip-compile --quiet --upgrade --extra dev --generate-hashes --allow-unsafe --strip-extras \
-	  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --output-file requirements.lock pyproject.toml
+# What tests and checks need besides.
+$(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.lock
+	$(PYTHON) -m pip install --quiet --require-hashes --requirement requirements-dev.lock
+	touch $@
+
+# Resolve the direct dependencies of pyproject.toml. What is locked stays as it is; `make lock UPGRADE=1` takes the newest.
+COMPILE = $(ACTIVE) pip-compile --quiet $(if $(UPGRADE),--upgrade) --generate-hashes --allow-unsafe --strip-extras \
+	  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+lock: $(VENV)/.ready-dev
+	$(COMPILE) --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(MAKE) --no-print-directory asv-configs
+
+# asv*.conf.json, with the versions of requirements.lock: needs them installed, to know what requires what.
+asv-configs: $(VENV)/.ready-dev
+	$(ACTIVE) python -m harness.asv.configurations
 
 # Known vulnerabilities of everything pinned; asks PyPI and RustSec, so it needs the network (docs/security.md).
 # A package that could not be looked up fails the audit too: --strict.
@@ -81,7 +92,7 @@ AUDIT := .zcb/audit
 audit:
 	python3 -m venv $(AUDIT)
 	$(AUDIT)/bin/python -m pip install --quiet pip-audit
-	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements-dev.lock
 	cargo install --quiet --locked --root $(AUDIT) cargo-audit
 	$(AUDIT)/bin/cargo-audit audit --file rust/Cargo.lock
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import BadUseError, MeasurementError
+from harness.machine import git
 from harness.machine.rust import WORKSPACE, ZARRS_READER, find_cargo
 from harness.paths import repository_file, state_dir
 from harness.readers import all_readers
@@ -71,7 +72,7 @@ def make(spec: str, configured: Mapping[str, str]) -> Side:
     else:
         clone = builds.clone_of(os.environ.get(REPOSITORY_VARIABLE) or PUBLIC_REPOSITORY)
         commit = builds.commit_of(clone, named)
-        tree = builds.cached_folder(f"zarrs-source-{commit[:12]}", lambda made: builds.check_out(clone, commit, made))
+        tree = builds.cached_folder(f"zarrs-source-{commit[:12]}", lambda made: git.check_out(clone, commit, made))
         folder = _built(commit[:12], *_members(tree))
     return _side(spec, folder, {BINARY_VARIABLE: str(folder / ZARRS_READER.crate)})
 

@@ -21,7 +21,7 @@ import yaml  # type: ignore[import-untyped]
 from click.testing import CliRunner
 from obstore.store import S3Store
 
-from harness.asv import plain, tracked
+from harness.asv import configurations, plain, tracked
 from harness.asv import recorded as timeline_pass
 from harness.cli import zcb
 from harness.cloud.home import bring_home
@@ -37,7 +37,7 @@ from tests.support import passes
 RUN = ROOT / "cloud" / "run.sh"
 SKY = ROOT / "cloud" / "sky.yaml"
 CLOUD_INIT = ROOT / "cloud" / "cloud-init.yaml"
-CONFIGS = ["asv.conf.json", "asv.releases.conf.json", "asv.matrix.conf.json"]
+CONFIGS = list(configurations.FILES)
 STEPS = ["arm", "install", "check", "cost", "data", "warm", "bench"]
 
 
