@@ -15,6 +15,7 @@ import click
 
 from harness.asv.tracked import READERS
 from harness.errors import BadUseError
+from harness.machine.log import show_progress
 from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_reports
 from harness.paths import write_atomically
@@ -54,10 +55,7 @@ WORK: Sequence[tuple[str, str, str, Mapping[str, Any], float]] = (
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def survey(target: str, in_flight: int, samples: int, readers: str, only: str, pairs: str | None, output: Path) -> None:
     """Measure every reader on every pattern."""
-
-    def say(line: str) -> None:
-        click.echo(line, err=True)
-
+    show_progress(lambda line: click.echo(line, err=True))
     names = [reader_class(name).name for name in readers.split(",")]
     work = [one for one in WORK if only in one[0]]
     if not work:
@@ -66,10 +64,10 @@ def survey(target: str, in_flight: int, samples: int, readers: str, only: str, p
     for title, pattern, dataset, asked, share in work:
         parameters = Parameters(**asked)
         workload = create_workload(
-            pattern, resolve(target), dataset=dataset, parameters=parameters, in_flight=in_flight, say=say
+            pattern, resolve(target), dataset=dataset, parameters=parameters, in_flight=in_flight
         )
         rounds = max(2, round(samples * share))
-        with Conductor(names, plan=Plan(samples=rounds), say=say) as conductor:
+        with Conductor(names, plan=Plan(samples=rounds)) as conductor:
             found[title] = conductor.measure(workload)
         reports = ",".join(read_reports(rows[:-1], rows[-1]) for rows in found.values())
         write_atomically(output, f"[{reports}]\n".encode())  # after each, so that an interruption loses nothing

@@ -16,7 +16,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -33,12 +33,12 @@ from harness.verdict.judge import Rules, compare, empty
 from harness.verdict.pairs import Duel
 from harness.verdict.run import WORK
 from harness.verdict.sides import Side
-from harness.verdict.statistics import Answer, judge_pairs, next_look
+from harness.verdict.statistics import LOOKS, Answer, judge_blocks, next_look
 from harness.workload.create import create_workload
 from harness.workload.model import Workload
 from harness.workload.patterns import Parameters
 
-_HEADINGS = ("slower", "faster", "no difference", "not enough data", "pairs", "seconds", "p95 s")
+_HEADINGS = ("slower", "faster", "no difference", "not enough data", "blocks", "seconds", "p95 s")
 _SLEEP = """
 import time
 import harness.readers.zarr_python as readers
@@ -75,7 +75,7 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     """One replayed verdict of one workload."""
 
     answer: Answer
-    pairs: int
+    blocks: int
     seconds: float
 
 
@@ -83,29 +83,16 @@ def replay_once(
     blocks: Sequence[Sequence[RecordedPair]], slowdown: float, rules: Rules, rng: random.Random
 ) -> Replayed:
     """Return what a verdict would have said of pairs drawn block by block, head slowed down by `slowdown`."""
-    shift, taken, spent = math.log1p(slowdown), list[float](), 0.0
-    for pair in _drawn(blocks, rng):
-        taken.append(pair.log_ratio + shift)
-        spent += pair.seconds
-        if len(taken) == _look_at(len(taken)):
-            said = judge_pairs(taken, rules.comparisons, smallest=rules.smallest).answer
+    shift, taken, spent = math.log1p(slowdown), list[list[float]](), 0.0
+    while next_look(len(taken)) is not None and spent < rules.seconds:
+        block, sign = rng.choice(blocks), rng.choice((-1.0, 1.0))  # both sides are equal: either may be called head
+        taken.append([sign * pair.log_ratio + shift for pair in block])
+        spent += sum(pair.seconds for pair in block)
+        if len(taken) in LOOKS:
+            said = judge_blocks(taken, rules.comparisons, smallest=rules.smallest).answer
             if said is not Answer.UNKNOWN:
-                return Replayed(answer=said, pairs=len(taken), seconds=spent)
-        if next_look(len(taken)) is None or spent >= rules.seconds:
-            break
-    return Replayed(answer=Answer.UNKNOWN, pairs=len(taken), seconds=spent)
-
-
-def _look_at(pairs: int) -> int | None:
-    return next_look(pairs - 1)
-
-
-def _drawn(blocks: Sequence[Sequence[RecordedPair]], rng: random.Random) -> Iterator[RecordedPair]:
-    """Yield pairs of blocks drawn with replacement; which side is called head is drawn too, since both are equal."""
-    while True:
-        sign = rng.choice((-1.0, 1.0))
-        for pair in rng.choice(blocks):
-            yield RecordedPair(pair.block, sign * pair.log_ratio, pair.seconds)
+                return Replayed(answer=said, blocks=len(taken), seconds=spent)
+    return Replayed(answer=Answer.UNKNOWN, blocks=len(taken), seconds=spent)
 
 
 def _what_is_compared(command: Callable[..., None]) -> Callable[..., None]:
@@ -124,11 +111,11 @@ def _what_is_compared(command: Callable[..., None]) -> Callable[..., None]:
 
 def _workload(pattern: str, piece: int, target: str) -> Workload:
     dataset, asked = WORK[pattern][piece]
-    return create_workload(pattern, resolve(target), dataset=dataset, parameters=Parameters(**asked), say=click.echo)
+    return create_workload(pattern, resolve(target), dataset=dataset, parameters=Parameters(**asked))
 
 
 def _side(spec: str) -> Side:
-    return sides.make(spec, builds.overlay(spec, None, click.echo), {})
+    return sides.make(spec, builds.overlay(spec, None), {})
 
 
 @click.group()
@@ -200,11 +187,11 @@ def live(
         taken = []
         for seed in range(verdicts):
             finding = empty(reader, workload)
-            compare(finding, workload, {"base": one, "head": held_up}, rules, seed=seed, say=lambda _: None)
+            compare(finding, workload, {"base": one, "head": held_up}, rules, seed=seed)
             if finding.error is not None:
                 raise MeasurementError(finding.error)
-            taken.append(Replayed(answer=finding.answer, pairs=len(finding.pairs), seconds=finding.seconds))
-            click.echo(f"{seed + 1}: {finding.answer.value}, {len(finding.pairs)} pairs, {finding.seconds:.0f} s")
+            taken.append(Replayed(answer=finding.answer, blocks=len(finding.blocks()), seconds=finding.seconds))
+            click.echo(f"{seed + 1}: {finding.answer.value}, {len(finding.blocks())} blocks, {finding.seconds:.0f} s")
     table = Table("workload", "slowdown", *_HEADINGS)
     table.add_row(workload.label, f"{slowdown:.0%}", *_row(taken))
     Console(width=130).print(table)
@@ -223,7 +210,7 @@ def _row(replayed: Sequence[Replayed]) -> list[str]:
     seconds = [one.seconds for one in replayed]
     return [
         *shares,
-        f"{np.median([one.pairs for one in replayed]):.0f}",
+        f"{np.median([one.blocks for one in replayed]):.0f}",
         f"{np.median(seconds):.0f}",
         f"{np.percentile(seconds, 95):.0f}",
     ]

@@ -16,6 +16,7 @@ from playwright.sync_api import Browser
 from harness.errors import BadUseError
 from harness.machine import rust
 from harness.machine.lifeline import die_with_parent
+from harness.machine.log import progress_to
 from harness.store import lifecycle
 from harness.store.control import StoreControl
 from harness.store.lifecycle import StoreSettings
@@ -58,7 +59,7 @@ def state_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def store_binary() -> Path:
     """The store's program, built when it is out of date."""
     try:
-        return rust.STORE.build(print)
+        return rust.STORE.build()
     except BadUseError as error:
         pytest.skip(str(error))
 
@@ -67,7 +68,7 @@ def store_binary() -> Path:
 def rust_reader() -> Path:
     """The Rust reader's program, built when it is out of date."""
     try:
-        return rust.ZARRS_READER.build(print)
+        return rust.ZARRS_READER.build()
     except BadUseError as error:
         pytest.skip(str(error))
 
@@ -77,6 +78,14 @@ def embedded_store(store_binary: Path, state_directory: Path) -> Iterator[StoreS
     """A running store without service time; the target `embedded` of this session."""
     yield lifecycle.start(StoreSettings(profile="loopback"))
     lifecycle.stop()
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """The lines that our modules log, as commands show them."""
+    lines: list[str] = []
+    with progress_to(lines.append):
+        yield lines
 
 
 @pytest.fixture

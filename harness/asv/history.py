@@ -17,6 +17,7 @@ import datetime
 import fcntl
 import hashlib
 import io
+import logging
 import os
 import re
 import ssl
@@ -27,7 +28,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
@@ -36,6 +37,8 @@ from packaging.utils import InvalidSdistFilename, parse_sdist_filename
 from packaging.version import InvalidVersion, Version
 
 from harness.errors import BadUseError, StoreError
+
+_log = logging.getLogger(__name__)
 
 PACKAGE = "zarr"
 LATEST = "latest"
@@ -46,8 +49,6 @@ _INDEX_JSON = "application/vnd.pypi.simple.v1+json"
 _TIMEOUT_S = 60.0
 _PAUSE_S = 1.0  # before another attempt
 _SERVER_ERROR = 500
-
-Say = Callable[[str], None]
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -74,11 +75,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     """Time of upload, in seconds since 1970."""
 
 
-def _silent(_: str) -> None:
-    pass
-
-
-def build(directory: Path, releases: list[str], say: Say = _silent) -> list[Release]:
+def build(directory: Path, releases: list[str]) -> list[Release]:
     """Make `directory` a repository that holds at least `releases`; return all that it holds, oldest first.
 
     Releases that are there already stay, and keep their commits unless one is inserted before them: results
@@ -91,8 +88,6 @@ def build(directory: Path, releases: list[str], say: Say = _silent) -> list[Rele
     releases
         Versions such as ``3.3.0``, and ``latest`` for the newest final one. When the index cannot be reached,
         ``latest`` is the newest one that is there.
-    say
-        Is told, in one line each, what is fetched.
 
     Raises
     ------
@@ -108,16 +103,16 @@ def build(directory: Path, releases: list[str], say: Say = _silent) -> list[Rele
     with _locked(directory):
         present = _present(directory)
         index = _Index()
-        wanted = _resolved(releases, present, index, say)
+        wanted = _resolved(releases, present, index)
         missing = sorted(wanted - present.keys(), key=Version)
         if missing:
-            _rebuild(directory, present, {version: index.sdist(version) for version in missing}, index, say)
+            _rebuild(directory, present, {version: index.sdist(version) for version in missing}, index)
         return sorted(_present(directory).values(), key=lambda release: Version(release.version))
 
 
-def _resolved(releases: list[str], present: dict[str, Release], index: "_Index", say: Say) -> set[str]:
+def _resolved(releases: list[str], present: dict[str, Release], index: "_Index") -> set[str]:
     """Return the versions asked for; ``latest`` becomes a version."""
-    return {_latest(present, index, say) if release == LATEST else release for release in releases}
+    return {_latest(present, index) if release == LATEST else release for release in releases}
 
 
 def _spelled(release: str) -> str:
@@ -127,14 +122,14 @@ def _spelled(release: str) -> str:
         raise BadUseError(f"{release!r} is not a release: give versions such as 3.3.0, or latest") from None
 
 
-def _latest(present: dict[str, Release], index: "_Index", say: Say) -> str:
+def _latest(present: dict[str, Release], index: "_Index") -> str:
     try:
         return index.latest()
     except StoreError as error:
         if not present:
             raise
         newest = max(present, key=Version)
-        say(f"{error}; latest is taken to be {newest}, the newest one present")
+        _log.info(f"{error}; latest is taken to be {newest}, the newest one present")
         return newest
 
 
@@ -271,7 +266,7 @@ def _is_ours(directory: Path) -> bool:
     return config.is_file() and _git(directory, "config", "--get", "--default=", _OURS) == PACKAGE
 
 
-def _rebuild(directory: Path, present: dict[str, Release], missing: dict[str, _File], index: _Index, say: Say) -> None:
+def _rebuild(directory: Path, present: dict[str, Release], missing: dict[str, _File], index: _Index) -> None:
     """Write the repository anew beside the old one, whose trees it takes over, and give it the name."""
     with tempfile.TemporaryDirectory(dir=directory.absolute().parent, prefix=f".{directory.name}.") as temporary:
         new, old = Path(temporary) / "new", Path(temporary) / "old"
@@ -280,7 +275,7 @@ def _rebuild(directory: Path, present: dict[str, Release], missing: dict[str, _F
             _git(new, "fetch", "--quiet", "--no-tags", str(directory.absolute()), "main")
         releases = dict(present)
         for version, file in missing.items():
-            say(f"fetching {file.filename}")
+            _log.info(f"fetching {file.filename}")
             releases[version] = _unpacked(new, version, file, index.download(file))
         _commit_all(new, sorted(releases.values(), key=lambda release: Version(release.version)))
         if directory.exists():

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.asv.tracked import environment_target, progress
+from harness.asv.tracked import environment_target
 from harness.workload.create import create_workload
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ class Plain:
         from harness.workload.patterns import Parameters
 
         target = resolve(environment_target())
-        with Probe(target, progress) as probe:
+        with Probe(target) as probe:
             probe.demand_no_faults()
         try:
-            workload = create_workload(pattern, target, dataset=dataset, parameters=Parameters(**asked), say=progress)
-            self._probe = Probe(target, progress)
+            workload = create_workload(pattern, target, dataset=dataset, parameters=Parameters(**asked))
+            self._probe = Probe(target)
             self._reader = reader_class(reader)()
             self._reader.open(workload)
         except (UnsupportedError, TooLargeError) as reason:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.asv.tracked import Cell, Key, LookedUp, environment_target, progress, tracked
+from harness.asv.tracked import Cell, Key, LookedUp, environment_target, tell_asv, tracked
 from harness.measure.recording import write_timeline
 from harness.workload.create import create_workload
 
@@ -53,6 +53,7 @@ def run_pass(readers: Iterable[str], reads: Mapping[str, Read]) -> dict[Key, Cel
     from harness.workload.patterns import Parameters
 
     die_with_parent()
+    tell_asv()
     readers = list(readers)
     cells: dict[Key, Cell] = {}
     try:
@@ -60,9 +61,7 @@ def run_pass(readers: Iterable[str], reads: Mapping[str, Read]) -> dict[Key, Cel
         for name, read in reads.items():
             parameters = Parameters(**read.parameters)
             try:
-                workload = create_workload(
-                    read.pattern, target, dataset=read.dataset, parameters=parameters, say=progress
-                )
+                workload = create_workload(read.pattern, target, dataset=read.dataset, parameters=parameters)
             except TooLargeError as reason:
                 cells |= {(reader, name): {"na": str(reason)} for reader in readers}
                 continue
@@ -79,7 +78,7 @@ def _cell(reader: str, name: str, workload: "Workload", pairs: int) -> Cell:
     from harness.timeline.schedule import analyse
 
     try:
-        timeline = record_with_wire(reader, workload, pairs=pairs, say=progress)
+        timeline = record_with_wire(reader, workload, pairs=pairs)
     except UnsupportedError as reason:
         return {"na": str(reason)}
     except MeasurementError as error:

@@ -5,6 +5,7 @@ the line it stands on, so an inherited one would be shared by all classes).
 """
 
 import datetime
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from harness.workload.create import create_workload
 if TYPE_CHECKING:
     from harness.measure.conductor import Plan, Row
     from harness.results.sample import Sample
+
+_log = logging.getLogger(__name__)
 
 PASS_SECONDS = 600
 """asv's timeout for `setup_cache`: seconds without a line of progress."""
@@ -111,22 +114,21 @@ def run_pass(
     from harness.workload.patterns import Parameters
 
     die_with_parent()
+    tell_asv()
     readers = list(readers)
     cells: dict[Key, Cell] = {}
     measured: list[Row] = []
     started = datetime.datetime.now().astimezone()
     try:
         target, plan = resolve(environment_target()), environment_plan()
-        with Probe(target, progress) as probe:
+        with Probe(target) as probe:
             probe.demand_no_faults()
-        with Conductor(readers, plan=plan, say=progress) as conductor:
+        with Conductor(readers, plan=plan) as conductor:
             for key, (dataset, asked) in grid.items():
                 try:
-                    workload = create_workload(
-                        pattern, target, dataset=dataset, parameters=Parameters(**asked), say=progress
-                    )
+                    workload = create_workload(pattern, target, dataset=dataset, parameters=Parameters(**asked))
                 except TooLargeError as reason:
-                    progress(f"{pattern} {dataset}: n/a: {reason}")
+                    _log.info(f"{pattern} {dataset}: n/a: {reason}")
                     cells |= {(reader, *key): {"na": str(reason)} for reader in (*readers, NETWORK_LIMIT)}
                     continue
                 rows = conductor.measure(workload)
@@ -227,6 +229,8 @@ def _samples(cells: dict[Key, Cell], key: Key, metric: str) -> dict[str, Any]:
     return {"samples": cells[key][metric], "number": 1}
 
 
-def progress(line: str) -> None:
-    """Tell asv that the pass is alive; its timeout is one of silence."""
-    print(f"[zcb] {line}", flush=True)  # noqa: T201
+def tell_asv() -> None:
+    """Show progress where asv sees it: its timeout is one of silence."""
+    from harness.machine.log import show_progress
+
+    show_progress(lambda line: print(f"[zcb] {line}", flush=True))  # noqa: T201

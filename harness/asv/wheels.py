@@ -4,12 +4,12 @@ asv takes bare versions only (it mangles paths and URLs), so builds are told apa
 finds them in a folder through ``PIP_FIND_LINKS``.
 """
 
+import logging
 import os
 import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +18,8 @@ from packaging.version import InvalidVersion, Version
 
 from harness.errors import BadUseError, MeasurementError
 from harness.paths import ROOT
+
+_log = logging.getLogger(__name__)
 
 _VERSION_VARIABLE = "SETUPTOOLS_SCM_PRETEND_VERSION"
 
@@ -43,7 +45,7 @@ def planned(file: Path = ROOT / "wheels.toml") -> dict[str, Build]:
         raise BadUseError(f"{file}: {error}") from error
 
 
-def build(repository: Path, output: Path, say: Callable[[str], None]) -> list[Path]:
+def build(repository: Path, output: Path) -> list[Path]:
     """Build the wheels of wheels.toml that `output` does not hold yet, and return all of them.
 
     Parameters
@@ -52,8 +54,6 @@ def build(repository: Path, output: Path, say: Callable[[str], None]) -> list[Pa
         A local clone of zarr-python that holds the commits (``git clone --mirror`` brings pull requests along).
     output
         Folder for the wheels; a wheel appears there whole or not at all.
-    say
-        Told what is being done.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def build(repository: Path, output: Path, say: Callable[[str], None]) -> list[Pa
     for version, entry in builds.items():
         wheel = output / f"zarr-{version}-py3-none-any.whl"
         if not wheel.exists():
-            say(f"building zarr {version} from {entry.commit[:9]}")
+            _log.info(f"building zarr {version} from {entry.commit[:9]}")
             _build(repository, entry.commit, version, output)
         wheels.append(wheel)
     return wheels

@@ -23,6 +23,7 @@ from harness.cli import (
 )
 from harness.errors import BadUseError, ZcbError
 from harness.machine.exit import run_then_exit
+from harness.machine.log import show_progress
 from harness.machine.redact import redacted
 
 _INTERRUPTED = 130
@@ -31,8 +32,10 @@ _LONGEST = 500
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def zcb(debug: bool) -> None:
+@click.pass_context
+def zcb(context: click.Context, debug: bool) -> None:
     """Measure how fast Zarr readers read sharded arrays from object storage."""
+    show_progress(lambda line: click.echo(f"zcb {context.invoked_subcommand}: {line}", err=True))
 
 
 zcb.add_command(doctor.doctor)

@@ -86,7 +86,7 @@ def pr(number: int, repo: str | None, **given: Any) -> None:
 
     Of a merged pull request its commit is compared with the parent.
     """
-    clone = builds.local_clone(repo, _say)
+    clone = builds.local_clone(repo)
     base, head = builds.pull_request(clone, number)
     _compare(base[:12], head[:12], str(clone), given)
 
@@ -114,7 +114,7 @@ def _compare(base: str, head: str, repo: str | None, given: dict[str, Any]) -> N
         keep(verdict)
 
     try:
-        run(request, keep_newest, _say)
+        run(request, keep_newest)
     finally:
         if kept:
             _report(kept[0], given)

@@ -17,5 +17,5 @@ def history(releases: str, output: Path) -> None:
     repository holds already stay, and are not fetched again.
     """
     names = [name.strip() for name in releases.split(",") if name.strip()]
-    held = releases_as_git.build(output, names, lambda line: click.echo(f"zcb history: {line}", err=True))
+    held = releases_as_git.build(output, names)
     click.echo(f"{output}: {', '.join(f'v{release.version}' for release in held)}")

@@ -94,7 +94,7 @@ def read(
 def _record(name: str, loaded: Workload, file: Path, pairs: int, wire: bool) -> None:
     """Record a timeline into `file`; one that is not valid is kept for looking at, marked as such, and is a failure."""
     try:
-        recorded = record_with_wire(name, loaded, pairs=pairs, say=_say, wire=wire)
+        recorded = record_with_wire(name, loaded, pairs=pairs, wire=wire)
     except UnsupportedError as reason:
         raise BadUseError(f"{name} cannot be recorded: {reason}") from reason
     save(file, recorded)
@@ -120,7 +120,7 @@ def _names(readers: str) -> list[str]:
 
 
 def _measure(names: list[str], loaded: Workload, plan: Plan, as_json: bool) -> None:
-    with Conductor(names, plan=plan, say=_say) as conductor:
+    with Conductor(names, plan=plan) as conductor:
         by_name = {row.reader: row for row in conductor.measure(loaded)}
     rows, limit = [by_name[name] for name in names], by_name[NETWORK_LIMIT]
     if all(row.na is not None for row in rows):

@@ -36,7 +36,7 @@ def soak(minutes: float, readers: str, in_flight: int, as_json: bool) -> None:
     names = [reader_class(name.strip()).name for name in (READERS if readers == "all" else readers.split(","))]
     if not names:
         raise BadUseError("--readers names none")
-    found = soaking.soak(target, names, seconds=minutes * 60, in_flight=in_flight, say=_say)
+    found = soaking.soak(target, names, seconds=minutes * 60, in_flight=in_flight)
     path = state_dir() / "soaks" / f"{datetime.datetime.now().strftime('%Y%m%d-%H%M%S')}.json"
     content = msgspec.json.encode(found)
     write_atomically(path, content + b"\n")

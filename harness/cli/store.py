@@ -57,7 +57,7 @@ def store() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the store's whole state as JSON instead of its URL.")
 def start(as_json: bool, **values: Any) -> None:
     """Start the store in the background and print its URL."""
-    running = lifecycle.start(StoreSettings(**values), _say)
+    running = lifecycle.start(StoreSettings(**values))
     click.echo(msgspec.json.encode(running).decode() if as_json else running.endpoint)
 
 

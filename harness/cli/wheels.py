@@ -14,7 +14,7 @@ from harness.paths import state_dir
 def wheels(repo: Path, output: Path | None) -> None:
     """Build the commits of wheels.toml, #3004's merge base and head among them, as wheels for asv."""
     folder = output or state_dir() / "wheels"
-    for wheel in zarr_wheels.build(repo, folder, lambda line: click.echo(f"zcb wheels: {line}", err=True)):
+    for wheel in zarr_wheels.build(repo, folder):
         click.echo(wheel)
     click.echo(
         f"zcb wheels: now PIP_FIND_LINKS={folder.resolve()} asv run --config asv.matrix.conf.json HEAD^!", err=True

@@ -49,17 +49,13 @@ def workload(  # noqa: D103 - its help is computed from the patterns
     output: Path,
     **asked: Any,
 ) -> None:
-    def say(line: str) -> None:
-        click.echo(line, err=True)
-
     made = create_workload(
         pattern,
         resolve(target),
         dataset=dataset,
         parameters=Parameters(**asked),
         in_flight=in_flight,
-        agree=lambda unknown: agreed_truth(unknown, say=say),
-        say=say,
+        agree=agreed_truth,
     )
     write_output(output, workloads.encode(made))
     click.echo(f"{made.label}: {_size(made)} -> {output}", err=True)

@@ -27,12 +27,22 @@ class ArrayInfo(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def chunks_per_shard(self) -> tuple[int, ...]:
         """Chunks along each axis of a shard."""
-        return tuple(s // c for s, c in zip(self.shard_shape, self.chunk_shape, strict=True))
+        return grid(self.shard_shape, self.chunk_shape)
 
     @property
     def shard_grid(self) -> tuple[int, ...]:
         """Shards along each axis of the array, the last of which may reach beyond it."""
-        return tuple(-(-n // s) for n, s in zip(self.shape, self.shard_shape, strict=True))
+        return grid(self.shape, self.shard_shape)
+
+    def place(self, chunk: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shard that holds a chunk of the array's grid, and the chunk's place inside it."""
+        parts = [divmod(number, count) for number, count in zip(chunk, self.chunks_per_shard, strict=True)]
+        return tuple(shard for shard, _ in parts), tuple(inner for _, inner in parts)
+
+
+def grid(whole: Sequence[int], part: Sequence[int]) -> tuple[int, ...]:
+    """Return how many parts cover a whole along each axis, in elements per axis; the last may reach beyond it."""
+    return tuple(-(-size // length) for size, length in zip(whole, part, strict=True))
 
 
 def check_shapes(
@@ -56,7 +66,7 @@ def check_shapes(
     _check_divides("chunks", chunks, "shards", shards)
     if whole_shards:
         _check_divides("shards", shards, "shape", shape)
-    per_shard = math.prod(shard // chunk for shard, chunk in zip(shards, chunks, strict=True))
+    per_shard = math.prod(grid(shards, chunks))
     if per_shard > MAX_CHUNKS_PER_SHARD:
         raise ValueError(f"{per_shard} chunks in a shard exceed the limit of {MAX_CHUNKS_PER_SHARD}")
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
 
-from harness.datasets.array import MAX_NBYTES, check_shapes, short
+from harness.datasets.array import MAX_NBYTES, check_shapes, grid, short
 from harness.errors import BadUseError
 from harness.targets.client import lacks_bucket, open_store, reaching
 from harness.targets.target import EMBEDDED, Target
@@ -99,17 +99,17 @@ class DatasetSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def chunk_grid(self) -> tuple[int, ...]:
         """Chunks per axis of the array."""
-        return _divided(self.shape, self.chunk_shape)
+        return grid(self.shape, self.chunk_shape)
 
     @property
     def shard_grid(self) -> tuple[int, ...]:
         """Shards per axis of the array."""
-        return _divided(self.shape, self.shard_shape)
+        return grid(self.shape, self.shard_shape)
 
     @property
     def chunks_per_shard(self) -> tuple[int, ...]:
         """Chunks per axis of a shard."""
-        return _divided(self.shard_shape, self.chunk_shape)
+        return grid(self.shard_shape, self.chunk_shape)
 
     @property
     def nbytes(self) -> int:
@@ -304,10 +304,6 @@ def _candidates(dataset: str) -> list[str]:
         return [dataset]
     presets = [os.environ["ZCB_PRESET"]] if os.environ.get("ZCB_PRESET") else PRESETS
     return [f"{preset}/{dataset}" for preset in presets]
-
-
-def _divided(whole: tuple[int, ...], part: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(a // b for a, b in zip(whole, part, strict=True))
 
 
 def _check_name(what: str, name: str) -> None:

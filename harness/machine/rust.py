@@ -1,17 +1,18 @@
 """Our programs in Rust: where they are, whether they are up to date, and how they are built."""
 
+import logging
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import BadUseError
 from harness.paths import ROOT
 
-WORKSPACE = ROOT / "rust"
+_log = logging.getLogger(__name__)
 
-Say = Callable[[str], None]
+WORKSPACE = ROOT / "rust"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class Program:
         except OSError:
             return False
 
-    def build(self, say: Say) -> Path:
+    def build(self) -> Path:
         """Return the binary, built first when it is missing or older than its sources.
 
         Raises
@@ -49,12 +50,12 @@ class Program:
         cargo = find_cargo()
         if cargo is None:
             if self.path.exists():
-                say(f"warning: {self.called} is older than its sources, and cargo to rebuild it is not installed")
+                _log.warning(f"{self.called} is older than its sources, and cargo to rebuild it is not installed")
                 return self.path
             raise BadUseError(
                 f"{self.called} has to be built and cargo is missing: install Rust (`zcb doctor` says which)"
             )
-        say(f"building {self.called} (some six minutes on two cores the first time) ...")
+        _log.info(f"building {self.called} (some six minutes on two cores the first time) ...")
         stderr = 2  # stdout is for what a command was asked for
         # All programs at once: built alone, each would ask its libraries for other features and compile them again.
         command = [cargo, "build", "--release", "--locked", "--workspace"]

@@ -1,6 +1,6 @@
 """The truth of an array without a manifest: what two readers that share no decoding code agree on."""
 
-from collections.abc import Callable
+import logging
 
 import msgspec
 
@@ -11,21 +11,21 @@ from harness.readers import reader_class
 from harness.workload.model import Workload
 from harness.workload.truth import Truth, first_difference
 
+_log = logging.getLogger(__name__)
+
 STACKS = (("zarr-python+obstore", "zarr-python+fsspec"), ("tensorstore",), ("zarrista",))
 """Readers by what decodes: numcodecs from Python, C++, Rust. Of each stack the first that can do the work counts."""
 
 _NEEDED = 2
 
 
-def agreed_truth(workload: Workload, *, say: Callable[[str], None]) -> Truth:
+def agreed_truth(workload: Workload) -> Truth:
     """Return the checksums of the arrays that two independent readers both return for `workload`.
 
     Parameters
     ----------
     workload
         One whose own truth is not known: it is not looked at.
-    say
-        Told which readers read.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def agreed_truth(workload: Workload, *, say: Callable[[str], None]) -> Truth:
         for name in stack:
             try:
                 found[name] = _checksums(name, workload)
-                say(f"{workload.label}: read by {name}")
+                _log.info(f"{workload.label}: read by {name}")
                 break
             except (UnsupportedError, MeasurementError) as reason:
                 reasons.append(f"{name}: {reason}")

@@ -5,10 +5,11 @@ network-limit turn. So drift of the machine hits all readers alike, and every sa
 """
 
 import contextlib
+import logging
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,8 @@ from harness.measure.process import WorkerProcess
 from harness.readers import LIMIT_CLIENTS, clients, reader_class
 from harness.results.sample import NETWORK_LIMIT, Sample, Timed
 from harness.workload.model import Workload
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_SAMPLES = 15
 """Odd, so that the median is a sample; fewer than 7 can never be significant for asv."""
@@ -100,10 +103,9 @@ class Row:
 class Conductor:
     """Owns one worker per reader over all workloads of a pass; use it as a context manager."""
 
-    def __init__(self, readers: Sequence[str], *, plan: Plan, say: Callable[[str], None]) -> None:
+    def __init__(self, readers: Sequence[str], *, plan: Plan) -> None:
         self._readers = [name for name in readers if name not in (NETWORK_LIMIT, *LIMIT_CLIENTS)]
         self._plan = plan
-        self._say = say
         self._random = random.Random(plan.seed)  # noqa: S311 - an order of turns, not a secret
         self._workers: dict[str, WorkerProcess] = {}
         self._candidates: dict[str, Candidate] = {}
@@ -131,7 +133,7 @@ class Conductor:
             The embedded store is not running, or ended: nothing can be measured.
         """
         rows = {name: Row(reader=name, workload=workload) for name in (*self._readers, NETWORK_LIMIT)}
-        with Probe(workload.target, self._say) as probe:
+        with Probe(workload.target) as probe:
             for row in rows.values():
                 row.network = probe.network
                 self._open(row, probe)
@@ -139,7 +141,7 @@ class Conductor:
             while not self._plan.enough(rounds, time.monotonic() - begin) and self._left(rows):
                 self._round(rows, probe)
                 rounds += 1
-                self._say(f"{workload.label}: round {rounds}: {_summary(rows.values())}")
+                _log.info(f"{workload.label}: round {rounds}: {_summary(rows.values())}")
         return list(rows.values())
 
     def _left(self, rows: dict[str, Row]) -> bool:
@@ -238,7 +240,7 @@ class Conductor:
         except (ZcbError, OSError) as error:
             trouble = probe.trouble()
             row.fail(f"{error}{trouble}")
-            self._say(f"{row.workload.label}: {worker} failed: {row.error}")
+            _log.warning(f"{row.workload.label}: {worker} failed: {row.error}")
             if worker in self._workers:
                 self._workers.pop(worker).stop()
 

@@ -63,13 +63,11 @@ class Probe:
     ----------
     target
         Where is read from.
-    say
-        Told when it has to wait.
     """
 
-    def __init__(self, target: Target, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, target: Target) -> None:
         self._control = StoreControl(require_running().control) if target.name == EMBEDDED else None
-        self._lock = measurement_lock(target, say)
+        self._lock = measurement_lock(target)
         interfaces = target.nic or network.interfaces_to(_host(target))
         self.network = network.observe(interfaces)
         self._nics = network.read_all(interfaces)

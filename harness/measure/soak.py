@@ -7,10 +7,11 @@ grows, surely, by no more over the whole run than the memory scatters anyway.
 
 import datetime
 import itertools
+import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from harness.targets.target import Target
 from harness.workload.create import create_workload
 from harness.workload.model import Workload
 from harness.workload.patterns import Parameters
+
+_log = logging.getLogger(__name__)
 
 SCHEMA = 1
 HARNESS, STORE = "harness", "store"
@@ -51,8 +54,6 @@ _LEAST = 8
 """Readings after the warm-up without which nothing is said of a slope."""
 _PAGES = 1 << 20
 """Bytes within which memory counts as the same: less than an allocator asks for at once."""
-
-Say = Callable[[str], None]
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +118,7 @@ class Soak(msgspec.Struct, kw_only=True):
         return [f"{each.name}: {line}" for each in self.processes for line in each.complaints] + self.left
 
 
-def soak(target: Target, readers: Sequence[str], *, seconds: float, in_flight: int, say: Say) -> Soak:
+def soak(target: Target, readers: Sequence[str], *, seconds: float, in_flight: int) -> Soak:
     """Let readers take turns on the workloads of `MIX` until `seconds` are over, and watch every process.
 
     Parameters
@@ -130,8 +131,6 @@ def soak(target: Target, readers: Sequence[str], *, seconds: float, in_flight: i
         No new cycle begins after so long; three are made at least.
     in_flight
         Requests that each reader is asked to have in flight.
-    say
-        Told of each cycle.
 
     Raises
     ------
@@ -144,16 +143,17 @@ def soak(target: Target, readers: Sequence[str], *, seconds: float, in_flight: i
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         in_flight=in_flight,
     )
-    work = [_workload(target, *entry, in_flight, say) for entry in MIX]
+    logging.getLogger("harness.measure.conductor").setLevel(logging.CRITICAL)  # a cycle is one line, not one per round
+    work = [_workload(target, *entry, in_flight) for entry in MIX]
     with _traces(store, found.left), _scratch(found.left):
         begin = time.monotonic()
-        with Conductor(readers, plan=Plan(samples=1), say=lambda _: None) as conductor:
+        with Conductor(readers, plan=Plan(samples=1)) as conductor:
             watched: dict[str, Watched] = {}
             while found.cycles < 3 or time.monotonic() - begin < seconds:
                 found.samples += sum(_cycle(conductor, each) for each in work)
                 found.cycles += 1
                 _take(watched, {HARNESS: os.getpid(), STORE: store.pid, **conductor.pids()}, time.monotonic() - begin)
-                say(f"cycle {found.cycles}, {time.monotonic() - begin:.0f} s, {found.samples} samples")
+                _log.info(f"cycle {found.cycles}, {time.monotonic() - begin:.0f} s, {found.samples} samples")
         found.seconds = time.monotonic() - begin
     found.processes = list(watched.values())
     judge(found.processes)
@@ -209,11 +209,9 @@ def _likeness(rest: npt.NDArray[np.float64]) -> float:
     return float(np.sum(rest[:-1] * rest[1:])) / power if power > 0 else 0.0
 
 
-def _workload(
-    target: Target, pattern: str, dataset: str, asked: Mapping[str, Any], in_flight: int, say: Say
-) -> Workload:
+def _workload(target: Target, pattern: str, dataset: str, asked: Mapping[str, Any], in_flight: int) -> Workload:
     parameters = Parameters(**asked)
-    return create_workload(pattern, target, dataset=dataset, parameters=parameters, in_flight=in_flight, say=say)
+    return create_workload(pattern, target, dataset=dataset, parameters=parameters, in_flight=in_flight)
 
 
 def _cycle(conductor: Conductor, workload: Workload) -> int:

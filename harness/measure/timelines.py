@@ -1,5 +1,6 @@
 """The conductor's part in a timeline: one recorded execution between counters, checked, with what recording costs."""
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -23,6 +24,8 @@ from harness.timeline.wire import Captured, from_wire, merge, why_not
 from harness.timeline.wire import capture as capture_packets
 from harness.workload.model import Workload
 
+_log = logging.getLogger(__name__)
+
 StartCapture = Callable[[Target], AbstractContextManager[Captured]]
 
 
@@ -31,7 +34,6 @@ def record_timeline(
     workload: Workload,
     *,
     pairs: int = overhead.DEFAULT_PAIRS,
-    say: Callable[[str], None],
     capture: StartCapture | None = None,
 ) -> Timeline:
     """Record one execution of `workload` and check it; look at `valid` before believing it.
@@ -46,8 +48,6 @@ def record_timeline(
         What it reads.
     pairs
         Pairs of recorded and plain executions that show the cost of recording; 0 leaves it unknown.
-    say
-        Told of progress.
     capture
         Starts a packet capture of a target; None records what the reader itself can tell.
 
@@ -60,32 +60,30 @@ def record_timeline(
     BadUseError
         The store injects faults.
     """
-    with Probe(workload.target, say) as probe:
+    with Probe(workload.target) as probe:
         probe.demand_no_faults()
         with _Session(reader, workload, probe) as session:
             timeline = session.record(capture)
             timeline.valid = validate(timeline, wanted(workload), counted=session.counted)
             if timeline.valid.ok and session.has_hooks:
-                say(f"{workload.label}: {reader} recorded; {pairs} pairs of recorded and plain executions follow")
+                _log.info(f"{workload.label}: {reader} recorded; {pairs} pairs of recorded and plain executions follow")
                 timeline.overhead = overhead.measure(pairs, plain=session.plain, recorded=session.recorded)
             return timeline
 
 
-def record_with_wire(
-    reader: str, workload: Workload, *, pairs: int, say: Callable[[str], None], wire: bool = True
-) -> Timeline:
+def record_with_wire(reader: str, workload: Workload, *, pairs: int, wire: bool = True) -> Timeline:
     """Record as `record_timeline` does, with a packet capture where that is possible, and a note why where it is not.
 
     Parameters
     ----------
-    reader, workload, pairs, say
+    reader, workload, pairs
         As there.
     wire
         Whether to capture packets at all.
     """
     without = why_not(workload.target) if wire else "no packets were captured (--no-wire)"
     try:
-        timeline = record_timeline(reader, workload, pairs=pairs, say=say, capture=None if without else capture_packets)
+        timeline = record_timeline(reader, workload, pairs=pairs, capture=None if without else capture_packets)
     except UnsupportedError as reason:
         raise UnsupportedError(f"{reason}; {without}" if without else str(reason)) from reason
     if without:

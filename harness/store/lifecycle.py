@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import select
 import signal
@@ -20,13 +21,13 @@ from harness.paths import write_atomically
 from harness.store import state, veth
 from harness.store.state import PROFILES, Link, StoreState, state_file, store_dir
 
+_log = logging.getLogger(__name__)
+
 KEY_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 _READY_WITHIN_S = 30.0
 _STOPS_WITHIN_S = 5.0
 _POLL_S = 0.01
-
-Say = Callable[[str], None]
 
 
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,19 +69,13 @@ class _Record(StoreState, frozen=True, kw_only=True):
 _children: dict[int, subprocess.Popen[bytes]] = {}  # started by this process, which has to collect them
 
 
-def _silent(_: str) -> None:
-    pass
-
-
-def start(settings: StoreSettings, say: Say = _silent) -> StoreState:
+def start(settings: StoreSettings) -> StoreState:
     """Start the store and return its state when it serves; one with the same settings is left running.
 
     Parameters
     ----------
     settings
         How to start it.
-    say
-        Is told, in one line each, what takes long or was found running.
 
     Raises
     ------
@@ -91,13 +86,13 @@ def start(settings: StoreSettings, say: Say = _silent) -> StoreState:
     """
     settings = settings.resolved()
     _check(settings)
-    with _only_one(say):
+    with _only_one():
         found = _running()
         if found:
             _demand_same(found, settings)
-            say(f"already running (pid {found.pid})")
+            _log.info(f"already running (pid {found.pid})")
             return found
-        return _launch(rust.STORE.build(say), _with_link(settings, say))
+        return _launch(rust.STORE.build(), _with_link(settings))
 
 
 def stop() -> bool:
@@ -120,7 +115,7 @@ def _check(settings: StoreSettings) -> None:
 
 
 @contextlib.contextmanager
-def _only_one(say: Say = _silent) -> Iterator[None]:
+def _only_one() -> Iterator[None]:
     """Keep other starts and stops of the same state directory waiting."""
     try:
         store_dir().mkdir(parents=True, exist_ok=True)
@@ -131,7 +126,7 @@ def _only_one(say: Say = _silent) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("waiting for another `zcb store` command ...")
+            _log.info("waiting for another `zcb store` command ...")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -155,13 +150,13 @@ def _demand_same(found: _Record, wanted: StoreSettings) -> None:
         )
 
 
-def _with_link(settings: StoreSettings, say: Say) -> StoreSettings:
+def _with_link(settings: StoreSettings) -> StoreSettings:
     """Return the settings with the link that ``auto`` means on this machine."""
     if settings.link != "auto":
         return settings
     obstacle = veth.obstacle()
     if obstacle:
-        say(f"serving on loopback, so bytes on the wire stay unknown: {obstacle}")
+        _log.info(f"serving on loopback, so bytes on the wire stay unknown: {obstacle}")
     return msgspec.structs.replace(settings, link="lo" if obstacle else "veth")
 
 

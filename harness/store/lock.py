@@ -1,31 +1,29 @@
 """One measurement at a time on the embedded store of a state directory: its counters cannot tell two clients apart."""
 
 import fcntl
+import logging
 import os
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from harness.store.state import store_dir
 
+_log = logging.getLogger(__name__)
+
 
 class MeasurementLock:
-    """The right to measure, from construction to `end`; a killed process gives it back too. Also a context manager.
+    """The right to measure, from construction to `end`; a killed process gives it back too. Also a context manager."""
 
-    Parameters
-    ----------
-    say
-        Told, in a line, when another measurement has to end first.
-    """
-
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self) -> None:
         store_dir().mkdir(parents=True, exist_ok=True)
         self._file = (store_dir() / "measuring").open("a+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.seek(0)
-            say(f"waiting for another measurement on this store (process {self._file.read().strip() or 'unknown'}) ...")
+            _log.info(
+                f"waiting for another measurement on this store (process {self._file.read().strip() or 'unknown'}) ..."
+            )
             fcntl.flock(self._file, fcntl.LOCK_EX)
         self._file.truncate(0)
         self._file.write(f"{os.getpid()}\n")

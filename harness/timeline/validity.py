@@ -35,8 +35,7 @@ def wanted(workload: Workload) -> list[Wanted]:
     indexes = read_indexes(workload.target, array, list(by_shard))
     found = []
     for chunk in chunks:
-        shard = tuple(c // n for c, n in zip(chunk, array.chunks_per_shard, strict=True))
-        inner = tuple(c % n for c, n in zip(chunk, array.chunks_per_shard, strict=True))
+        shard, inner = array.place(chunk)
         offset, length = indexes[shard].offsets[inner], indexes[shard].lengths[inner]
         if offset != MISSING:
             found.append(Wanted(chunk, shard_key(shard), int(offset), int(length)))

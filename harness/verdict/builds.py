@@ -4,6 +4,7 @@ A wheel is built once per commit and kept; a folder appears whole or not at all.
 """
 
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -18,11 +19,12 @@ from harness.errors import BadUseError, MeasurementError
 from harness.paths import ROOT, ZARR_REPOSITORY_VARIABLE, state_dir
 from harness.verdict.sides import requirement
 
+_log = logging.getLogger(__name__)
+
 _PULL_REQUESTS = "+refs/pull/*/head:refs/pull/*/head"
-Say = Callable[[str], None]
 
 
-def overlay(spec: str, repository: str | None, say: Say) -> Path | None:
+def overlay(spec: str, repository: str | None) -> Path | None:
     """Return the folder that makes a side of `spec`, built first where it is not kept.
 
     Parameters
@@ -32,8 +34,6 @@ def overlay(spec: str, repository: str | None, say: Say) -> Path | None:
         repository, or ``=`` for this environment as it is.
     repository
         URL or path of zarr-python; None is `ZARR_REPOSITORY_VARIABLE`, else the one that asv.conf.json names.
-    say
-        Told what takes long.
 
     Raises
     ------
@@ -46,23 +46,23 @@ def overlay(spec: str, repository: str | None, say: Say) -> Path | None:
         return None
     exact = requirement(spec)
     if exact is not None:
-        return cached_folder(exact.replace("==", "-"), lambda folder: _install(exact, folder, say))
+        return cached_folder(exact.replace("==", "-"), lambda folder: _install(exact, folder))
     if _is_tree(spec):
-        return _of_tree(Path(spec).resolve(), say)
-    clone = local_clone(repository, say)
-    return _of_commit(clone, commit_of(clone, spec), say)
+        return _of_tree(Path(spec).resolve())
+    clone = local_clone(repository)
+    return _of_commit(clone, commit_of(clone, spec))
 
 
 def _is_tree(spec: str) -> bool:
     return spec == "." or (os.sep in spec and Path(spec, "pyproject.toml").is_file())
 
 
-def local_clone(repository: str | None, say: Say) -> Path:
+def local_clone(repository: str | None) -> Path:
     """Return a local repository of zarr-python with its pull requests, cloned or fetched where it is a URL."""
-    return clone_of(repository or os.environ.get(ZARR_REPOSITORY_VARIABLE) or _configured_repository(), say)
+    return clone_of(repository or os.environ.get(ZARR_REPOSITORY_VARIABLE) or _configured_repository())
 
 
-def clone_of(named: str, say: Say) -> Path:
+def clone_of(named: str) -> Path:
     """Return a local repository from a URL or a path; a BadUseError says that there is none."""
     if Path(named).is_dir():
         if _git(Path(named), "rev-parse", "--git-dir") is None:
@@ -72,10 +72,10 @@ def clone_of(named: str, say: Say) -> Path:
         raise BadUseError(f"{named} is neither a directory nor a URL")
     mirror = state_dir() / "repositories" / f"{hashlib.sha256(named.encode()).hexdigest()[:12]}.git"
     if not mirror.is_dir():
-        say(f"cloning {named} with its pull requests (once) ...")
+        _log.info(f"cloning {named} with its pull requests (once) ...")
         _clone(named, mirror)
     elif _git(mirror, "fetch", "--quiet", "--prune", "origin", "+refs/heads/*:refs/heads/*", _PULL_REQUESTS) is None:
-        say(f"{named} cannot be reached: what was fetched before is used")
+        _log.info(f"{named} cannot be reached: what was fetched before is used")
     return mirror
 
 
@@ -133,13 +133,13 @@ def pull_request(clone: Path, number: int, trunk: str = "main") -> tuple[str, st
     return base, head
 
 
-def _of_commit(clone: Path, commit: str, say: Say) -> Path:
+def _of_commit(clone: Path, commit: str) -> Path:
     def build(folder: Path) -> None:
-        say(f"building zarr from {commit[:9]} (kept for the next time) ...")
+        _log.info(f"building zarr from {commit[:9]} (kept for the next time) ...")
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             source = Path(scratch, "source")
             check_out(clone, commit, source)
-            _install(str(source), folder, say)
+            _install(str(source), folder)
 
     return cached_folder(f"zarr-{commit[:12]}", build)
 
@@ -157,9 +157,9 @@ def check_out(clone: Path, commit: str, folder: Path) -> None:
             raise BadUseError(f"{commit[:9]} cannot be checked out: {_last_line(done.stderr)}")
 
 
-def _of_tree(tree: Path, say: Say) -> Path:
+def _of_tree(tree: Path) -> Path:
     """Build a working tree, uncommitted changes included; kept under the hash of its files."""
-    return cached_folder(f"tree-{tree_digest(tree)}", lambda folder: _install(str(tree), folder, say))
+    return cached_folder(f"tree-{tree_digest(tree)}", lambda folder: _install(str(tree), folder))
 
 
 def tree_digest(tree: Path) -> str:
@@ -192,9 +192,9 @@ def cached_folder(name: str, build: Callable[[Path], None]) -> Path:
     return folder
 
 
-def _install(what: str, folder: Path, say: Say) -> None:
+def _install(what: str, folder: Path) -> None:
     """Install one package without its dependencies, which are this environment's, into a folder."""
-    say(f"installing {what if '==' in what else 'it'} ...")
+    _log.info(f"installing {what if '==' in what else 'it'} ...")
     done = _run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), what)
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if "ERROR" in line), _last_line(done.stderr))

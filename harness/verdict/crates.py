@@ -5,6 +5,7 @@ branch or tag of its repository, and ``=`` what the reader is built with anyway.
 """
 
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -18,8 +19,9 @@ from harness.machine.rust import WORKSPACE, ZARRS_READER, find_cargo
 from harness.paths import state_dir
 from harness.readers.zarrs import BINARY_VARIABLE
 from harness.verdict import builds
-from harness.verdict.builds import Say
 from harness.verdict.sides import Side, is_release
+
+_log = logging.getLogger(__name__)
 
 PREFIX = "crate:"
 AS_IT_IS = "="
@@ -39,7 +41,7 @@ def is_crate(spec: str) -> bool:
     return spec.startswith(PREFIX)
 
 
-def make(spec: str, configured: Mapping[str, str], say: Say) -> Side:
+def make(spec: str, configured: Mapping[str, str]) -> Side:
     """Return the side whose Rust readers are built with the zarrs that `spec` names, built once and kept.
 
     Raises
@@ -57,15 +59,15 @@ def make(spec: str, configured: Mapping[str, str], say: Say) -> Side:
         raise BadUseError(f"{spec} is no crate: compare crates with each other, or with {AS_IT_IS}")
     named = spec.removeprefix(PREFIX)
     if is_release(named):
-        folder = _built(named, {_PACKAGE: f'version = "={named}"'}, "", say)
+        folder = _built(named, {_PACKAGE: f'version = "={named}"'}, "")
     elif Path(named).is_dir():
         tree = Path(named).resolve()
-        folder = _built(f"tree-{builds.tree_digest(tree)}", *_members(tree), say)
+        folder = _built(f"tree-{builds.tree_digest(tree)}", *_members(tree))
     else:
-        clone = builds.clone_of(os.environ.get(REPOSITORY_VARIABLE) or PUBLIC_REPOSITORY, say)
+        clone = builds.clone_of(os.environ.get(REPOSITORY_VARIABLE) or PUBLIC_REPOSITORY)
         commit = builds.commit_of(clone, named)
         tree = builds.cached_folder(f"zarrs-source-{commit[:12]}", lambda made: builds.check_out(clone, commit, made))
-        folder = _built(commit[:12], *_members(tree), say)
+        folder = _built(commit[:12], *_members(tree))
     return _side(spec, folder, {BINARY_VARIABLE: str(folder / ZARRS_READER.crate)})
 
 
@@ -95,14 +97,14 @@ def _members(tree: Path) -> tuple[dict[str, str], str]:
     return paths, "\n[patch.crates-io]\n" + "".join(f"{name} = {{ {path} }}\n" for name, path in paths.items())
 
 
-def _built(name: str, dependencies: Mapping[str, str], patches: str, say: Say) -> Path:
+def _built(name: str, dependencies: Mapping[str, str], patches: str) -> Path:
     """Return the folder with the reader's binary and its lock, from our sources with other dependencies."""
     cargo = find_cargo()
     if cargo is None:
         raise BadUseError("cargo is missing: install Rust (`zcb doctor` says which)")
 
     def build(folder: Path) -> None:
-        say(f"building {ZARRS_READER.called} with zarrs {name} (minutes the first time; kept) ...")
+        _log.info(f"building {ZARRS_READER.called} with zarrs {name} (minutes the first time; kept) ...")
         sources = folder.with_name("sources")
         shutil.copytree(WORKSPACE, sources, ignore=shutil.ignore_patterns("target"))
         _depend(sources, dependencies, patches)

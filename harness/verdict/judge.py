@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 import statistics
 import time
 from collections import Counter
@@ -13,10 +14,18 @@ from harness.timeline.model import Timeline
 from harness.verdict.model import Finding, PlanChange, counts
 from harness.verdict.pairs import Duel, Pair
 from harness.verdict.sides import Side
-from harness.verdict.statistics import ERROR_RATE, LOOKS, SMALLEST_EFFECT, Answer, judge_pairs, next_look
+from harness.verdict.statistics import (
+    ERROR_RATE,
+    LOOKS,
+    PAIRS_PER_BLOCK,
+    SMALLEST_EFFECT,
+    Answer,
+    judge_blocks,
+    next_look,
+)
 from harness.workload.model import Workload
 
-Say = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +41,7 @@ class Rules:
 
 
 def judge(finding: Finding, pairs: Iterator[Pair], rules: Rules, clock: Callable[[], float] = time.monotonic) -> None:
-    """Take pairs into `finding` and look at the agreed numbers of them, until the answer is clear.
+    """Take pairs into `finding` and look after the agreed numbers of whole blocks, until the answer is clear.
 
     Looking anywhere else would spend error rate that was not set aside, so a budget that ends between two looks is
     answered by the last one, however many pairs came after it.
@@ -40,22 +49,22 @@ def judge(finding: Finding, pairs: Iterator[Pair], rules: Rules, clock: Callable
     begin = clock()
     for pair in pairs:
         finding.pairs.append(pair)
-        if len(finding.pairs) in LOOKS:
+        blocks, rest = divmod(len(finding.pairs), PAIRS_PER_BLOCK)
+        if rest == 0 and blocks in LOOKS:
             look(finding, rules)
             if finding.answer is not Answer.UNKNOWN:
                 return
-        if next_look(len(finding.pairs)) is None:
-            finding.why = f"{len(finding.pairs)} pairs, the most that are taken, leave it open"
+        if next_look(blocks) is None:
+            finding.why = f"{blocks} blocks, the most that are taken, leave it open"
             return
         if clock() - begin >= rules.seconds:
-            finding.why = f"{len(finding.pairs)} pairs in {rules.seconds:.0f} s leave it open"
+            finding.why = f"{blocks} blocks in {rules.seconds:.0f} s leave it open"
             return
 
 
 def look(finding: Finding, rules: Rules) -> None:
-    """Compute interval and answer from the pairs so far."""
-    log_ratios = [pair.log_ratio for pair in finding.pairs]
-    said = judge_pairs(log_ratios, rules.comparisons, smallest=rules.smallest, error_rate=rules.error_rate)
+    """Compute interval and answer from the blocks so far."""
+    said = judge_blocks(finding.blocks(), rules.comparisons, smallest=rules.smallest, error_rate=rules.error_rate)
     finding.answer = said.answer
     if said.interval is not None:
         finding.ratio, finding.low, finding.high = said.interval.ratio, said.interval.low, said.interval.high
@@ -73,16 +82,14 @@ def empty(reader: str, workload: Workload) -> Finding:
     )
 
 
-def compare(
-    finding: Finding, workload: Workload, sides: Mapping[str, Side], rules: Rules, *, seed: int, say: Say
-) -> None:
+def compare(finding: Finding, workload: Workload, sides: Mapping[str, Side], rules: Rules, *, seed: int) -> None:
     """Measure and judge one reader and one workload into `finding`, which holds what there is when interrupted."""
     begin = time.monotonic()
     try:
-        with _kept_failures(finding), Duel(finding.reader, workload, sides, seed, say=say) as duel:
+        with _kept_failures(finding), Duel(finding.reader, workload, sides, seed) as duel:
             finding.plan = _plan_change(duel)
             finding.versions = duel.versions
-            judge(finding, _reported(duel.pairs(), finding, say), rules)
+            judge(finding, _reported(duel.pairs(), finding), rules)
             finding.timelines = _timelines(duel)
     finally:
         finding.seconds = time.monotonic() - begin
@@ -125,8 +132,9 @@ def _timelines(duel: Duel) -> dict[str, Timeline]:
     return known if len(known) == len(found) else {}
 
 
-def _reported(pairs: Iterator[Pair], finding: Finding, say: Say) -> Iterator[Pair]:
+def _reported(pairs: Iterator[Pair], finding: Finding) -> Iterator[Pair]:
     for number in itertools.count(1):
         yield next(pairs)
-        if number in LOOKS and finding.ratio is not None:
-            say(f"{finding.name}: {number} pairs, {finding.ratio:.3f} [{finding.low:.3f}, {finding.high:.3f}]")
+        blocks, rest = divmod(number, PAIRS_PER_BLOCK)
+        if rest == 0 and blocks in LOOKS and finding.ratio is not None:
+            _log.info(f"{finding.name}: {blocks} blocks, {finding.ratio:.3f} [{finding.low:.3f}, {finding.high:.3f}]")

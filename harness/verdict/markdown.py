@@ -1,7 +1,7 @@
 """A verdict as a comment on a pull request: the answer first, the rest folded."""
 
 from harness.verdict.model import COUNTED, Finding, Verdict
-from harness.verdict.statistics import Answer
+from harness.verdict.statistics import PAIRS_PER_BLOCK, Answer
 from harness.verdict.words import answer_of, bounds, count_change, headline
 
 _ESCAPES = {
@@ -87,8 +87,8 @@ def _basis(verdict: Verdict) -> list[str]:
         if f.na or f.error or f.why
     ]
     lines.append(
-        "- Alternating pairs in random order, two new processes every few pairs; the median ratio with a "
-        f"distribution-free interval, corrected for {verdict.comparisons} comparisons and every look: at most "
+        f"- Blocks of {PAIRS_PER_BLOCK} alternating pairs in random order, each with two new processes; the typical "
+        f"ratio with an interval over blocks, corrected for {verdict.comparisons} comparisons and every look: at most "
         f"{verdict.error_rate:.0%} of verdicts call a difference that is not there. "
         f"Differences within {verdict.smallest_effect:.0%} count as none."
     )

@@ -6,7 +6,7 @@ import msgspec
 
 from harness.timeline.model import Timeline
 from harness.verdict.pairs import Pair
-from harness.verdict.statistics import Answer
+from harness.verdict.statistics import PAIRS_PER_BLOCK, Answer
 
 SCHEMA = 1
 
@@ -44,7 +44,7 @@ class Finding(msgspec.Struct, kw_only=True):
     array_bytes: int
     answer: Answer = Answer.UNKNOWN
     ratio: float | None = None
-    """Median of head's seconds over base's."""
+    """Head's seconds over base's: the mean of the blocks' medians, of logarithms."""
     low: float | None = None
     high: float | None = None
     confidence: float | None = None
@@ -67,6 +67,13 @@ class Finding(msgspec.Struct, kw_only=True):
     pairs: list[Pair] = msgspec.field(default_factory=list)
     timelines: dict[str, Timeline] = msgspec.field(default_factory=dict)
     """One recorded execution of each side after the pairs, where the reader has hooks; it decides nothing."""
+
+    def blocks(self) -> list[list[float]]:
+        """Return the log ratios of the pairs of each whole block."""
+        grouped: dict[int, list[float]] = {}
+        for pair in self.pairs:
+            grouped.setdefault(pair.block, []).append(pair.log_ratio)
+        return [block for block in grouped.values() if len(block) == PAIRS_PER_BLOCK]
 
     @property
     def name(self) -> str:

@@ -74,9 +74,9 @@ def _finding(finding: Finding, verdict: Verdict) -> str:
 <p class="{_CLASSES[finding.answer]}"><strong>{_e(said)}</strong></p>
 {f'<p class="soft">{_e(reason)}</p>' if reason else ""}
 {picture(finding, verdict.smallest_effect) if finding.pairs else ""}
-<div class="scroll"><table><tr><th>base</th><th>head</th><th>pairs</th>{_headings()}<th>byte ranges</th></tr>
+<div class="scroll"><table><tr><th>base</th><th>head</th><th>blocks</th>{_headings()}<th>byte ranges</th></tr>
 <tr><td>{_milliseconds(finding.base_seconds)}</td><td>{_milliseconds(finding.head_seconds)}</td>
-<td>{len(finding.pairs)}</td>{_counts(finding)}<td>{_plan(finding)}</td></tr></table></div>
+<td>{len(finding.blocks())}</td>{_counts(finding)}<td>{_plan(finding)}</td></tr></table></div>
 {_timelines(finding)}</section>"""
 
 

@@ -8,7 +8,7 @@ be mistaken for a difference between the sides.
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -24,9 +24,9 @@ from harness.store.control import LoggedRequest
 from harness.timeline.model import Timeline
 from harness.timeline.validity import validate, wanted
 from harness.verdict.sides import Side
+from harness.verdict.statistics import PAIRS_PER_BLOCK
 from harness.workload.model import Workload
 
-PAIRS_PER_BLOCK = 16
 _OPEN_SECONDS = 120.0
 _TURN_SECONDS = 60.0
 _SECONDS_PER_GIB = 120.0
@@ -72,14 +72,12 @@ class Duel:
     """``base`` and ``head``."""
     seed: int = 0
     pairs_per_block: int = PAIRS_PER_BLOCK
-    say: Callable[[str], None] = lambda _: None
-    """Told when another measurement has to end first."""
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
     _workers: dict[str, WorkerProcess] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._random = random.Random(f"{self.seed} {self.reader} {self.workload.digest}")  # noqa: S311 - an order
-        self._probe = Probe(self.workload.target, self.say)
+        self._probe = Probe(self.workload.target)
 
     def pairs(self) -> Iterator[Pair]:
         """Yield pairs without end.

@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import logging
 import platform
 import shlex
 import sys
@@ -28,7 +29,8 @@ from harness.workload.create import create_workload
 from harness.workload.model import Workload
 from harness.workload.patterns import PATTERNS, Parameters
 
-Say = Callable[[str], None]
+_log = logging.getLogger(__name__)
+
 
 READERS = ("zarr-python+obstore", "zarr-python+fsspec")
 """What is compared unless other readers are named: zarr-python over its two stores."""
@@ -74,7 +76,7 @@ class Request:
     seed: int = 0
 
 
-def plan(request: Request, say: Say) -> tuple[list[str], list[Workload]]:
+def plan(request: Request) -> tuple[list[str], list[Workload]]:
     """Return the readers and workloads of a comparison; reads manifests and indexes at the target.
 
     Raises
@@ -99,7 +101,6 @@ def plan(request: Request, say: Say) -> tuple[list[str], list[Workload]]:
             dataset=dataset,
             parameters=Parameters(**asked),
             in_flight=request.in_flight,
-            say=say,
         )
         for name in patterns
         for dataset, asked in (work.get(name) or WORK[name])
@@ -122,7 +123,7 @@ def _compares_crates(request: Request) -> bool:
     return any(map(crates.is_crate, (request.base, request.head)))
 
 
-def prepare(request: Request, say: Say) -> dict[str, Side]:
+def prepare(request: Request) -> dict[str, Side]:
     """Build both sides; the errors are those of `builds.overlay` and `sides.make`."""
     made = {}
     for name, spec, configured in (
@@ -130,14 +131,14 @@ def prepare(request: Request, say: Say) -> dict[str, Side]:
         ("head", request.head, request.head_config),
     ):
         if _compares_crates(request):
-            made[name] = crates.make(spec, configured, say)
+            made[name] = crates.make(spec, configured)
         else:
-            made[name] = sides.make(spec, builds.overlay(spec, request.repository, say), configured)
-        say(f"{name}: {made[name].detail}")
+            made[name] = sides.make(spec, builds.overlay(spec, request.repository), configured)
+        _log.info(f"{name}: {made[name].detail}")
     return made
 
 
-def run(request: Request, keep: Callable[[Verdict], None], say: Say) -> Verdict:
+def run(request: Request, keep: Callable[[Verdict], None]) -> Verdict:
     """Carry a comparison out.
 
     Parameters
@@ -146,16 +147,14 @@ def run(request: Request, keep: Callable[[Verdict], None], say: Say) -> Verdict:
         What to compare.
     keep
         Given the verdict after every finding, so that an interruption loses nothing.
-    say
-        Told of progress, a line at a time.
 
     Raises
     ------
     KeyboardInterrupt
         After the partial verdict was kept, marked incomplete.
     """
-    readers, work = plan(request, say)
-    made = prepare(request, say)
+    readers, work = plan(request)
+    made = prepare(request)
     begin = time.monotonic()
     verdict = _empty(request, made, len(readers) * len(work))
     try:
@@ -165,8 +164,8 @@ def run(request: Request, keep: Callable[[Verdict], None], say: Say) -> Verdict:
             )
             finding = empty(reader, workload)
             verdict.findings.append(finding)
-            compare(finding, workload, made, rules, seed=request.seed, say=say)
-            say(f"{finding.name}: {finding.na or finding.error or finding.answer}")
+            compare(finding, workload, made, rules, seed=request.seed)
+            _log.info(f"{finding.name}: {finding.na or finding.error or finding.answer}")
             verdict.seconds = time.monotonic() - begin
             keep(verdict)
         verdict.complete = True

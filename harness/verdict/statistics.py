@@ -1,25 +1,33 @@
-"""What alternating pairs allow to say: intervals that may be looked at while they grow, and one of four answers.
+"""What blocks of alternating pairs allow to say: intervals that may be looked at while they grow, and an answer.
 
 docs/verdicts.md states the method, why it was chosen and how often it errs. In short: the figure of a pair is the
-logarithm of head's seconds over base's; what is estimated is its median. The interval is the distribution-free one
-of order statistics, exact for whatever distribution the noise has. Looking several times costs: every look gets its
-share of the error that may be made. "Faster" and "slower" may be wrong anywhere in a verdict only as often as its
-error rate allows, so they also pay for the number of workloads; "no difference" answers for its own workload.
+logarithm of head's seconds over base's. Pairs that share their two processes share what those processes happen to
+be, so they are no independent evidence: the unit is the block, two new processes and a few pairs, and its figure is
+the median of its pairs. The interval is Student's of the mean of block medians, widened for blocks that follow each
+other closely in time. Looking several times costs: every look gets its share of the error that may be made. "Faster"
+and "slower" may be wrong anywhere in a verdict only as often as its error rate allows, so they also pay for the number
+of workloads; "no difference" answers for its own workload.
 """
 
 import enum
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 ERROR_RATE = 0.01
 """Chance that a verdict calls anything faster or slower although nothing differs."""
 SMALLEST_EFFECT = 0.03
 """A difference below this does not matter to anybody."""
-LOOKS = (16, 24, 40, 64, 104, 168, 272, 440, 712, 1152)
-"""Numbers of pairs after which the interval is looked at."""
+PAIRS_PER_BLOCK = 4
+LOOKS = (6, 9, 14, 21, 32, 48, 72, 108)
+"""Numbers of blocks after which the interval is looked at."""
+NEIGHBOURS = 1.21
+"""By how much the standard error is widened, since the noise of pairs that follow each other may go together.
+
+Where neighbouring pairs correlate by 0.5, the means of neighbouring blocks of four correlate by 0.21, and the mean of
+many blocks spreads by 1.21 times what independent ones would.
+"""
 
 
 class Answer(enum.StrEnum):
@@ -33,18 +41,19 @@ class Answer(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """Head's seconds over base's: the median ratio and bounds that hold with `confidence`."""
+    """Head's seconds over base's: the typical ratio and bounds that hold with `confidence`."""
 
     ratio: float
     low: float
     high: float
     confidence: float
-    pairs: int
+    blocks: int
+    """Independent ones, on which it rests."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What one look at the pairs allows to say, and the interval that says it."""
+    """What one look at the blocks allows to say, and the interval that says it."""
 
     answer: Answer
     interval: Interval | None
@@ -63,46 +72,63 @@ def confidence_of_a_look(comparisons: int = 1, *, error_rate: float = ERROR_RATE
     return 1.0 - error_rate / (max(1, comparisons) * len(LOOKS))
 
 
-def interval(log_ratios: Sequence[float], confidence: float) -> Interval | None:
-    """Return the interval of the median ratio, or None where there are too few pairs for `confidence`.
+def interval(medians: Sequence[float], confidence: float) -> Interval | None:
+    """Return the interval of the typical ratio, or None where there are fewer than two blocks.
 
     Parameters
     ----------
-    log_ratios
-        ``log(head seconds / base seconds)`` of each pair.
+    medians
+        Of each block, of ``log(head seconds / base seconds)``.
     confidence
-        Chance that the bounds enclose the true median, at least.
+        Chance that the bounds enclose the true value, at least.
     """
     from scipy import stats  # slow to import, and every command imports this module
 
-    found = stats.quantile_test(log_ratios, q=0.0, p=0.5).confidence_interval(confidence_level=confidence)
-    if not (math.isfinite(found.low) and math.isfinite(found.high)):
+    count = len(medians)
+    if count < 2:
         return None
+    middle = statistics.fmean(medians)
+    error = NEIGHBOURS * statistics.stdev(medians) / math.sqrt(count)
+    reach = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * error
     return Interval(
-        ratio=math.exp(float(np.median(log_ratios))),
-        low=math.exp(found.low),
-        high=math.exp(found.high),
+        ratio=math.exp(middle),
+        low=math.exp(middle - reach),
+        high=math.exp(middle + reach),
         confidence=confidence,
-        pairs=len(log_ratios),
+        blocks=count,
     )
 
 
-def judge_pairs(
-    log_ratios: Sequence[float],
+def judge_blocks(
+    blocks: Sequence[Sequence[float]],
     comparisons: int,
     *,
     smallest: float = SMALLEST_EFFECT,
     error_rate: float = ERROR_RATE,
 ) -> Judgement:
-    """Return what the pairs so far allow to say.
+    """Return what the blocks so far allow to say; nothing before the first of `LOOKS`.
 
     An interval within the smallest effect that matters says that there is no difference larger than that, even where
     it excludes 1: a sure difference of half a percent is none.
+
+    Parameters
+    ----------
+    blocks
+        ``log(head seconds / base seconds)`` of each block's pairs.
+    comparisons
+        Workloads times readers of the verdict, which share the error rate.
+    smallest
+        The smallest relative difference that matters.
+    error_rate
+        Chance that the verdict calls any of its comparisons faster or slower although nothing differs.
     """
-    own = interval(log_ratios, confidence_of_a_look(error_rate=error_rate))
+    if len(blocks) < LOOKS[0]:
+        return Judgement(answer=Answer.UNKNOWN, interval=None)
+    medians = [statistics.median(block) for block in blocks]
+    own = interval(medians, confidence_of_a_look(error_rate=error_rate))
     if own is not None and is_within(own, smallest):
         return Judgement(answer=Answer.SAME, interval=own)
-    shared = interval(log_ratios, confidence_of_a_look(comparisons, error_rate=error_rate))
+    shared = interval(medians, confidence_of_a_look(comparisons, error_rate=error_rate))
     answer = Answer.UNKNOWN if shared is None else side_of_equal(shared)
     return Judgement(answer=answer, interval=own if answer is Answer.UNKNOWN else shared)
 
@@ -119,6 +145,6 @@ def side_of_equal(found: Interval) -> Answer:
     return Answer.SLOWER if found.low > 1 else Answer.UNKNOWN
 
 
-def next_look(pairs: int) -> int | None:
-    """Return the number of pairs at which to look next, or None when the looks are used up."""
-    return next((look for look in LOOKS if look > pairs), None)
+def next_look(blocks: int) -> int | None:
+    """Return the number of blocks at which to look next, or None when the looks are used up."""
+    return next((look for look in LOOKS if look > blocks), None)

@@ -52,7 +52,7 @@ def _table(verdict: Verdict) -> Table:
     table.add_column("interval", no_wrap=True)
     table.add_column(f"{'faster':<{_BAR_CELLS // 2}}|{'slower':>{_BAR_CELLS // 2}}", no_wrap=True)
     table.add_column("requests", justify="right", no_wrap=True)
-    table.add_column("pairs", justify="right", no_wrap=True)
+    table.add_column("blocks", justify="right", no_wrap=True)
     for reader, findings in itertools.groupby(verdict.findings, key=lambda finding: finding.reader):
         table.add_row(Text(reader, style="bold"))
         for finding in findings:
@@ -68,7 +68,7 @@ def _cells(finding: Finding, smallest: float) -> list[Text | str]:
         bounds(finding),
         bar(finding.ratio, finding.low, finding.high),
         count_change(finding, "requests"),
-        str(len(finding.pairs)),
+        str(len(finding.blocks())),
     ]
 
 

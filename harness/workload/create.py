@@ -34,7 +34,6 @@ def create_workload(
     parameters: Parameters | None = None,
     in_flight: int = DEFAULT_IN_FLIGHT,
     agree: Agreement | None = None,
-    say: Callable[[str], None] = lambda _: None,
 ) -> Workload:
     """Make a pattern concrete for a dataset at `target`: the array at its URL, else by default the pattern's own.
 
@@ -44,8 +43,6 @@ def create_workload(
     ----------
     agree
         Finds the truth of an array without a manifest; None refuses such an array.
-    say
-        Told when a measurement on the same store has to end first, which would count these requests as its own.
 
     Raises
     ------
@@ -59,7 +56,7 @@ def create_workload(
     if not 1 <= in_flight <= MOST_IN_FLIGHT:
         raise BadUseError(f"in flight must be between 1 and {MOST_IN_FLIGHT}, not {in_flight}")
     rule, asked = pattern(pattern_name), parameters or Parameters()
-    with measurement_lock(target, say):
+    with measurement_lock(target):
         return _made(rule, target, dataset, asked, in_flight, agree)
 
 

@@ -95,9 +95,8 @@ class _Source:
 
     async def chunk(self, chunk: Chunk) -> Array:
         """Return a chunk's elements; one that is not stored holds the fill value, zero."""
-        array, per_shard = self._array, self._array.chunks_per_shard
-        shard = tuple(c // n for c, n in zip(chunk, per_shard, strict=True))
-        inner = tuple(c % n for c, n in zip(chunk, per_shard, strict=True))
+        array = self._array
+        shard, inner = array.place(chunk)
         index = self._indexes[shard]
         begin, length = index.offsets[inner], index.lengths[inner]
         dtype = little_endian(array.dtype)

@@ -90,9 +90,8 @@ def chunks_by_shard(
     array: ArrayInfo, wanted: Sequence[tuple[int, ...]]
 ) -> dict[tuple[int, ...], tuple[npt.NDArray[np.intp], ...]]:
     """Group chunks by shard: shard coordinates -> index arrays (one per axis) of the chunks inside it."""
-    per_shard = array.chunks_per_shard
     groups: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
     for chunk in wanted:
-        shard = tuple(c // n for c, n in zip(chunk, per_shard, strict=True))
-        groups.setdefault(shard, []).append(tuple(c % n for c, n in zip(chunk, per_shard, strict=True)))
-    return {shard: tuple(np.array(inner).T) for shard, inner in groups.items()}
+        shard, inner = array.place(chunk)
+        groups.setdefault(shard, []).append(inner)
+    return {shard: tuple(np.array(places).T) for shard, places in groups.items()}

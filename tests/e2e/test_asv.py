@@ -66,7 +66,7 @@ def test_the_matrix_names_the_builds_of_wheels_toml():
 def releases(tmp_path_factory):
     path = tmp_path_factory.mktemp("history") / "zarr"
     try:
-        history.build(path, RELEASES, lambda _: None)
+        history.build(path, RELEASES)
     except StoreError as error:
         pytest.skip(f"no package index: {error}")
     return path

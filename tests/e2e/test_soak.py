@@ -65,7 +65,7 @@ def test_a_short_soak_leaves_nothing(target, monkeypatch):
 def test_a_reader_that_fails_ends_the_soak(target, monkeypatch):
     monkeypatch.setattr("harness.measure.conductor.OPEN_SECONDS", 0.0)
     with pytest.raises(MeasurementError, match="failed on chunks_of_one_shard"):
-        soak.soak(target, ["zarr-python+obstore"], seconds=0, in_flight=1, say=print)
+        soak.soak(target, ["zarr-python+obstore"], seconds=0, in_flight=1)
 
 
 # --- what it looks for is found
@@ -162,7 +162,7 @@ def leaks(target, monkeypatch, leak):
 
     monkeypatch.setattr(Conductor, "measure", measure)
     monkeypatch.setattr(soak, "MIX", soak.MIX[:1])
-    return soak.soak(target, [], seconds=0, in_flight=1, say=print)
+    return soak.soak(target, [], seconds=0, in_flight=1)
 
 
 @pytest.mark.parametrize("kind", ["file", "temporary file", "process"])

@@ -55,8 +55,8 @@ def changed_head(monkeypatch, tmp_path):
         (tmp_path / "sitecustomize.py").write_text(SLOW.format(what=what))
         prepare = runs.prepare
 
-        def prepared(request, say):
-            made = prepare(request, say)
+        def prepared(request):
+            made = prepare(request)
             path = os.pathsep.join([str(tmp_path), made["head"].environment["PYTHONPATH"]])
             head = Side(label="head", detail="changed", environment=made["head"].environment | {"PYTHONPATH": path})
             return made | {"head": head}

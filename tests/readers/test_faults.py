@@ -165,7 +165,7 @@ def _row_of(reader):
 @pytest.fixture(scope="module")
 def measure(workload, rust_reader):
     """Measure one sample of every reader: reader -> row. One conductor meets all faults, as in a long pass."""
-    with Lethal(READERS, plan=Plan(samples=1), say=lambda _: None) as conductor:
+    with Lethal(READERS, plan=Plan(samples=1)) as conductor:
 
         def run(*, deadline=None, lethal=False):
             conductor._plan = Plan(samples=1, with_faults=True, deadline_seconds=deadline)
@@ -301,7 +301,7 @@ def test_no_benchmark_is_measured_on_a_store_with_faults(workload, faults, monke
 
 def test_a_fault_that_comes_during_a_benchmark_fails_its_row(workload, faults):
     faults(FaultRule(fault="internal-error"))
-    with Conductor(["zarr-python+obstore"], plan=Plan(samples=1), say=lambda _: None) as conductor:
+    with Conductor(["zarr-python+obstore"], plan=Plan(samples=1)) as conductor:
         rows = conductor.measure(workload)
     assert all(not row.samples and "1 x internal-error" in row.error for row in rows)
 
@@ -390,11 +390,11 @@ def test_a_killed_store_ends_the_measurement_with_its_cause(own_state, tmp_path,
 
 def test_two_runs_at_once_take_turns(workload, work_file, table):
     alone = json.loads(ended(started("read", "tensorstore", work_file, "--samples", "1", "--json"))[1])["samples"]
-    first = MeasurementLock(print)
+    first = MeasurementLock()
     try:
         both = [started("read", "tensorstore", work_file, "--samples", "5", "--json") for _ in range(2)]
         for process in both:
-            waits = f"waiting for another measurement on this store (process {os.getpid()}) ..."
+            waits = f"zcb read: waiting for another measurement on this store (process {os.getpid()}) ..."
             assert process.stderr.readline().strip() == waits
     finally:
         first.end()
@@ -412,11 +412,11 @@ def test_a_workload_is_made_when_no_measurement_would_count_its_requests(
 ):
     made = tmp_path / "made.json"
     asked = ["--target", "embedded", "--dataset", "tiny/small", "--shards", "4", "-o", made]
-    measuring = MeasurementLock(print)
+    measuring = MeasurementLock()
     try:
         control.mark("other")
         process = started("workload", "chunks_of_many_shards", *asked)
-        waits = f"waiting for another measurement on this store (process {os.getpid()}) ..."
+        waits = f"zcb workload: waiting for another measurement on this store (process {os.getpid()}) ..."
         assert process.stderr.readline().strip() == waits
         with pytest.raises(subprocess.TimeoutExpired):  # long enough to have read the indexes, did it not wait
             process.wait(timeout=2)

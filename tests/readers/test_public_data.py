@@ -15,6 +15,7 @@ from harness.cli import zcb
 from harness.datasets import manifest
 from harness.datasets import metadata as arrays
 from harness.errors import BadUseError, MeasurementError, StoreError, UnsupportedError
+from harness.machine.log import progress_to
 from harness.measure import agreement
 from harness.measure.agreement import agreed_truth
 from harness.measure.conductor import OPEN_SECONDS, Conductor, Plan, turn_deadline
@@ -64,14 +65,13 @@ def ragged(target):
     return values
 
 
-def make(url, pattern="chunks_of_one_shard", **asked):
-    said = []
-    agree = lambda unknown: agreed_truth(unknown, say=said.append)  # noqa: E731
-    return create_workload(pattern, resolve(url), parameters=Parameters(**asked), agree=agree), said
+def make(url, pattern="chunks_of_one_shard", said=None, **asked):
+    with progress_to([].append if said is None else said.append):
+        return create_workload(pattern, resolve(url), parameters=Parameters(**asked), agree=agreed_truth)
 
 
 def measure(work, readers=READERS):
-    with Conductor(readers, plan=Plan(samples=1), say=print) as conductor:
+    with Conductor(readers, plan=Plan(samples=1)) as conductor:
         return {row.reader: row for row in conductor.measure(work)}
 
 
@@ -86,7 +86,8 @@ def measure(work, readers=READERS):
 )
 def test_every_reader_reads_a_url_and_is_compared(place, control, pattern, dataset, asked):
     _, address = place
-    work, said = make(f"{address}/tiny/{dataset}", pattern, **asked)
+    said: list[str] = []
+    work = make(f"{address}/tiny/{dataset}", pattern, said, **asked)
     assert work.truth.agreed_by == ("zarr-python+obstore", "tensorstore")
     assert [line.rpartition(" ")[2] for line in said] == list(work.truth.agreed_by)
     (spec,) = presets.specs("tiny", (dataset,))
@@ -134,7 +135,7 @@ def test_what_a_reader_counts_over_http_is_what_the_store_counts(place, control,
 def test_edges_fill_values_and_chunks_that_are_not_stored(place, pattern, asked):
     target, address = place
     values = ragged(target)
-    work, _ = make(f"{address}/public/ragged.zarr", pattern, **asked)
+    work = make(f"{address}/public/ragged.zarr", pattern, **asked)
     right = [values[tuple(slice(*axis) for axis in read)] for read in work.reads]
     assert work.truth.reads_crc32c == checksums(work.array, work.reads, right)
     assert (work.array.key, work.array.codec, work.array.shard_grid) == ("ragged.zarr", "zstd", (3, 2, 2))
@@ -152,8 +153,8 @@ def test_a_shard_that_is_not_stored_is_named(place):
 def test_the_same_array_over_s3_is_read_without_its_manifest_too(place):
     target, address = place
     there = msgspec.structs.replace(target, url=f"{target.url}/tiny/small")
-    made = create_workload("chunks_of_one_shard", there, agree=lambda work: agreed_truth(work, say=print))
-    over_http, _ = make(f"{address}/tiny/small")
+    made = create_workload("chunks_of_one_shard", there, agree=lambda work: agreed_truth(work))
+    over_http = make(f"{address}/tiny/small")
     assert (made.target.url, made.array) == (f"{target.url}/tiny", over_http.array)
     assert made.truth == over_http.truth
 
@@ -171,7 +172,7 @@ def test_a_data_set_with_a_manifest_is_read_over_http_as_it_is(place):
 
 def test_a_chunk_that_changes_after_the_workload_was_made_is_no_sample(place):
     target, address = place
-    work, _ = make(f"{address}/tiny/small")
+    work = make(f"{address}/tiny/small")
     store = open_store(target)
     body = bytearray(bytes(obstore.get(store, "tiny/small/c/0/0/0").bytes()))
     other = bytes(obstore.get(store, "tiny/small/c/0/0/1").bytes())
@@ -199,7 +200,7 @@ def test_the_next_stack_stands_in_for_one_that_cannot(place, monkeypatch):
         return "AAAAAA=="
 
     monkeypatch.setattr(agreement, "_checksums", told)
-    work, _ = make(f"{place[1]}/tiny/small")
+    work = make(f"{place[1]}/tiny/small")
     assert work.truth.agreed_by == ("zarr-python+fsspec", "zarrista")
 
 

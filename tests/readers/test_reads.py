@@ -131,7 +131,7 @@ def test_every_reader_returns_the_truth_and_counts_like_the_store(target, patter
     few = pattern != "whole_array"
     asked = Parameters(shards=4) if pattern == "chunks_of_many_shards" else Parameters(gap=1) if few else Parameters()
     workload = create_workload(pattern, target, dataset=dataset, parameters=asked)
-    with Conductor(list(all_readers()), plan=Plan(samples=2), say=lambda _: None) as conductor:
+    with Conductor(list(all_readers()), plan=Plan(samples=2)) as conductor:
         rows = conductor.measure(workload)
     for row in rows:
         if pattern == "chunks_of_one_shard" and row.reader in ZARR_READERS:  # one request after the other
@@ -152,7 +152,7 @@ def test_every_reader_returns_the_truth_and_counts_like_the_store(target, patter
 @pytest.mark.usefixtures("rust_reader")
 def test_no_reader_keeps_an_index_or_a_chunk_from_one_read_to_the_next(target, reader):
     workload = create_workload("chunks_of_many_shards", target, dataset="tiny/small", parameters=Parameters(shards=4))
-    with Conductor([reader], plan=Plan(samples=3), say=lambda _: None) as conductor:
+    with Conductor([reader], plan=Plan(samples=3)) as conductor:
         row = conductor.measure(workload)[0]
     assert len({(s.requests, s.index_requests, s.fetched_bytes) for s in row.samples}) == 1
     assert all(s.index_requests >= workload.wanted_shards for s in row.samples)
@@ -181,7 +181,7 @@ def test_a_damaged_chunk_fails_the_reader_instead_of_becoming_a_figure(target):
     shard[2 * MIB + 77] ^= 1
     obstore.put(store, "c/0/0/0", bytes(shard))
     workload = create_workload("chunks_of_one_shard", target, dataset="custom/damaged", parameters=Parameters(gap=1))
-    with Conductor(ZARR_READERS, plan=Plan(samples=2), say=lambda _: None) as conductor:
+    with Conductor(ZARR_READERS, plan=Plan(samples=2)) as conductor:
         rows = {row.reader: row for row in conductor.measure(workload)}
     for reader in ZARR_READERS:
         assert "chunk (2, 0, 0) of custom/damaged is wrong" in rows[reader].error
@@ -192,7 +192,7 @@ def test_a_missing_shard_fails_the_reader(target):
     create("--name", "holed", *WIDE)
     workload = create_workload("chunks_of_one_shard", target, dataset="custom/holed")
     obstore.delete(open_store(target, prefix="custom/holed"), "c/0/0/0")
-    with Conductor(ZARR_READERS, plan=Plan(samples=1), say=lambda _: None) as conductor:
+    with Conductor(ZARR_READERS, plan=Plan(samples=1)) as conductor:
         rows = {row.reader: row for row in conductor.measure(workload)}
     # zarr-python fills a missing shard with the fill value: only the truth and the store's 404 give it away.
     assert all(rows[reader].error and not rows[reader].samples for reader in ZARR_READERS)

@@ -38,7 +38,7 @@ def target(embedded_store):
 
 def recorded(reader, pattern, target, dataset="small"):
     workload = create_workload(pattern, target, dataset=dataset, parameters=PATTERNS[pattern])
-    return workload, record_timeline(reader, workload, pairs=0, say=print)
+    return workload, record_timeline(reader, workload, pairs=0)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

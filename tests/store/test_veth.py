@@ -92,7 +92,7 @@ def test_the_counters_are_those_of_an_independent_capture(started, pattern, aske
     assert interface == started.link.interface
     with Capture(interface) as capture:
         before = network.read(interface)
-        with Conductor(["zarr-python+obstore"], plan=Plan(samples=3), say=print) as conductor:
+        with Conductor(["zarr-python+obstore"], plan=Plan(samples=3)) as conductor:
             rows = {row.reader: row for row in conductor.measure(workload)}
         counted = network.read(interface).since(before)
     assert counted.rx_bytes == pytest.approx(capture.bytes, rel=0.005)
@@ -138,7 +138,7 @@ def test_other_traffic_is_noticed(started, busy, request):
     if busy:
         sender = request.getfixturevalue("other_traffic")
         wait_for_traffic(started.link.interface)
-    with Conductor(["zarr-python+obstore"], plan=Plan(samples=5), say=print) as conductor:
+    with Conductor(["zarr-python+obstore"], plan=Plan(samples=5)) as conductor:
         rows = conductor.measure(workload)
     for row in rows:
         assert row.network is not None
@@ -175,7 +175,7 @@ def test_the_link_keeps_its_rate_and_figures_of_it_stand_apart(started, tmp_path
     )
     assert done.exit_code == 0, done.output
     workload = create_workload("whole_array", target, dataset="wide")
-    with Conductor([], plan=Plan(samples=3), say=print) as conductor:
+    with Conductor([], plan=Plan(samples=3)) as conductor:
         (limit,) = (row for row in conductor.measure(workload) if row.reader == NETWORK_LIMIT)
     rates = [sample.nic_rx_bytes * 8 / sample.seconds / 1e9 for sample in limit.samples if sample.nic_rx_bytes]
     assert len(rates) == len(limit.samples)

@@ -17,6 +17,7 @@ from zarr.registry import (
 )
 from zarr.storage import StorePath
 
+from harness.datasets.array import grid
 from harness.datasets.shards import index_nbytes
 from harness.errors import BadUseError
 from harness.timeline.model import Timeline
@@ -173,7 +174,7 @@ class Recorder:
             raise BadUseError("timelines of shards inside shards are not supported")
         if tuple(type(inner).__name__ for inner in codec.index_codecs) != _INDEX_CODECS:
             raise BadUseError("timelines need shard indexes stored as bytes with a CRC32C, as zarr writes them")
-        per_shard = tuple(s // c for s, c in zip(shard_shape, codec.chunk_shape, strict=True))
+        per_shard = grid(shard_shape, codec.chunk_shape)
         at_end = getattr(codec.index_location, "value", codec.index_location) == "end"
         return Layout(per_shard, tuple(codec.chunk_shape), at_end, index_nbytes(per_shard))
 

@@ -67,14 +67,13 @@ def workload(embedded_store):
 
 
 @pytest.fixture
-def conduct(workload, monkeypatch):
+def conduct(workload, monkeypatch, logged):
     def run(*hows, limit="limit", samples=3):
         registry = {cls.name: cls for cls in map(fake, hows)} | {"network-limit": fake(limit)}
         monkeypatch.setattr(readers, "all_readers", lambda: registry)
-        said: list[str] = []
-        with Conductor(hows, plan=Plan(samples=samples), say=said.append) as one:
+        with Conductor(hows, plan=Plan(samples=samples)) as one:
             rows = {row.reader: row for row in one.measure(workload)}
-        return rows, said
+        return rows, logged
 
     return run
 
@@ -167,7 +166,7 @@ def test_the_budget_stops_after_the_minimum():
 def test_a_reader_that_used_the_budget_up_sits_the_other_rounds_out(workload, monkeypatch):
     registry = {cls.name: cls for cls in map(fake, ("good", "slow"))} | {"network-limit": fake("limit")}
     monkeypatch.setattr(readers, "all_readers", lambda: registry)
-    with Conductor(["good", "slow"], plan=Plan(samples=3, budget_seconds=0.5), say=print) as one:
+    with Conductor(["good", "slow"], plan=Plan(samples=3, budget_seconds=0.5)) as one:
         rows = {row.reader: row for row in one.measure(workload)}
     assert len(rows["slow"].samples) == 1
     assert len(rows["good"].samples) >= 2

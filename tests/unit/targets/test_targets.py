@@ -219,7 +219,7 @@ def test_every_reader_says_that_the_requester_pays_and_only_then(tiny, embedded_
     with recording_proxy(embedded_store.endpoint) as (endpoint, seen):
         payer = msgspec.structs.replace(tiny, endpoint=endpoint, anonymous=False, requester_pays=pays)
         work = msgspec.structs.replace(made, target=payer)
-        with Conductor(READERS, plan=Plan(samples=1), say=print) as conductor:
+        with Conductor(READERS, plan=Plan(samples=1)) as conductor:
             rows = conductor.measure(work)
     assert {row.reader: row.error for row in rows if row.error} == {}
     assert [row.reader for row in rows if not row.samples] == (["tensorstore"] if pays else [])

@@ -471,7 +471,7 @@ def test_another_client_of_the_store_makes_a_recording_invalid(target, monkeypat
         return plain(probe)
 
     monkeypatch.setattr(timelines.Probe, "end", meddled)
-    timeline = record_timeline("zarr-python+obstore", workload, pairs=0, say=lambda _: None)
+    timeline = record_timeline("zarr-python+obstore", workload, pairs=0)
     assert timeline.valid.failures == ["2 requests recorded, 3 counted by the store (all)"]
 
 

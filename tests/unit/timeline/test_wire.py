@@ -789,7 +789,7 @@ def test_another_capture_agrees(objects, tcpdump):
 @pytest.mark.parametrize("reader", ["zarr-python+obstore", "zarr-python+fsspec"])
 def test_a_readers_recording_gets_the_wires_times(target, reader, pattern, parameters):
     workload = create_workload(pattern, target, dataset="small", parameters=parameters)
-    merged = record_timeline(reader, workload, pairs=0, say=print, capture=capture)
+    merged = record_timeline(reader, workload, pairs=0, capture=capture)
     assert merged.valid.failures == []
     assert (merged.valid.ok, merged.valid.packets_dropped) == (True, 0)
     assert all(r.wire is not None for r in merged.requests)
@@ -804,7 +804,7 @@ def test_a_readers_recording_gets_the_wires_times(target, reader, pattern, param
 )
 def test_a_reader_without_hooks_has_the_wires_timeline(target, pattern, parameters):
     workload = create_workload(pattern, target, dataset="small", parameters=parameters)
-    alone = record_timeline(NETWORK_LIMIT, workload, pairs=0, say=print, capture=capture)
+    alone = record_timeline(NETWORK_LIMIT, workload, pairs=0, capture=capture)
     assert alone.valid.failures == []
     assert alone.valid.chunks_linked == workload.wanted_chunks == len({c.chunk for c in alone.chunks})
     assert alone.valid.requests_recorded == alone.valid.requests_counted

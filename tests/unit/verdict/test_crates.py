@@ -68,10 +68,9 @@ def locked():
     return text.partition('name = "zarrs"\nversion = "')[2].partition('"')[0]
 
 
-def test_a_release_is_built_once_and_read_with(built):
-    said: list[str] = []
-    sides = [crates.make("crate:0.1.2", {}, said.append) for _ in range(2)]
-    assert len(built()) == len(said) == 1
+def test_a_release_is_built_once_and_read_with(built, logged):
+    sides = [crates.make("crate:0.1.2", {}) for _ in range(2)]
+    assert len(built()) == len(logged) == 1
     reader, workspace = built()[0]
     assert 'zarrs = { version = "=0.1.2", default-features = false, features' in reader
     assert workspace == (rust.WORKSPACE / "Cargo.toml").read_text()
@@ -82,7 +81,7 @@ def test_a_release_is_built_once_and_read_with(built):
 
 
 def test_a_working_tree_is_what_is_built_and_its_changes_are_another(built, zarrs):
-    side = crates.make(f"crate:{zarrs}", {}, print)
+    side = crates.make(f"crate:{zarrs}", {})
     reader, workspace = built()[0]
     assert f'zarrs = {{ path = "{zarrs}/zarrs", default-features = false, features' in reader
     assert f'zarrs_codec = {{ path = "{zarrs}/zarrs_codec" }}' in reader
@@ -90,14 +89,14 @@ def test_a_working_tree_is_what_is_built_and_its_changes_are_another(built, zarr
     assert f'zarrs_extra = {{ path = "{zarrs}/zarrs_extra" }}' in workspace
     assert str(zarrs) in side.detail
     (zarrs / "zarrs" / "lib.rs").write_text("// changed")
-    assert crates.make(f"crate:{zarrs}", {}, print).environment != side.environment
+    assert crates.make(f"crate:{zarrs}", {}).environment != side.environment
 
 
 def test_a_revision_is_built_from_its_own_files(built, zarrs, monkeypatch):
     monkeypatch.setenv(crates.REPOSITORY_VARIABLE, str(zarrs))
     commit = git(zarrs, "rev-parse", "HEAD")
     (zarrs / "Cargo.toml").write_text("not what was committed")
-    side = crates.make("crate:main", {}, print)
+    side = crates.make("crate:main", {})
     assert side.detail == f"crate zarrs {locked()} (main)"
     source = Path(built()[0][0].partition('zarrs = { path = "')[2].partition('/zarrs"')[0])
     assert commit[:12] in source.name
@@ -105,7 +104,7 @@ def test_a_revision_is_built_from_its_own_files(built, zarrs, monkeypatch):
 
 
 def test_what_the_reader_is_built_with_anyway_is_a_side_too(built):
-    side = crates.make("=", {}, print)
+    side = crates.make("=", {})
     assert (side.detail, dict(side.environment)) == (f"crate zarrs {locked()}", {})
     assert BINARY_VARIABLE not in os.environ
     assert built() == []
@@ -113,7 +112,7 @@ def test_what_the_reader_is_built_with_anyway_is_a_side_too(built):
 
 def test_a_build_that_fails_names_the_first_error_and_leaves_nothing(built):
     with pytest.raises(MeasurementError, match=r"the build failed: error\[E0433\]: no such thing$"):
-        crates.make("crate:9.9.9", {}, print)
+        crates.make("crate:9.9.9", {})
     assert [path.name for path in Path(os.environ["ZCB_STATE_DIR"], "sides").iterdir()] == []
 
 
@@ -129,14 +128,14 @@ def test_a_build_that_fails_names_the_first_error_and_leaves_nothing(built):
 def test_what_is_refused(built, zarrs, monkeypatch, spec, configured, reason):
     monkeypatch.setenv(crates.REPOSITORY_VARIABLE, str(zarrs))
     with pytest.raises(BadUseError, match=reason):
-        crates.make(spec, configured, print)
+        crates.make(spec, configured)
 
 
 def test_crates_are_compared_by_the_readers_that_use_them(built):
     target = Target(name="t", url="s3://nowhere", endpoint="http://127.0.0.1:9", anonymous=True)
     with pytest.raises(BadUseError, match="tensorstore does not read with the zarrs crate"):
-        plan(Request(base="=", head="crate:0.1.2", target=target, readers=["tensorstore"]), print)
-    made = prepare(Request(base="=", head="crate:0.1.2", target=target), lambda _: None)
+        plan(Request(base="=", head="crate:0.1.2", target=target, readers=["tensorstore"]))
+    made = prepare(Request(base="=", head="crate:0.1.2", target=target))
     assert [side.detail for side in made.values()] == [f"crate zarrs {locked()}", "crate zarrs 0.1.2"]
 
 
@@ -144,7 +143,7 @@ def test_without_cargo_it_is_said(monkeypatch, tmp_path):
     monkeypatch.setenv("ZCB_STATE_DIR", str(tmp_path))
     monkeypatch.setattr(crates, "find_cargo", lambda: None)
     with pytest.raises(BadUseError, match="cargo is missing"):
-        crates.make("crate:0.1.2", {}, print)
+        crates.make("crate:0.1.2", {})
 
 
 def test_the_requirement_of_zarrs_is_found_in_our_manifest():

@@ -85,25 +85,24 @@ def test_a_requirement_names_one_version(spec):
         sides.requirement(spec)
 
 
-def test_a_commit_is_built_once_and_imported_from_its_own_folder(history, own):
+def test_a_commit_is_built_once_and_imported_from_its_own_folder(history, own, logged):
     work, commits = history
-    said: list[str] = []
-    folder = builds.overlay(commits["head"][:10], str(work), said.append)
+    folder = builds.overlay(commits["head"][:10], str(work))
     side = sides.make("head", folder, {"async.concurrency": "50"})
     assert side.detail == "zarr 9.1, async.concurrency=50"
     assert side.environment["ZARR_ASYNC__CONCURRENCY"] == "50"
     assert side.versions["numpy"]  # all else is this environment's
-    assert any("building" in line for line in said)
-    said.clear()
-    assert builds.overlay(commits["head"], str(work), said.append) == folder
-    assert said == []
+    assert any("building" in line for line in logged)
+    logged.clear()
+    assert builds.overlay(commits["head"], str(work)) == folder
+    assert logged == []
 
 
 def test_a_working_tree_with_uncommitted_changes_is_what_is_compared(history, own):
     work, _ = history
-    before = builds.overlay(str(work), None, print)
+    before = builds.overlay(str(work), None)
     (work / "pyproject.toml").write_text(PYPROJECT.format(version="9.9"))
-    after = builds.overlay(str(work), None, print)
+    after = builds.overlay(str(work), None)
     assert sides.make("before", before, {}).detail == "zarr 9.4"
     assert sides.make("after", after, {}).detail == "zarr 9.9"
 
@@ -124,23 +123,23 @@ def test_a_squashed_pull_request_is_its_commit_against_the_parent(history):
 )
 def test_what_the_repository_does_not_hold(history, own, spec, reason):
     with pytest.raises(BadUseError, match=reason):
-        builds.overlay(spec, str(history[0]), print)
+        builds.overlay(spec, str(history[0]))
     with pytest.raises(BadUseError, match="no pull request 99"):
         builds.pull_request(history[0], 99)
 
 
 def test_no_repository(tmp_path, own):
     with pytest.raises(BadUseError, match="neither a directory nor a URL"):
-        builds.overlay("main", "nowhere", print)
+        builds.overlay("main", "nowhere")
     with pytest.raises(BadUseError, match="is not a git repository"):
-        builds.overlay("main", str(tmp_path), print)
+        builds.overlay("main", str(tmp_path))
 
 
 def test_a_build_that_fails_leaves_nothing_behind(history, own):
     work, _ = history
     commit(work, "not a version", "broken")
     with pytest.raises(MeasurementError, match="build failed"):
-        builds.overlay("main", str(work), print)
+        builds.overlay("main", str(work))
     assert list((own / "sides").iterdir()) == []
 
 
@@ -148,11 +147,11 @@ def test_a_zarr_that_cannot_be_imported(history, own):
     work, _ = history
     commit(work, "9.8", "broken", extra="raise RuntimeError('broken at import')")
     with pytest.raises(MeasurementError, match="cannot be imported: RuntimeError: broken at import"):
-        sides.make("main", builds.overlay("main", str(work), print), {})
+        sides.make("main", builds.overlay("main", str(work)), {})
 
 
 def test_a_setting_that_zarr_does_not_have(history, own):
-    folder = builds.overlay("main", str(history[0]), print)
+    folder = builds.overlay("main", str(history[0]))
     with pytest.raises(BadUseError, match=r"zarr 9\.4 has no setting 'no\.such'"):
         sides.make("main", folder, {"no.such": "1"})
     with pytest.raises(BadUseError, match="not the name of a setting"):
