@@ -29,10 +29,6 @@ class Metric:
 
 
 def quotient(part: float | None, whole: float | None) -> float | None:
-<<<<<<< HEAD
-    """Return `part` over `whole`; None where one is unknown or `whole` is 0."""
-=======
->>>>>>> main
     return None if part is None or not whole else part / whole
 
 
