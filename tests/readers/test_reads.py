@@ -19,6 +19,7 @@ from harness.targets.resolve import resolve
 from harness.workload import model as workloads
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
+from harness.workload.selections import chunks_by_shard, wanted_chunks
 from setup_data.cli import data
 
 MIB = 1 << 20
@@ -39,6 +40,18 @@ def target(embedded_store):
     create("--preset", "tiny")
     create("--name", "wide", *WIDE)
     return resolve("embedded")
+
+
+@pytest.fixture(scope="module")
+def measure(target, rust_reader):
+    """Measure every reader: reader -> row. Their processes are the same for all tests."""
+    with Conductor(list(all_readers()), plan=Plan()) as conductor:
+
+        def run(workload, *, samples):
+            conductor._plan = Plan(samples=samples, trials=1)
+            return {row.reader: row for row in conductor.measure(workload)}
+
+        yield run
 
 
 @pytest.fixture
@@ -62,8 +75,8 @@ def fetch(target, control):
 
 def wanted_ranges(workload):
     """Return the byte ranges of the wanted chunks by shard key, ascending."""
-    wanted = [chunk for read in workload.reads for chunk in workloads.wanted_chunks(workload.array, read)]
-    by_shard = workloads.chunks_by_shard(workload.array, wanted)
+    wanted = [chunk for read in workload.reads for chunk in wanted_chunks(workload.array, read)]
+    by_shard = chunks_by_shard(workload.array, wanted)
     indexes = read_indexes(workload.target, workload.array, list(by_shard))
     return {
         f"{workload.array.key}/c/{'/'.join(map(str, shard))}": sorted(
@@ -125,15 +138,12 @@ def test_the_network_limit_fetches_what_its_plans_say(target, fetch):
 
 @pytest.mark.parametrize("pattern", ["whole_array", "chunks_of_one_shard", "chunks_of_many_shards"])
 @pytest.mark.parametrize("dataset", ["tiny/small", "tiny/large"])
-@pytest.mark.usefixtures("rust_reader")
-def test_every_reader_returns_the_truth_and_counts_like_the_store(target, pattern, dataset):
+def test_every_reader_returns_the_truth_and_counts_like_the_store(target, measure, pattern, dataset):
     # The conductor compares the reader's counts with the store's and fails the row where they differ.
     few = pattern != "whole_array"
     asked = Parameters(shards=4) if pattern == "chunks_of_many_shards" else Parameters(gap=1) if few else Parameters()
     workload = create_workload(pattern, target, dataset=dataset, parameters=asked)
-    with Conductor(list(all_readers()), plan=Plan(samples=2)) as conductor:
-        rows = conductor.measure(workload)
-    for row in rows:
+    for row in measure(workload, samples=2).values():
         if pattern == "chunks_of_one_shard" and row.reader in ZARR_READERS:  # one request after the other
             assert [s.new_connections for s in row.samples] == [0, 0], row.reader
         assert (row.error, row.na) == (None, None), row.reader
@@ -148,12 +158,18 @@ def test_every_reader_returns_the_truth_and_counts_like_the_store(target, patter
         assert all((s.new_connections > 0) == (FLAG_NEW_CONNECTIONS in s.flags) for s in row.samples), row.reader
 
 
-@pytest.mark.parametrize("reader", [name for name in sorted(all_readers()) if "limit" not in name])
-@pytest.mark.usefixtures("rust_reader")
-def test_no_reader_keeps_an_index_or_a_chunk_from_one_read_to_the_next(target, reader):
+@pytest.fixture(scope="module")
+def three_reads(target, measure):
+    """A workload, and the rows of every reader that read it three times."""
     workload = create_workload("chunks_of_many_shards", target, dataset="tiny/small", parameters=Parameters(shards=4))
-    with Conductor([reader], plan=Plan(samples=3)) as conductor:
-        row = conductor.measure(workload)[0]
+    return workload, measure(workload, samples=3)
+
+
+@pytest.mark.parametrize("reader", [name for name in sorted(all_readers()) if "limit" not in name])
+def test_no_reader_keeps_an_index_or_a_chunk_from_one_read_to_the_next(three_reads, reader):
+    workload, rows = three_reads
+    row = rows[reader]
+    assert len(row.samples) == 3
     assert len({(s.requests, s.index_requests, s.fetched_bytes) for s in row.samples}) == 1
     assert all(s.index_requests >= workload.wanted_shards for s in row.samples)
     assert all(s.fetched_bytes >= workload.wanted_bytes for s in row.samples)
@@ -226,10 +242,7 @@ def test_verify_names_what_is_wrong(target):
 
 
 def test_an_array_too_large_for_the_memory_is_refused(target, monkeypatch):
-    class Small:
-        total = 4 * MIB
-
-    monkeypatch.setattr(workloads.psutil, "virtual_memory", Small)
+    monkeypatch.setattr("harness.workload.model.os.sysconf", {"SC_PAGE_SIZE": MIB, "SC_PHYS_PAGES": 4}.__getitem__)
     with pytest.raises(BadUseError, match="more than a quarter"):
         create_workload("whole_array", target, dataset="tiny/small")
 
