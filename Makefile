@@ -50,8 +50,10 @@ test-rust:
 	cd rust && cargo test --locked --release
 
 check: $(VENV)/.ready
+	$(ACTIVE) ruff format --check .
 	$(ACTIVE) ruff check .
 	$(ACTIVE) mypy
+	$(ACTIVE) lint-imports
 	cd rust && cargo fmt --check && cargo clippy --locked --release --all-targets -- -D warnings
 
 # .python-version lets pyenv, uv and virtualenv find 3.13; elsewhere python3 has to be 3.12 or newer.

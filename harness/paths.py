@@ -1,4 +1,4 @@
-"""Where files live: the repository, and the state directory with everything a run writes."""
+"""Where files live: the repository or the installed package, and the state directory with all that runs write."""
 
 import contextlib
 import os
@@ -7,15 +7,61 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from harness.errors import BadUseError
+
 ROOT = Path(__file__).resolve().parent.parent
+"""The folder that processes import harness from: the repository, or where pip put the package."""
+
+_SHIPPED = Path(__file__).resolve().parent / "shipped"
 
 ZARR_REPOSITORY_VARIABLE = "ZCB_ZARR_REPO"
 """Environment variable with zarr-python's repository, a URL or a path, instead of the one in asv.conf.json."""
 
 
+def in_repository() -> bool:
+    """Whether harness runs from a checkout of the repository, which has more than the installed package."""
+    return (ROOT / "rust" / "Cargo.toml").is_file()
+
+
+def repository_file(name: str, *, instead: str) -> Path:
+    """Return the path of a file or folder that only the repository has.
+
+    Parameters
+    ----------
+    name
+        Its path there.
+    instead
+        What a person can do where only the package is installed, as the end of a sentence.
+
+    Raises
+    ------
+    BadUseError
+        Only the package is installed.
+    """
+    if not in_repository():
+        raise BadUseError(f"{name} is in the repository of zarr-cloud-bench, and here is only its package: {instead}")
+    return ROOT / name
+
+
+def shipped(name: str) -> Path:
+    """Return the path of a file of the repository that the installed package has too, e.g. ``targets.toml``.
+
+    harness/shipped/ holds a symbolic link to each such file; building a wheel puts the file itself in its place.
+    """
+    return (_SHIPPED / name).resolve()
+
+
 def state_dir() -> Path:
-    """Return the directory of everything runs keep between commands (``ZCB_STATE_DIR``, default ``.zcb``)."""
-    return Path(os.environ.get("ZCB_STATE_DIR") or ROOT / ".zcb")
+    """Return the directory of everything runs keep between commands.
+
+    It is ``ZCB_STATE_DIR``, by default ``.zcb`` in the repository; without one, a folder of the user's.
+    """
+    given = os.environ.get("ZCB_STATE_DIR")
+    if given:
+        return Path(given)
+    if in_repository():
+        return ROOT / ".zcb"
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "zarr-cloud-bench"
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import msgspec
 from packaging.version import InvalidVersion, Version
 
 from harness.errors import BadUseError, MeasurementError
-from harness.paths import ROOT
+from harness.paths import shipped
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +30,9 @@ class Build(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     commit: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{40}$")]
 
 
-def planned(file: Path = ROOT / "wheels.toml") -> dict[str, Build]:
-    """Return the builds by version; a BadUseError says what is wrong with the file."""
+def planned(file: Path | None = None) -> dict[str, Build]:
+    """Return the builds by version, by default those of wheels.toml; a BadUseError says what is wrong with it."""
+    file = file or shipped("wheels.toml")
     try:
         tables = tomllib.loads(file.read_text())
         builds = {version: msgspec.convert(table, Build) for version, table in tables.items()}

@@ -7,7 +7,7 @@ import click
 
 from harness.asv import configurations as asv_config
 from harness.cli.values import OutputFile
-from harness.cloud import home as homewards
+from harness.cloud import home as home_steps
 from harness.errors import BadUseError
 
 
@@ -35,5 +35,5 @@ def config(source: Path, output: Path) -> None:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 def home(destination: str, paths: tuple[Path, ...]) -> None:
     """Copy files and folders to DESTINATION, a folder or a place in an object store; what is missing is left out."""
-    names = homewards.bring_home(destination, paths)
+    names = home_steps.bring_home(destination, paths)
     click.echo(f"{destination}: {len(names)} files")

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import BadUseError
-from harness.paths import ROOT
+from harness.paths import repository_file
 from harness.results import drift, intervals, metrics, records
 from harness.results import tables as results
 from harness.results.intervals import Interval
@@ -70,17 +70,22 @@ Workload = tuple[str, str, int]
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    default=ROOT / "asv.releases.conf.json",
     help="asv configuration whose results are shown (default: the releases).",
 )
 def table(
-    metric: str, commit: str | None, target: str | None, baseline: str | None, by: str, as_json: bool, config: Path
+    metric: str,
+    commit: str | None,
+    target: str | None,
+    baseline: str | None,
+    by: str,
+    as_json: bool,
+    config: Path | None,
 ) -> None:
     """Show workloads x readers: the median, its ratio to a baseline reader, a bar and the interval."""
     shown = metrics.metric(metric)
     if by == "commit" and (commit or baseline):
         raise BadUseError("--by commit compares all commits with the first: it takes neither --commit nor --baseline")
-    passes = _at_one_place(records.load(config), target)
+    passes = _at_one_place(records.load(config or _default_config()), target)
     versions = results.variants(passes)
     notices = drift.drift_notices(drift.control_changes(versions))
     if by == "commit":
@@ -99,6 +104,10 @@ def table(
     console.print(view.drawn(console, results.place(passes[0])))
     for notice in notices:
         console.print(f"[bold yellow]![/] {escape(notice)}")
+
+
+def _default_config() -> Path:
+    return repository_file("asv.releases.conf.json", instead="name an asv configuration by --config")
 
 
 def _at_one_place(found: Sequence[PassRecord], target: str | None) -> list[PassRecord]:

@@ -12,10 +12,10 @@ import msgspec
 
 from harness.datasets.manifest import DatasetSpec
 from harness.errors import BadUseError
-from harness.paths import ROOT
+from harness.paths import shipped
 from harness.results.sample import Sample
 
-PRICES = ROOT / "cloud" / "prices.toml"
+PRICES = shipped("prices.toml")
 
 _TIB = 2**40
 _GB = 1e9

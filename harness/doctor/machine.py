@@ -14,13 +14,14 @@ from functools import partial
 from pathlib import Path
 
 import psutil
+from packaging.requirements import Requirement
 
 from harness.datasets import presets
 from harness.doctor.checks import SERIOUS, Check, carried_out
 from harness.doctor.checks import judged as _check
 from harness.doctor.target import TargetChecks
 from harness.machine import rust
-from harness.paths import ROOT, state_dir
+from harness.paths import ROOT, in_repository, state_dir
 from harness.store import state, veth
 from harness.targets.target import EMBEDDED
 
@@ -51,7 +52,8 @@ def examine(target: str | None = None, preset: str = _PRESET) -> list[Check]:
         The data sets that memory and disk have to suffice for.
     """
     size = partial(_Size.of, preset)
-    machine: list[Callable[[], Check]] = [*_CHECKS, partial(_memory, size), partial(_disk, size, target), *_CONDITIONS]
+    checks = _CHECKS if in_repository() else (_repository, *_CHECKS)
+    machine: list[Callable[[], Check]] = [*checks, partial(_memory, size), partial(_disk, size, target), *_CONDITIONS]
     return [carried_out(check) for check in [*machine, *TargetChecks(target).all()]]
 
 
@@ -74,6 +76,17 @@ class _Size:
     def of(preset: str) -> "_Size":
         sizes = [spec.nbytes for spec in presets.specs(preset)]
         return _Size(preset, max(sizes), sum(sizes))
+
+
+def _repository() -> Check:
+    return _check(
+        "repository",
+        in_repository(),
+        "missing",
+        found="only the installed package",
+        needed_for="make bench, asv, Rust programs",
+        cure="clone zarr-cloud-bench, then run `make bench` there",
+    )
 
 
 def _python() -> Check:
@@ -129,8 +142,8 @@ def _c_compiler() -> Check:
 
 
 def _asv() -> Check:
-    pinned = re.search(r'"asv==([^"]+)"', (ROOT / "pyproject.toml").read_text())
-    wanted = pinned.group(1) if pinned else ""
+    pinned = (Requirement(text) for text in importlib.metadata.requires("zarr-cloud-bench") or ())
+    wanted = next((str(one.specifier).removeprefix("==") for one in pinned if one.name == "asv"), "")
     try:
         importlib.import_module("asv")
         found = importlib.metadata.version("asv")
@@ -154,7 +167,7 @@ def _store_binary() -> Check:
         "warn",
         found="up to date" if rust.STORE.is_built() else "older than its sources" if exists else "not built yet",
         needed_for="the target `embedded`",
-        cure="nothing: `zcb store start` builds it",
+        cure="nothing: `zcb store start` builds it" if in_repository() else rust.STORE.absence(),
     )
 
 

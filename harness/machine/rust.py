@@ -26,11 +26,24 @@ class Program:
 
     @property
     def path(self) -> Path:
-        """Where the binary is, or will be."""
-        return WORKSPACE / "target" / "release" / self.crate
+        """Where the binary is, or will be; without the sources, where PATH has it."""
+        elsewhere = None if _has_sources() else shutil.which(self.crate)
+        return Path(elsewhere) if elsewhere else WORKSPACE / "target" / "release" / self.crate
+
+    def absence(self) -> str:
+        """Return what is missing, and what to do, in one line."""
+        if not _has_sources():
+            return (
+                f"{self.called} is a program in Rust, which the Python package does not hold: build it by `make rust` "
+                f"in the repository of zarr-cloud-bench, and put rust/target/release/{self.crate} on PATH"
+            )
+        missing = "is older than its sources" if self.path.exists() else "is not built"
+        return f"{self.called} {missing}: {'run' if find_cargo() else 'install Rust, then run'} `make rust`"
 
     def is_built(self) -> bool:
-        """Whether the binary exists and is newer than its sources."""
+        """Whether the binary exists and is newer than its sources, where these are here."""
+        if not _has_sources():
+            return self.path.exists()
         try:
             built = self.path.stat().st_mtime
             return all(source.stat().st_mtime <= built for source in self.sources())
@@ -43,10 +56,12 @@ class Program:
         Raises
         ------
         BadUseError
-            There is no cargo, or the build failed (its own messages are on stderr).
+            There are no sources, there is no cargo, or the build failed (its own messages are on stderr).
         """
         if self.is_built():
             return self.path
+        if not _has_sources():
+            raise BadUseError(self.absence())
         cargo = find_cargo()
         if cargo is None:
             if self.path.exists():
@@ -76,6 +91,11 @@ class Program:
 
 STORE = Program(crate="s3-store", called="the embedded store")
 ZARRS_READER = Program(crate="zarrs-reader", called="the Rust reader")
+
+
+def _has_sources() -> bool:
+    """Whether this is the repository: an installed package holds nothing in Rust."""
+    return (WORKSPACE / "Cargo.toml").is_file()
 
 
 def find_cargo() -> str | None:

@@ -18,7 +18,7 @@ from harness.readers.base import Reader
 from harness.readers.worker import PARENT_VARIABLE
 
 _READ_BYTES = 1 << 16
-_LAST_WORDS_BYTES = 4096
+_STDERR_TAIL_BYTES = 4096
 
 
 class WorkerProcess:
@@ -76,7 +76,7 @@ class WorkerProcess:
             line = self._line(deadline, timeout)
             answer: dict[str, Any] = msgspec.json.decode(line)
         except BrokenPipeError as error:
-            raise MeasurementError(self._epitaph()) from error
+            raise MeasurementError(self._why_it_ended()) from error
         except msgspec.DecodeError as error:
             raise MeasurementError(f"{self._name}: its worker answered something that is not JSON") from error
         return answer
@@ -111,14 +111,14 @@ class WorkerProcess:
                 raise MeasurementError(f"{self._name}: no answer within {timeout:.0f} s")
             got = os.read(stdout.fileno(), _READ_BYTES)
             if not got:
-                raise MeasurementError(self._epitaph())
+                raise MeasurementError(self._why_it_ended())
             self._unread += got
         line, _, self._unread = self._unread.partition(b"\n")
         return line
 
-    def _epitaph(self) -> str:
+    def _why_it_ended(self) -> str:
         code = self._process.wait()
-        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
+        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - _STDERR_TAIL_BYTES))
         words = self._stderr.read().decode(errors="replace").strip().splitlines()
         if code == -signal.SIGKILL:
             words = []  # whatever it said last, it was not of this

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, override
 
 from harness.errors import UnsupportedError
-from harness.machine.rust import ZARRS_READER, find_cargo
+from harness.machine.rust import ZARRS_READER
 from harness.readers.base import Reader
 from harness.workload.model import Workload
 
@@ -24,9 +24,7 @@ class _RustReader(Reader):
         if other is not None:
             return [other, "worker", "--engine", cls.engine]
         if not ZARRS_READER.is_built():
-            missing = "is older than its sources" if ZARRS_READER.path.exists() else "is not built"
-            cure = "run `make rust`" if find_cargo() else "install Rust, then run `make rust`"
-            raise UnsupportedError(f"{ZARRS_READER.called} {missing}: {cure}")
+            raise UnsupportedError(ZARRS_READER.absence())
         return [str(ZARRS_READER.path), "worker", "--engine", cls.engine]
 
     @override

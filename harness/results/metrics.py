@@ -29,6 +29,7 @@ class Metric:
 
 
 def quotient(part: float | None, whole: float | None) -> float | None:
+    """Return `part` over `whole`; None where one is unknown or `whole` is 0."""
     return None if part is None or not whole else part / whole
 
 

@@ -11,7 +11,7 @@ import msgspec
 import psutil
 
 from harness.errors import BadUseError
-from harness.paths import ROOT
+from harness.paths import shipped
 from harness.store import state
 from harness.store.state import PROFILES
 from harness.targets.target import DEFAULT_REGION, EMBEDDED, HTTP, Target
@@ -45,7 +45,7 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def targets_file() -> Path:
     """Return the file that names the targets (``ZCB_TARGETS``, default ``targets.toml``)."""
-    return Path(os.environ.get("ZCB_TARGETS") or ROOT / "targets.toml")
+    return Path(os.environ.get("ZCB_TARGETS") or shipped("targets.toml"))
 
 
 def resolve(name: str) -> Target:

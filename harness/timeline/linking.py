@@ -66,11 +66,11 @@ def link_decodes(timeline: Timeline, decodes: Sequence[Decode], workload: Worklo
         found[decode.length, decode.crc32c].append(decode)
     for identity, chunks in wanted.items():
         if len({(chunk.key, chunk.offset) for chunk in chunks}) == len(chunks) == len(found[identity]):
-            _take(chunks, found[identity])
+            _assign_decodes(chunks, found[identity])
     _note_unknown(timeline)
 
 
-def _take(chunks: Sequence[Chunk], decodes: Sequence[Decode]) -> None:
+def _assign_decodes(chunks: Sequence[Chunk], decodes: Sequence[Decode]) -> None:
     came = sorted(chunks, key=lambda chunk: chunk.last_byte_ns or 0)
     for chunk, decode in zip(came, sorted(decodes, key=lambda decode: decode.begin_ns), strict=True):
         chunk.decode_start_ns, chunk.decoded_ns, chunk.thread = decode.begin_ns, decode.end_ns, decode.thread

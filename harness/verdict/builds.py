@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from harness.errors import BadUseError, MeasurementError
-from harness.paths import ROOT, ZARR_REPOSITORY_VARIABLE, state_dir
+from harness.paths import ZARR_REPOSITORY_VARIABLE, repository_file, state_dir
 from harness.verdict.sides import requirement
 
 _log = logging.getLogger(__name__)
@@ -80,7 +80,8 @@ def clone_of(named: str) -> Path:
 
 
 def _configured_repository() -> str:
-    conf = msgspec.json.decode((ROOT / "asv.conf.json").read_bytes())
+    file = repository_file("asv.conf.json", instead=f"name zarr-python's by --repo or {ZARR_REPOSITORY_VARIABLE}")
+    conf = msgspec.json.decode(file.read_bytes())
     return str(conf["repo"])
 
 

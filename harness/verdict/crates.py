@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harness.errors import BadUseError, MeasurementError
 from harness.machine.rust import WORKSPACE, ZARRS_READER, find_cargo
-from harness.paths import state_dir
+from harness.paths import repository_file, state_dir
 from harness.readers.zarrs import BINARY_VARIABLE
 from harness.verdict import builds
 from harness.verdict.sides import Side, is_release
@@ -53,6 +53,7 @@ def make(spec: str, configured: Mapping[str, str]) -> Side:
     """
     if configured:
         raise BadUseError(f"{spec} has no setting {next(iter(configured))!r}: settings are zarr-python's")
+    repository_file("rust", instead="compare crates from a checkout of it")
     if spec == AS_IT_IS:
         return _side(spec, WORKSPACE, {})
     if not is_crate(spec):

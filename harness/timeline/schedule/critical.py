@@ -37,15 +37,15 @@ def critical_path(timeline: Timeline) -> list[Step]:
     if last is not None:
         done = last_event(last)
         steps.append(Step("return", done, cursor))
-        steps += [step for step in reversed(_own(last, timeline)) if step.stage != "send_wait"]
+        steps += [step for step in reversed(_stages_of(last, timeline)) if step.stage != "send_wait"]
         cursor = done if last.sent_ns is None else last.sent_ns
-    steps += _before(timeline, cursor)
+    steps += _steps_before(timeline, cursor)
     return [step for step in reversed(steps) if step.end_ns > step.begin_ns]
 
 
-def _own(chunk: Chunk, timeline: Timeline) -> list[Step]:
+def _stages_of(chunk: Chunk, timeline: Timeline) -> list[Step]:
     """Return a chunk's stages; in a merged range the bytes before its own are transfer, not the wait for an answer."""
-    answered = next((_first(request) for request in timeline.requests if request.id == chunk.request), None)
+    answered = next((_answered_ns(request) for request in timeline.requests if request.id == chunk.request), None)
     steps = []
     for stage, begin, end in spans(chunk, timeline.begin_ns):
         if stage == "first_byte" and answered is not None and begin < answered < end:
@@ -60,18 +60,18 @@ def last_event(chunk: Chunk) -> int:
     return max((time for event in EVENTS if (time := getattr(chunk, event)) is not None), default=0)
 
 
-def _before(timeline: Timeline, cursor: int) -> list[Step]:
+def _steps_before(timeline: Timeline, cursor: int) -> list[Step]:
     """Return the steps before `cursor`, latest first."""
     ended = sorted(
         (request for request in timeline.requests if request.sent_ns is not None and request.last_byte_ns is not None),
-        key=_end,
+        key=_ended_ns,
     )
-    ends = [_end(request) for request in ended]
+    ends = [_ended_ns(request) for request in ended]
     steps = []
     while (position := bisect_right(ends, cursor)) > 0:
         request = ended[position - 1]
         assert request.sent_ns is not None  # noqa: S101 - left out above
-        steps.append(Step("send_wait", _end(request), cursor, request=request.id))
+        steps.append(Step("send_wait", _ended_ns(request), cursor, request=request.id))
         steps += _of_request(request, request.sent_ns)
         cursor = request.sent_ns
         del ended[position - 1 :], ends[position - 1 :]
@@ -79,20 +79,20 @@ def _before(timeline: Timeline, cursor: int) -> list[Step]:
     return steps
 
 
-def _end(request: Request) -> int:
+def _ended_ns(request: Request) -> int:
     return request.last_byte_ns or 0
 
 
-def _first(request: Request) -> int | None:
+def _answered_ns(request: Request) -> int | None:
     return request.first_byte_ns or request.headers_ns
 
 
 def _of_request(request: Request, sent_ns: int) -> list[Step]:
-    first = _first(request)
+    first = _answered_ns(request)
     if request.kind != "data" or first is None:
         stage = "transfer" if request.kind == "data" else request.kind
-        return [Step(stage, sent_ns, _end(request), request=request.id)]
+        return [Step(stage, sent_ns, _ended_ns(request), request=request.id)]
     return [
-        Step("transfer", first, _end(request), request=request.id),
+        Step("transfer", first, _ended_ns(request), request=request.id),
         Step("first_byte", sent_ns, first, request=request.id),
     ]

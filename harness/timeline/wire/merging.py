@@ -41,13 +41,13 @@ def merge(timeline: Timeline, captured: Captured) -> Timeline:
         A capture around it, of nothing but this execution.
     """
     found = match(timeline.requests, captured.exchanges)
-    requests = [msgspec.structs.replace(r, wire=_times(found.exchanges.get(r.id))) for r in timeline.requests]
+    requests = [msgspec.structs.replace(r, wire=_wire_times(found.exchanges.get(r.id))) for r in timeline.requests]
     by_key = defaultdict(list)
     for request in requests:
         if request.id in found.exchanges:
             by_key[request.key].append(found.exchanges[request.id])
     chunks = [
-        msgspec.structs.replace(chunk, wire=arrival(chunk, found.exchanges.get(_id(chunk)), by_key[chunk.key]))
+        msgspec.structs.replace(chunk, wire=arrival(chunk, found.exchanges.get(_request_id(chunk)), by_key[chunk.key]))
         for chunk in timeline.chunks
     ]
     failures = [*captured.failures, *_leftovers(found), *_too_early(requests, captured.clock_error_ns)]
@@ -104,7 +104,7 @@ def lags(requests: Iterable[Request]) -> dict[str, Lag]:
     """
     pairs: dict[str, list[int]] = {"sent_ns": [], "first_byte_ns": [], "last_byte_ns": []}
     for request in requests:
-        for event, seen in _seen(request).items():
+        for event, seen in _reader_times(request).items():
             stamp = getattr(request.wire, event, None)
             if seen is not None and stamp is not None:
                 pairs[event].append(seen - stamp)
@@ -136,17 +136,17 @@ def arrival(chunk: Chunk, exchange: Exchange | None, of_key: Sequence[Exchange])
     )
 
 
-def _id(chunk: Chunk) -> int:
+def _request_id(chunk: Chunk) -> int:
     return -1 if chunk.request is None else chunk.request
 
 
-def _times(exchange: Exchange | None) -> WireTimes | None:
+def _wire_times(exchange: Exchange | None) -> WireTimes | None:
     if exchange is None:
         return None
     return WireTimes(sent_ns=exchange.sent_ns, first_byte_ns=exchange.response_ns, last_byte_ns=exchange.last_byte_ns)
 
 
-def _seen(request: Request) -> dict[str, int | None]:
+def _reader_times(request: Request) -> dict[str, int | None]:
     return {
         "sent_ns": request.sent_ns,
         "first_byte_ns": request.first_byte_ns if request.headers_ns is None else request.headers_ns,
@@ -176,14 +176,14 @@ def _keys(requests: Sequence[Request], exchanges: Sequence[Exchange]) -> Mapping
     """
     recorded = {request.key for request in requests}
     plain = {exchange.path: unquote(exchange.path) for exchange in exchanges}
-    before = Counter(path[: -len(tail)] for path in plain.values() for tail in _tails(path) if tail in recorded)
+    before = Counter(path[: -len(tail)] for path in plain.values() for tail in _path_tails(path) if tail in recorded)
     if not before:
         return plain
     prefix = max(before, key=lambda p: (before[p], len(p)))
     return {path: name.removeprefix(prefix) for path, name in plain.items()}
 
 
-def _tails(path: str) -> Iterator[str]:
+def _path_tails(path: str) -> Iterator[str]:
     """Yield what follows each slash."""
     parts = path.split("/")
     for number in range(1, len(parts)):
@@ -208,7 +208,7 @@ def _too_early(requests: Iterable[Request], error_ns: int) -> Iterator[str]:
         wrong = [
             request
             for request in requests
-            for seen, stamp in [(_seen(request)[event], getattr(request.wire, event, None))]
+            for seen, stamp in [(_reader_times(request)[event], getattr(request.wire, event, None))]
             if seen is not None and stamp is not None and seen < stamp - error_ns
         ]
         if wrong:

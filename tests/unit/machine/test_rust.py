@@ -62,7 +62,6 @@ def test_a_build_that_fails(workshop, monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", ["zarrs", "zarrs-planned", "network-limit+rust"])
 def test_a_rust_reader_that_is_not_built_says_why(name, installed, cure, workshop, monkeypatch):
     monkeypatch.setattr(rust, "find_cargo", lambda: installed)
-    monkeypatch.setattr("harness.readers.zarrs.find_cargo", lambda: installed)
     with pytest.raises(UnsupportedError, match="the Rust reader is not built") as reason:
         reader_class(name).command({})
     assert cure in str(reason.value)
