@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import msgspec
 import obstore
@@ -440,7 +439,7 @@ def test_nothing_to_bring_home(tmp_path):
 def test_arrays_that_do_not_fit_are_not_applicable(embedded_store, monkeypatch):
     assert CliRunner().invoke(data, ["create", "--target", "embedded", "--preset", "tiny"]).exit_code == 0
     monkeypatch.setattr("harness.machine.lifeline.die_with_parent", lambda: None)
-    monkeypatch.setattr("harness.workload.model.psutil.virtual_memory", lambda: SimpleNamespace(total=2**20))
+    monkeypatch.setattr("harness.workload.model.os.sysconf", {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": 2**8}.__getitem__)
     monkeypatch.setenv("ZCB_PRESET", "tiny")
     cells = tracked.run_pass("whole_array", ["zarrs"], {("small",): ("small", {})})
     cells |= timeline_pass.run_pass(["zarrs"], {"whole": Read("whole_array", "small", {}, pairs=1)})
