@@ -6,7 +6,7 @@ ZCB    := $(VENV)/bin/zcb
 # asv must find virtualenv and the interpreters of the environment it runs in, not a pyenv shim.
 ACTIVE := . $(VENV)/bin/activate &&
 
-.PHONY: bench measure rust test test-python test-rust check docs lock asv-configs audit clean
+.PHONY: bench measure rust test test-quick test-python test-rust check docs lock asv-configs audit clean
 
 # The main job: releases of zarr without and with #3004, on the embedded store, in a quick profile.
 # What is there is kept: the store, its data, the environments, and results of releases measured before.
@@ -41,10 +41,20 @@ measure: $(VENV)/.ready
 rust:
 	cd rust && cargo build --release --locked --workspace
 
-test: test-rust test-python
+# Test files are handed out whole, in their order, so that what a file shares is made once and the long ones come first.
+WORKERS := 2
+PYTEST  := pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test: $(VENV)/.ready-dev
+	@echo "make test: 12 minutes on two idle cores, and at first some seven more to compile; make test-quick: two"
+	@$(MAKE) --no-print-directory test-rust test-python
 
 test-python: $(VENV)/.ready-dev
-	$(ACTIVE) pytest
+	$(ACTIVE) $(PYTEST)
+
+# For every day: what is quick of each room and of the store.
+test-quick: $(VENV)/.ready-dev rust
+	$(ACTIVE) $(PYTEST) -m "not slow" tests/unit tests/store
 
 test-rust:
 	cd rust && cargo test --locked --release
@@ -57,7 +67,7 @@ check: $(VENV)/.ready-dev
 	cd rust && cargo fmt --check && cargo clippy --locked --release --all-targets -- -D warnings
 
 # The tables in README.md and docs/ that come from lists in the code.
-docs: $(VENV)/.ready
+docs: $(VENV)/.ready-dev
 	$(PYTHON) -m studies.document
 
 # .python-version lets pyenv, uv and virtualenv find 3.13; elsewhere python3 has to be 3.12 or newer.

@@ -1,7 +1,10 @@
-"""What tests share: a state directory of their own and the embedded store, started as a user starts it."""
+"""What tests share: a state directory of their own and the embedded store, started as a user starts it.
+
+Each of pytest's workers (`pytest -n 2`) is a session with a state directory and a store of its own.
+"""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,35 @@ from playwright.sync_api import Browser
 
 from harness.errors import BadUseError
 from harness.machine import rust
+from harness.machine.lifeline import die_with_parent
 from harness.machine.log import progress_to
 from harness.store import lifecycle
 from harness.store.control import StoreControl
 from harness.store.lifecycle import StoreSettings
 from harness.store.state import StoreState
+from tests.support import alone, guard
 from tests.support.chromium import chromium
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a worker end with the run that started it, which may be killed."""
+    if hasattr(config, "workerinput"):
+        die_with_parent()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test marked ``alone``, and what is made for it, while the other workers wait."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with alone.turn(Path(item.config.option.basetemp).parent, alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _guard(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing that the session starts outlives it, even when it is killed."""
+    guard.start(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,26 +1,12 @@
 """The ``zcb`` command: one module per command, one way to fail."""
 
+import importlib
 import sys
 from importlib.metadata import entry_points
 from typing import NoReturn
 
 import click
 
-from harness.cli import (
-    cloud,
-    compare,
-    cost,
-    doctor,
-    history,
-    netns,
-    read,
-    soak,
-    store,
-    table,
-    timeline,
-    wheels,
-    workload,
-)
 from harness.errors import BadUseError, ZcbError
 from harness.machine.exit import run_then_exit
 from harness.machine.log import show_progress
@@ -30,28 +16,52 @@ _INTERRUPTED = 130
 _LONGEST = 500
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+_COMMANDS = {
+    "cloud": "cloud",
+    "compare": "compare",
+    "cost": "cost",
+    "doctor": "doctor",
+    "history": "history",
+    "netns": "netns",
+    "pr": "compare",
+    "read": "read",
+    "soak": "soak",
+    "store": "store",
+    "table": "table",
+    "timeline": "timeline",
+    "wheels": "wheels",
+    "workload": "workload",
+}
+"""Command -> module beside this one in which a function of the command's name is the command."""
+
+
+class _Commands(click.Group):
+    """Imports a command when it is asked for: all of them together take most of a second.
+
+    Packages that stand above harness have theirs as entry points of the group ``zcb.commands``.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, in order."""
+        return sorted({*_COMMANDS, *entry_points(group="zcb.commands").names, *super().list_commands(ctx)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, or None where there is no such one."""
+        if cmd_name in _COMMANDS:
+            module = importlib.import_module(f"{__name__}.{_COMMANDS[cmd_name]}")
+            found: click.Command = getattr(module, cmd_name)
+            return found
+        for point in entry_points(group="zcb.commands", name=cmd_name):
+            return point.load()  # type: ignore[no-any-return]
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
 def zcb(context: click.Context, debug: bool) -> None:
     """Measure how fast Zarr readers read sharded arrays from object storage."""
     show_progress(lambda line: click.echo(f"zcb {context.invoked_subcommand}: {line}", err=True))
-
-
-zcb.add_command(doctor.doctor)
-zcb.add_command(store.store)
-zcb.add_command(history.history)
-zcb.add_command(workload.workload)
-zcb.add_command(read.read)
-zcb.add_command(table.table)
-zcb.add_command(timeline.timeline)
-zcb.add_command(wheels.wheels)
-zcb.add_command(compare.compare)
-zcb.add_command(compare.pr)
-zcb.add_command(netns.netns)
-zcb.add_command(cost.cost)
-zcb.add_command(cloud.cloud)
-zcb.add_command(soak.soak)
 
 
 def command() -> NoReturn:
@@ -61,7 +71,6 @@ def command() -> NoReturn:
 
 def main() -> None:
     """Run ``zcb``: errors are one line on stderr, exit codes are those of docs/commands.md."""
-    _add_commands_of_other_packages()
     debug = "--debug" in sys.argv[1:2]
     try:
         sys.exit(zcb.main(standalone_mode=False) or 0)
@@ -80,11 +89,6 @@ def main() -> None:
         if debug:
             raise
         _fail(f"unexpected {type(error).__name__}: {error} (`zcb --debug` shows where)", 4)
-
-
-def _add_commands_of_other_packages() -> None:
-    for point in entry_points(group="zcb.commands"):
-        zcb.add_command(point.load(), point.name)
 
 
 def _fail(message: str, code: int) -> None:

@@ -32,8 +32,6 @@ OPEN_SECONDS = 120.0
 _SECONDS_PER_GIB = 120.0
 """A turn slower than this (plus a constant) hangs rather than reads."""
 _TURN_SECONDS = 60.0
-_TRIALS = 3
-"""Executions of each candidate before the measurement, where there is more than one way to do the work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +43,8 @@ class Plan:
     """No new round of a workload starts after this long, once it has `minimum` rounds, and a reader that alone took as
     long sits the others out; None is no budget."""
     minimum: int = 2
+    trials: int = 3
+    """Executions of each candidate before the measurement, where there is more than one way to do the work."""
     seed: int = 0
     """Of the order in which readers take turns."""
     deadline_seconds: float | None = None
@@ -208,7 +208,7 @@ class Conductor:
         if len(candidates) == 1:
             return candidates[0]
         seconds: dict[Candidate, list[float]] = {candidate: [] for candidate in candidates}
-        for _ in range(_TRIALS):
+        for _ in range(self._plan.trials):
             for candidate in [c for c in candidates if c in seconds]:
                 trial = Row(reader=row.reader, workload=row.workload)
                 with self._guard(trial, candidate.reader, probe):

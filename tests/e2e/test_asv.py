@@ -17,12 +17,21 @@ from harness.asv import configurations, history
 from harness.cli import zcb
 from harness.errors import StoreError
 from harness.paths import ROOT
+from harness.readers import benchmarked
+from harness.results import records as passes
+from harness.results.sample import NETWORK_LIMIT
 from setup_data.cli import data
 from tests.support import asv_results
 
 CONFIGS = list(configurations.FILES)
 RELEASES = ["3.2.1", "3.3.0"]
 MEASURED = "ChunksOfOneShard|PlainWholeArray"
+LOOKED_UP = [
+    r"\.ChunksOfOneShard\..*\('zarr-python\+(fsspec|obstore)', ('small', [03]|'large', 15)\)",
+    r"\.PlainChunksOfOneShard\..*\('zarr-python\+(fsspec|obstore)', 'small', 0\)",
+    r"\.PlainWholeArray\.",
+]
+"""What asv asks for: a process each, so a part of what the passes hold, which are whole."""
 BUILD_TOOLS = {"build", "importlib_metadata", "pip", "Pympler", "pyproject_hooks", "setuptools", "wheel", "zipp"}
 """What asv puts into its environments; no reader imports them."""
 
@@ -101,9 +110,20 @@ def asv(config, *arguments):
 @pytest.fixture(scope="module")
 def records(config):
     assert asv(config, "machine", "--yes").returncode == 0
-    run = asv(config, "run", "--record-samples", "--show-stderr", "--bench", MEASURED, "ALL")
+    looked_up = [word for pattern in LOOKED_UP for word in ("--bench", pattern)]
+    run = asv(config, "run", "--record-samples", "--show-stderr", *looked_up, "ALL")
     assert run.returncode == 0, run.stdout + run.stderr
     return asv_results.load(config)
+
+
+def test_a_pass_measures_every_reader_on_every_workload(config, records):
+    rows = {kept.commit_name: kept.rows for kept in passes.load(config)}
+    assert list(rows) == ["v3.2.1", "v3.3.0"]
+    for of_commit in rows.values():
+        assert {row.reader for row in of_commit} == {*benchmarked(), NETWORK_LIMIT}
+        assert len(of_commit) == 7 * (len(benchmarked()) + 1)  # four gaps of the small array, three of the large one
+        assert [row.error for row in of_commit if row.error] == []
+        assert all(len(row.samples) >= 3 for row in of_commit if row.na is None)
 
 
 def pick(records, metric, commit, reader, dataset, gap):

@@ -105,7 +105,7 @@ def test_a_store_that_is_not_running_is_said_with_its_cure(zcb, tmp_path):
 
 def test_wrong_credentials_are_refused_in_a_line(zcb, locked, tmp_path):
     assert zcb(*CREATE, "embedded")[0] == 0
-    assert zcb(*WORKLOAD, "embedded")[0] == 0
+    assert zcb(*WORKLOAD, "embedded", "--dataset", "large")[0] == 0
     for arguments in ([*CREATE, "embedded"], [*WORKLOAD, "embedded"], [*VERIFY, "embedded"]):
         got, _, err = zcb(*arguments, **WRONG_KEYS)
         assert got == 3

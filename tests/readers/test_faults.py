@@ -165,10 +165,10 @@ def _row_of(reader):
 @pytest.fixture(scope="module")
 def measure(workload, rust_reader):
     """Measure one sample of every reader: reader -> row. One conductor meets all faults, as in a long pass."""
-    with Lethal(READERS, plan=Plan(samples=1)) as conductor:
+    with Lethal(READERS, plan=Plan()) as conductor:
 
         def run(*, deadline=None, lethal=False):
-            conductor._plan = Plan(samples=1, with_faults=True, deadline_seconds=deadline)
+            conductor._plan = Plan(samples=1, trials=1, with_faults=True, deadline_seconds=deadline)
             conductor._candidates.clear()
             conductor.lethal = lethal
             return {row.reader: row for row in conductor.measure(workload)}

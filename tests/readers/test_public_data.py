@@ -38,17 +38,30 @@ from setup_data.field import Field
 COUNT = [name for name in (*benchmarked(), NETWORK_LIMIT) if reader_class(name).counts_requests]
 
 
-@pytest.fixture
-def place(embedded_store, bucket):
+@pytest.fixture(scope="module")
+def place(embedded_store, s3):
     """An S3 target with the smallest data sets, and the address under which plain HTTP finds its bucket."""
+    s3.create_bucket(Bucket="public-data")
+    return filled(embedded_store, "public-data")
+
+
+@pytest.fixture
+def own_place(embedded_store, bucket):
+    """The same for one test, which may change what is there."""
+    return filled(embedded_store, bucket)
+
+
+def filled(embedded_store, bucket):
     target = Target(name="own", url=f"s3://{bucket}", endpoint=embedded_store.endpoint, anonymous=True)
     for spec in presets.specs("tiny", ("small", "large")):
         write.write(open_store(target), spec)
     return target, f"{embedded_store.endpoint}/{bucket}"
 
 
-def ragged(target):
-    """Write with zarr-python what our own writer never makes: edges, a fill value, chunks that are not stored."""
+@pytest.fixture(scope="module")
+def ragged(place):
+    """What our own writer never makes, written by zarr-python: edges, a fill value, chunks that are not stored."""
+    target, _ = place
     store = ObjectStore(open_store(target, prefix="public/ragged.zarr"))
     array = zarr.create_array(
         store,
@@ -70,12 +83,25 @@ def make(url, pattern="chunks_of_one_shard", said=None, **asked):
         return create_workload(pattern, resolve(url), parameters=Parameters(**asked), agree=agreed_truth)
 
 
-def measure(work, readers=READERS):
-    with Conductor(readers, plan=Plan(samples=1)) as conductor:
-        return {row.reader: row for row in conductor.measure(work)}
+ONE_SAMPLE = Plan(samples=1, trials=1)
 
 
-@pytest.mark.usefixtures("rust_reader")
+@pytest.fixture(scope="module")
+def everyone(rust_reader):
+    """Every reader, each in a process that the tests share."""
+    with Conductor(READERS, plan=ONE_SAMPLE) as conductor:
+        yield conductor
+
+
+def measure(work, conductor):
+    return {row.reader: row for row in conductor.measure(work)}
+
+
+def measured_by_one(work):
+    with Conductor(["zarr-python+obstore"], plan=ONE_SAMPLE) as conductor:
+        return measure(work, conductor)["zarr-python+obstore"]
+
+
 @pytest.mark.parametrize(
     ("pattern", "dataset", "asked"),
     [
@@ -84,7 +110,7 @@ def measure(work, readers=READERS):
         ("random_crops", "small", {"crop": (3, 20, 20), "crops": 4}),
     ],
 )
-def test_every_reader_reads_a_url_and_is_compared(place, control, pattern, dataset, asked):
+def test_every_reader_reads_a_url_and_is_compared(place, control, everyone, pattern, dataset, asked):
     _, address = place
     said: list[str] = []
     work = make(f"{address}/tiny/{dataset}", pattern, said, **asked)
@@ -95,7 +121,7 @@ def test_every_reader_reads_a_url_and_is_compared(place, control, pattern, datas
     right = [whole[tuple(slice(*axis) for axis in read)] for read in work.reads]
     assert work.truth.reads_crc32c == checksums(work.array, work.reads, right)
     control.mark("public")
-    rows = measure(work)
+    rows = measure(work, everyone)
     counted = control.since("public")
     assert {name: row.na or row.error for name, row in rows.items() if row.na or row.error} == {}
     assert counted.errors == 0
@@ -128,23 +154,21 @@ def test_what_a_reader_counts_over_http_is_what_the_store_counts(place, control,
     assert (request_counts["head_requests"], request_counts["fetched_bytes"]) == (seen.head, seen.bytes_out)
 
 
-@pytest.mark.usefixtures("rust_reader")
 @pytest.mark.parametrize(
     ("pattern", "asked"), [("whole_array", {}), ("random_crops", {"crop": (6, 20, 33), "crops": 5, "seed": 3})]
 )
-def test_edges_fill_values_and_chunks_that_are_not_stored(place, pattern, asked):
-    target, address = place
-    values = ragged(target)
+def test_edges_fill_values_and_chunks_that_are_not_stored(place, ragged, everyone, pattern, asked):
+    _, address = place
     work = make(f"{address}/public/ragged.zarr", pattern, **asked)
-    right = [values[tuple(slice(*axis) for axis in read)] for read in work.reads]
+    right = [ragged[tuple(slice(*axis) for axis in read)] for read in work.reads]
     assert work.truth.reads_crc32c == checksums(work.array, work.reads, right)
     assert (work.array.key, work.array.codec, work.array.shard_grid) == ("ragged.zarr", "zstd", (3, 2, 2))
-    rows = measure(work)
+    rows = measure(work, everyone)
     assert {name: row.na or row.error for name, row in rows.items() if row.na or row.error} == {}
 
 
-def test_a_shard_that_is_not_stored_is_named(place):
-    target, address = place
+def test_a_shard_that_is_not_stored_is_named(own_place):
+    target, address = own_place
     obstore.delete(open_store(target), "tiny/small/c/0/0/0")
     with pytest.raises(StoreError, match="holds no c/0/0/0"):
         make(f"{address}/tiny/small")
@@ -164,21 +188,21 @@ def test_a_data_set_with_a_manifest_is_read_over_http_as_it_is(place):
     made = create_workload("chunks_of_one_shard", resolve(address), dataset="tiny/small")
     assert made.truth.agreed_by == ()
     assert made.truth.decoded_crc32c is not None
-    row = measure(made, ["zarr-python+obstore"])["zarr-python+obstore"]
+    row = measured_by_one(made)
     assert [sample.flags for sample in row.samples] == [[]]
     (report,) = json.loads(read_reports([row], row))
     assert report["truth"] == {"source": "manifest", "readers": []}
 
 
-def test_a_chunk_that_changes_after_the_workload_was_made_is_no_sample(place):
-    target, address = place
+def test_a_chunk_that_changes_after_the_workload_was_made_is_no_sample(own_place):
+    target, address = own_place
     work = make(f"{address}/tiny/small")
     store = open_store(target)
     body = bytearray(bytes(obstore.get(store, "tiny/small/c/0/0/0").bytes()))
     other = bytes(obstore.get(store, "tiny/small/c/0/0/1").bytes())
     assert bytes(body) != other
     obstore.put(store, "tiny/small/c/0/0/0", other)
-    row = measure(work, ["zarr-python+obstore"])["zarr-python+obstore"]
+    row = measured_by_one(work)
     assert row.samples == []
     assert "do not match the workload's truth" in str(row.error)
 
@@ -290,8 +314,8 @@ def zcb_run(group, *arguments):
     return CliRunner().invoke(group, arguments)
 
 
-def test_what_plain_http_cannot_do_is_said(place, tmp_path):
-    target, address = place
+def test_what_plain_http_cannot_do_is_said(own_place, tmp_path):
+    target, address = own_place
     output = ["-o", str(tmp_path / "w.json")]
     store = open_store(target)
     obstore.put(store, "old.zarr/.zarray", b"{}")

@@ -307,13 +307,13 @@ def test_crops_at_once_are_sixteen_unless_told_otherwise(target):
 
 
 def test_a_chunk_wanted_twice_counts_twice(target):
-    asked = Parameters(crop=(64, 128, 128), crops=3)  # as large as the array: the same crop three times
-    made = create_workload("random_crops", target, dataset="tiny/small", parameters=asked)
-    once = create_workload("whole_array", target, dataset="tiny/small")
+    asked = Parameters(crop=(64, 128, 256), crops=3)  # as large as the array: the same crop three times
+    made = create_workload("random_crops", target, dataset="tiny/large", parameters=asked)
+    once = create_workload("whole_array", target, dataset="tiny/large")
     assert made.wanted_chunks == 3 * once.wanted_chunks
     assert made.wanted_bytes == 3 * once.wanted_bytes
     assert made.wanted_shards == once.wanted_shards
-    with Conductor(["zarr-python+obstore"], plan=Plan(samples=1)) as conductor:
+    with Conductor(["zarr-python+obstore"], plan=Plan(samples=1, trials=1)) as conductor:
         rows = conductor.measure(made)
     assert [row.error for row in rows] == [None, None]
     assert all(sample.fetched_bytes >= made.wanted_bytes for row in rows for sample in row.samples)
@@ -326,7 +326,7 @@ def test_no_reader_has_more_reads_under_way_than_asked(own_state, at_once):
     create("--preset", "tiny", "--dataset", "small")
     asked = Parameters(crop=(1, 1, 1), crops=12, concurrent_reads=at_once)
     made = create_workload("random_crops", resolve("embedded"), dataset="tiny/small", parameters=asked)
-    with Conductor(list(all_readers()), plan=Plan(samples=1)) as conductor:
+    with Conductor(list(all_readers()), plan=Plan(samples=1, trials=1)) as conductor:
         rows = [row for row in conductor.measure(made) if row.na is None]
     assert {row.reader: row.error for row in rows if row.error} == {}
     in_flight = {row.reader: row.samples[0].max_in_flight for row in rows}

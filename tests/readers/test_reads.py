@@ -40,6 +40,18 @@ def target(embedded_store):
     return resolve("embedded")
 
 
+@pytest.fixture(scope="module")
+def measure(target, rust_reader):
+    """Measure every reader: reader -> row. Their processes are the same for all tests."""
+    with Conductor(list(all_readers()), plan=Plan()) as conductor:
+
+        def run(workload, *, samples):
+            conductor._plan = Plan(samples=samples, trials=1)
+            return {row.reader: row for row in conductor.measure(workload)}
+
+        yield run
+
+
 @pytest.fixture
 def fetch(target, control):
     """Execute a workload once on a warm reader and return what the store was asked for."""
@@ -124,15 +136,12 @@ def test_the_network_limit_fetches_what_its_plans_say(target, fetch):
 
 @pytest.mark.parametrize("pattern", ["whole_array", "chunks_of_one_shard", "chunks_of_many_shards"])
 @pytest.mark.parametrize("dataset", ["tiny/small", "tiny/large"])
-@pytest.mark.usefixtures("rust_reader")
-def test_every_reader_returns_the_truth_and_counts_like_the_store(target, pattern, dataset):
+def test_every_reader_returns_the_truth_and_counts_like_the_store(target, measure, pattern, dataset):
     # The conductor compares the reader's counts with the store's and fails the row where they differ.
     few = pattern != "whole_array"
     asked = Parameters(shards=4) if pattern == "chunks_of_many_shards" else Parameters(gap=1) if few else Parameters()
     workload = create_workload(pattern, target, dataset=dataset, parameters=asked)
-    with Conductor(list(all_readers()), plan=Plan(samples=2)) as conductor:
-        rows = conductor.measure(workload)
-    for row in rows:
+    for row in measure(workload, samples=2).values():
         if pattern == "chunks_of_one_shard" and row.reader in ZARR_READERS:  # one request after the other
             assert [s.new_connections for s in row.samples] == [0, 0], row.reader
         assert (row.error, row.na) == (None, None), row.reader
@@ -147,12 +156,18 @@ def test_every_reader_returns_the_truth_and_counts_like_the_store(target, patter
         assert all((s.new_connections > 0) == (FLAG_NEW_CONNECTIONS in s.flags) for s in row.samples), row.reader
 
 
-@pytest.mark.parametrize("reader", benchmarked())
-@pytest.mark.usefixtures("rust_reader")
-def test_no_reader_keeps_an_index_or_a_chunk_from_one_read_to_the_next(target, reader):
+@pytest.fixture(scope="module")
+def three_reads(target, measure):
+    """A workload, and the rows of every reader that read it three times."""
     workload = create_workload("chunks_of_many_shards", target, dataset="tiny/small", parameters=Parameters(shards=4))
-    with Conductor([reader], plan=Plan(samples=3)) as conductor:
-        row = conductor.measure(workload)[0]
+    return workload, measure(workload, samples=3)
+
+
+@pytest.mark.parametrize("reader", benchmarked())
+def test_no_reader_keeps_an_index_or_a_chunk_from_one_read_to_the_next(three_reads, reader):
+    workload, rows = three_reads
+    row = rows[reader]
+    assert len(row.samples) == 3
     assert len({(s.requests, s.index_requests, s.fetched_bytes) for s in row.samples}) == 1
     assert all(s.index_requests >= workload.wanted_shards for s in row.samples)
     assert all(s.fetched_bytes >= workload.wanted_bytes for s in row.samples)

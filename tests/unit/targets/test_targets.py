@@ -211,17 +211,22 @@ def recording_proxy(upstream):
             server.shutdown()
 
 
-@pytest.mark.usefixtures("rust_reader")
+@pytest.fixture(scope="module")
+def readers(rust_reader):
+    """The readers, whose processes are the same for all tests and begin with the first."""
+    with Conductor(READERS, plan=Plan(samples=1, trials=1)) as conductor:
+        yield conductor
+
+
 @pytest.mark.parametrize("pays", [True, False])
-def test_every_reader_says_that_the_requester_pays_and_only_then(tiny, embedded_store, monkeypatch, pays):
+def test_every_reader_says_that_the_requester_pays_and_only_then(tiny, embedded_store, monkeypatch, readers, pays):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
     made = create_workload("chunks_of_one_shard", tiny, dataset="tiny/small", parameters=Parameters(gap=1))
     with recording_proxy(embedded_store.endpoint) as (endpoint, seen):
         payer = msgspec.structs.replace(tiny, endpoint=endpoint, anonymous=False, requester_pays=pays)
         work = msgspec.structs.replace(made, target=payer)
-        with Conductor(READERS, plan=Plan(samples=1)) as conductor:
-            rows = conductor.measure(work)
+        rows = readers.measure(work)
     assert {row.reader: row.error for row in rows if row.error} == {}
     assert [row.reader for row in rows if not row.samples] == [
         name for name in READERS if pays and not reader_class(name).requester_pays

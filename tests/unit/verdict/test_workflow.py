@@ -8,7 +8,6 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from harness.cli import zcb
-from setup_data.cli import data
 
 FOLDER = Path(__file__).parents[3] / "docs" / "github"
 
@@ -20,9 +19,10 @@ def test_every_command_and_option_exists(name):
     called = re.findall(r"bin/zcb ([^\n>|]+)", "\n".join(scripts).replace("\\\n", " "))
     assert bool(called) == (name == "zcb-verdict.yml")
     for words in map(str.split, called):
-        command: click.Command = click.Group(commands={**zcb.commands, "data": data})
+        command: click.Command | None = zcb
         while isinstance(command, click.Group):
-            command = command.commands[words.pop(0)]
+            command = command.get_command(click.Context(command), words.pop(0))
+        assert command is not None
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known
 
