@@ -155,7 +155,7 @@ def test_an_interrupted_comparison_keeps_what_it_has_and_marks_it(store, tmp_pat
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "pairs," in line:
+            if " blocks, " in line:
                 break
         process.send_signal(signal.SIGINT)
         shown, said = process.communicate(timeout=60)
