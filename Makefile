@@ -6,7 +6,7 @@ ZCB    := $(VENV)/bin/zcb
 # asv must find virtualenv and the interpreters of the environment it runs in, not a pyenv shim.
 ACTIVE := . $(VENV)/bin/activate &&
 
-.PHONY: bench measure rust test test-quick test-python test-rust check lock audit clean
+.PHONY: bench measure rust test test-quick test-python test-rust check docs lock asv-configs audit clean
 
 # The main job: releases of zarr without and with #3004, on the embedded store, in a quick profile.
 # What is there is kept: the store, its data, the environments, and results of releases measured before.
@@ -45,26 +45,30 @@ rust:
 WORKERS := 2
 PYTEST  := pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: $(VENV)/.ready
+test: $(VENV)/.ready-dev
 	@echo "make test: 12 minutes on two idle cores, and at first some seven more to compile; make test-quick: two"
 	@$(MAKE) --no-print-directory test-rust test-python
 
-test-python: $(VENV)/.ready
+test-python: $(VENV)/.ready-dev
 	$(ACTIVE) $(PYTEST)
 
 # For every day: what is quick of each room and of the store.
-test-quick: $(VENV)/.ready rust
+test-quick: $(VENV)/.ready-dev rust
 	$(ACTIVE) $(PYTEST) -m "not slow" tests/unit tests/store
 
 test-rust:
 	cd rust && cargo test --locked --release
 
-check: $(VENV)/.ready
+check: $(VENV)/.ready-dev
 	$(ACTIVE) ruff format --check .
 	$(ACTIVE) ruff check .
 	$(ACTIVE) mypy
 	$(ACTIVE) lint-imports
 	cd rust && cargo fmt --check && cargo clippy --locked --release --all-targets -- -D warnings
+
+# The tables in README.md and docs/ that come from lists in the code.
+docs: $(VENV)/.ready-dev
+	$(PYTHON) -m studies.document
 
 # .python-version lets pyenv, uv and virtualenv find 3.13; elsewhere python3 has to be 3.12 or newer.
 $(VENV)/.ready: requirements.lock pyproject.toml
@@ -75,11 +79,22 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-# Resolve the direct dependencies of pyproject.toml anew.
-lock: $(VENV)/.ready
-	$(ACTIVE) pip-compile --quiet --upgrade --extra dev --generate-hashes --allow-unsafe --strip-extras \
-	  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --output-file requirements.lock pyproject.toml
+# What tests and checks need besides.
+$(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.lock
+	$(PYTHON) -m pip install --quiet --require-hashes --requirement requirements-dev.lock
+	touch $@
+
+# Resolve the direct dependencies of pyproject.toml. What is locked stays as it is; `make lock UPGRADE=1` takes the newest.
+COMPILE = $(ACTIVE) pip-compile --quiet $(if $(UPGRADE),--upgrade) --generate-hashes --allow-unsafe --strip-extras \
+	  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+lock: $(VENV)/.ready-dev
+	$(COMPILE) --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(MAKE) --no-print-directory asv-configs
+
+# asv*.conf.json, with the versions of requirements.lock: needs them installed, to know what requires what.
+asv-configs: $(VENV)/.ready-dev
+	$(ACTIVE) python -m harness.asv.configurations
 
 # Known vulnerabilities of everything pinned; asks PyPI and RustSec, so it needs the network (docs/security.md).
 # A package that could not be looked up fails the audit too: --strict.
@@ -87,7 +102,7 @@ AUDIT := .zcb/audit
 audit:
 	python3 -m venv $(AUDIT)
 	$(AUDIT)/bin/python -m pip install --quiet pip-audit
-	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements-dev.lock
 	cargo install --quiet --locked --root $(AUDIT) cargo-audit
 	$(AUDIT)/bin/cargo-audit audit --file rust/Cargo.lock
 

@@ -2,18 +2,18 @@
 
 from harness.asv import plain, tracked
 
-SHARDS = {"small": [1, 4, 16, 64], "large": [1, 4]}
+GRID = tracked.grid("chunks_of_many_shards")
+PLAIN = tracked.grid("chunks_of_many_shards", "plain")
 
 
 class ChunksOfManyShards(tracked.Tracked):
     """Four chunks, every other one, of each of `shards` shards that lie beside each other."""
 
-    params = [tracked.READERS, list(SHARDS), SHARDS["small"]]
-    param_names = ["reader", "dataset", "shards"]
+    params = [tracked.READERS, *GRID.values]
+    param_names = ["reader", *GRID.names]
 
     def setup_cache(self):
-        grid = {(d, n): (d, {"shards": n}) for d, counts in SHARDS.items() for n in counts}
-        return tracked.run_pass("chunks_of_many_shards", tracked.READERS, grid)
+        return tracked.run_pass("chunks_of_many_shards", tracked.READERS, GRID.cases)
 
     setup_cache.timeout = tracked.PASS_SECONDS
 
@@ -21,11 +21,11 @@ class ChunksOfManyShards(tracked.Tracked):
 class PlainChunksOfManyShards(plain.Plain):
     """The same read timed by asv itself, as a second source and for `asv profile`."""
 
-    params = [tracked.PLAIN_READERS, ["small"], [16]]
-    param_names = ["reader", "dataset", "shards"]
+    params = [tracked.PLAIN_READERS, *PLAIN.values]
+    param_names = ["reader", *PLAIN.names]
 
-    def setup(self, reader, dataset, shards):
-        self.prepare(reader, "chunks_of_many_shards", dataset, {"shards": shards})
+    def setup(self, reader, *key):
+        self.prepare(reader, PLAIN.cases[key])
 
-    def time_read(self, reader, dataset, shards):
+    def time_read(self, *_):
         self.read()

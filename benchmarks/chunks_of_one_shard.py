@@ -2,18 +2,18 @@
 
 from harness.asv import plain, tracked
 
-GAPS = {"small": [0, 1, 3, 15], "large": [0, 1, 3]}
+GRID = tracked.grid("chunks_of_one_shard")
+PLAIN = tracked.grid("chunks_of_one_shard", "plain")
 
 
 class ChunksOfOneShard(tracked.Tracked):
     """Four chunks of one shard with `gap` stored chunks between them, in one call."""
 
-    params = [tracked.READERS, list(GAPS), GAPS["small"]]
-    param_names = ["reader", "dataset", "gap"]
+    params = [tracked.READERS, *GRID.values]
+    param_names = ["reader", *GRID.names]
 
     def setup_cache(self):
-        grid = {(d, gap): (d, {"gap": gap}) for d, gaps in GAPS.items() for gap in gaps}
-        return tracked.run_pass("chunks_of_one_shard", tracked.READERS, grid)
+        return tracked.run_pass("chunks_of_one_shard", tracked.READERS, GRID.cases)
 
     setup_cache.timeout = tracked.PASS_SECONDS
 
@@ -21,11 +21,11 @@ class ChunksOfOneShard(tracked.Tracked):
 class PlainChunksOfOneShard(plain.Plain):
     """The same read timed by asv itself, as a second source and for `asv profile`."""
 
-    params = [tracked.PLAIN_READERS, ["small"], [0, 15]]
-    param_names = ["reader", "dataset", "gap"]
+    params = [tracked.PLAIN_READERS, *PLAIN.values]
+    param_names = ["reader", *PLAIN.names]
 
-    def setup(self, reader, dataset, gap):
-        self.prepare(reader, "chunks_of_one_shard", dataset, {"gap": gap})
+    def setup(self, reader, *key):
+        self.prepare(reader, PLAIN.cases[key])
 
-    def time_read(self, reader, dataset, gap):
+    def time_read(self, *_):
         self.read()

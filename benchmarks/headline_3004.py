@@ -2,20 +2,18 @@
 
 from harness.asv import plain, tracked
 
-DATASET = "headline/gem3"
-READS = [1]
-"""The published figure is a median over 11 calls in sequence; asv's is one over samples of a call each."""
+GRID = tracked.grid("headline_3004")
+PLAIN = tracked.grid("headline_3004", "plain")
 
 
 class Headline3004(tracked.Tracked):
     """A region of GEM3-like chunks of 1.8 MB, 64 to a shard, read `reads` times in sequence."""
 
-    params = [tracked.READERS, READS]
-    param_names = ["reader", "reads"]
+    params = [tracked.READERS, *GRID.values]
+    param_names = ["reader", *GRID.names]
 
     def setup_cache(self):
-        grid = {(reads,): (DATASET, {"reads": reads}) for reads in READS}
-        return tracked.run_pass("headline_3004", tracked.READERS, grid)
+        return tracked.run_pass("headline_3004", tracked.READERS, GRID.cases)
 
     setup_cache.timeout = tracked.PASS_SECONDS
 
@@ -23,11 +21,11 @@ class Headline3004(tracked.Tracked):
 class PlainHeadline3004(plain.Plain):
     """The same read timed by asv itself, as a second source and for `asv profile`."""
 
-    params = [tracked.PLAIN_READERS, READS]
-    param_names = ["reader", "reads"]
+    params = [tracked.PLAIN_READERS, *PLAIN.values]
+    param_names = ["reader", *PLAIN.names]
 
-    def setup(self, reader, reads):
-        self.prepare(reader, "headline_3004", DATASET, {"reads": reads})
+    def setup(self, reader, *key):
+        self.prepare(reader, PLAIN.cases[key])
 
-    def time_read(self, reader, reads):
+    def time_read(self, *_):
         self.read()

@@ -2,13 +2,8 @@
 
 from harness.asv import recorded as timeline_pass
 from harness.asv import tracked
-from harness.asv.recorded import Read
 
-READS = {
-    "one shard": Read("chunks_of_one_shard", "small", {"gap": 3}, pairs=3),
-    "many shards": Read("chunks_of_many_shards", "small", {"shards": 4}, pairs=3),
-    "whole array": Read("whole_array", "large", {}, pairs=1),
-}
+READS = timeline_pass.reads()
 
 
 class Timelines(timeline_pass.Recorded):

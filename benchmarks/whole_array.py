@@ -2,17 +2,18 @@
 
 from harness.asv import plain, tracked
 
-DATASETS = ["small", "large"]
+GRID = tracked.grid("whole_array")
+PLAIN = tracked.grid("whole_array", "plain")
 
 
 class WholeArray(tracked.Tracked):
     """Every chunk of the array, in one call."""
 
-    params = [tracked.READERS, DATASETS]
-    param_names = ["reader", "dataset"]
+    params = [tracked.READERS, *GRID.values]
+    param_names = ["reader", *GRID.names]
 
     def setup_cache(self):
-        return tracked.run_pass("whole_array", tracked.READERS, {(d,): (d, {}) for d in DATASETS})
+        return tracked.run_pass("whole_array", tracked.READERS, GRID.cases)
 
     setup_cache.timeout = tracked.PASS_SECONDS
 
@@ -20,11 +21,11 @@ class WholeArray(tracked.Tracked):
 class PlainWholeArray(plain.Plain):
     """The same read timed by asv itself, as a second source and for `asv profile`."""
 
-    params = [tracked.PLAIN_READERS, ["large"]]
-    param_names = ["reader", "dataset"]
+    params = [tracked.PLAIN_READERS, *PLAIN.values]
+    param_names = ["reader", *PLAIN.names]
 
-    def setup(self, reader, dataset):
-        self.prepare(reader, "whole_array", dataset, {})
+    def setup(self, reader, *key):
+        self.prepare(reader, PLAIN.cases[key])
 
-    def time_read(self, reader, dataset):
+    def time_read(self, *_):
         self.read()

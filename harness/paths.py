@@ -14,6 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 _SHIPPED = Path(__file__).resolve().parent / "shipped"
 
+ZARR_REPOSITORY = "https://github.com/zarr-developers/zarr-python.git"
+"""zarr-python's own repository."""
+
 ZARR_REPOSITORY_VARIABLE = "ZCB_ZARR_REPO"
 """Environment variable with zarr-python's repository, a URL or a path, instead of the one in asv.conf.json."""
 

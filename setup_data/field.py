@@ -1,8 +1,7 @@
 """The truth: a seeded field whose every element follows from its coordinates, in integers only.
 
 It looks like a 12-bit sensor's image of something smooth: a long and a short wave along each axis, plus
-noise. ``rust/field`` computes the same field; ``docs/data.md`` defines it, and ``tests/vectors/field.json``
-holds both to it.
+noise. ``docs/data.md`` defines it for any language, and ``tests/vectors/field.json`` holds this file to that.
 """
 
 from collections.abc import Iterator

@@ -13,60 +13,46 @@ from typing import Any
 
 import click
 
-from harness.asv.tracked import READERS
 from harness.errors import BadUseError
 from harness.machine.log import show_progress
 from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_reports
 from harness.paths import write_atomically
-from harness.readers import reader_class
+from harness.readers import benchmarked, reader_class
 from harness.results.intervals import interval
 from harness.results.sample import NETWORK_LIMIT
-from harness.results.tables import number, times
+from harness.results.text import number, times
 from harness.targets.resolve import resolve
+from harness.workload import cases
 from harness.workload.create import create_workload
-from harness.workload.patterns import Parameters
-
-_FEW, _MANY, _WHOLE = 1.0, 0.7, 0.4
-"""Shares of the samples asked for: what takes seconds gets fewer."""
-
-WORK: Sequence[tuple[str, str, str, Mapping[str, Any], float]] = (
-    ("one shard, `small`, gap 0", "chunks_of_one_shard", "small", {"gap": 0}, _FEW),
-    ("one shard, `small`, gap 3", "chunks_of_one_shard", "small", {"gap": 3}, _FEW),
-    ("one shard, `small`, gap 15", "chunks_of_one_shard", "small", {"gap": 15}, _FEW),
-    ("one shard, `large`, gap 1", "chunks_of_one_shard", "large", {"gap": 1}, _FEW),
-    ("16 shards, `small`", "chunks_of_many_shards", "small", {"shards": 16}, _MANY),
-    ("4 shards, `large`", "chunks_of_many_shards", "large", {"shards": 4}, _MANY),
-    ("whole array, `small`", "whole_array", "small", {}, _WHOLE),
-    ("whole array, `large`", "whole_array", "large", {}, _WHOLE),
-    ("64 random crops, `small`", "random_crops", "small", {}, _WHOLE),
-    ("headline, GEM3-like", "headline_3004", "gem3", {"reads": 1}, _WHOLE),
-)
-"""Name, pattern, dataset, parameters, share of the samples."""
 
 
 @click.command()
 @click.option("--target", default="embedded", show_default=True)
 @click.option("--in-flight", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @click.option("--samples", type=click.IntRange(1, 1000), default=15, show_default=True, help="Of few-chunk workloads.")
-@click.option("--readers", default=",".join(READERS), metavar="A,B", help="Who takes part (default: all).")
+@click.option("--readers", default=",".join(benchmarked()), metavar="A,B", help="Who takes part (default: all).")
 @click.option("--only", default="", metavar="TEXT", help="Workloads whose name contains this.")
 @click.option("--pairs", metavar="A,B", help="Show B's time over A's, by rounds.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def survey(target: str, in_flight: int, samples: int, readers: str, only: str, pairs: str | None, output: Path) -> None:
-    """Measure every reader on every pattern."""
+    """Measure every reader on every case of workloads.toml that has a title for it."""
     show_progress(lambda line: click.echo(line, err=True))
     names = [reader_class(name).name for name in readers.split(",")]
-    work = [one for one in WORK if only in one[0]]
+    known = cases.load()
+    work = {case.survey: case for case in known.all if case.survey is not None and only in case.survey}
     if not work:
         raise BadUseError(f"no workload's name contains {only!r}")
     found: dict[str, list[Row]] = {}
-    for title, pattern, dataset, asked, share in work:
-        parameters = Parameters(**asked)
+    for title, case in work.items():
         workload = create_workload(
-            pattern, resolve(target), dataset=dataset, parameters=parameters, in_flight=in_flight
+            case.pattern,
+            resolve(target),
+            dataset=case.dataset,
+            parameters=case.parameters,
+            in_flight=in_flight,
         )
-        rounds = max(2, round(samples * share))
+        rounds = max(2, round(samples * known.patterns[case.pattern].survey_share))
         with Conductor(names, plan=Plan(samples=rounds)) as conductor:
             found[title] = conductor.measure(workload)
         reports = ",".join(read_reports(rows[:-1], rows[-1]) for rows in found.values())

@@ -31,12 +31,12 @@ from harness.targets.resolve import resolve
 from harness.verdict import builds, sides
 from harness.verdict.judge import Rules, compare, empty
 from harness.verdict.pairs import Duel
-from harness.verdict.run import WORK
+from harness.verdict.run import of_pattern
 from harness.verdict.sides import Side
 from harness.verdict.statistics import LOOKS, Answer, judge_blocks, next_look
 from harness.workload.create import create_workload
 from harness.workload.model import Workload
-from harness.workload.patterns import Parameters
+from harness.workload.patterns import PATTERNS
 
 _HEADINGS = ("slower", "faster", "no difference", "not enough data", "blocks", "seconds", "p95 s")
 _SLEEP = """
@@ -98,7 +98,7 @@ def replay_once(
 def _what_is_compared(command: Callable[..., None]) -> Callable[..., None]:
     for decorate in reversed(
         (
-            click.argument("pattern", type=click.Choice(list(WORK))),
+            click.argument("pattern", type=click.Choice(list(PATTERNS))),
             click.option("--piece", type=int, default=0, help="Which of the pattern's workloads (0 is the first)."),
             click.option("--reader", default="zarr-python+obstore", show_default=True),
             click.option("--side", default="3.3.0", show_default=True, help="What is compared with itself."),
@@ -110,8 +110,8 @@ def _what_is_compared(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _workload(pattern: str, piece: int, target: str) -> Workload:
-    dataset, asked = WORK[pattern][piece]
-    return create_workload(pattern, resolve(target), dataset=dataset, parameters=Parameters(**asked))
+    case = of_pattern(pattern)[piece]
+    return create_workload(pattern, resolve(target), dataset=case.dataset, parameters=case.parameters)
 
 
 def _side(spec: str) -> Side:

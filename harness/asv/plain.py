@@ -1,14 +1,13 @@
 """Reads timed by asv itself, in the benchmark's own process: the second source beside the conductor."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.asv.tracked import environment_target
-from harness.workload.create import create_workload
 
 if TYPE_CHECKING:
     from harness.measure.evidence import Probe
     from harness.readers.base import Reader
+    from harness.workload.cases import Case
 
 
 class Plain:
@@ -23,7 +22,7 @@ class Plain:
     _reader: "Reader"
     _probe: "Probe"
 
-    def prepare(self, reader: str, pattern: str, dataset: str, asked: Mapping[str, Any]) -> None:
+    def prepare(self, reader: str, case: "Case") -> None:
         """Open a reader, read once to warm its connections up, and compare that with the truth.
 
         asv calls this before every sample, so that each one starts as the conductor's do. No other measurement runs
@@ -33,13 +32,13 @@ class Plain:
         from harness.measure.evidence import Probe
         from harness.readers import reader_class
         from harness.targets.resolve import resolve
-        from harness.workload.patterns import Parameters
+        from harness.workload.create import create_workload
 
         target = resolve(environment_target())
         with Probe(target) as probe:
             probe.demand_no_faults()
         try:
-            workload = create_workload(pattern, target, dataset=dataset, parameters=Parameters(**asked))
+            workload = create_workload(case.pattern, target, dataset=case.dataset, parameters=case.parameters)
             self._probe = Probe(target)
             self._reader = reader_class(reader)()
             self._reader.open(workload)

@@ -13,11 +13,8 @@ from asv.machine import Machine
 from asv.plugins.git import Git
 from asv.publishing import OutputPublisher
 
-from harness.paths import ZARR_REPOSITORY_VARIABLE
+from harness.paths import ZARR_REPOSITORY, ZARR_REPOSITORY_VARIABLE
 from harness.results.records import FOLDER_VARIABLE
-
-PUBLIC_REPOSITORY = "https://github.com/zarr-developers/zarr-python.git"
-"""zarr-python's own, as asv.conf.json names it (a test demands that)."""
 
 
 def setup() -> None:
@@ -51,7 +48,7 @@ def _take_the_repository_that_is_named() -> None:
 
     @functools.wraps(opened)
     def init(repo: Any, url: str, mirror_path: str) -> None:
-        opened(repo, named if url == PUBLIC_REPOSITORY else url, mirror_path)
+        opened(repo, named if url == ZARR_REPOSITORY else url, mirror_path)
 
     Git.__init__ = init
 

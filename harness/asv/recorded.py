@@ -1,27 +1,18 @@
 """One timeline per reader and workload under asv: kept for the site, its stages as metrics."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.asv.tracked import Cell, Key, LookedUp, environment_target, tell_asv, tracked
-from harness.measure.recording import write_timeline
-from harness.workload.create import create_workload
+from harness.errors import ZcbError
+from harness.workload import cases
+from harness.workload.cases import Case
 
 if TYPE_CHECKING:
     from harness.timeline.schedule import Analysis
     from harness.workload.model import Workload
 
 _DIGITS = 6
-
-
-class Read(NamedTuple):
-    """A workload that is recorded."""
-
-    pattern: str
-    dataset: str
-    parameters: Mapping[str, Any]
-    pairs: int
-    """Recorded and plain executions that show what recording costs."""
 
 
 def _sum(*stages: str) -> Callable[["Analysis"], float | None]:
@@ -34,23 +25,55 @@ def _sum(*stages: str) -> Callable[["Analysis"], float | None]:
     return seconds
 
 
-METRICS: dict[str, Callable[["Analysis"], float | None]] = {
-    "times_optimum": lambda analysis: analysis.times_optimum,
-    "first_byte_seconds": _sum("first_byte"),
-    "transfer_seconds": _sum("transfer"),
-    "decode_wait_seconds": _sum("decode_wait"),
-    "decode_seconds": _sum("decode"),
-    "copy_seconds": _sum("shard_copy", "copy_wait", "copy"),
-}
-"""What asv tracks of a timeline; lower is better for all."""
+class StageMetric(NamedTuple):
+    """What asv tracks of a timeline; lower is better."""
+
+    key: str
+    unit: str
+    meaning: str
+    of: Callable[["Analysis"], float | None]
 
 
-def run_pass(readers: Iterable[str], reads: Mapping[str, Read]) -> dict[Key, Cell]:
-    """Record every reader on every workload, keep what is valid, and return ``(reader, read) -> cell``."""
-    from harness.errors import TooLargeError, ZcbError
+METRICS = (
+    StageMetric(
+        "times_optimum",
+        "x optimal schedule",
+        "Time of the recorded read over the optimal schedule of its requests.",
+        lambda analysis: analysis.times_optimum,
+    ),
+    StageMetric("first_byte_seconds", "seconds", "From GET to first byte, summed over all chunks.", _sum("first_byte")),
+    StageMetric("transfer_seconds", "seconds", "From first to last byte, summed over all chunks.", _sum("transfer")),
+    StageMetric(
+        "decode_wait_seconds",
+        "seconds",
+        "Waiting for decode after the last byte, summed over all chunks.",
+        _sum("decode_wait"),
+    ),
+    StageMetric("decode_seconds", "seconds", "Decode, summed over all chunks.", _sum("decode")),
+    StageMetric(
+        "copy_seconds",
+        "seconds",
+        "Copies and waiting for them, summed over all chunks.",
+        _sum("shard_copy", "copy_wait", "copy"),
+    ),
+)
+"""What the class `Recorded` tracks."""
+
+
+def reads() -> dict[str, Case]:
+    """Return the cases that are recorded, by name; a malformed file ends asv's process with a line."""
+    try:
+        return {case.timeline.name: case for case in cases.load().all if case.timeline is not None}
+    except ZcbError as error:
+        raise SystemExit(f"zcb: {error}") from error
+
+
+def run_pass(readers: Iterable[str], reads: Mapping[str, Case]) -> dict[Key, Cell]:
+    """Record every reader on every case, keep what is valid, and return ``(reader, name) -> cell``."""
+    from harness.errors import TooLargeError
     from harness.machine.lifeline import die_with_parent
     from harness.targets.resolve import resolve
-    from harness.workload.patterns import Parameters
+    from harness.workload.create import create_workload
 
     die_with_parent()
     tell_asv()
@@ -58,15 +81,15 @@ def run_pass(readers: Iterable[str], reads: Mapping[str, Read]) -> dict[Key, Cel
     cells: dict[Key, Cell] = {}
     try:
         target = resolve(environment_target())
-        for name, read in reads.items():
-            parameters = Parameters(**read.parameters)
+        for name, case in reads.items():
+            pairs = case.timeline.pairs if case.timeline else 0
             try:
-                workload = create_workload(read.pattern, target, dataset=read.dataset, parameters=parameters)
+                workload = create_workload(case.pattern, target, dataset=case.dataset, parameters=case.parameters)
             except TooLargeError as reason:
                 cells |= {(reader, name): {"na": str(reason)} for reader in readers}
                 continue
             for reader in readers:
-                cells[reader, name] = _cell(reader, name, workload, read.pairs)
+                cells[reader, name] = _cell(reader, name, workload, pairs)
     except ZcbError as error:
         raise SystemExit(f"zcb: {error}") from error
     return cells
@@ -74,6 +97,7 @@ def run_pass(readers: Iterable[str], reads: Mapping[str, Read]) -> dict[Key, Cel
 
 def _cell(reader: str, name: str, workload: "Workload", pairs: int) -> Cell:
     from harness.errors import MeasurementError, UnsupportedError
+    from harness.measure.recording import write_timeline
     from harness.measure.timelines import record_with_wire
     from harness.timeline.schedule import analyse
 
@@ -87,22 +111,13 @@ def _cell(reader: str, name: str, workload: "Workload", pairs: int) -> Cell:
         return {"error": f"the recording is not valid: {'; '.join(timeline.valid.failures)}"}
     write_timeline(name, timeline)
     analysis = analyse(timeline)
-    known = {metric: value for metric, of in METRICS.items() if (value := of(analysis)) is not None}
-    return {metric: [round(value, _DIGITS)] for metric, value in known.items()}
+    known = {metric.key: value for metric in METRICS if (value := metric.of(analysis)) is not None}
+    return {key: [round(value, _DIGITS)] for key, value in known.items()}
 
 
 class Recorded(LookedUp):
     """The stages of a timeline as asv's ``track_`` methods; one execution each, recorder included."""
 
-    track_times_optimum = tracked(
-        "times_optimum", "x optimal schedule", "Time of the recorded read over the optimal schedule of its requests."
-    )
-    track_first_byte_seconds = tracked(
-        "first_byte_seconds", "seconds", "From GET to first byte, summed over all chunks."
-    )
-    track_transfer_seconds = tracked("transfer_seconds", "seconds", "From first to last byte, summed over all chunks.")
-    track_decode_wait_seconds = tracked(
-        "decode_wait_seconds", "seconds", "Waiting for decode after the last byte, summed over all chunks."
-    )
-    track_decode_seconds = tracked("decode_seconds", "seconds", "Decode, summed over all chunks.")
-    track_copy_seconds = tracked("copy_seconds", "seconds", "Copies and waiting for them, summed over all chunks.")
+
+for _metric in METRICS:
+    setattr(Recorded, f"track_{_metric.key}", tracked(_metric.key, _metric.unit, _metric.meaning))

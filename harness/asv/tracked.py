@@ -11,61 +11,31 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.measure.recording import write_pass
-from harness.workload.create import create_workload
+from harness.errors import ZcbError
+from harness.readers import ZARR_PYTHON, benchmarked, reader_class
+from harness.results.metrics import METRICS
+from harness.workload import cases
+from harness.workload.cases import Case, Grid, Use
 
 # asv starts a process per combination of parameters, most of which only look a list up: what is slow to import
 # is imported where a pass needs it.
 if TYPE_CHECKING:
     from harness.measure.conductor import Plan, Row
-    from harness.results.sample import Sample
 
 _log = logging.getLogger(__name__)
 
 PASS_SECONDS = 600
 """asv's timeout for `setup_cache`: seconds without a line of progress."""
 
-READERS = [
-    "zarr-python+fsspec",
-    "zarr-python+obstore",
-    "zarr-python+obstore+fused",
-    "zarrs-python+obstore",
-    "tensorstore",
-    "zarrista",
-    "zarrs",
-    "zarrs-planned",
-]
-"""The readers in every pattern; a new file in harness/readers/ gets its name here, which a test demands."""
+READERS = benchmarked()
+"""The readers in every pattern."""
 
-PLAIN_READERS = [name for name in READERS if name.startswith("zarr-python")]
-"""The readers that asv also times by itself: those that the commit under test is part of."""
+PLAIN_READERS = [name for name in READERS if reader_class(name).decoder == ZARR_PYTHON]
+"""The readers that asv also times by itself: those that the commit under test reads with, from store to array."""
 
 Key = tuple[str | int, ...]
 Cell = dict[str, Any]
 """Of one reader and one workload: ``{"na": reason}``, ``{"error": reason}``, or metric -> list of values."""
-
-_GIB = 2**30
-_DIGITS = 6
-_DIGITS_OF_RATIOS = 3
-"""asv prints every digit of a unit that it does not know."""
-_UNKNOWN = {"nic_per_array_byte": "the loopback interface counts both directions"}
-
-
-def _ratio(part: int | None, whole: int | None) -> float | None:
-    return None if part is None or not whole else part / whole
-
-
-METRICS: dict[str, Callable[["Sample"], float | None]] = {
-    "seconds": lambda s: s.seconds,
-    "seconds_per_gib": lambda s: s.seconds / (s.array_bytes / _GIB),
-    "times_slower": lambda s: s.times_slower,
-    "requests": lambda s: s.requests,
-    "fetched_per_array_byte": lambda s: _ratio(s.fetched_bytes, s.array_bytes),
-    "nic_per_array_byte": lambda s: _ratio(s.nic_rx_bytes, s.array_bytes),
-    "cpu_seconds": lambda s: s.cpu_seconds,
-    "peak_rss": lambda s: s.peak_rss_bytes,
-}
-"""What asv tracks, each from the same samples; lower is better for all."""
 
 
 def environment_plan() -> "Plan":
@@ -91,10 +61,16 @@ def environment_target() -> str:
     return os.environ.get("ZCB_TARGET", "embedded")
 
 
-def run_pass(
-    pattern: str, readers: Iterable[str], grid: Mapping[Any, tuple[str, Mapping[str, Any]]]
-) -> dict[Key, Cell]:
-    """Measure `readers` on every workload of `grid` and return ``(reader, *key) -> cell``.
+def grid(pattern: str, use: Use = "asv") -> Grid:
+    """Return the cases of a pattern as parameters; a malformed file ends asv's process with a line."""
+    try:
+        return cases.grid(pattern, use)
+    except ZcbError as error:
+        raise SystemExit(f"zcb: {error}") from error
+
+
+def run_pass(pattern: str, readers: Iterable[str], grid: Mapping[cases.Key, Case]) -> dict[Key, Cell]:
+    """Measure `readers` on every case of `grid` and return ``(reader, *key) -> cell``.
 
     Parameters
     ----------
@@ -103,15 +79,16 @@ def run_pass(
     readers
         The readers that take turns.
     grid
-        asv's parameter values after the reader -> dataset and pattern parameters.
+        asv's parameter values after the reader -> what is read.
     """
-    from harness.errors import TooLargeError, ZcbError
+    from harness.errors import TooLargeError
     from harness.machine.lifeline import die_with_parent
     from harness.measure.conductor import Conductor
     from harness.measure.evidence import Probe
+    from harness.measure.recording import write_pass
     from harness.results.sample import NETWORK_LIMIT
     from harness.targets.resolve import resolve
-    from harness.workload.patterns import Parameters
+    from harness.workload.create import create_workload
 
     die_with_parent()
     tell_asv()
@@ -124,11 +101,11 @@ def run_pass(
         with Probe(target) as probe:
             probe.demand_no_faults()
         with Conductor(readers, plan=plan) as conductor:
-            for key, (dataset, asked) in grid.items():
+            for key, case in grid.items():
                 try:
-                    workload = create_workload(pattern, target, dataset=dataset, parameters=Parameters(**asked))
+                    workload = create_workload(case.pattern, target, dataset=case.dataset, parameters=case.parameters)
                 except TooLargeError as reason:
-                    _log.info(f"{pattern} {dataset}: n/a: {reason}")
+                    _log.info(f"{pattern} {case.dataset}: n/a: {reason}")
                     cells |= {(reader, *key): {"na": str(reason)} for reader in (*readers, NETWORK_LIMIT)}
                     continue
                 rows = conductor.measure(workload)
@@ -153,20 +130,21 @@ def cell(row: "Row", *, limit_holds: bool = True) -> Cell:
     if row.error is not None:
         return {"error": row.error}
     found: Cell = {}
-    for name, metric in METRICS.items():
-        values = [metric(sample) for sample in row.samples]
-        if None not in values and (limit_holds or name != "times_slower"):
-            digits = _DIGITS if name.endswith("seconds") else _DIGITS_OF_RATIOS
-            found[name] = [round(value, digits) for value in values if value is not None]
+    for metric in METRICS.values():
+        if metric.asv is None or (metric.needs_limit and not limit_holds):
+            continue
+        values = [metric.of(sample, len(row.workload.reads)) for sample in row.samples]
+        if None not in values:
+            found[metric.key] = [round(value, metric.asv.digits) for value in values if value is not None]
     return found
 
 
-def tracked(metric: str, unit: str, meaning: str) -> Callable[..., dict[str, Any]]:
+def tracked(metric: str, unit: str, meaning: str, unknown: str | None = None) -> Callable[..., dict[str, Any]]:
     """Return a ``track_`` method that looks `metric` up, with the setup that says n/a where it is unknown."""
 
     def setup(cells: dict[Key, Cell], *key: str | int) -> None:
         if metric not in cells[key]:
-            raise NotImplementedError(_UNKNOWN.get(metric, f"{metric} is unknown here"))
+            raise NotImplementedError(unknown or f"{metric} is unknown here")
 
     def track(_: object, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
         return _samples(cells, key, metric)
@@ -197,22 +175,12 @@ class LookedUp:
 class Tracked(LookedUp):
     """The metrics of a pass, as asv's ``track_`` methods; each looks one list of samples up."""
 
-    track_seconds = tracked("seconds", "seconds", "Wall time of one read on a warm reader.")
-    track_seconds_per_gib = tracked("seconds_per_gib", "seconds/GiB", "Wall time per GiB of the final array.")
-    track_times_slower = tracked(
-        "times_slower", "x network limit", "Wall time over the network limit's, measured right before and after."
-    )
-    track_requests = tracked("requests", "requests", "HTTP requests, those for shard indexes included.")
-    track_fetched_per_array_byte = tracked(
-        "fetched_per_array_byte", "bytes/byte", "Bytes of HTTP bodies per byte of the final array."
-    )
-    track_nic_per_array_byte = tracked(
-        "nic_per_array_byte",
-        "bytes/byte",
-        "Bytes the interface received, headers included, per byte of the final array.",
-    )
-    track_cpu_seconds = tracked("cpu_seconds", "seconds", "CPU time of the reader's process.")
-    track_peak_rss = tracked("peak_rss", "bytes", "Largest resident memory during the read alone.")
+
+for _metric in METRICS.values():
+    if _metric.asv is not None:
+        _text = f"{_metric.title}: {_metric.meaning}"
+        _track = tracked(_metric.key, _metric.asv.unit, _text, _metric.asv.unknown)
+        setattr(Tracked, f"track_{_metric.key}", _track)
 
 
 def _samples(cells: dict[Key, Cell], key: Key, metric: str) -> dict[str, Any]:

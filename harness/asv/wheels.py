@@ -17,6 +17,7 @@ import msgspec
 from packaging.version import InvalidVersion, Version
 
 from harness.errors import BadUseError, MeasurementError
+from harness.machine import git
 from harness.paths import shipped
 
 _log = logging.getLogger(__name__)
@@ -64,7 +65,10 @@ def build(repository: Path, output: Path) -> list[Path]:
         A build failed.
     """
     builds = planned()
-    _git(f"{repository} is no repository", "-C", str(repository), "rev-parse", "--git-dir")
+    try:
+        git.run(repository, "rev-parse", "--git-dir")
+    except git.GitError as error:
+        raise BadUseError(f"{repository} is no repository: {error}") from error
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -82,10 +86,7 @@ def build(repository: Path, output: Path) -> list[Path]:
 def _build(repository: Path, commit: str, version: str, output: Path) -> None:
     with tempfile.TemporaryDirectory(dir=output, prefix=".build-") as scratch:
         source, made = Path(scratch, "source"), Path(scratch, "wheel")
-        _git(f"{repository} is no repository", "clone", "--quiet", "--no-checkout", str(repository), str(source))
-        # A pull request's commit is under no branch, so a clone does not bring it: fetch it by its id.
-        _git(f"{repository} holds no commit {commit}", "-C", str(source), "fetch", "--quiet", "origin", commit)
-        _git(f"{repository} holds no commit {commit}", "-C", str(source), "checkout", "--quiet", "--detach", commit)
+        git.check_out(repository, commit, source)
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(made), str(source)]
         done = subprocess.run(
             command, env={**os.environ, _VERSION_VARIABLE: version}, capture_output=True, text=True, check=False
@@ -95,10 +96,3 @@ def _build(repository: Path, commit: str, version: str, output: Path) -> None:
             reason = (done.stderr.strip().splitlines() or ["no wheel of that version came out"])[-1]
             raise MeasurementError(f"zarr {version} cannot be built from {commit[:9]}: {reason}")
         found[0].replace(output / found[0].name)
-
-
-def _git(complaint: str, *arguments: str) -> None:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["git failed"])[-1]
-        raise BadUseError(f"{complaint}: {reason}")

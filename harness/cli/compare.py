@@ -36,7 +36,12 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             click.option(
                 "--readers", default="", metavar="A,B", help="Readers to compare (default: zarr-python's two stores)."
             ),
-            click.option("--patterns", default="", metavar="A,B", help="Patterns to compare (default: all)."),
+            click.option(
+                "--patterns",
+                default="",
+                metavar="A,B",
+                help="Patterns to compare (default: those of workloads.toml's verdict).",
+            ),
             click.option("--target", default="embedded", show_default=True, help="Where to read from."),
             click.option(
                 "--base-config", multiple=True, metavar="NAME=VALUE", help="A setting of zarr on base's side."

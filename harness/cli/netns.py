@@ -2,12 +2,11 @@
 
 import os
 import shutil
+import sys
 
 import click
 
 from harness.errors import BadUseError
-
-_BRING_UP = 'ip link set lo up && exec "$@"'
 
 
 @click.command(
@@ -21,9 +20,7 @@ def netns(command: tuple[str, ...]) -> None:
     Store and readers have to run in the same one, so put it around all of a measurement; no other network is
     reachable inside.
     """
-    if shutil.which("unshare") is None:
-        raise BadUseError("unshare is missing: install the package util-linux")
     if shutil.which(command[0]) is None:
         raise BadUseError(f"there is no command {command[0]!r}")
-    inside = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", _BRING_UP, "sh", *command]
-    os.execvp(inside[0], inside)  # noqa: S606 - an argument list; the shell's only text is constant
+    inside = [sys.executable, "-m", "harness.machine.own_network", *command]
+    os.execv(inside[0], inside)  # noqa: S606 - an argument list, no shell

@@ -1,8 +1,7 @@
 """``zcb read``: one reader on one workload, measured like in asv."""
 
 import statistics
-import string
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -10,15 +9,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.asv.tracked import READERS
 from harness.cli.values import FiniteRange, OutputFile
 from harness.errors import BadUseError, MeasurementError, UnsupportedError
 from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_report, read_reports
 from harness.measure.timelines import record_with_wire
-from harness.readers import LIMIT_CLIENTS, reader_class
-from harness.results.sample import FLAGS, NETWORK_LIMIT, Sample
-from harness.results.tables import number
+from harness.readers import benchmarked, limit_clients, reader_class
+from harness.results.metrics import METRICS
+from harness.results.sample import FLAGS, NETWORK_LIMIT, Flag, Sample
+from harness.results.text import number
 from harness.targets.client import require
 from harness.timeline.model import check_replaceable, save
 from harness.timeline.overhead import DEFAULT_PAIRS
@@ -26,17 +25,17 @@ from harness.workload import model as workloads
 from harness.workload.model import Workload
 
 _SAMPLES = 5
-_FIGURES: dict[str, Callable[[Sample], float | None]] = {
-    "ms": lambda s: s.seconds * 1e3,
-    "x\nlimit": lambda s: s.times_slower,
-    "re-\nquests": lambda s: s.requests,
-    "re-\ntries": lambda s: s.retries,
-    "fetched\nMiB": lambda s: _scaled(s.fetched_bytes, 2**20),
-    "CPU\nms": lambda s: s.cpu_seconds * 1e3,
-    "peak\nMiB": lambda s: _scaled(s.peak_rss_bytes, 2**20),
-    "in\nflight": lambda s: s.max_in_flight,
+_COLUMNS = {
+    "ms": "seconds",
+    "x\nlimit": "times_slower",
+    "re-\nquests": "requests",
+    "re-\ntries": "retries",
+    "fetched\nMiB": "fetched",
+    "CPU\nms": "cpu_seconds",
+    "peak\nMiB": "peak_rss",
+    "in\nflight": "max_in_flight",
 }
-"""What the columns show of a sample. 80 columns hold them all."""
+"""Headings and the metrics below them. 80 columns hold them all."""
 
 _READER_WIDTH = 20  # "zarr-python+obstore+", "fused" below
 
@@ -112,9 +111,9 @@ def _say(line: str) -> None:
 
 def _names(readers: str) -> list[str]:
     """Return the readers asked for, each once."""
-    asked = READERS if readers == "all" else readers.split(",")
+    asked = benchmarked() if readers == "all" else readers.split(",")
     names = list(dict.fromkeys(reader_class(name.strip()).name for name in asked))
-    if any(name in LIMIT_CLIENTS and name != NETWORK_LIMIT for name in names):
+    if any(name in limit_clients() and name != NETWORK_LIMIT for name in names):
         raise BadUseError(f"the limit's clients compete for `{NETWORK_LIMIT}`: ask for that")
     return names
 
@@ -144,55 +143,54 @@ def _compare(rows: list[Row]) -> None:
     """Print the readers side by side: the median of each column."""
     console = Console()
     work = rows[0].workload
-    title = f"{work.label} at {work.target.identity}, {work.in_flight} in flight: medians"
-    table, marks = _columns(title, "reader"), _marks(rows)
+    table = _table(f"{work.label} at {work.target.identity}, {work.in_flight} in flight: medians", "reader")
     for row in rows:
-        table.add_row(row.reader, *(_medians(row.samples, marks) or ["failed" if row.error else "n/a"]))
+        table.add_row(row.reader, *(_medians(row) or ["failed" if row.error else "n/a"]))
     console.print(table)
     for row in rows:
         if row.na is not None:
             console.print(f"{row.reader}: {row.na}")
-    _explain(console, marks)
-    versions = {package: version for row in rows for package, version in row.versions.items()}
-    console.print(", ".join(f"{package} {version}" for package, version in versions.items()))
+    _explain(console, rows)
 
 
-def _medians(samples: list[Sample], marks: Mapping[str, str]) -> list[str]:
+def _medians(row: Row) -> list[str]:
     """Return a table row: the median of each figure, and every flag that any of the samples has."""
-    if not samples:
+    if not row.samples:
         return []
-    known = [[value for value in column if value is not None] for column in zip(*map(_figures, samples), strict=True)]
-    flags = {flag for sample in samples for flag in sample.flags}
+    columns = zip(*(_figures(row, sample) for sample in row.samples), strict=True)
+    known = [[value for value in column if value is not None] for column in columns]
     medians = [statistics.median(values) if values else None for values in known]
-    return [*_shown(medians), _marked(flags, marks)]
+    return [*_shown(medians), _letters(row.samples)]
 
 
 def _show(row: Row) -> None:
     console = Console()
     work = row.workload
-    table, marks = _columns(f"{row.reader}: {work.label} at {work.target.identity}"), _marks([row])
+    table = _table(f"{row.reader}: {work.label} at {work.target.identity}")
     for sample in row.samples:
-        table.add_row(*_shown(_figures(sample)), _marked(sample.flags, marks))
+        table.add_row(*_shown(_figures(row, sample)), _letters([sample]))
     console.print(table)
     if row.samples:
         console.print(_rates(row))
-    _explain(console, marks)
-    console.print(", ".join(f"{package} {version}" for package, version in row.versions.items()))
+    _explain(console, [row])
 
 
-def _marks(rows: list[Row]) -> dict[str, str]:
-    """Return a letter for every flag that any sample has: what the table shows instead."""
-    flags = sorted({flag for row in rows for sample in row.samples for flag in sample.flags})
-    return dict(zip(flags, string.ascii_lowercase, strict=False))
+def _flags(samples: Iterable[Sample]) -> list[Flag]:
+    """Return every flag that any of the samples has."""
+    found = {flag for sample in samples for flag in sample.flags}
+    return [flag for key, flag in FLAGS.items() if key in found]
 
 
-def _marked(flags: Iterable[str], marks: Mapping[str, str]) -> str:
-    return " ".join(sorted(marks[flag] for flag in flags))
+def _letters(samples: Iterable[Sample]) -> str:
+    return " ".join(flag.letter for flag in _flags(samples))
 
 
-def _explain(console: Console, marks: Mapping[str, str]) -> None:
-    for flag, mark in marks.items():
-        console.print(f"{mark}  {flag}: {FLAGS[flag]}")
+def _explain(console: Console, rows: list[Row]) -> None:
+    """Print what the flags mean, and the versions that took part."""
+    for flag in _flags(sample for row in rows for sample in row.samples):
+        console.print(f"{flag.letter}  {flag.key}: {flag.meaning}")
+    versions = {package: version for row in rows for package, version in row.versions.items()}
+    console.print(", ".join(f"{package} {version}" for package, version in versions.items()))
 
 
 def _rates(row: Row) -> str:
@@ -208,31 +206,36 @@ def _rates(row: Row) -> str:
 
 def _on_the_wire(row: Row) -> str:
     """Return what crossed the network in the same time, where its interface counts, and how much of it was headers."""
-    counted = [(s.nic_rx_bytes, s.fetched_bytes, s.seconds) for s in row.samples]
-    raw = [wire * 8 / seconds / 1e9 for wire, _, seconds in counted if wire]
-    headers = [(wire - bodies) / wire for wire, bodies, _ in counted if wire and bodies is not None]
+    raw, headers = _known(row, "nic_gbits"), _known(row, "header_share")
     if not raw or not headers:
         return ""
     return f", {statistics.median(raw):.3f} Gbit/s raw, {statistics.median(headers):.1%} of it headers"
 
 
-def _columns(title: str, *first: str) -> Table:
+def _table(title: str, *first: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for heading in first:
         table.add_column(heading, max_width=_READER_WIDTH, overflow="fold")
-    for heading in _FIGURES:
+    for heading in _COLUMNS:
         table.add_column(heading, justify="right")
     table.add_column("flags")
     return table
 
 
-def _figures(sample: Sample) -> list[float | None]:
-    return [figure(sample) for figure in _FIGURES.values()]
+def _figures(row: Row, sample: Sample) -> list[float | None]:
+    """Return what the columns show of a sample."""
+    known = [(_value(row, sample, key), METRICS[key].factor) for key in _COLUMNS.values()]
+    return [None if value is None else value * factor for value, factor in known]
+
+
+def _known(row: Row, key: str) -> list[float]:
+    """Return a metric of the samples of which it is known."""
+    return [value for sample in row.samples if (value := _value(row, sample, key)) is not None]
+
+
+def _value(row: Row, sample: Sample, key: str) -> float | None:
+    return METRICS[key].of(sample, len(row.workload.reads))
 
 
 def _shown(figures: list[float | None]) -> list[str]:
     return ["-" if value is None else number(value) for value in figures]
-
-
-def _scaled(value: float | None, unit: float) -> float | None:
-    return None if value is None else value / unit

@@ -8,15 +8,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.asv.tracked import READERS
 from harness.cli.values import FiniteRange
 from harness.errors import AnswerIsNoError, BadUseError
 from harness.measure import soak as soaking
 from harness.measure.soak import Slope, Soak
 from harness.paths import state_dir, write_atomically
-from harness.readers import reader_class
+from harness.readers import benchmarked, reader_class
 from harness.targets.resolve import resolve
 from harness.targets.target import EMBEDDED
+from harness.workload import cases
 from harness.workload.model import DEFAULT_IN_FLIGHT, MOST_IN_FLIGHT
 
 _MIB = 1 << 20
@@ -33,10 +33,11 @@ def soak(minutes: float, readers: str, in_flight: int, as_json: bool) -> None:
     The data sets are those of `zcb data create --target embedded --preset demo`, or of the preset in ZCB_PRESET.
     """
     target = resolve(EMBEDDED)
-    names = [reader_class(name.strip()).name for name in (READERS if readers == "all" else readers.split(","))]
+    names = [reader_class(name.strip()).name for name in (benchmarked() if readers == "all" else readers.split(","))]
     if not names:
         raise BadUseError("--readers names none")
-    found = soaking.soak(target, names, seconds=minutes * 60, in_flight=in_flight)
+    cycle = cases.load().needed("soak")
+    found = soaking.soak(target, names, cycle, seconds=minutes * 60, in_flight=in_flight)
     path = state_dir() / "soaks" / f"{datetime.datetime.now().strftime('%Y%m%d-%H%M%S')}.json"
     content = msgspec.json.encode(found)
     write_atomically(path, content + b"\n")

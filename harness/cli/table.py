@@ -16,22 +16,13 @@ from rich.text import Text
 
 from harness.errors import BadUseError
 from harness.paths import repository_file
-from harness.results import drift, intervals, metrics, records
-from harness.results import tables as results
+from harness.results import cells, drift, intervals, metrics, records
+from harness.results.cells import Cell, Workload
 from harness.results.intervals import Interval
 from harness.results.metrics import Metric
 from harness.results.records import PassRecord, RowRecord
-from harness.results.sample import (
-    FLAG_BELOW_LIMIT,
-    FLAG_CPU_BOUND,
-    FLAG_FAULTS,
-    FLAG_IN_FLIGHT,
-    FLAG_NEW_CONNECTIONS,
-    FLAG_NO_MANIFEST,
-    FLAG_OTHER_TRAFFIC,
-    FLAGS,
-)
-from harness.results.tables import Cell
+from harness.results.sample import FLAGS
+from harness.results.text import coverage, number, short_label, times
 
 _WIDTH = 112
 _CELL = 12
@@ -39,17 +30,6 @@ _CELL = 12
 _GAP = 2
 _BAR = 4
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_LETTERS = {
-    FLAG_CPU_BOUND: "C",
-    FLAG_IN_FLIGHT: "F",
-    FLAG_NEW_CONNECTIONS: "N",
-    FLAG_OTHER_TRAFFIC: "O",
-    FLAG_BELOW_LIMIT: "L",
-    FLAG_NO_MANIFEST: "M",
-    FLAG_FAULTS: "X",
-}
-
-Workload = tuple[str, str, int]
 
 
 @click.command(epilog="Example: zcb table --metric requests --baseline tensorstore")
@@ -86,22 +66,22 @@ def table(
     if by == "commit" and (commit or baseline):
         raise BadUseError("--by commit compares all commits with the first: it takes neither --commit nor --baseline")
     passes = _at_one_place(records.load(config or _default_config()), target)
-    versions = results.variants(passes)
+    versions = cells.variants(passes)
     notices = drift.drift_notices(drift.control_changes(versions))
     if by == "commit":
         view: _View = _ByCommit(metric=shown, versions=versions)
     else:
         name = _version(versions, commit)
-        cells = results.cells(versions[name])
-        view = _ByReader(metric=shown, version=name, cells=cells, baseline=_baseline(cells, baseline))
+        found = cells.newest(versions[name])
+        view = _ByReader(metric=shown, version=name, found=found, baseline=_baseline(found, baseline))
     if as_json:
-        head = {"schema": 1, "metric": shown.key, "unit": shown.unit, "place": results.place(passes[0])}
+        head = {"schema": 1, "metric": shown.key, "unit": shown.unit, "place": cells.place(passes[0])}
         click.echo(json.dumps({**head, "rows": list(view.rows()), "notices": notices}, indent=1))
         return
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=_WIDTH, highlight=False)  # a log or a file can be wider than the 80 columns assumed
-    console.print(view.drawn(console, results.place(passes[0])))
+    console.print(view.drawn(console, cells.place(passes[0])))
     for notice in notices:
         console.print(f"[bold yellow]![/] {escape(notice)}")
 
@@ -117,7 +97,7 @@ def _at_one_place(found: Sequence[PassRecord], target: str | None) -> list[PassR
     if not chosen:
         raise BadUseError(f"no results of target {target!r}: there are {', '.join(known)}")
     newest = max(chosen, key=lambda record: record.started)
-    return [record for record in chosen if results.place(record) == results.place(newest)]
+    return [record for record in chosen if cells.place(record) == cells.place(newest)]
 
 
 def _version(versions: dict[str, list[PassRecord]], asked: str | None) -> str:
@@ -132,18 +112,11 @@ def _version(versions: dict[str, list[PassRecord]], asked: str | None) -> str:
     raise BadUseError(f"no results of commit {asked!r}: there are {', '.join(versions)}")
 
 
-def _baseline(cells: Sequence[Cell], asked: str | None) -> str:
-    known = results.readers(cells)
+def _baseline(found: Sequence[Cell], asked: str | None) -> str:
+    known = cells.readers(found)
     if asked is not None and asked not in known:
         raise BadUseError(f"no results of reader {asked!r}: there are {', '.join(known)}")
-    return asked or (results.DEFAULT_BASELINE if results.DEFAULT_BASELINE in known else known[0])
-
-
-def _by_workload(cells: Sequence[Cell]) -> dict[Workload, dict[str, Cell]]:
-    found: dict[Workload, dict[str, Cell]] = {}
-    for cell in cells:
-        found.setdefault(cell.workload, {})[cell.row.reader] = cell
-    return found
+    return asked or (cells.DEFAULT_BASELINE if cells.DEFAULT_BASELINE in known else known[0])
 
 
 def _interval(row: RowRecord, metric: Metric) -> Interval | None:
@@ -174,11 +147,13 @@ def _json_row(version: str, cell: Cell, metric: Metric, ratio: Interval | None) 
     }
 
 
-def _kind(ratio: Interval, metric: Metric) -> str:
-    """Return the style of a ratio: what is better or worse for sure stands out."""
-    if not metric.better or not ratio.sure or ratio.low <= 1 <= ratio.high:
-        return ""
-    return "bold blue" if (ratio.median < 1) == (metric.better == "lower") else "bold yellow"
+_STYLES = {"better": "bold blue", "worse": "bold yellow", "": ""}
+"""What is better or worse for sure stands out."""
+
+
+def _times(ratio: Interval | None, metric: Metric) -> Text:
+    """Return a ratio as it is shown; empty where there is none."""
+    return Text() if ratio is None else Text(f"{times(ratio.median)}x", style=_STYLES[ratio.improves(metric.better)])
 
 
 @dataclass
@@ -196,21 +171,21 @@ class _Notes:
         named = self.reasons.setdefault(reason, [])
         if row.reader not in named:
             named.append(row.reader)
-        number = list(self.reasons).index(reason) + 1
-        return Text(f"{'n/a' if row.na else 'failed'} [{number}]", style="dim" if row.na else "bold red")
+        place = list(self.reasons).index(reason) + 1
+        return Text(f"{'n/a' if row.na else 'failed'} [{place}]", style="dim" if row.na else "bold red")
 
     def letters(self, row: RowRecord) -> str:
         """Return the marks of a row: flags that at least half of its samples carry."""
-        found = [f for f in _LETTERS if 2 * sum(f in s.flags for s in row.samples) >= max(1, len(row.samples))]
+        found = [f for f in FLAGS if 2 * sum(f in s.flags for s in row.samples) >= max(1, len(row.samples))]
         self.flags |= dict.fromkeys(found)
-        return "".join(_LETTERS[flag] for flag in found)
+        return "".join(FLAGS[flag].letter for flag in found)
 
     def lines(self) -> Iterator[str]:
         """Yield the footnotes."""
-        for number, (reason, named) in enumerate(self.reasons.items(), 1):
-            yield f"[{number}] {', '.join(named)}: {reason}"
+        for place, (reason, named) in enumerate(self.reasons.items(), 1):
+            yield f"[{place}] {', '.join(named)}: {reason}"
         for flag in self.flags:
-            yield f"{_LETTERS[flag]}: {FLAGS[flag]}"
+            yield f"{FLAGS[flag].letter}: {FLAGS[flag].meaning}"
 
 
 class _View:
@@ -243,12 +218,12 @@ class _ByReader(_View):
 
     metric: Metric
     version: str
-    cells: Sequence[Cell]
+    found: Sequence[Cell]
     baseline: str
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield each workload and reader, with its ratio to the baseline."""
-        for readers in _by_workload(self.cells).values():
+        for readers in cells.by_workload(self.found).values():
             base = readers.get(self.baseline)
             for cell in readers.values():
                 ratio = intervals.ratio(cell.row, base.row, self.metric.key) if base and base is not cell else None
@@ -257,8 +232,8 @@ class _ByReader(_View):
     def drawn(self, console: Console, place: str) -> Group:
         """Return the tables: readers that do not fit beside each other follow in a further one."""
         notes = _Notes()
-        names = results.readers(self.cells)
-        workloads = _by_workload(self.cells)
+        names = cells.readers(self.found)
+        workloads = cells.by_workload(self.found)
         label = max(len(text) for titles in self._titles(workloads) for text in titles)
         widest = max(_CELL, *(len(part) for name in names for part in _parts(name)))
         fitting = max(1, (console.width - label - 2 * _GAP) // (widest + _GAP))
@@ -274,7 +249,7 @@ class _ByReader(_View):
         """Yield each workload's title below its pattern's, and the pattern's."""
         for readers in workloads.values():
             row = next(iter(readers.values())).row
-            yield f"  {results.short_label(row)}", row.label.partition(" ")[0].replace("_", " ")
+            yield f"  {short_label(row)}", row.label.partition(" ")[0].replace("_", " ")
 
     def _block(
         self, names: Sequence[str], workloads: dict[Workload, dict[str, Cell]], notes: _Notes, ascii_only: bool
@@ -285,9 +260,9 @@ class _ByReader(_View):
             shown.add_column("\n".join(_parts(name)), min_width=_CELL, no_wrap=True)
         above = ""
         for readers, (title, pattern) in zip(workloads.values(), self._titles(workloads), strict=True):
-            cells = [self._cell(readers, name, notes, ascii_only) for name in names]
+            line = [self._cell(readers, name, notes, ascii_only) for name in names]
             label = Text.assemble((f"{pattern}\n", "bold"), title) if pattern != above else Text(title)
-            shown.add_row(label, *(Text("\n") + cell if pattern != above else cell for cell in cells))
+            shown.add_row(label, *(Text("\n") + cell if pattern != above else cell for cell in line))
             above = pattern
         return shown
 
@@ -299,20 +274,19 @@ class _ByReader(_View):
         if interval is None:
             return notes.cell(row)
         highest = max(i.median for cell in readers.values() if (i := _interval(cell.row, self.metric)))
-        text = Text.assemble(results.number(interval.median), " ", self._ratio(row, readers.get(self.baseline)), "\n")
+        text = Text.assemble(number(interval.median), " ", self._ratio(row, readers.get(self.baseline)), "\n")
         text.append(_bar(interval.median / highest if highest else 0, ascii_only), style="dim")
         text.append(f"{_spread(interval)} {notes.letters(row)}", style="dim")
         return text
 
     def _ratio(self, row: RowRecord, base: Cell | None) -> Text:
         ratio = None if base is None or base.row is row else intervals.ratio(row, base.row, self.metric.key)
-        return Text() if ratio is None else Text(f"{results.times(ratio.median)}x", style=_kind(ratio, self.metric))
+        return _times(ratio, self.metric)
 
     def _caption(self, notes: _Notes) -> Iterator[str]:
-        counts = sorted({len(cell.row.samples) for cell in self.cells if cell.row.samples})
-        covers = ", ".join(f"{100 * intervals.rank(n)[1]:.1f} % with {n} samples" for n in counts)
+        covers = coverage(cell.row for cell in self.found)
         yield f"Median, x: ratio to {self.baseline}, by rounds; bar; +-: interval of the median, covering {covers}."
-        yield self.metric.note
+        yield self.metric.meaning
         yield from notes.lines()
 
 
@@ -340,7 +314,7 @@ class _ByCommit(_View):
 
     def _columns(self) -> dict[str, dict[tuple[Workload, str], Cell]]:
         return {
-            name: {(cell.workload, cell.row.reader): cell for cell in results.cells(passes)}
+            name: {(cell.workload, cell.row.reader): cell for cell in cells.newest(passes)}
             for name, passes in self.versions.items()
         }
 
@@ -348,8 +322,8 @@ class _ByCommit(_View):
         """Yield each version, workload and reader, with its ratio to the first version."""
         columns = self._columns()
         first = next(iter(columns.values()))
-        for version, cells in columns.items():
-            for key, cell in cells.items():
+        for version, column in columns.items():
+            for key, cell in column.items():
                 yield _json_row(version, cell, self.metric, self._ratio(cell, first.get(key)))
 
     def _ratio(self, cell: Cell, base: Cell | None) -> Interval | None:
@@ -378,14 +352,14 @@ class _ByCommit(_View):
         shown.add_column("reader", overflow="fold")
         for version in columns:
             shown.add_column(version, justify="right", no_wrap=True)
-        keys = dict.fromkeys(key for cells in columns.values() for key in cells)
-        names = results.readers([cell for cells in columns.values() for cell in cells.values()])
+        keys = dict.fromkeys(key for column in columns.values() for key in column)
+        names = cells.readers([cell for column in columns.values() for cell in column.values()])
         for workload in dict.fromkeys(workload for workload, _ in keys):
             title = workload[1].replace("_", " ")
             for reader in names:
                 if (workload, reader) not in keys:
                     continue
-                found = [cells.get((workload, reader)) for cells in columns.values()]
+                found = [column.get((workload, reader)) for column in columns.values()]
                 shown.add_row(title, reader, *(self._cell(cell, found[0], notes) for cell in found))
                 title = ""
             shown.add_section()
@@ -398,13 +372,13 @@ class _ByCommit(_View):
         interval = _interval(cell.row, self.metric)
         if interval is None:
             return notes.cell(cell.row)
-        text = Text(results.number(interval.median))
+        text = Text(number(interval.median))
         ratio = self._ratio(cell, base)
         if ratio is not None:
-            text.append("  ").append(f"{results.times(ratio.median)}x", style=_kind(ratio, self.metric))
+            text.append("  ").append(_times(ratio, self.metric))
         slower = self._times_slower(cell.row)
         if slower is not None:
-            text.append(f"  ({results.times(slower)})", style="dim")
+            text.append(f"  ({times(slower)})", style="dim")
         return text
 
     def _times_slower(self, row: RowRecord) -> float | None:
@@ -415,5 +389,5 @@ class _ByCommit(_View):
         yield f"Median, x: ratio to {versions[0]}; it stands out where the intervals of the two medians are apart."
         if self.metric.key == metrics.DEFAULT_METRIC:
             yield "In brackets: times slower than the network limit measured around each sample."
-        yield self.metric.note
+        yield self.metric.meaning
         yield from notes.lines()

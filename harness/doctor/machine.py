@@ -17,8 +17,7 @@ import psutil
 from packaging.requirements import Requirement
 
 from harness.datasets import presets
-from harness.doctor.checks import SERIOUS, Check, carried_out
-from harness.doctor.checks import judged as _check
+from harness.doctor.checks import SERIOUS, Check, Row, Seen, Verdict
 from harness.doctor.target import TargetChecks
 from harness.machine import rust
 from harness.paths import ROOT, in_repository, state_dir
@@ -39,6 +38,27 @@ _CLOCK = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource"
 _CPUS = Path("/sys/devices/system/cpu")
 _STEADY_GOVERNOR = "performance"
 
+# Cures that are too long for the table.
+_PACKAGE = "install the system's package {}"
+_C_COMPILER = "install the system's C compiler, e.g. the package gcc"
+_MEMORY = (
+    "close other programs, or measure on a machine with more memory; "
+    "without it whole_array is n/a, the rest can be measured"
+)
+_NETWORK = "see docs/network.md: root or `zcb netns`; without it they are n/a"
+_ONE_CORE = "expect CPU-bound rows: with one core the store slows the reader down"
+_SLOW_CLOCK = "timelines cost more here: prefer a machine whose clock source is tsc"
+_STORE = "`zcb store start --profile s3` (make bench does it)"
+
+
+_NO_REPOSITORY = Row(
+    "repository",
+    "make bench, asv, Rust programs",
+    lambda: Seen(False, "only the installed package"),
+    "clone zarr-cloud-bench, then run `make bench` there",
+    "missing",
+)
+
 
 def examine(target: str | None = None, preset: str = _PRESET) -> list[Check]:
     """Return every check, in the order in which a person would mend things; never raises.
@@ -51,10 +71,8 @@ def examine(target: str | None = None, preset: str = _PRESET) -> list[Check]:
     preset
         The data sets that memory and disk have to suffice for.
     """
-    size = partial(_Size.of, preset)
-    checks = _CHECKS if in_repository() else (_repository, *_CHECKS)
-    machine: list[Callable[[], Check]] = [*checks, partial(_memory, size), partial(_disk, size, target), *_CONDITIONS]
-    return [carried_out(check) for check in [*machine, *TargetChecks(target).all()]]
+    rows = [*_table(partial(_Size.of, preset), target), *TargetChecks(target).rows()]
+    return [row.check() for row in (rows if in_repository() else [_NO_REPOSITORY, *rows])]
 
 
 def can_bench(checks: list[Check]) -> bool:
@@ -78,124 +96,89 @@ class _Size:
         return _Size(preset, max(sizes), sum(sizes))
 
 
-def _repository() -> Check:
-    return _check(
-        "repository",
-        in_repository(),
-        "missing",
-        found="only the installed package",
-        needed_for="make bench, asv, Rust programs",
-        cure="clone zarr-cloud-bench, then run `make bench` there",
+def _table(size_of: Callable[[], _Size], target: str | None) -> tuple[Row, ...]:
+    """Return what is looked at on this machine: name, needed for what, how to look, cure where it is not good."""
+    memory, disk = partial(_memory, size_of), partial(_disk, size_of, target)
+    return (
+        Row("Python", "everything", _python, "install Python {oldest} or later, then run `make` with it", "missing"),
+        Row("asv", "running, publishing", _asv, "run `make` to install asv {wanted} into .venv, and use that"),
+        Row("git", "asv: a commit per release", partial(_program, "git"), _PACKAGE.format("git"), "missing"),
+        Row("make", "make bench, test, check", partial(_program, "make"), _PACKAGE.format("make"), "missing"),
+        Row("C compiler", "linking what Rust builds", _c_compiler, _C_COMPILER, "missing"),
+        Row("Rust", "the store, zarrs readers", _rust, "install Rust {oldest} or later (rustup)", "missing"),
+        Row("store, built", "the target `embedded`", _store_binary, "{cure}"),
+        Row("store, running", "the target `embedded`", _store_running, _STORE),
+        Row("memory", f"whole_array: {_RAM_SHARE} x {{array}}", memory, _MEMORY),
+        Row("disk", "{needed}: {what}", disk, "free some space, or set ZCB_STATE_DIR to another disk"),
+        Row("open files", "100 requests in flight", _open_files, f"`ulimit -n {_FILES}` in this shell"),
+        Row("virtual network", "raw network rates", _virtual_network, _NETWORK),
+        Row("cores", "store beside reader", _cores, _ONE_CORE),
+        Row("CPU governor", "figures with little noise", _governor, "`cpupower frequency-set -g performance` as root"),
+        Row("other load", "figures with little noise", _other_load, "wait for other work to end before measuring"),
+        Row("clock", "timelines: cheap stamps", _clock, _SLOW_CLOCK),
     )
 
 
-def _python() -> Check:
-    return _check(
-        "Python",
-        sys.version_info[:2] >= _OLDEST_PYTHON,
-        "missing",
-        found=".".join(map(str, sys.version_info[:3])),
-        needed_for="everything",
-        cure=f"install Python {_dotted(_OLDEST_PYTHON)} or later, then run `make` with it",
-    )
+def _python() -> Seen:
+    words = {"oldest": _dotted(_OLDEST_PYTHON)}
+    return Seen(sys.version_info[:2] >= _OLDEST_PYTHON, _dotted(sys.version_info[:3]), words=words)
 
 
-def _rust() -> Check:
-    cargo = rust.find_cargo()
-    version = _version_of([Path(cargo).with_name("rustc"), "--version"]) if cargo else None
-    oldest = _oldest_rust()
-    return _check(
-        "Rust",
-        version is not None and version >= oldest,
-        "missing",
-        found=f"rustc {_dotted(version)}" if version else "no cargo and rustc found",
-        needed_for="the store, zarrs readers",
-        cure=f"install Rust {_dotted(oldest)} or later (rustup)",
-    )
-
-
-def _oldest_rust() -> tuple[int, ...]:
-    """Return the oldest version that builds all of ours: the highest that a crate demands."""
-    manifests = [path.read_text() for path in rust.WORKSPACE.glob("*/Cargo.toml")]
-    demands = [(int(major), int(minor)) for text in manifests for major, minor in _RUST_VERSION.findall(text)]
-    return max(demands, default=(1, 92))
-
-
-def _git() -> Check:
-    return _program("git", "asv: a commit per release")
-
-
-def _make() -> Check:
-    return _program("make", "make bench, test, check")
-
-
-def _c_compiler() -> Check:
-    found = next(filter(None, map(shutil.which, (os.environ.get("CC") or "cc", "gcc", "clang"))), None)
-    return _check(
-        "C compiler",
-        found is not None,
-        "missing",
-        found=Path(found).name if found else "none of cc, gcc, clang on PATH",
-        needed_for="linking what Rust builds",
-        cure="install the system's C compiler, e.g. the package gcc",
-    )
-
-
-def _asv() -> Check:
+def _asv() -> Seen:
     pinned = (Requirement(text) for text in importlib.metadata.requires("zarr-cloud-bench") or ())
     wanted = next((str(one.specifier).removeprefix("==") for one in pinned if one.name == "asv"), "")
     try:
         importlib.import_module("asv")
         found = importlib.metadata.version("asv")
     except ImportError:
-        found = "cannot be imported"
-    return _check(
-        "asv",
-        found == wanted,
-        "warn" if found[0].isdigit() else "missing",
-        found=found,
-        needed_for="running, publishing",
-        cure=f"run `make` to install asv {wanted} into .venv, and use that",
-    )
+        return Seen(False, "cannot be imported", "missing", {"wanted": wanted})
+    return Seen(found == wanted, found, words={"wanted": wanted})
 
 
-def _store_binary() -> Check:
-    exists = rust.STORE.path.exists()
-    return _check(
-        "store, built",
-        rust.STORE.is_built(),
-        "warn",
-        found="up to date" if rust.STORE.is_built() else "older than its sources" if exists else "not built yet",
-        needed_for="the target `embedded`",
-        cure="nothing: `zcb store start` builds it" if in_repository() else rust.STORE.absence(),
-    )
+def _program(name: str) -> Seen:
+    path = shutil.which(name)
+    version = _version_of([path, "--version"]) if path else None
+    return Seen(path is not None, _dotted(version) if version else "found" if path else "not on PATH")
 
 
-def _store_running() -> Check:
+def _c_compiler() -> Seen:
+    found = next(filter(None, map(shutil.which, (os.environ.get("CC") or "cc", "gcc", "clang"))), None)
+    return Seen(found is not None, Path(found).name if found else "none of cc, gcc, clang on PATH")
+
+
+def _rust() -> Seen:
+    cargo = rust.find_cargo()
+    version = _version_of([Path(cargo).with_name("rustc"), "--version"]) if cargo else None
+    oldest = _oldest_rust()
+    found = f"rustc {_dotted(version)}" if version else "no cargo and rustc found"
+    return Seen(version is not None and version >= oldest, found, words={"oldest": _dotted(oldest)})
+
+
+def _oldest_rust() -> tuple[int, ...]:
+    """Return the oldest version that builds ours, as the workspace demands; without its sources none is demanded."""
+    manifest = rust.WORKSPACE / "Cargo.toml"
+    demanded = _RUST_VERSION.search(manifest.read_text()) if manifest.exists() else None
+    return tuple(map(int, demanded.groups())) if demanded else (0,)
+
+
+def _store_binary() -> Seen:
+    built, exists = rust.STORE.is_built(), rust.STORE.path.exists()
+    found = "up to date" if built else "older than its sources" if exists else "not built yet"
+    cure = "nothing: `zcb store start` builds it" if in_repository() else rust.STORE.absence()
+    return Seen(built, found, words={"cure": cure})
+
+
+def _store_running() -> Seen:
     running = state.running()
-    return _check(
-        "store, running",
-        running is not None,
-        "warn",
-        found=f"profile {running.profile.name}, {running.endpoint}" if running else "no",
-        needed_for="the target `embedded`",
-        cure="`zcb store start --profile s3` (make bench does it)",
-    )
+    return Seen(running is not None, f"profile {running.profile.name}, {running.endpoint}" if running else "no")
 
 
-def _memory(size_of: Callable[[], _Size]) -> Check:
+def _memory(size_of: Callable[[], _Size]) -> Seen:
     size, memory = size_of(), psutil.virtual_memory()
     # Only `whole_array` needs room for the largest array; the other patterns do with little.
-    least = min(size.array, _LEAST_ARRAY)
-    return _check(
-        "memory",
-        _suffices(size.array),
-        "warn" if _suffices(least) else "missing",
-        found=f"{memory.available / _GIB:.1f} of {memory.total / _GIB:.1f} GiB free",
-        needed_for=f"whole_array: {_RAM_SHARE} x {_amount(size.array)}",
-        cure="close other programs, or measure on a machine with more memory; "
-        "without it whole_array is n/a, the rest can be measured",
-    )
+    verdict: Verdict = "warn" if _suffices(min(size.array, _LEAST_ARRAY)) else "missing"
+    found = f"{memory.available / _GIB:.1f} of {memory.total / _GIB:.1f} GiB free"
+    return Seen(_suffices(size.array), found, verdict, {"array": _amount(size.array)})
 
 
 def _suffices(array: int) -> bool:
@@ -207,108 +190,48 @@ def _amount(nbytes: int) -> str:
     return f"{nbytes / _GIB:.4g} GiB" if nbytes >= _GIB else f"{nbytes / 2**20:.4g} MiB"
 
 
-def _disk(size_of: Callable[[], _Size], target: str | None) -> Check:
+def _disk(size_of: Callable[[], _Size], target: str | None) -> Seen:
     size, where = size_of(), state_dir()
     while not where.exists():
         where = where.absolute().parent
     free = shutil.disk_usage(where).free
     here = (target or EMBEDDED).partition(":")[0] == EMBEDDED
     objects = size.objects if here else 0
-    return _check(
-        "disk",
-        free >= objects + _BUILDS,
-        "missing" if free < max(objects, _GIB) else "warn",
-        found=f"{free / _GIB:.1f} GiB free",
-        needed_for=f"{_amount(objects + _BUILDS)}: {'objects, ' if here else ''}builds",
-        cure="free some space, or set ZCB_STATE_DIR to another disk",
-    )
+    verdict: Verdict = "missing" if free < max(objects, _GIB) else "warn"
+    words = {"needed": _amount(objects + _BUILDS), "what": "objects, builds" if here else "builds"}
+    return Seen(free >= objects + _BUILDS, f"{free / _GIB:.1f} GiB free", verdict, words)
 
 
-def _open_files() -> Check:
+def _open_files() -> Seen:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return _check(
-        "open files",
-        limit >= _FILES or limit == resource.RLIM_INFINITY,
-        "warn",
-        found="no limit" if limit == resource.RLIM_INFINITY else f"at most {limit}",
-        needed_for="100 requests in flight",
-        cure=f"`ulimit -n {_FILES}` in this shell",
-    )
+    unlimited = limit == resource.RLIM_INFINITY
+    return Seen(unlimited or limit >= _FILES, "no limit" if unlimited else f"at most {limit}")
 
 
-def _virtual_network() -> Check:
+def _virtual_network() -> Seen:
     obstacle = veth.obstacle()
-    return _check(
-        "virtual network",
-        obstacle is None,
-        "warn",
-        found="allowed" if obstacle is None else obstacle,
-        needed_for="raw network rates",
-        cure="see docs/network.md: root or `zcb netns`, iproute2, ethtool; without it they are n/a",
-    )
+    return Seen(obstacle is None, obstacle or "allowed")
 
 
-def _cores() -> Check:
+def _cores() -> Seen:
     # The cores this process may use, not the machine's: containers and taskset restrict them.
     count = len(os.sched_getaffinity(0))
-    return _check(
-        "cores",
-        count > 1,
-        "warn",
-        found=str(count),
-        needed_for="store beside reader",
-        cure="expect CPU-bound rows: with one core the store slows the reader down",
-    )
+    return Seen(count > 1, str(count))
 
 
-def _other_load() -> Check:
-    load = os.getloadavg()[0]
-    count = os.cpu_count() or 1
-    return _check(
-        "other load",
-        load <= _BUSY * count,
-        "warn",
-        found=f"{load:.1f} of {count} cores",
-        needed_for="figures with little noise",
-        cure="wait for other work to end before measuring",
-    )
-
-
-def _governor() -> Check:
+def _governor() -> Seen:
     governors = {path.read_text().strip() for path in _CPUS.glob("cpu[0-9]*/cpufreq/scaling_governor")}
-    return _check(
-        "CPU governor",
-        governors <= {_STEADY_GOVERNOR},
-        "warn",
-        found=", ".join(sorted(governors)) or "none: the host sets the clock rate",
-        needed_for="figures with little noise",
-        cure="`cpupower frequency-set -g performance` as root",
-    )
+    return Seen(governors <= {_STEADY_GOVERNOR}, ", ".join(sorted(governors)) or "none: the host sets the clock rate")
 
 
-def _clock() -> Check:
+def _other_load() -> Seen:
+    load, count = os.getloadavg()[0], os.cpu_count() or 1
+    return Seen(load <= _BUSY * count, f"{load:.1f} of {count} cores")
+
+
+def _clock() -> Seen:
     source = _CLOCK.read_text().strip()
-    return _check(
-        "clock",
-        source in _STEADY_CLOCKS,
-        "warn",
-        found=source,
-        needed_for="timelines: cheap stamps",
-        cure="timelines cost more here: prefer a machine whose clock source is tsc",
-    )
-
-
-def _program(name: str, needed_for: str) -> Check:
-    path = shutil.which(name)
-    version = _version_of([path, "--version"]) if path else None
-    return _check(
-        name,
-        path is not None,
-        "missing",
-        found=_dotted(version) if version else "found" if path else "not on PATH",
-        needed_for=needed_for,
-        cure=f"install the system's package {name}",
-    )
+    return Seen(source in _STEADY_CLOCKS, source)
 
 
 def _version_of(command: list[str | Path]) -> tuple[int, ...] | None:
@@ -321,23 +244,3 @@ def _version_of(command: list[str | Path]) -> tuple[int, ...] | None:
 
 def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
-
-
-_CHECKS = (
-    _python,
-    _asv,
-    _git,
-    _make,
-    _c_compiler,
-    _rust,
-    _store_binary,
-    _store_running,
-)
-_CONDITIONS = (
-    _open_files,
-    _virtual_network,
-    _cores,
-    _governor,
-    _other_load,
-    _clock,
-)

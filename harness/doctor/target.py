@@ -1,13 +1,13 @@
 """What `zcb doctor --target T` looks at: credentials, regions, the clock and the network between here and there."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from harness.cloud import cost, metadata
-from harness.doctor.checks import Check, Verdict, judged
+from harness.doctor.checks import Row, Seen, Verdict
 from harness.errors import ZcbError
 from harness.machine import network
 from harness.targets.resolve import resolve
@@ -42,14 +42,22 @@ class TargetChecks:
     def __init__(self, name: str | None) -> None:
         self._name = name
 
-    def all(self) -> Sequence[Callable[[], Check]]:
-        """Return the checks, in the order in which a person would mend things."""
+    def rows(self) -> Sequence[Row]:
+        """Return what is looked at, in the order in which a person would mend things."""
+        place = "name a table of targets.toml or a URL; `zcb store start` makes `embedded`"
+        clock = "let the system set its clock: `timedatectl set-ntp true`"
+        elsewhere = "measure on a VM in {where}: other traffic is charged by the byte"
+        target = Row("target", "everything there", self._see_target, place, "missing")
+        interface = Row("network interface", "raw network rates", self._see_interface, "{cure}")
         if self._name is None:
-            return [self.network_interface]
+            return [interface]
         if isinstance(self._target, ZcbError):
-            return [self.target]
-        checks = [self.target, self.credentials, self.network_interface]
-        return [*checks, self.region, self.clock_against_store] if self._is_cloud else checks
+            return [target]
+        rows = [target, Row("credentials", "reading the target", self._see_credentials, "{cure}"), interface]
+        if self._is_cloud:
+            rows.append(Row("region", "free traffic, latency", self._see_region, elsewhere))
+            rows.append(Row("clock, against store", "signed requests", self._see_clock, clock))
+        return rows
 
     @cached_property
     def _target(self) -> Target | ZcbError | None:
@@ -81,26 +89,18 @@ class TargetChecks:
     def _bucket(self) -> metadata.Answer:
         return metadata.ask_bucket(self._place)
 
-    def target(self) -> Check:
-        """Whether the name means a place."""
+    def _see_target(self) -> Seen:
         found = self._target
-        return judged(
-            "target",
-            not isinstance(found, ZcbError),
-            "missing",
-            found=found.url if isinstance(found, Target) else str(found),
-            needed_for="everything there",
-            cure="name a table of targets.toml or a URL; `zcb store start` makes `embedded`",
-        )
+        return Seen(isinstance(found, Target), found.url if isinstance(found, Target) else str(found))
 
-    def credentials(self) -> Check:
+    def _see_credentials(self) -> Seen:
         """Whether the target's chain finds any; what they are is never looked at."""
         if self._place.anonymous or self._scheme in ("http", "https"):
-            return Check(name="credentials", verdict="ok", found="not needed: anonymous", needed_for=_TO_READ)
+            return Seen(True, "not needed: anonymous")
         find = {"s3": _aws_credentials, "gs": _gcp_credentials, "az": _azure_credentials}[self._scheme]
         return find()
 
-    def network_interface(self) -> Check:
+    def _see_interface(self) -> Seen:
         """Which interfaces lead there, at what rate, and what merges packets before they are counted."""
         away = self._target is not None and self._place.name != EMBEDDED
         host = _AWAY if self._target is None else urlsplit(self._place.service_url).hostname or ""
@@ -115,14 +115,8 @@ class TargetChecks:
             cures.append(f"measure on a VM of {_FAST_GBIT_S:.0f} to 200 Gbit/s (docs/cloud.md)")
         if away and hidden:
             cures.append(f"`ethtool -K {hidden[0]} rx-gro-hw off lro off` as root, else headers are undercounted")
-        return judged(
-            "network interface",
-            not cures,
-            "warn",
-            found=f"{'+'.join(interfaces)}: {'rate not told' if rate is None else f'{rate:g} Gbit/s'}, {flags}",
-            needed_for="raw network rates",
-            cure="; ".join(cures),
-        )
+        found = f"{'+'.join(interfaces)}: {'rate not told' if rate is None else f'{rate:g} Gbit/s'}, {flags}"
+        return Seen(not cures, found, words={"cure": "; ".join(cures)})
 
     def _gbit_s(self, interfaces: Sequence[str]) -> float | None:
         """Return the rate as the drivers claim it, else as the price table has it for this type of VM."""
@@ -133,42 +127,29 @@ class TargetChecks:
         known = {row.type: row.gbit_s for row in cost.load_prices().vm}
         return known.get(vm.type) if vm is not None else None
 
-    def region(self) -> Check:
+    def _see_region(self) -> Seen:
         """Whether VM and bucket are in one region: else latency is another, and every byte is charged."""
         bucket, vm = self._bucket.region or self._place.region, self._vm
         here = f"VM {vm.type} in {vm.cloud}'s {vm.region}" if vm else "no cloud's VM"
         there = f"bucket in {bucket}" if bucket else "bucket's region not told"
         same = vm is not None and vm.region == bucket and vm.cloud == _CLOUDS[self._scheme]
         unsure = vm is None or (bucket is None and vm.cloud == _CLOUDS[self._scheme])
-        return judged(
-            "region",
-            same,
-            "warn" if unsure else "wrong",
-            found=f"{there}, {here}",
-            needed_for="free traffic, latency",
-            cure=f"measure on a VM in {bucket or 'the bucket`s region'}: other traffic is charged by the byte",
-        )
+        where = bucket or "the bucket`s region"
+        return Seen(same, f"{there}, {here}", "warn" if unsure else "wrong", {"where": where})
 
-    def clock_against_store(self) -> Check:
+    def _see_clock(self) -> Seen:
         """Whether the clocks agree, which signatures need."""
         offset = self._bucket.clock_offset_seconds
         if offset is None:
             raise ValueError("the store sent no date")
-        return judged(
-            "clock, against store",
-            abs(offset) < _CLOCK_WARNING,
-            "warn" if abs(offset) < _CLOCK_REFUSED else "wrong",
-            found=f"{abs(offset):.0f} s {'ahead' if offset > 0 else 'behind'}",
-            needed_for="signed requests",
-            cure="let the system set its clock: `timedatectl set-ntp true`",
-        )
+        found = f"{abs(offset):.0f} s {'ahead' if offset > 0 else 'behind'}"
+        return Seen(abs(offset) < _CLOCK_WARNING, found, "warn" if abs(offset) < _CLOCK_REFUSED else "wrong")
 
 
 _AWAY = "192.0.2.1"  # an address set aside for documentation: the default route leads there, and nothing is sent
-_TO_READ = "reading the target"
 
 
-def _aws_credentials() -> Check:
+def _aws_credentials() -> Seen:
     import botocore.session  # slow to import, and every command imports this module
     from botocore.exceptions import BotoCoreError
 
@@ -182,26 +163,20 @@ def _aws_credentials() -> Check:
             "none in AWS's chain",
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the VM a role; for public data: anonymous = true",
         )
-    return judged(
-        "credentials",
-        found.method not in _FILES,
-        "warn",
-        found=f"there, from {found.method}",
-        needed_for=_TO_READ,
-        cure="not every reader looks into ~/.aws: `aws configure export-credentials --format env` prints what to set",
-    )
+    cure = "not every reader looks into ~/.aws: `aws configure export-credentials --format env` prints what to set"
+    return Seen(found.method not in _FILES, f"there, from {found.method}", "warn", {"cure": cure})
 
 
-def _gcp_credentials() -> Check:
+def _gcp_credentials() -> Seen:
     named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
     path = Path(named) if named else Path.home() / _GCP_FILE
     if path.is_file():
-        return Check(name="credentials", verdict="ok", found="there, from a file", needed_for=_TO_READ)
+        return Seen(True, "there, from a file")
     if named:
         return _no_credentials("wrong", "GOOGLE_APPLICATION_CREDENTIALS names no file", "let it name the key's file")
     vm = metadata.this_vm()
     if vm is not None and vm.cloud == "gcp":
-        return Check(name="credentials", verdict="ok", found="there, from the VM's account", needed_for=_TO_READ)
+        return Seen(True, "there, from the VM's account")
     return _no_credentials(
         "missing",
         "none in Google's chain",
@@ -209,10 +184,10 @@ def _gcp_credentials() -> Check:
     )
 
 
-def _azure_credentials() -> Check:
+def _azure_credentials() -> Seen:
     there = [name for name in _AZURE_VARIABLES if os.environ.get(name)]
     if there:
-        return Check(name="credentials", verdict="ok", found=f"there, from {there[0]}", needed_for=_TO_READ)
+        return Seen(True, f"there, from {there[0]}")
     return _no_credentials(
         "warn",
         "none in the environment",
@@ -220,5 +195,5 @@ def _azure_credentials() -> Check:
     )
 
 
-def _no_credentials(verdict: Verdict, found: str, cure: str) -> Check:
-    return Check(name="credentials", verdict=verdict, found=found, needed_for=_TO_READ, cure=cure)
+def _no_credentials(verdict: Verdict, found: str, cure: str) -> Seen:
+    return Seen(False, found, verdict, {"cure": cure})

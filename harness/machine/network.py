@@ -1,14 +1,9 @@
 """Counters of the network interface that leads to a store: what really crossed the wire, headers included."""
 
-import array
-import fcntl
 import ipaddress
 import os
 import re
-import shutil
 import socket
-import struct
-import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,21 +14,12 @@ import psutil
 from harness.errors import MeasurementError, StoreError
 
 _ANY_PORT = 9  # nothing is sent: connecting a UDP socket only asks the kernel for the route
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
 _WRAP_32 = 2**32  # some drivers count in 32 bits
 _PLAUSIBLE_AFTER_WRAP = 2**31
 
 _ETHERNET_HEADER = 14
 _VETH_MERGES_SINCE = (5, 13)  # before, the switch was there for every interface and did nothing for veth
-_SIOCETHTOOL = 0x8946
-_ETHTOOL_GDRVINFO = 0x3
-_ETHTOOL_GSTRINGS = 0x1B
-_ETHTOOL_GGRO = 0x2B
-_ETHTOOL_GSSET_INFO = 0x37
-_ETHTOOL_GFEATURES = 0x3A
-_FEATURE_NAMES = 4  # the set of strings that names what an interface can be told to do
-_FEATURE_NAME_BYTES = 32
-_DRIVER_INFO_BYTES = 196
-_DRIVER_NAME_BYTES = 32
 
 RECEIVE_OFFLOADS = ("rx-gro", "rx-gro-hw", "rx-lro")
 """What merges received packets: the kernel after they were counted, the hardware before, and the older way of that."""
@@ -41,7 +27,6 @@ MERGE_BEFORE_COUNTING = ("rx-gro-hw", "rx-lro")
 """Those of them by which headers are not seen, and so not counted."""
 
 _INTERFACES = Path("/sys/class/net")
-_SYSTEM_PATH = "/usr/sbin:/sbin"  # where iproute2 is, often not on the PATH of an ordinary user
 _IDLE_SECONDS = 0.25
 _NO_SPEED = 65535  # Mbit/s; how drivers spell that they do not know
 
@@ -172,29 +157,13 @@ def observe(interfaces: Sequence[str], idle_seconds: float = _IDLE_SECONDS) -> N
 
 def receive_offloads(interface: str) -> tuple[str, ...] | None:
     """Return which of `RECEIVE_OFFLOADS` are on, as ``ethtool -k`` says; None where the driver does not tell."""
-    features = _features(interface)
+    from harness.machine import netlink  # slow to import
+
+    try:
+        features = netlink.features(interface)
+    except OSError:
+        return None
     return tuple(name for name in RECEIVE_OFFLOADS if features.get(name)) if features else None
-
-
-def _features(interface: str) -> dict[str, bool]:
-    """Return every feature of an interface by the kernel's name for it, and whether it is on."""
-    answer = _ethtool(interface, _ETHTOOL_GSSET_INFO, struct.pack("=IQI", 0, 1 << _FEATURE_NAMES, 0))
-    count = struct.unpack("=IQI", answer)[2] if answer else 0
-    blocks = -(-count // 32)
-    head = struct.pack("=II", _FEATURE_NAMES, count)
-    names = _ethtool(interface, _ETHTOOL_GSTRINGS, head + bytes(count * _FEATURE_NAME_BYTES))[len(head) :]
-    words = _ethtool(interface, _ETHTOOL_GFEATURES, struct.pack("=I", blocks) + bytes(blocks * 16))[4:]
-    if not count or not names or not words:
-        return {}
-    active = [struct.unpack_from("=4I", words, 16 * block)[2] for block in range(blocks)]
-    return {
-        _text(names[_FEATURE_NAME_BYTES * i : _FEATURE_NAME_BYTES * (i + 1)]): bool(active[i // 32] >> i % 32 & 1)
-        for i in range(count)
-    }
-
-
-def _text(field: bytes) -> str:
-    return field.partition(b"\0")[0].decode(errors="replace")
 
 
 def gbit_s(interface: str) -> float | None:
@@ -208,24 +177,15 @@ def _uncounted_per_packet(interface: str) -> int:
 
     A virtual interface (veth) whose received packets are merged takes the Ethernet header off before it counts.
     """
-    merges = _ethtool(interface, _ETHTOOL_GGRO, bytes(4)) == struct.pack("=I", 1)
-    if not merges or _kernel() < _VETH_MERGES_SINCE:
+    from harness.machine import netlink  # slow to import, so the first reading is the slow one
+
+    if _kernel() < _VETH_MERGES_SINCE:
         return 0
-    driver = _ethtool(interface, _ETHTOOL_GDRVINFO, bytes(_DRIVER_INFO_BYTES - 4))[:_DRIVER_NAME_BYTES].rstrip(b"\0")
-    return _ETHERNET_HEADER if driver == b"veth" else 0
-
-
-def _ethtool(interface: str, command: int, content: bytes) -> bytes:
-    """Return the kernel's answer to an ethtool command, without the command; empty where there is none."""
-    data = array.array("B", struct.pack("=I", command) + content)
-    address, _ = data.buffer_info()
-    request = struct.pack("=16sQ16x", interface.encode(), address)
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-            fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
+        veth = netlink.kind(interface) == "veth"
+        return _ETHERNET_HEADER if veth and netlink.merges_received(interface) else 0
     except OSError:
-        return b""
-    return data.tobytes()[4:]
+        return 0
 
 
 def _kernel() -> tuple[int, ...]:
@@ -280,28 +240,16 @@ def _entries(interface: str) -> list[str]:
 
 
 def _next_hops(remote: str) -> list[str]:
-    """Return the interfaces of all next hops of the route to an address; none where iproute2 cannot tell.
+    """Return the interfaces of all next hops of the route to an address; none where the kernel does not tell.
 
     The kernel's answer to a connected socket is one of them only, chosen by a hash.
     """
-    ip = shutil.which("ip") or shutil.which("ip", path=_SYSTEM_PATH)
-    if ip is None:
-        return []
-    command = [ip, "-json", "route", "get", "fibmatch", remote]
-    done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    from harness.machine import netlink  # slow to import
+
     try:
-        routes = msgspec.json.decode(done.stdout, type=list[_Route]) if done.returncode == 0 else []
-    except msgspec.MsgspecError:
+        return netlink.next_hops(remote)
+    except OSError:
         return []
-    hops = [hop.dev for route in routes for hop in (route.nexthops or [route])]
-    return [dev for dev in dict.fromkeys(hops) if dev]
-
-
-class _Route(msgspec.Struct):
-    """A route as iproute2 prints it, or one of its next hops; with several of those it has no device of its own."""
-
-    dev: str = ""
-    nexthops: list["_Route"] = []
 
 
 def _interface_to(family: int, remote: str, host: str) -> str:
@@ -335,7 +283,7 @@ def _owners() -> dict[str, str]:
         _bare(address.address): name
         for name, addresses in psutil.net_if_addrs().items()
         for address in addresses
-        if address.family in (socket.AF_INET, socket.AF_INET6)
+        if address.family in _INTERNET
     }
 
 
@@ -349,4 +297,7 @@ def _loopback() -> str:
 
 
 def _is_loopback(interface: str) -> bool:
-    return any(ipaddress.ip_address(address).is_loopback for address, name in _owners().items() if name == interface)
+    # Around each sample, so nothing is looked at but the addresses of this one.
+    own = psutil.net_if_addrs().get(interface, ())
+    bare = [_bare(address.address) for address in own if address.family in _INTERNET]
+    return any(ipaddress.ip_address(address).is_loopback for address in bare)

@@ -7,20 +7,19 @@ import msgspec
 from harness.errors import MeasurementError, UnsupportedError
 from harness.measure.conductor import OPEN_SECONDS, turn_deadline
 from harness.measure.process import WorkerProcess
-from harness.readers import reader_class
+from harness.readers import reader_class, representatives
 from harness.workload.model import Workload
 from harness.workload.truth import Truth, first_difference
 
 _log = logging.getLogger(__name__)
-
-STACKS = (("zarr-python+obstore", "zarr-python+fsspec"), ("tensorstore",), ("zarrista",))
-"""Readers by what decodes: numcodecs from Python, C++, Rust. Of each stack the first that can do the work counts."""
 
 _NEEDED = 2
 
 
 def agreed_truth(workload: Workload) -> Truth:
     """Return the checksums of the arrays that two independent readers both return for `workload`.
+
+    Of the readers that stand for a decoder the first that can do the work counts.
 
     Parameters
     ----------
@@ -34,7 +33,7 @@ def agreed_truth(workload: Workload) -> Truth:
     """
     found: dict[str, str] = {}
     reasons: list[str] = []
-    for stack in STACKS:
+    for stack in representatives().values():
         for name in stack:
             try:
                 found[name] = _checksums(name, workload)

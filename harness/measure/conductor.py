@@ -19,7 +19,7 @@ from harness.errors import UnsupportedError, ZcbError
 from harness.machine.network import Network
 from harness.measure.evidence import Probe, attach_limit, make_sample
 from harness.measure.process import WorkerProcess
-from harness.readers import LIMIT_CLIENTS, clients, reader_class
+from harness.readers import clients, limit_clients, reader_class
 from harness.results.sample import NETWORK_LIMIT, Sample, Timed
 from harness.workload.model import Workload
 
@@ -104,7 +104,7 @@ class Conductor:
     """Owns one worker per reader over all workloads of a pass; use it as a context manager."""
 
     def __init__(self, readers: Sequence[str], *, plan: Plan) -> None:
-        self._readers = [name for name in readers if name not in (NETWORK_LIMIT, *LIMIT_CLIENTS)]
+        self._readers = [name for name in readers if name not in limit_clients()]
         self._plan = plan
         self._random = random.Random(plan.seed)  # noqa: S311 - an order of turns, not a secret
         self._workers: dict[str, WorkerProcess] = {}

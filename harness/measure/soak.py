@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -27,24 +26,15 @@ from harness.measure.conductor import Conductor, Plan
 from harness.store.control import StoreControl
 from harness.store.state import StoreState, require_running
 from harness.targets.target import Target
+from harness.workload.cases import Case
 from harness.workload.create import create_workload
 from harness.workload.model import Workload
-from harness.workload.patterns import Parameters
 
 _log = logging.getLogger(__name__)
 
 SCHEMA = 1
 HARNESS, STORE = "harness", "store"
 """What this process and the store are called beside the readers."""
-
-MIX: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
-    ("chunks_of_one_shard", "small", {"gap": 3}),
-    ("chunks_of_many_shards", "small", {"shards": 64}),
-    ("random_crops", "small", {}),
-    ("chunks_of_one_shard", "large", {"gap": 1}),
-    ("whole_array", "large", {}),
-)
-"""The workloads of a cycle: pattern, dataset, parameters."""
 
 _ERROR_RATE = 0.05
 """That any process at all is called growing though none is."""
@@ -118,15 +108,17 @@ class Soak(msgspec.Struct, kw_only=True):
         return [f"{each.name}: {line}" for each in self.processes for line in each.complaints] + self.left
 
 
-def soak(target: Target, readers: Sequence[str], *, seconds: float, in_flight: int) -> Soak:
-    """Let readers take turns on the workloads of `MIX` until `seconds` are over, and watch every process.
+def soak(target: Target, readers: Sequence[str], cycle: Sequence[Case], *, seconds: float, in_flight: int) -> Soak:
+    """Let readers take turns on the cases of a cycle until `seconds` are over, and watch every process.
 
     Parameters
     ----------
     target
-        The embedded store, with the data sets of `MIX`.
+        The embedded store, with the data sets of `cycle`.
     readers
         Each is one process from the first cycle to the last.
+    cycle
+        What each cycle reads.
     seconds
         No new cycle begins after so long; three are made at least.
     in_flight
@@ -144,7 +136,10 @@ def soak(target: Target, readers: Sequence[str], *, seconds: float, in_flight: i
         in_flight=in_flight,
     )
     logging.getLogger("harness.measure.conductor").setLevel(logging.CRITICAL)  # a cycle is one line, not one per round
-    work = [_workload(target, *entry, in_flight) for entry in MIX]
+    work = [
+        create_workload(case.pattern, target, dataset=case.dataset, parameters=case.parameters, in_flight=in_flight)
+        for case in cycle
+    ]
     with _traces(store, found.left), _scratch(found.left):
         begin = time.monotonic()
         with Conductor(readers, plan=Plan(samples=1)) as conductor:
@@ -207,11 +202,6 @@ def _likeness(rest: npt.NDArray[np.float64]) -> float:
     """Return the correlation of residuals with their neighbours; 0 where there is nothing to correlate."""
     power = float(np.sum(rest**2))
     return float(np.sum(rest[:-1] * rest[1:])) / power if power > 0 else 0.0
-
-
-def _workload(target: Target, pattern: str, dataset: str, asked: Mapping[str, Any], in_flight: int) -> Workload:
-    parameters = Parameters(**asked)
-    return create_workload(pattern, target, dataset=dataset, parameters=parameters, in_flight=in_flight)
 
 
 def _cycle(conductor: Conductor, workload: Workload) -> int:

@@ -6,23 +6,33 @@ import pkgutil
 from functools import cache
 
 from harness.errors import BadUseError
-from harness.readers.base import Reader
+from harness.readers.base import ZARR_PYTHON, Reader
 from harness.results.sample import NETWORK_LIMIT
 
-LIMIT_CLIENTS = (NETWORK_LIMIT, f"{NETWORK_LIMIT}+rust")
-"""The clients that compete for the network limit: obstore's and the Rust binary's."""
+__all__ = [
+    "ZARR_PYTHON",
+    "Reader",
+    "all_readers",
+    "benchmarked",
+    "clients",
+    "limit_clients",
+    "reader_class",
+    "representatives",
+]
+
+_NO_READERS = ("base", "worker")
+"""Modules here that hold none."""
 
 
 @cache
 def all_readers() -> dict[str, type[Reader]]:
-    """Return the readers by name, in alphabetical order, found by looking into this folder's modules."""
-    found = {}
+    """Return the readers by name, ordered by rank and name, found by looking into this folder's modules."""
+    found: set[type[Reader]] = set()
     for info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{info.name}")
-        for member in vars(module).values():
-            if inspect.isclass(member) and issubclass(member, Reader) and "name" in vars(member):
-                found[member.name] = member
-    return dict(sorted(found.items()))
+        if info.name not in _NO_READERS:
+            members = vars(importlib.import_module(f"{__name__}.{info.name}")).values()
+            found |= {m for m in members if inspect.isclass(m) and issubclass(m, Reader) and "name" in vars(m)}
+    return {reader.name: reader for reader in sorted(found, key=lambda reader: (reader.rank, reader.name))}
 
 
 def reader_class(name: str) -> type[Reader]:
@@ -33,6 +43,26 @@ def reader_class(name: str) -> type[Reader]:
     return readers[name]
 
 
-def clients(name: str) -> list[str]:
-    """Return the readers whose workers can take samples of `name`: for the network limit, all that compete for it."""
-    return [client for client in LIMIT_CLIENTS if client in all_readers()] if name == NETWORK_LIMIT else [name]
+def benchmarked() -> list[str]:
+    """Return the readers with a row of their own: those in every pattern, and what `all` means."""
+    return [name for name, reader in all_readers().items() if reader.competes_for is None]
+
+
+def limit_clients() -> list[str]:
+    """Return the clients that compete for the network limit: obstore's and the Rust binary's."""
+    return clients(NETWORK_LIMIT)
+
+
+def clients(row: str) -> list[str]:
+    """Return the readers whose workers can take samples of `row`: for the network limit, all that compete for it."""
+    competing = [name for name, reader in all_readers().items() if reader.competes_for == row]
+    return competing or [row]
+
+
+def representatives() -> dict[str, list[str]]:
+    """Return the readers that stand for their decoder: decoder -> readers, those asked first at the front."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for name, reader in all_readers().items():
+        if reader.decoder is not None and reader.represents is not None:
+            found.setdefault(reader.decoder, []).append((reader.represents, name))
+    return {decoder: [name for _, name in sorted(standing)] for decoder, standing in found.items()}

@@ -1,24 +1,33 @@
-"""What a reader is: a library stack that executes workloads, one file each in this folder."""
+"""What a reader is: a library stack that executes workloads, one file each in this folder.
+
+Listing the readers imports all of their files, and asv does that in a process per combination of parameters. So a
+reader's file imports its libraries, numpy and what of harness needs them where they are used.
+"""
+
+from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from harness.errors import UnsupportedError
 from harness.results.sample import RequestCounts
-from harness.workload.model import Workload, verify
 
 if TYPE_CHECKING:
     from harness.timeline.model import Timeline
+    from harness.workload.model import Workload
+
+ZARR_PYTHON = "zarr-python"
+"""The decoder that most of what is under test is about."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Reader(ABC):
-    """A library stack under test. Subclasses import their libraries in `open`, so that listing readers stays cheap.
+    """A library stack under test, and what it can do: benchmarks, commands, tables and tests ask its class.
 
     The life of a reader: `open` once, then `read` many times, then `close`. Only `read` is timed.
     """
@@ -26,7 +35,34 @@ class Reader(ABC):
     name: ClassVar[str]
     """The value asv shows, e.g. ``zarr-python+obstore``."""
     packages: ClassVar[tuple[str, ...]] = ()
-    """Distributions whose versions belong to its figures."""
+    """Distributions whose versions belong to its figures; with what they depend on, all that its process may import."""
+    crates: ClassVar[tuple[str, ...]] = ()
+    """Rust crates of our own build that it reads with, which a comparison can replace."""
+    rank: ClassVar[int] = 1000
+    """Its place among the readers in benchmarks and tables; equals stand by name."""
+    competes_for: ClassVar[str | None] = None
+    """The row that its samples go to where it is the fastest client for it; None where it has a row of its own."""
+    decoder: ClassVar[str | None] = None
+    """What decodes chunks, e.g. `ZARR_PYTHON`: readers with different ones are independent of each other."""
+    represents: ClassVar[int | None] = None
+    """Place among those that stand for their decoder, 1 first: where the truth of an array without a manifest is asked
+    for, and where versions are compared and no reader is named. None is not asked."""
+    is_python: ClassVar[bool] = True
+    """Whether it runs in a Python process; else `command` starts a program."""
+    is_control: ClassVar[bool] = False
+    """Whether its figures tell of the machine: nothing of it changes with the commit under test."""
+    counts_requests: ClassVar[bool] = False
+    """Whether it counts its own requests; else the store counts them."""
+    strides: ClassVar[bool] = True
+    """Whether a selection with steps is one call; else it is a call per chunk."""
+    records_timelines: ClassVar[bool] = False
+    """Whether it has hooks for a timeline; else a packet capture sees its requests."""
+    unread: ClassVar[Mapping[str, str]] = {}
+    """Schemes of URLs that it cannot read -> what it would need."""
+    only_own_address: ClassVar[frozenset[str]] = frozenset()
+    """Schemes that it reads at the cloud's own address only, not at a target's `endpoint`."""
+    requester_pays: ClassVar[bool] = True
+    """Whether it reads an S3 bucket that charges whoever reads it."""
 
     @classmethod
     def command(cls, environment: Mapping[str, str]) -> Sequence[str]:
@@ -55,6 +91,8 @@ class Reader(ABC):
 
     def check(self, workload: Workload, result: Sequence[Any]) -> None:
         """Compare what `read` returned with the truth; a MeasurementError names the first difference."""
+        from harness.workload.model import verify
+
         verify(workload, result)
 
     def variants(self) -> Sequence[str]:
@@ -71,7 +109,7 @@ class Reader(ABC):
     def reset_request_counts(self) -> None:  # noqa: B027 - readers that cannot count have nothing to reset
         """Start counting from zero."""
 
-    def timeline(self) -> tuple["Timeline", Sequence[Any]]:
+    def timeline(self) -> tuple[Timeline, Sequence[Any]]:
         """Execute the workload's reads once under a recorder; return the timeline and what `read` returned.
 
         The conductor fills the timeline's header.
@@ -93,6 +131,8 @@ class Reader(ABC):
     @classmethod
     def versions(cls) -> dict[str, str]:
         """Return the installed versions of `packages`."""
+        from importlib.metadata import PackageNotFoundError, version
+
         found = {}
         for package in cls.packages:
             try:

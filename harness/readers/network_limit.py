@@ -1,18 +1,20 @@
 """The network limit: the same bytes fetched without decoding, which no reader can be expected to beat."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast, override
+from typing import TYPE_CHECKING, NamedTuple, cast, override
 
-import numpy as np
-import numpy.typing as npt
-
-from harness.datasets.shards import MISSING, index_nbytes, parse_index, shard_key
 from harness.errors import MeasurementError
 from harness.readers.base import Reader
-from harness.results.sample import RequestCounts
-from harness.workload.model import Workload
-from harness.workload.selections import chunks_by_shard, wanted_chunks
+from harness.results.sample import NETWORK_LIMIT, RequestCounts
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from harness.workload.model import Workload
 
 MERGE_GAP_BYTES = 1 << 20
 PART_BYTES = 8 << 20
@@ -33,8 +35,11 @@ class NetworkLimit(Reader):
     Two plans compete (see `PLANS`), as does a client in Rust: the conductor tries all and measures the fastest.
     """
 
-    name = "network-limit"
+    name = NETWORK_LIMIT
     packages = ("obstore",)
+    competes_for = NETWORK_LIMIT
+    is_control = True
+    counts_requests = True
 
     def __init__(self) -> None:
         self._request_counts = RequestCounts()
@@ -44,7 +49,9 @@ class NetworkLimit(Reader):
     @override
     def open(self, workload: Workload) -> None:
         from harness.datasets.indexes import fetch_index
+        from harness.datasets.shards import shard_key
         from harness.targets.client import open_store
+        from harness.workload.selections import chunks_by_shard, wanted_chunks
 
         array = workload.array
         self._fetch_suffix = fetch_index
@@ -90,6 +97,8 @@ class NetworkLimit(Reader):
         return [body for bodies in fetched for body in bodies]
 
     async def _fetch_shard(self, shard: _Shard, plan: Plan) -> list[bytes]:
+        from harness.datasets.shards import MISSING, parse_index
+
         index = parse_index(await self._fetch_index(shard.key), self._per_shard)
         begins, lengths = index.offsets[shard.inner], index.lengths[shard.inner]
         stored = begins != MISSING
@@ -97,6 +106,8 @@ class NetworkLimit(Reader):
         return list(await asyncio.gather(*(self._fetch_span(shard.key, *span) for span in plan(spans))))
 
     async def _fetch_index(self, key: str) -> bytes:
+        from harness.datasets.shards import index_nbytes
+
         async with self._permits:
             body, heads = await self._fetch_suffix(self._store, key, index_nbytes(self._per_shard))
         self._request_counts.requests += heads

@@ -1,14 +1,19 @@
 """TensorStore: Google's C++ library, with its own drivers for zarr3 and for the clouds."""
 
-from collections.abc import Sequence
-from typing import Any, override
+from __future__ import annotations
 
-import numpy.typing as npt
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, override
 
 from harness.errors import UnsupportedError
 from harness.machine.cpu import cores
 from harness.readers.base import Reader, Turns
-from harness.workload.model import Workload
+from harness.targets.tensorstore import UNREAD
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from harness.workload.model import Workload
 
 
 class TensorStoreReader(Reader):
@@ -19,6 +24,11 @@ class TensorStoreReader(Reader):
 
     name = "tensorstore"
     packages = ("tensorstore", "numpy")
+    rank = 50
+    decoder = "tensorstore"
+    represents = 1
+    unread = UNREAD
+    requester_pays = False
 
     @override
     def open(self, workload: Workload) -> None:

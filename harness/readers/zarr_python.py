@@ -1,20 +1,24 @@
 """zarr-python over its two stores for object storage: obstore and fsspec (s3fs, and its own HTTP)."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, override
 
-import numpy.typing as npt
-
 from harness.errors import UnsupportedError
 from harness.machine.cpu import cores
-from harness.readers.base import Reader, Turns
+from harness.readers.base import ZARR_PYTHON, Reader, Turns
 from harness.results.sample import RequestCounts
-from harness.workload.model import Workload
+from harness.targets.fsspec import UNREAD
 
 if TYPE_CHECKING:
+    import aiohttp
+    import numpy.typing as npt
+
     from harness.timeline.model import Timeline
     from harness.timeline.zarr_python import Recorder
+    from harness.workload.model import Workload
 
 _ATTEMPT = re.compile(r"attempt=(\d+)")
 
@@ -22,6 +26,9 @@ _ATTEMPT = re.compile(r"attempt=(\d+)")
 class _ZarrPython(Reader):
     """zarr-python as a user writes it: open the array, index it."""
 
+    decoder = ZARR_PYTHON
+    counts_requests = True
+    records_timelines = True
     pipeline: ClassVar[str | None] = None
     """Class of the codec pipeline to use; None is zarr-python's default."""
 
@@ -60,7 +67,7 @@ class _ZarrPython(Reader):
         return self._turns.each(self._array.__getitem__, self._selections)
 
     @override
-    def timeline(self) -> "tuple[Timeline, Sequence[npt.NDArray[Any]]]":
+    def timeline(self) -> tuple[Timeline, Sequence[npt.NDArray[Any]]]:
         recorder, plain = self._opened_recorder(), self._array
         self._array = self._recorded_array
         try:
@@ -72,7 +79,7 @@ class _ZarrPython(Reader):
             self._array = plain
         return recorder.timeline(reader=self.name), result
 
-    def _opened_recorder(self) -> "Recorder":
+    def _opened_recorder(self) -> Recorder:
         """Return the recorder under which a second array was opened: the one that is timed stays free of it."""
         import zarr
 
@@ -106,6 +113,8 @@ class ZarrPythonObstore(_ZarrPython):
 
     name = "zarr-python+obstore"
     packages = ("zarr", "obstore", "numcodecs", "numpy")
+    rank = 20
+    represents: ClassVar[int | None] = 1
 
     def _store(self, workload: Workload) -> Any:
         try:
@@ -148,6 +157,8 @@ class ZarrPythonObstoreFused(ZarrPythonObstore):
     """The same with the codec pipeline that fetches and decodes shard by shard, opt-in since 3.3.0."""
 
     name = "zarr-python+obstore+fused"
+    rank = 30
+    represents = None
     pipeline = "zarr.core.codec_pipeline.FusedCodecPipeline"
 
     @override
@@ -164,6 +175,9 @@ class ZarrPythonFsspec(_ZarrPython):
 
     name = "zarr-python+fsspec"
     packages = ("zarr", "s3fs", "fsspec", "aiobotocore", "aiohttp", "numcodecs", "numpy")
+    rank = 10
+    represents = 2
+    unread = UNREAD
 
     def __init__(self) -> None:
         super().__init__()

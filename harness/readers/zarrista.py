@@ -1,17 +1,19 @@
 """zarrista: zarrs' arrays in Python, without zarr-python."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Sequence
-from typing import Any, override
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, override
 
 from harness.errors import UnsupportedError
 from harness.readers.base import Reader
-from harness.workload.model import Workload
-from harness.workload.patterns import selection_shape
-from harness.workload.selections import Box, boxes
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from harness.workload.model import Workload
+    from harness.workload.selections import Box
 
 
 class Zarrista(Reader):
@@ -23,6 +25,10 @@ class Zarrista(Reader):
 
     name = "zarrista"
     packages = ("zarrista", "obstore", "numpy")
+    rank = 60
+    decoder = "zarrs"
+    represents = 1
+    strides = False
 
     @override
     def open(self, workload: Workload) -> None:
@@ -30,7 +36,11 @@ class Zarrista(Reader):
             import zarrista
         except ImportError as error:
             raise UnsupportedError(f"zarrista cannot be imported: {error}") from error
+        import numpy as np
+
         from harness.targets.client import open_store
+        from harness.workload.patterns import selection_shape
+        from harness.workload.selections import boxes
 
         store = open_store(workload.target, prefix=workload.array.key)
         self._loop = asyncio.new_event_loop()
@@ -53,6 +63,8 @@ class Zarrista(Reader):
         return await asyncio.gather(*(self._read_one(shape, calls) for shape, calls in self._plans))
 
     async def _read_one(self, shape: tuple[int, ...], calls: list[Box]) -> npt.NDArray[Any]:
+        import numpy as np
+
         async with self._turns:
             if len(calls) == 1:
                 return await self._call(calls[0])
@@ -66,6 +78,8 @@ class Zarrista(Reader):
             return array
 
     async def _call(self, box: Box) -> npt.NDArray[Any]:
+        import numpy as np
+
         async with self._permits:
             answer = await self._array.retrieve_array_subset(box.wanted, concurrent_target=self._in_flight)
         return np.asarray(answer)

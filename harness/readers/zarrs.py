@@ -1,12 +1,17 @@
 """zarrs, in Rust: processes of their own that speak the worker's protocol (docs/zarrs-reader.md)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, override
+from typing import TYPE_CHECKING, Any, ClassVar, override
 
 from harness.errors import UnsupportedError
 from harness.machine.rust import ZARRS_READER
 from harness.readers.base import Reader
-from harness.workload.model import Workload
+from harness.results.sample import NETWORK_LIMIT
+
+if TYPE_CHECKING:
+    from harness.workload.model import Workload
 
 BINARY_VARIABLE = "ZCB_ZARRS_READER"
 """Environment variable with another build of the Rust reader, as a comparison of crates needs."""
@@ -16,6 +21,8 @@ class _RustReader(Reader):
     """Describes a worker process in Rust; nothing of it runs in a Python process."""
 
     engine: ClassVar[str]
+    is_python = False
+    counts_requests = True
 
     @classmethod
     @override
@@ -41,6 +48,11 @@ class Zarrs(_RustReader):
 
     name = "zarrs"
     engine = "stock"
+    crates = ("zarrs",)
+    rank = 70
+    decoder = "zarrs"
+    strides = False
+    records_timelines = True
 
 
 class ZarrsPlanned(_RustReader):
@@ -48,6 +60,11 @@ class ZarrsPlanned(_RustReader):
 
     name = "zarrs-planned"
     engine = "planned"
+    crates = ("zarrs",)
+    rank = 80
+    decoder = "zarrs"
+    is_control = True
+    records_timelines = True
 
 
 class NetworkLimitRust(_RustReader):
@@ -55,3 +72,4 @@ class NetworkLimitRust(_RustReader):
 
     name = "network-limit+rust"
     engine = "network-limit"
+    competes_for = NETWORK_LIMIT

@@ -1,17 +1,19 @@
 """zarrs-python: zarr-python with zarrs' codec pipeline in Rust."""
 
-from collections.abc import Sequence
-from typing import Any, override
+from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, override
 
 from harness.errors import UnsupportedError
 from harness.readers.base import Reader, Turns
 from harness.readers.zarr_python import demand_pipeline
-from harness.workload.model import Workload
-from harness.workload.patterns import selection_shape
-from harness.workload.selections import Box, boxes
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from harness.workload.model import Workload
+    from harness.workload.selections import Box
 
 _PIPELINE = "zarrs.ZarrsCodecPipeline"
 
@@ -25,6 +27,10 @@ class ZarrsPythonObstore(Reader):
 
     name = "zarrs-python+obstore"
     packages = ("zarrs", "zarr", "obstore", "numpy")
+    rank = 40
+    decoder = "zarrs"
+    strides = False
+    only_own_address = frozenset({"gs"})
     _array: Any
 
     @override
@@ -35,9 +41,13 @@ class ZarrsPythonObstore(Reader):
             from zarr.storage import ObjectStore
         except ImportError as error:
             raise UnsupportedError(f"zarrs-python cannot be imported: {error}") from error
-        from harness.targets.client import open_store
+        import numpy as np
 
-        if workload.target.scheme == "gs" and workload.target.endpoint:
+        from harness.targets.client import open_store
+        from harness.workload.patterns import selection_shape
+        from harness.workload.selections import boxes
+
+        if workload.target.scheme in self.only_own_address and workload.target.endpoint:
             raise UnsupportedError("zarrs-python cannot be told of another address for gs:// than Google's own")
         # Its requests block the threads that decode, so their number is what bounds requests in flight.
         zarr.config.set(
@@ -61,6 +71,8 @@ class ZarrsPythonObstore(Reader):
         return self._turns.each(self._read_one, self._plans)
 
     def _read_one(self, plan: tuple[tuple[int, ...], list[Box]]) -> npt.NDArray[Any]:
+        import numpy as np
+
         shape, calls = plan
         if len(calls) == 1:
             answer: npt.NDArray[Any] = self._array[calls[0].wanted]

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from harness.results.cells import newest
 from harness.results.intervals import interval
 from harness.results.metrics import DEFAULT_METRIC, values
 from harness.results.records import PassRecord, RowRecord
 from harness.results.sample import NETWORK_LIMIT
-from harness.results.tables import cells
 
 CONTROLS = ("zarrs-planned", NETWORK_LIMIT)
 """Readers whose code does not depend on the commit under test, the better control first."""
@@ -39,8 +39,8 @@ def control_changes(versions: dict[str, list[PassRecord]]) -> list[ControlChange
     found: list[ControlChange] = []
     names = list(versions)
     for before, after in itertools.pairwise(names):
-        old = {(cell.row.reader, *cell.workload): cell.row for cell in cells(versions[before])}
-        for cell in cells(versions[after]):
+        old = {(cell.row.reader, *cell.workload): cell.row for cell in newest(versions[before])}
+        for cell in newest(versions[after]):
             base = old.get((cell.row.reader, *cell.workload))
             if cell.row.reader in CONTROLS and base is not None and base.versions == cell.row.versions:
                 found += _control_change(cell.row, base, before, after)

@@ -4,10 +4,11 @@ import functools
 import math
 import statistics
 from collections.abc import Iterable
+from typing import Literal
 
 import msgspec
 
-from harness.results.metrics import DEFAULT_METRIC, quotient, values
+from harness.results.metrics import DEFAULT_METRIC, Direction, quotient, values
 from harness.results.records import RowRecord
 from harness.results.sample import NETWORK_LIMIT
 
@@ -19,19 +20,27 @@ SURE = 0.85
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """A median, and between which of the values it lies."""
+    """A median, and between what it lies."""
 
     median: float
+    """Of samples; of a verdict's ratio it is the mean of the blocks' medians."""
     low: float
     high: float
     coverage: float
-    """Probability that an interval made this way holds the true median."""
+    """Chance that an interval made this way holds the true median, at least."""
     count: int
+    """Independent values that it rests on: samples, ratios of rounds, blocks."""
 
     @property
     def sure(self) -> bool:
         """Whether there were enough samples to conclude anything."""
         return self.coverage >= SURE
+
+    def improves(self, better: Direction) -> Literal["better", "worse", ""]:
+        """Say whether this ratio is better or worse for sure, where `better` is the better direction of its metric."""
+        if not better or not self.sure or self.low <= 1 <= self.high:
+            return ""
+        return "better" if (self.median < 1) == (better == "lower") else "worse"
 
     def apart(self, other: "Interval") -> bool:
         """Whether the two intervals share no value."""

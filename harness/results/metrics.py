@@ -1,31 +1,56 @@
-"""Metrics: what is known of every sample."""
+"""Metrics: everything that is known of every sample, each listed once.
 
-from collections.abc import Callable
+asv's ``track_`` methods, ``zcb table``, ``zcb read``, the page "Readers" and the tables in docs/ and README.md are made
+from `METRICS`: a new metric is one record more here, and ``make docs``. asv starts a process per combination of
+parameters that imports this module, so it imports nothing slow.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from harness.errors import BadUseError
-from harness.results.records import RowRecord
 from harness.results.sample import Sample
 
 DEFAULT_METRIC = "seconds"
 
+Direction = Literal["lower", "higher", ""]
+"""Which direction is the better one; empty where neither is."""
 
-@dataclass(frozen=True)
+_GIB = 2**30
+_LOOPBACK = "the loopback interface counts both directions"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsvTrack:
+    """How asv tracks a metric: as ``track_`` and the metric's key, in the value's own unit."""
+
+    unit: str
+    digits: int = 3
+    """Decimals that are kept; asv prints every digit of a unit that it does not know."""
+    unknown: str | None = None
+    """Why the metric can be unknown, where there is one reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Metric:
     """Something that is known of every sample."""
 
     key: str
     title: str
-    group: str
-    unit: str
-    factor: float
+    group: Literal["Time", "Requests", "Network", "Resources"]
+    unit: str = ""
+    """The unit that it is shown in."""
+    factor: float = 1
     """From the value's own unit to `unit`."""
-    better: Literal["lower", "higher", ""]
-    """Which direction is the better one; empty where neither is."""
-    note: str
-    of: Callable[[Sample, RowRecord], float | None] = field(repr=False)
-    """Take the value from a sample of a row; None where it is unknown."""
+    better: Direction
+    meaning: str
+    of: Callable[[Sample, int], float | None] = field(repr=False)
+    """Take the value from a sample and the number of selections that its workload reads; None where it is unknown."""
+    needs_limit: bool = False
+    """Whether it says nothing where the network limit failed."""
+    asv: AsvTrack | None = None
+    """None where asv does not track it."""
 
 
 def quotient(part: float | None, whole: float | None) -> float | None:
@@ -37,181 +62,205 @@ def _gbits(size: int | None, seconds: float) -> float | None:
     return None if size is None else size * 8 / seconds / 1e9
 
 
-def _header_share(sample: Sample, _: RowRecord) -> float | None:
+def _header_share(sample: Sample, _: int) -> float | None:
     if sample.nic_rx_bytes is None or sample.fetched_bytes is None:
         return None
     return quotient(sample.nic_rx_bytes - sample.fetched_bytes, sample.nic_rx_bytes)
 
 
-METRICS = {
-    metric.key: metric
-    for metric in (
-        Metric(
-            "seconds",
-            "Time",
-            "Time",
-            "ms",
-            1e3,
-            "lower",
-            "From the call to the final, newly allocated array, on a warm reader.",
-            lambda s, _: s.seconds,
-        ),
-        Metric(
-            "array_gbits",
-            "Throughput of the final array",
-            "Time",
-            "Gbit/s",
-            1,
-            "higher",
-            "Decoded bytes of the final array over the time.",
-            lambda s, _: _gbits(s.array_bytes, s.seconds),
-        ),
-        Metric(
-            "reads_per_second",
-            "Reads per second",
-            "Time",
-            "1/s",
-            1,
-            "higher",
-            "Selections that the workload reads, over the time: crops per second where it reads random crops.",
-            lambda s, row: row.reads / s.seconds,
-        ),
-        Metric(
-            "times_slower",
-            "Times slower than the network limit",
-            "Time",
-            "x",
-            1,
-            "lower",
-            "Time over the mean of the two network-limit samples around it, which fetch the same without decoding.",
-            lambda s, _: s.times_slower,
-        ),
-        Metric(
-            "requests", "Requests", "Requests", "", 1, "lower", "HTTP requests of all kinds.", lambda s, _: s.requests
-        ),
-        Metric(
-            "index_requests",
-            "Index requests",
-            "Requests",
-            "",
-            1,
-            "lower",
-            "GETs of a shard index.",
-            lambda s, _: s.index_requests,
-        ),
-        Metric(
-            "head_requests",
-            "HEAD requests",
-            "Requests",
-            "",
-            1,
-            "lower",
-            "They carry no data.",
-            lambda s, _: s.head_requests,
-        ),
-        Metric("retries", "Retries", "Requests", "", 1, "lower", "Requests sent again.", lambda s, _: s.retries),
-        Metric(
-            "calls",
-            "Calls of the library",
-            "Requests",
-            "",
-            1,
-            "",
-            "Calls of the reader's public API that the workload took.",
-            lambda s, _: s.calls,
-        ),
-        Metric(
-            "max_in_flight",
-            "Most requests in flight",
-            "Requests",
-            "",
-            1,
-            "",
-            "At one time, as the store saw them.",
-            lambda s, _: s.max_in_flight,
-        ),
-        Metric(
-            "new_connections",
-            "New connections",
-            "Requests",
-            "",
-            1,
-            "lower",
-            "Accepted by the store during the sample; a warm reader needs none.",
-            lambda s, _: s.new_connections,
-        ),
-        Metric(
-            "fetched_per_array_byte",
-            "Fetched per array byte",
-            "Network",
-            "",
-            1,
-            "lower",
-            "Bytes of HTTP bodies over bytes of the final array: compression lowers it, reading too much raises it.",
-            lambda s, _: quotient(s.fetched_bytes, s.array_bytes),
-        ),
-        Metric(
-            "fetched",
-            "Fetched",
-            "Network",
-            "MiB",
-            2**-20,
-            "lower",
-            "Bytes of HTTP bodies.",
-            lambda s, _: s.fetched_bytes,
-        ),
-        Metric(
-            "nic_gbits",
-            "Raw throughput with headers",
-            "Network",
-            "Gbit/s",
-            1,
-            "",
-            "Bytes that the network interface received over the time; unknown on the loopback interface.",
-            lambda s, _: _gbits(s.nic_rx_bytes, s.seconds),
-        ),
-        Metric(
-            "header_share",
-            "Share of headers",
-            "Network",
-            "%",
-            100,
-            "lower",
-            "What of the interface's bytes was no HTTP body; unknown on the loopback interface.",
-            _header_share,
-        ),
-        Metric(
-            "cpu_seconds",
-            "CPU time of the reader",
-            "Resources",
-            "ms",
-            1e3,
-            "lower",
-            "Of all threads of the reader's process.",
-            lambda s, _: s.cpu_seconds,
-        ),
-        Metric(
-            "store_cpu_seconds",
-            "CPU time of the store",
-            "Resources",
-            "ms",
-            1e3,
-            "",
-            "Of the embedded store, which shares the machine.",
-            lambda s, _: s.store_cpu_seconds,
-        ),
-        Metric(
-            "peak_rss",
-            "Peak memory",
-            "Resources",
-            "MiB",
-            2**-20,
-            "lower",
-            "Largest resident set of the reader's process during the sample.",
-            lambda s, _: s.peak_rss_bytes,
-        ),
-    )
-}
+_ALL = (
+    Metric(
+        key="seconds",
+        title="Time",
+        group="Time",
+        unit="ms",
+        factor=1e3,
+        better="lower",
+        meaning="From the call to the final, newly allocated array, on a warm reader.",
+        of=lambda s, _: s.seconds,
+        asv=AsvTrack(unit="seconds", digits=6),
+    ),
+    Metric(
+        key="seconds_per_gib",
+        title="Time per GiB",
+        group="Time",
+        unit="s/GiB",
+        better="lower",
+        meaning="Time per GiB of the final array.",
+        of=lambda s, _: s.seconds / (s.array_bytes / _GIB),
+        asv=AsvTrack(unit="seconds/GiB"),
+    ),
+    Metric(
+        key="array_gbits",
+        title="Throughput of the final array",
+        group="Time",
+        unit="Gbit/s",
+        better="higher",
+        meaning="Decoded bytes of the final array over the time.",
+        of=lambda s, _: _gbits(s.array_bytes, s.seconds),
+    ),
+    Metric(
+        key="reads_per_second",
+        title="Reads per second",
+        group="Time",
+        unit="1/s",
+        better="higher",
+        meaning="Selections that the workload reads, over the time: crops per second where it reads random crops.",
+        of=lambda s, reads: reads / s.seconds,
+    ),
+    Metric(
+        key="times_slower",
+        title="Times slower than the network limit",
+        group="Time",
+        unit="x",
+        better="lower",
+        meaning="Time over the mean of the two network-limit samples around it, which fetch the same without "
+        "decoding: at 1 nothing is left to gain.",
+        of=lambda s, _: s.times_slower,
+        needs_limit=True,
+        asv=AsvTrack(unit="x network limit"),
+    ),
+    Metric(
+        key="requests",
+        title="Requests",
+        group="Requests",
+        better="lower",
+        meaning="HTTP requests of all kinds, those for shard indexes included.",
+        of=lambda s, _: s.requests,
+        asv=AsvTrack(unit="requests"),
+    ),
+    Metric(
+        key="index_requests",
+        title="Index requests",
+        group="Requests",
+        better="lower",
+        meaning="GETs of a shard index.",
+        of=lambda s, _: s.index_requests,
+    ),
+    Metric(
+        key="head_requests",
+        title="HEAD requests",
+        group="Requests",
+        better="lower",
+        meaning="They carry no data.",
+        of=lambda s, _: s.head_requests,
+    ),
+    Metric(
+        key="retries",
+        title="Retries",
+        group="Requests",
+        better="lower",
+        meaning="Requests sent again.",
+        of=lambda s, _: s.retries,
+    ),
+    Metric(
+        key="calls",
+        title="Calls of the library",
+        group="Requests",
+        better="",
+        meaning="Calls of the reader's public API that the workload took.",
+        of=lambda s, _: s.calls,
+    ),
+    Metric(
+        key="max_in_flight",
+        title="Most requests in flight",
+        group="Requests",
+        better="",
+        meaning="At one time, as the store saw them.",
+        of=lambda s, _: s.max_in_flight,
+    ),
+    Metric(
+        key="new_connections",
+        title="New connections",
+        group="Requests",
+        better="lower",
+        meaning="Accepted by the store during the sample; a warm reader needs none.",
+        of=lambda s, _: s.new_connections,
+    ),
+    Metric(
+        key="fetched_per_array_byte",
+        title="Fetched per array byte",
+        group="Network",
+        better="lower",
+        meaning="Bytes of HTTP bodies over bytes of the final array: compression lowers it, over-read raises it.",
+        of=lambda s, _: quotient(s.fetched_bytes, s.array_bytes),
+        asv=AsvTrack(unit="bytes/byte"),
+    ),
+    Metric(
+        key="fetched",
+        title="Fetched",
+        group="Network",
+        unit="MiB",
+        factor=2**-20,
+        better="lower",
+        meaning="Bytes of HTTP bodies.",
+        of=lambda s, _: s.fetched_bytes,
+    ),
+    Metric(
+        key="nic_per_array_byte",
+        title="Received per array byte",
+        group="Network",
+        better="lower",
+        meaning="Bytes that the network interface received, headers included, over bytes of the final array; "
+        "unknown on the loopback interface.",
+        of=lambda s, _: quotient(s.nic_rx_bytes, s.array_bytes),
+        asv=AsvTrack(unit="bytes/byte", unknown=_LOOPBACK),
+    ),
+    Metric(
+        key="nic_gbits",
+        title="Raw throughput with headers",
+        group="Network",
+        unit="Gbit/s",
+        better="",
+        meaning="Bytes that the network interface received over the time; unknown on the loopback interface.",
+        of=lambda s, _: _gbits(s.nic_rx_bytes, s.seconds),
+    ),
+    Metric(
+        key="header_share",
+        title="Share of headers",
+        group="Network",
+        unit="%",
+        factor=100,
+        better="lower",
+        meaning="What of the interface's bytes was no HTTP body; unknown on the loopback interface.",
+        of=_header_share,
+    ),
+    Metric(
+        key="cpu_seconds",
+        title="CPU time of the reader",
+        group="Resources",
+        unit="ms",
+        factor=1e3,
+        better="lower",
+        meaning="Of all threads of the reader's process.",
+        of=lambda s, _: s.cpu_seconds,
+        asv=AsvTrack(unit="seconds", digits=6),
+    ),
+    Metric(
+        key="store_cpu_seconds",
+        title="CPU time of the store",
+        group="Resources",
+        unit="ms",
+        factor=1e3,
+        better="",
+        meaning="Of the embedded store, which shares the machine.",
+        of=lambda s, _: s.store_cpu_seconds,
+    ),
+    Metric(
+        key="peak_rss",
+        title="Peak memory",
+        group="Resources",
+        unit="MiB",
+        factor=2**-20,
+        better="lower",
+        meaning="Largest resident set of the reader's process during the sample.",
+        of=lambda s, _: s.peak_rss_bytes,
+        asv=AsvTrack(unit="bytes"),
+    ),
+)
+
+METRICS = {metric.key: metric for metric in _ALL}
+"""Every metric by its key, in the order in which choices are offered."""
 
 
 def metric(key: str) -> Metric:
@@ -227,6 +276,18 @@ def metric(key: str) -> Metric:
     return METRICS[key]
 
 
-def values(row: RowRecord, key: str) -> list[float | None]:
+class Measured(Protocol):
+    """What was measured of one reader on one workload."""
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """In the order of rounds."""
+
+    @property
+    def reads(self) -> int:
+        """Selections that the workload consists of."""
+
+
+def values(row: Measured, key: str) -> list[float | None]:
     """Return a metric of each sample of a row, in the sample's unit; None where it is unknown."""
-    return [METRICS[key].of(sample, row) for sample in row.samples]
+    return [METRICS[key].of(sample, row.reads) for sample in row.samples]

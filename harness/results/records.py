@@ -4,7 +4,6 @@ asv's result files hold one list of numbers per metric. A pass record also holds
 and every field of every sample, from which the table and the pages are made.
 """
 
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import msgspec
 
 from harness.errors import BadUseError, MeasurementError
+from harness.machine import git
 from harness.machine.network import Network
 from harness.results.sample import Sample
 
@@ -182,10 +182,5 @@ def tags(repository: Path) -> Mapping[str, str]:
     if not repository.is_dir():
         return {}
     form = "%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(refname:short)"
-    done = subprocess.run(
-        ["git", "-C", str(repository), "for-each-ref", "refs/tags", f"--format={form}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    listed = git.ask(repository, "for-each-ref", "refs/tags", f"--format={form}") or ""
+    return dict(line.split(" ", 1) for line in listed.splitlines())

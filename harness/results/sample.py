@@ -1,5 +1,6 @@
 """One timed execution and everything that was counted around it."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -15,17 +16,67 @@ FLAG_OTHER_TRAFFIC = "other-traffic"
 FLAG_NO_MANIFEST = "no-manifest"
 FLAG_FAULTS = "faults"
 
-FLAGS = {
-    FLAG_NEW_CONNECTIONS: "the store accepted a new connection during the sample: it was not fully warm",
-    FLAG_IN_FLIGHT: "most requests in flight were more than 20 % off what was asked for, though the work allows it",
-    FLAG_CPU_BOUND: "reader and store kept over 90 % of all cores busy: the CPU was measured, not the network",
-    FLAG_OTHER_TRAFFIC: "the interface received more than bodies and headers explain: other traffic, repeated packets, "
-    "or new connections",
-    FLAG_BELOW_LIMIT: "faster than the network limit measured around it: the limit is not a limit here",
-    FLAG_NO_MANIFEST: "the array has no manifest: its truth is what two independent readers agree on",
-    FLAG_FAULTS: "the store injected faults during the sample, as it was asked to: for looking at, never a result",
-}
-"""What each flag of a sample means."""
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """A reason to read a sample with care."""
+
+    key: str
+    letter: str
+    """Its mark in the terminal's tables."""
+    mark: str
+    """Its mark on the page of readers."""
+    meaning: str
+
+
+_ALL = (
+    Flag(
+        key=FLAG_CPU_BOUND,
+        letter="C",
+        mark="cpu",
+        meaning="reader and store kept over 90 % of all cores busy: the CPU was measured, not the network",
+    ),
+    Flag(
+        key=FLAG_IN_FLIGHT,
+        letter="F",
+        mark="in flight",
+        meaning="most requests in flight were more than 20 % off what was asked for, though the work allows it",
+    ),
+    Flag(
+        key=FLAG_NEW_CONNECTIONS,
+        letter="N",
+        mark="conn",
+        meaning="the store accepted a new connection during the sample: it was not fully warm",
+    ),
+    Flag(
+        key=FLAG_OTHER_TRAFFIC,
+        letter="O",
+        mark="traffic",
+        meaning="the interface received more than bodies and headers explain: other traffic, repeated packets, or new "
+        "connections",
+    ),
+    Flag(
+        key=FLAG_BELOW_LIMIT,
+        letter="L",
+        mark="< limit",
+        meaning="faster than the network limit measured around it: the limit is not a limit here",
+    ),
+    Flag(
+        key=FLAG_NO_MANIFEST,
+        letter="M",
+        mark="agreed",
+        meaning="the array has no manifest: its truth is what two independent readers agree on",
+    ),
+    Flag(
+        key=FLAG_FAULTS,
+        letter="X",
+        mark="faults",
+        meaning="the store injected faults during the sample, as it was asked to: for looking at, never a result",
+    ),
+)
+
+FLAGS = {flag.key: flag for flag in _ALL}
+"""Every flag that a sample can carry, by its key."""
 
 
 class RequestCounts(msgspec.Struct, kw_only=True):

@@ -6,16 +6,19 @@ from typing import Any
 from asv.console import log
 from asv.util import UserError
 
-from harness.results import records
-from harness.results import timelines as kept
-from harness.site import offline, readers, timelines
+from harness.site import offline
+from harness.site.page import Page
+from harness.site.pages import readers, timelines
+
+PAGES: tuple[Page, ...] = (readers.PAGE, timelines.PAGE)
+"""Our pages, in the order of the navigation: a new one is a folder in harness/site/pages, and its name here."""
 
 _NAVIGATION = '<li id="nav-li-regressions">'
 """asv's page has its navigation written out; our entry goes before this one."""
 
 
 def complete(conf: Any) -> None:
-    """Change the site that asv just wrote: add the page of readers, and make asv's own page work without a network.
+    """Change the site that asv just wrote: add our own pages, and make asv's own page work without a network.
 
     Parameters
     ----------
@@ -31,12 +34,10 @@ def complete(conf: Any) -> None:
     index = html / "index.html"
     try:
         page = index.read_text()
-        found = kept.of(conf, Path())
-        if _publish_readers(conf, html, has_timelines=bool(found)):
-            page = with_entry(page, readers.FILE, "Readers")
-        if found:
-            timelines.publish(found, html)
-            page = with_entry(page, timelines.FILE, "Timelines")
+        shown = [(one, contents) for one in PAGES if (contents := one.contents(conf)) is not None]
+        for one, contents in shown:
+            one.write(contents, html, links=[other for other, _ in shown if other is not one])
+            page = with_entry(page, one.file, one.title)
         index.write_text(_offline(page, html))
     except offline.ChangedError as error:
         raise UserError(f"asv's page has changed, harness/site has to follow: {error}") from error
@@ -54,16 +55,6 @@ def with_entry(page: str, address: str, title: str) -> str:
         raise offline.ChangedError(f"it holds {page.count(_NAVIGATION)} times {_NAVIGATION}, not once")
     entry = f'<li id="nav-li-{title.lower()}"><a href="{address}">{title}</a></li>'
     return page.replace(_NAVIGATION, entry + _NAVIGATION)
-
-
-def _publish_readers(conf: Any, html: Path, *, has_timelines: bool) -> bool:
-    """Write the page of readers; without pass records there is none, and results older than them still publish."""
-    found = records.of(conf, Path())
-    if not found:
-        log.warning(f"no {readers.FILE}: the results hold no pass records, which `asv run` writes")
-        return False
-    (html / readers.FILE).write_text(readers.render(found, project=conf.project, has_timelines=has_timelines))
-    return True
 
 
 def _offline(page: str, html: Path) -> str:

@@ -8,13 +8,14 @@ nothing for long: with the store the namespace goes, and with that both interfac
 the same, since the kernel takes its time.
 """
 
+import contextlib
+import errno
 import hashlib
 import ipaddress
 import os
-import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -31,17 +32,12 @@ MTU = 1500
 
 _NETWORK = ipaddress.IPv4Network("198.18.0.0/15")  # set aside for measuring networks: no host on the internet has it
 _PAIRS = _NETWORK.num_addresses // 2
-_PACKAGES = {"ip": "iproute2", "tc": "iproute2", "ethtool": "ethtool"}
-_SYSTEM_PATH = "/usr/sbin:/sbin"  # where the tools are, often not on the PATH of an ordinary user
-_BURST = "64kb"  # what an idle link saves up: one turn, as the store's own pacing has it
-_QUEUE = "64mb"  # more than all connections have under way, since a full queue drops packets
-_MEANINGS = {
-    "unknown device type": "this kernel has no virtual interfaces (module veth)",
-    "qdisc kind is unknown": "this kernel has no token bucket filter (module sch_tbf)",
-    "operation not permitted": "not permitted",
-}
-
-Run = Callable[..., None]
+_BURST = 64 * 1024  # bytes that an idle link saves up: one turn, as the store's own pacing has it
+_QUEUE = 64 * 1024 * 1024  # bytes: more than all connections have under way, since a full queue drops packets
+_PACKETS = 1000  # that wait where no rate is kept: the kernel's own choice
+_OFFLOADS = {"tx-tcp*-segmentation": False, "tx-generic-segmentation": False, "rx-gro": True}
+_NO_VETH = {errno.EOPNOTSUPP: "this kernel has no virtual interfaces (module veth)"}
+_NO_BUCKET = {errno.ENOENT: "this kernel has no token bucket filter (module sch_tbf)"}
 
 
 class Namespace:
@@ -50,15 +46,13 @@ class Namespace:
     Raises
     ------
     BadUseError
-        On entering: a tool is missing, or the kernel does not allow it.
+        On entering: the kernel does not allow it.
     """
 
     def __init__(self) -> None:
         self._inside = ThreadPoolExecutor(1, thread_name_prefix="namespace")
 
     def __enter__(self) -> Self:
-        for tool in _PACKAGES:
-            _path_of(tool)
         try:
             self._inside.submit(os.unshare, os.CLONE_NEWNET).result()
         except OSError as error:
@@ -72,13 +66,13 @@ class Namespace:
     def __exit__(self, *_: object) -> None:
         self._inside.shutdown()  # the namespace stays for the processes started in it
 
+    def call[**P, T](self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function inside, and return what it returns."""
+        return self._inside.submit(function, *args, **kwargs).result()
+
     def popen(self, command: Sequence[str | Path], **options: Any) -> subprocess.Popen[bytes]:
         """Start a process inside; the options are those of `subprocess.Popen`."""
-        return self._inside.submit(lambda: subprocess.Popen(command, **options)).result()
-
-    def run(self, *command: str) -> None:
-        """Run one of iproute2's or ethtool's commands inside, as `run` does outside."""
-        self._inside.submit(run, *command).result()
+        return self.call(lambda: subprocess.Popen(command, **options))
 
 
 class Veth(Namespace):
@@ -114,25 +108,24 @@ class Veth(Namespace):
     def cap(self, gbit_s: float | None) -> Link:
         """Limit what the store sends, headers included, and return the link as it is now; None is no limit."""
         if gbit_s is not None:
-            limit_rate(self.run, STORE_END, gbit_s)
+            self.call(limit_rate, STORE_END, gbit_s)
         return Link(name="veth", interface=self.interface, gbit_s=gbit_s, mtu=MTU, segmentation_offload=False)
 
     def _connect(self) -> None:
-        here = f"/proc/{os.getpid()}/ns/net"
-        ours, theirs = hardware_address(self.client), hardware_address(self.store)
-        peer = ["peer", "name", self.interface, "netns", here, "address", ours, "mtu", str(MTU)]
-        self.run("ip", "link", "add", "name", STORE_END, "address", theirs, "mtu", str(MTU), "type", "veth", *peer)
-        _configure(self.run, STORE_END, self.store, self.client)
-        _configure(run, self.interface, self.client, self.store)
+        with Path(f"/proc/{os.getpid()}/ns/net").open("rb") as here:
+            self.call(add_pair, self.interface, self.client, self.store, here.fileno())
+        self.call(_configure, STORE_END, self.store, self.client)
+        _configure(self.interface, self.client, self.store)
 
 
 def obstacle() -> str | None:
     """Return why the store cannot have such a link here, or None; found by trying, which leaves no trace."""
+    client, store = _NETWORK[0], _NETWORK[1]
     try:
         with Namespace() as trial:
-            trial.run("ip", "link", "add", "name", STORE_END, "type", "veth", "peer", "name", "client0")
-            set_offloads(trial.run, STORE_END)
-            limit_rate(trial.run, STORE_END, 1.0)
+            trial.call(add_pair, "client0", client, store)
+            trial.call(set_offloads, STORE_END)
+            trial.call(limit_rate, STORE_END, 1.0)
     except BadUseError as error:
         return str(error)
     return None
@@ -172,20 +165,37 @@ def hardware_address(address: IPv4Address) -> str:
     return "02:00:" + ":".join(f"{byte:02x}" for byte in address.packed)
 
 
-def set_offloads(run_there: Run, interface: str) -> None:
+def add_pair(interface: str, client: IPv4Address, store: IPv4Address, where: int | None = None) -> None:
+    """Make both ends of the link: the store's in this namespace, the client's in that of the open file `where`."""
+    from harness.machine import netlink  # slow to import
+
+    ends = [{"address": hardware_address(address), "mtu": MTU} for address in (store, client)]
+    if where is not None:
+        ends[1]["net_ns_fd"] = where
+    with _explained("add virtual interfaces", _NO_VETH):
+        netlink.add_pair(STORE_END, interface, here=ends[0], there=ends[1])
+
+
+def set_offloads(interface: str) -> None:
     """Let the sender cut its data into packets, and the receiver take them from a queue of its own.
 
     Without the first, up to 64 KiB pass, and count, as one packet. Without the second, packets wait in a queue that the
     whole machine shares and that overflows when readers keep the cores busy: 5 % were sent again. A queue of its own
     comes with the merging of received packets (gro), which happens after they were counted.
     """
-    run_there("ethtool", "-K", interface, "tso", "off", "gso", "off", "gro", "on")
+    from harness.machine import netlink  # slow to import
+
+    with _explained("switch offloads"):
+        netlink.switch_features(interface, _OFFLOADS)
 
 
-def limit_rate(run_there: Run, interface: str, gbit_s: float) -> None:
+def limit_rate(interface: str, gbit_s: float) -> None:
     """Limit what leaves by `interface`, Ethernet headers included."""
-    bucket = ["rate", f"{round(gbit_s * 1e9)}bit", "burst", _BURST, "limit", _QUEUE]
-    run_there("tc", "qdisc", "replace", "dev", interface, "root", "tbf", *bucket)
+    from harness.machine import netlink  # slow to import
+
+    rate = max(1, round(gbit_s * 1e9 / 8))
+    with _explained("limit the rate", _NO_BUCKET):
+        netlink.limit_rate(interface, rate, burst=_BURST, waiting=_QUEUE)
 
 
 def remove(interface: str) -> None:
@@ -198,8 +208,11 @@ def remove(interface: str) -> None:
     """
     if not exists(interface):
         return
+    from harness.machine import netlink  # slow to import
+
     try:
-        run("ip", "link", "delete", "dev", interface)
+        with _explained("remove the interface of a store that has ended"):
+            netlink.remove(interface)
     except BadUseError:
         if exists(interface):  # and has not gone with its namespace just now
             raise
@@ -210,40 +223,30 @@ def exists(interface: str) -> bool:
     return any(name == interface for _, name in socket.if_nameindex())
 
 
-def run(tool: str, *arguments: str) -> None:
-    """Run one of the network's tools.
-
-    Raises
-    ------
-    BadUseError
-        It is missing or fails.
-    """
-    command = [_path_of(tool), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        reason = next((words for symptom, words in _MEANINGS.items() if symptom in said.lower()), said)
-        raise BadUseError(f"--link veth: `{tool} {' '.join(arguments[:3])} ...` fails, {reason}; or take --link lo")
+@contextlib.contextmanager
+def _explained(action: str, meanings: Mapping[int, str] | None = None) -> Iterator[None]:
+    """Turn the kernel's refusal into one line: which `action` failed, and what the error's code means there."""
+    try:
+        yield
+    except OSError as error:
+        known = {errno.EPERM: "not permitted"} | dict(meanings or {})
+        reason = known.get(error.errno or 0) or error.strerror or str(error)
+        raise BadUseError(f"--link veth cannot {action}: {reason}; or take --link lo") from error
 
 
-def _path_of(tool: str) -> str:
-    path = shutil.which(tool) or shutil.which(tool, path=_SYSTEM_PATH)
-    if path is None:
-        raise BadUseError(f"--link veth needs `{tool}`: install the package {_PACKAGES[tool]}, or take --link lo")
-    return path
-
-
-def _configure(run_there: Run, interface: str, address: IPv4Address, other: IPv4Address) -> None:
+def _configure(interface: str, address: IPv4Address, other: IPv4Address) -> None:
     """Bring an end up so that nothing but TCP between the two is ever sent: no neighbour discovery of any kind."""
-    set_offloads(run_there, interface)
-    # Any queue will do, but without one a sender that is too fast for the receiver loses packets instead of waiting.
-    run_there("tc", "qdisc", "replace", "dev", interface, "root", "pfifo")
-    if Path("/proc/net/if_inet6").exists():
-        run_there("ip", "link", "set", "dev", interface, "addrgenmode", "none")
-    run_there("ip", "address", "add", f"{address}/31", "dev", interface)
-    run_there("ip", "link", "set", "dev", interface, "up")
-    known = ["lladdr", hardware_address(other), "dev", interface, "nud", "permanent"]
-    run_there("ip", "neighbour", "replace", str(other), *known)
+    from harness.machine import netlink  # slow to import
+
+    set_offloads(interface)
+    with _explained(f"set up {interface}"):
+        # Any queue will do, but without one a sender that is too fast for the receiver loses packets and does not wait.
+        netlink.queue_plainly(interface, _PACKETS)
+        if Path("/proc/net/if_inet6").exists():
+            netlink.leave_without_ipv6(interface)
+        netlink.add_address(interface, address, 31)
+        netlink.bring_up(interface)
+        netlink.set_neighbour(interface, other, hardware_address(other))
 
 
 def _digest() -> str:

@@ -8,7 +8,7 @@ from harness.targets.target import Target, joined
 if TYPE_CHECKING:
     import aiohttp
 
-_FSSPEC_NEEDS = {"gs": "gcsfs", "az": "adlfs"}
+UNREAD = {"gs": "gcsfs", "az": "adlfs"}
 """What fsspec reads these schemes with; their dependencies are too many to bring along for one reader of one cloud."""
 
 
@@ -33,8 +33,8 @@ def fsspec_location(target: Target, key: str, *, in_flight: int, trace: "aiohttp
     UnsupportedError
         The scheme needs a file system that is no part of this project.
     """
-    if target.scheme in _FSSPEC_NEEDS:
-        needed = _FSSPEC_NEEDS[target.scheme]
+    if target.scheme in UNREAD:
+        needed = UNREAD[target.scheme]
         raise UnsupportedError(f"fsspec reads {target.scheme}:// with {needed}, which is no part of this project")
     if target.is_http:
         options = {"get_client": _traced_client(in_flight, trace), "skip_instance_cache": True}

@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 from harness.errors import UnsupportedError
 from harness.targets.target import Target, joined
 
+UNREAD = {"az": "driver for Azure Blob Storage"}
+"""What TensorStore would need for these schemes, and does not have."""
+
 _GCS_ADDRESS_VARIABLE = "TENSORSTORE_GCS_HTTP_URL"
 
 _REGION_OF_COMPATIBLE_STORES = "us-east-1"
@@ -33,8 +36,8 @@ def tensorstore_location(target: Target, key: str, *, in_flight: int) -> Tensors
     UnsupportedError
         TensorStore has no driver for the scheme, or one that cannot do what the target needs.
     """
-    if target.scheme == "az":
-        raise UnsupportedError("tensorstore has no driver for Azure Blob Storage")
+    if target.scheme in UNREAD:
+        raise UnsupportedError(f"tensorstore has no {UNREAD[target.scheme]}")
     if target.is_http:
         # The URL stands as it is, percent signs included; the key below it is encoded by the driver.
         kvstore = {"driver": "http", "base_url": target.url.rstrip("/"), "path": f"{key}/"}

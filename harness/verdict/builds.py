@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from harness.errors import BadUseError, MeasurementError
+from harness.machine import git
 from harness.paths import ZARR_REPOSITORY_VARIABLE, repository_file, state_dir
 from harness.verdict.sides import requirement
 
@@ -65,7 +66,7 @@ def local_clone(repository: str | None) -> Path:
 def clone_of(named: str) -> Path:
     """Return a local repository from a URL or a path; a BadUseError says that there is none."""
     if Path(named).is_dir():
-        if _git(Path(named), "rev-parse", "--git-dir") is None:
+        if git.ask(Path(named), "rev-parse", "--git-dir") is None:
             raise BadUseError(f"{named} is not a git repository")
         return Path(named)
     if "://" not in named:
@@ -74,7 +75,7 @@ def clone_of(named: str) -> Path:
     if not mirror.is_dir():
         _log.info(f"cloning {named} with its pull requests (once) ...")
         _clone(named, mirror)
-    elif _git(mirror, "fetch", "--quiet", "--prune", "origin", "+refs/heads/*:refs/heads/*", _PULL_REQUESTS) is None:
+    elif git.ask(mirror, "fetch", "--quiet", "--prune", "origin", "+refs/heads/*:refs/heads/*", _PULL_REQUESTS) is None:
         _log.info(f"{named} cannot be reached: what was fetched before is used")
     return mirror
 
@@ -89,9 +90,10 @@ def _clone(url: str, mirror: Path) -> None:
     mirror.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=mirror.parent) as scratch:
         made = Path(scratch, "clone")
-        done = _run("git", "clone", "--quiet", "--mirror", url, str(made))
-        if done.returncode:
-            raise BadUseError(f"{url} cannot be cloned: {_last_line(done.stderr)}")
+        try:
+            git.run(None, "clone", "--quiet", "--mirror", "--", url, str(made))
+        except git.GitError as error:
+            raise BadUseError(f"{url} cannot be cloned: {error}") from error
         made.rename(mirror)
 
 
@@ -100,7 +102,7 @@ def commit_of(clone: Path, revision: str) -> str:
     if revision.startswith("-"):
         raise BadUseError(f"{revision!r} is not a revision")
     for candidate in (revision, f"refs/remotes/origin/{revision}"):
-        found = _git(clone, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{candidate}^{{commit}}")
+        found = git.ask(clone, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{candidate}^{{commit}}")
         if found:
             return found
     raise BadUseError(
@@ -120,15 +122,15 @@ def pull_request(clone: Path, number: int, trunk: str = "main") -> tuple[str, st
     """
     main = commit_of(clone, trunk)
     subject = rf"(\(#{number}\)$|^Merge pull request #{number} )"
-    merged = _git(clone, "log", main, "--first-parent", "-1", "--format=%H", "-E", f"--grep={subject}")
+    merged = git.ask(clone, "log", main, "--first-parent", "-1", "--format=%H", "-E", f"--grep={subject}")
     if merged:
         return commit_of(clone, f"{merged}^1"), merged
-    head = _git(clone, "rev-parse", "--verify", "--quiet", f"refs/pull/{number}/head^{{commit}}")
+    head = git.ask(clone, "rev-parse", "--verify", "--quiet", f"refs/pull/{number}/head^{{commit}}")
     if head is None:
         raise BadUseError(
             f"{clone.name} holds no pull request {number}: a mirror does (git clone --mirror), a plain clone does not"
         )
-    base = _git(clone, "merge-base", main, head)
+    base = git.ask(clone, "merge-base", main, head)
     if base is None:
         raise BadUseError(f"pull request {number} and {trunk} have no commit in common")
     return base, head
@@ -139,23 +141,10 @@ def _of_commit(clone: Path, commit: str) -> Path:
         _log.info(f"building zarr from {commit[:9]} (kept for the next time) ...")
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             source = Path(scratch, "source")
-            check_out(clone, commit, source)
+            git.check_out(clone, commit, source)
             _install(str(source), folder)
 
     return cached_folder(f"zarr-{commit[:12]}", build)
-
-
-def check_out(clone: Path, commit: str, folder: Path) -> None:
-    """Put a commit's files into a new folder."""
-    for step in (
-        ("clone", "--quiet", "--no-checkout", str(clone), str(folder)),
-        # A pull request's commit is under no branch, so a clone does not bring it: fetch it by its id.
-        ("-C", str(folder), "fetch", "--quiet", "origin", commit),
-        ("-C", str(folder), "checkout", "--quiet", "--detach", commit),
-    ):
-        done = _run("git", *step)
-        if done.returncode:
-            raise BadUseError(f"{commit[:9]} cannot be checked out: {_last_line(done.stderr)}")
 
 
 def _of_tree(tree: Path) -> Path:
@@ -165,14 +154,14 @@ def _of_tree(tree: Path) -> Path:
 
 def tree_digest(tree: Path) -> str:
     """Return a digest of a git working tree's files, uncommitted changes included."""
-    listed = _git(tree, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    listed = git.ask(tree, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     if listed is None:
         raise BadUseError(f"{tree} is not a git working tree")
     digest = hashlib.sha256(str(tree).encode())
     for name in sorted(filter(None, listed.split("\0"))):
         path = tree / name
         if path.is_file():
-            digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+            digest.update(os.fsencode(name) + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:12]
 
 
@@ -196,23 +185,14 @@ def cached_folder(name: str, build: Callable[[Path], None]) -> Path:
 def _install(what: str, folder: Path) -> None:
     """Install one package without its dependencies, which are this environment's, into a folder."""
     _log.info(f"installing {what if '==' in what else 'it'} ...")
-    done = _run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), what)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), what]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if "ERROR" in line), _last_line(done.stderr))
         reason = reason.replace("ERROR:", "").strip()
         if "==" in what:
             raise BadUseError(f"{what} cannot be installed: {reason}")
         raise MeasurementError(f"the build failed: {reason}")
-
-
-def _git(repository: Path, *arguments: str) -> str | None:
-    """Return what git printed, or None where it failed."""
-    done = _run("git", "-C", str(repository), *arguments)
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def _last_line(text: str) -> str:

@@ -15,8 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import BadUseError, MeasurementError
+from harness.machine import git
 from harness.machine.rust import WORKSPACE, ZARRS_READER, find_cargo
 from harness.paths import repository_file, state_dir
+from harness.readers import all_readers
 from harness.readers.zarrs import BINARY_VARIABLE
 from harness.verdict import builds
 from harness.verdict.sides import Side, is_release
@@ -28,12 +30,15 @@ AS_IT_IS = "="
 REPOSITORY_VARIABLE = "ZCB_ZARRS_REPO"
 """Environment variable with zarrs' repository, a URL or a path, instead of the public one."""
 PUBLIC_REPOSITORY = "https://github.com/zarrs/zarrs.git"
-READERS = ("zarrs", "zarrs-planned")
-"""What reads with the crate."""
 
 _PACKAGE = "zarrs"
 _REQUIREMENT = r'^({name} = )("[^"]+"$|\{{ version = "[^"]+")'
 _LOCKED = re.compile(rf'^name = "{_PACKAGE}"\nversion = "([^"]+)"', re.MULTILINE)
+
+
+def readers() -> list[str]:
+    """Return the readers that read with the crate."""
+    return [name for name, reader in all_readers().items() if _PACKAGE in reader.crates]
 
 
 def is_crate(spec: str) -> bool:
@@ -67,7 +72,7 @@ def make(spec: str, configured: Mapping[str, str]) -> Side:
     else:
         clone = builds.clone_of(os.environ.get(REPOSITORY_VARIABLE) or PUBLIC_REPOSITORY)
         commit = builds.commit_of(clone, named)
-        tree = builds.cached_folder(f"zarrs-source-{commit[:12]}", lambda made: builds.check_out(clone, commit, made))
+        tree = builds.cached_folder(f"zarrs-source-{commit[:12]}", lambda made: git.check_out(clone, commit, made))
         folder = _built(commit[:12], *_members(tree))
     return _side(spec, folder, {BINARY_VARIABLE: str(folder / ZARRS_READER.crate)})
 

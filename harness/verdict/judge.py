@@ -67,8 +67,8 @@ def look(finding: Finding, rules: Rules) -> None:
     said = judge_blocks(finding.blocks(), rules.comparisons, smallest=rules.smallest, error_rate=rules.error_rate)
     finding.answer = said.answer
     if said.interval is not None:
-        finding.ratio, finding.low, finding.high = said.interval.ratio, said.interval.low, said.interval.high
-        finding.confidence = said.interval.confidence
+        finding.ratio, finding.low, finding.high = said.interval.median, said.interval.low, said.interval.high
+        finding.confidence = said.interval.coverage
 
 
 def empty(reader: str, workload: Workload) -> Finding:

@@ -10,49 +10,29 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from harness.errors import BadUseError, MeasurementError
 from harness.machine.redact import redacted
 from harness.paths import state_dir, write_atomically
-from harness.readers import all_readers, reader_class
+from harness.readers import ZARR_PYTHON, all_readers, reader_class, representatives
 from harness.targets.target import Target
 from harness.verdict import builds, crates, sides
 from harness.verdict.judge import Rules, compare, empty
 from harness.verdict.model import SideRecord, Verdict
 from harness.verdict.sides import Side
 from harness.verdict.statistics import ERROR_RATE, SMALLEST_EFFECT
+from harness.workload import cases
 from harness.workload import model as workloads
+from harness.workload.cases import Case, Use
 from harness.workload.create import create_workload
 from harness.workload.model import Workload
-from harness.workload.patterns import PATTERNS, Parameters
+from harness.workload.patterns import pattern
 
 _log = logging.getLogger(__name__)
 
 
-READERS = ("zarr-python+obstore", "zarr-python+fsspec")
-"""What is compared unless other readers are named: zarr-python over its two stores."""
-QUICK_READERS = READERS[:1]
-
-Piece = tuple[str, Mapping[str, Any]]
-"""Dataset and what the pattern is asked for."""
-
-WORK: dict[str, tuple[Piece, ...]] = {
-    "chunks_of_one_shard": (("small", {"gap": 0}), ("small", {"gap": 15}), ("large", {"gap": 1})),
-    "chunks_of_many_shards": (("small", {"shards": 16}), ("small", {"shards": 64})),
-    "whole_array": (("large", {}),),
-}
-"""The workloads of each pattern: on both sides of zarr-python's merge limit, few shards and many."""
-
-QUICK_WORK: dict[str, tuple[Piece, ...]] = {
-    "chunks_of_one_shard": (("small", {"gap": 0}), ("small", {"gap": 15})),
-    "chunks_of_many_shards": (("small", {"shards": 16}),),
-}
-
-_SECONDS = 180.0
-_SECONDS_OF_A_WHOLE_ARRAY = 300.0
 _QUICK_SECONDS = 15.0
 
 
@@ -82,40 +62,52 @@ def plan(request: Request) -> tuple[list[str], list[Workload]]:
     Raises
     ------
     BadUseError
-        An unknown reader or pattern, or one that is not part of a comparison.
+        An unknown reader or pattern, a reader that does not read with what is compared, or a malformed file of cases.
     StoreError
         The target cannot be reached.
     """
-    readers = _readers(request)
-    work = QUICK_WORK if request.quick else WORK
-    patterns = list(request.patterns or work)
-    for name in patterns:
-        if name not in PATTERNS:
-            raise BadUseError(f"unknown pattern {name!r}: choose from {', '.join(WORK)}")
-        if name not in WORK:
-            raise BadUseError(f"pattern {name!r} is not part of comparisons: choose from {', '.join(WORK)}")
-    return readers, [
+    return _readers(request), [
         create_workload(
-            name,
+            case.pattern,
             request.target,
-            dataset=dataset,
-            parameters=Parameters(**asked),
+            dataset=case.dataset,
+            parameters=case.parameters,
             in_flight=request.in_flight,
         )
-        for name in patterns
-        for dataset, asked in (work.get(name) or WORK[name])
+        for case in _work(request)
     ]
+
+
+def _work(request: Request) -> list[Case]:
+    """Return the cases of the patterns that are named, or else of the comparison as a whole."""
+    known = cases.load()
+    usual: Use = "verdict-quick" if request.quick else "verdict"
+    if not request.patterns:
+        return known.needed(usual)
+    names = [pattern(name).name for name in request.patterns]
+    return [case for name in names for case in known.used(usual, pattern=name) or of_pattern(name)]
+
+
+def of_pattern(name: str) -> list[Case]:
+    """Return the cases that a comparison has of a pattern; a BadUseError says that there are none."""
+    return cases.load().needed("verdict", "verdict-named", pattern=name)
+
+
+def usual_readers(request: Request) -> list[str]:
+    """Return the readers that are compared unless others are named: zarr-python over its stores, quickly over one."""
+    if _compares_crates(request):
+        return crates.readers()
+    return representatives()[ZARR_PYTHON][: 1 if request.quick else None]
 
 
 def _readers(request: Request) -> list[str]:
     of_crates = _compares_crates(request)
-    usual = crates.READERS if of_crates else QUICK_READERS if request.quick else READERS
-    readers = list(request.readers or usual)
+    readers = list(request.readers or usual_readers(request))
     for name in readers:
         if name not in all_readers():
             reader_class(name)  # says what there is
-        if of_crates and name not in crates.READERS:
-            raise BadUseError(f"{name} does not read with the zarrs crate: choose from {', '.join(crates.READERS)}")
+        if of_crates and name not in crates.readers():
+            raise BadUseError(f"{name} does not read with the zarrs crate: choose from {', '.join(crates.readers())}")
     return readers
 
 
@@ -182,7 +174,7 @@ def _budget(request: Request, workload: Workload) -> float:
         return request.seconds
     if request.quick:
         return _QUICK_SECONDS
-    return _SECONDS_OF_A_WHOLE_ARRAY if workload.pattern == "whole_array" else _SECONDS
+    return cases.load().patterns[workload.pattern].verdict_seconds
 
 
 def _empty(request: Request, made: Mapping[str, Side], comparisons: int) -> Verdict:

@@ -15,6 +15,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.results.intervals import Interval
+
 ERROR_RATE = 0.01
 """Chance that a verdict calls anything faster or slower although nothing differs."""
 SMALLEST_EFFECT = 0.03
@@ -40,23 +42,12 @@ class Answer(enum.StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interval:
-    """Head's seconds over base's: the typical ratio and bounds that hold with `confidence`."""
-
-    ratio: float
-    low: float
-    high: float
-    confidence: float
-    blocks: int
-    """Independent ones, on which it rests."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Judgement:
     """What one look at the blocks allows to say, and the interval that says it."""
 
     answer: Answer
     interval: Interval | None
+    """Of the ratio of head's seconds to base's; it covers the confidence that was asked for."""
 
 
 def confidence_of_a_look(comparisons: int = 1, *, error_rate: float = ERROR_RATE) -> float:
@@ -91,11 +82,11 @@ def interval(medians: Sequence[float], confidence: float) -> Interval | None:
     error = NEIGHBOURS * statistics.stdev(medians) / math.sqrt(count)
     reach = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * error
     return Interval(
-        ratio=math.exp(middle),
+        median=math.exp(middle),
         low=math.exp(middle - reach),
         high=math.exp(middle + reach),
-        confidence=confidence,
-        blocks=count,
+        coverage=confidence,
+        count=count,
     )
 
 

@@ -105,6 +105,11 @@ class Pattern:
         BadUseError
             A parameter the pattern does not have, or one the dataset is too small for.
         """
+        self.check(asked)
+        return self.select(spec, asked)
+
+    def check(self, asked: Parameters) -> None:
+        """Refuse a parameter that the pattern does not have, or a value that suits no dataset, as a BadUseError."""
         for name, value in asked.given().items():
             if name not in self.accepts:
                 raise BadUseError(f"pattern {self.name!r} has no parameter {name!r}")
@@ -114,7 +119,6 @@ class Pattern:
             most = _MOST.get(name)
             if most is not None and isinstance(value, int) and value > most:
                 raise BadUseError(f"{name} must be at most {most}, not {value}")
-        return self.select(spec, asked)
 
 
 def _whole_array(spec: Layout, _: Parameters) -> tuple[Slices, ...]:

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness.asv import history
-from harness.asv.tracked import READERS
+from harness.asv import configurations, history
 from harness.cli import zcb
 from harness.errors import StoreError
 from harness.paths import ROOT
+from harness.readers import benchmarked
 from harness.results import records as passes
 from harness.results.sample import NETWORK_LIMIT
 from setup_data.cli import data
 from tests.support import asv_results
 
-CONFIGS = ["asv.conf.json", "asv.releases.conf.json", "asv.matrix.conf.json", "asv.veth.conf.json"]
+CONFIGS = list(configurations.FILES)
 RELEASES = ["3.2.1", "3.3.0"]
 MEASURED = "ChunksOfOneShard|PlainWholeArray"
 LOOKED_UP = [
@@ -58,12 +58,15 @@ def test_a_result_belongs_to_one_target_and_one_preset():
         route = "embedded:s3+veth" if "veth" in name else "embedded:s3"
         assert load(name)["matrix"]["env_nobuild"] == {"ZCB_TARGET": [route], "ZCB_PRESET": ["demo"]}
     for folder in ("results_dir", "env_dir"):
-        assert len({load(other)[folder] for other in CONFIGS}) == len(CONFIGS) - 1
+        assert len({load(other)[folder] for other in CONFIGS}) == len(CONFIGS) / 2  # both networks share
 
 
-def test_the_virtual_network_differs_from_the_releases_by_its_target_only():
-    plain, veth = ((ROOT / f"asv.{name}.conf.json").read_text() for name in ("releases", "veth"))
-    assert plain.replace("embedded:s3", "embedded:s3+veth") == veth
+def test_the_virtual_network_differs_by_its_target_only():
+    for loopback in ("asv.releases.conf.json", "asv.conf.json", "asv.matrix.conf.json"):
+        kind, _ = configurations.FILES[loopback]
+        virtual = next(name for name, made in configurations.FILES.items() if made == (kind, "embedded:s3+veth"))
+        plain, veth = ((ROOT / name).read_text() for name in (loopback, virtual))
+        assert plain.replace("embedded:s3", "embedded:s3+veth") == veth
 
 
 def test_the_matrix_names_the_builds_of_wheels_toml():
@@ -117,8 +120,8 @@ def test_a_pass_measures_every_reader_on_every_workload(config, records):
     rows = {kept.commit_name: kept.rows for kept in passes.load(config)}
     assert list(rows) == ["v3.2.1", "v3.3.0"]
     for of_commit in rows.values():
-        assert {row.reader for row in of_commit} == {*READERS, NETWORK_LIMIT}
-        assert len(of_commit) == 7 * (len(READERS) + 1)  # four gaps of the small array, three of the large one
+        assert {row.reader for row in of_commit} == {*benchmarked(), NETWORK_LIMIT}
+        assert len(of_commit) == 7 * (len(benchmarked()) + 1)  # four gaps of the small array, three of the large one
         assert [row.error for row in of_commit if row.error] == []
         assert all(len(row.samples) >= 3 for row in of_commit if row.na is None)
 

@@ -184,7 +184,7 @@ COMMANDS = [
     *each(COMPARE, ["--seed"], ["x", "1.5"]),
     *each(COMPARE, ["--markdown", "--html"], [DIRECTORY, f"{BINARY}/x"]),
     *rows("reader", [*COMPARE, "--readers"], ["nope", "../zarrs"]),
-    *rows("pattern", [*COMPARE, "--patterns"], ["nope", "random_crops"]),
+    *rows("pattern", [*COMPARE, "--patterns"], ["nope", "random_crop"]),
     *rows("name=value", [*COMPARE, "--base-config"], ["x", "=1", "a="]),
     *rows("NUMBER", ["pr"], ["0", "x", "1.5", ""]),
     (["pr", "1", "--repo", MISSING], "neither a directory nor a URL"),
@@ -239,6 +239,14 @@ def test_a_state_directory_that_is_a_file(zcb, monkeypatch):
 
 # --- files that a person writes
 
+CASES = """\
+presets = ["tiny"]
+[chunks_of_one_shard]
+axes = ["dataset", "gap"]
+verdict_seconds = 180
+survey_share = 1.0
+"""
+
 _HOME = {"embedded": {"url": "s3://bench"}}
 TARGETS = {
     "": "names none",
@@ -278,6 +286,55 @@ def test_targets(zcb, tmp_path, monkeypatch, text):
         assert code == 2, line
         assert TARGETS[text] in line
         assert "planted" not in line
+
+
+WRONG_CASES = {
+    "": "presets",
+    "[x": "workloads.toml",
+    "\xff": "workloads.toml",
+    "presets = []": "no case",
+    'presets = "tiny"': "presets",
+    "presets = []\n[nope]": "unknown pattern 'nope'",
+    "presets = []\n[whole_array]": "whole_array: Object missing required field",
+    "whole_array = 1\npresets = []": "whole_array",
+    CASES + "cases = 1": "cases",
+    CASES + "cases = [1]": "cases[0]",
+    CASES + "axis = []\ncases = []": "axis",
+    CASES + "cases = [{}]": "case 1: Object missing required field `dataset`",
+    CASES + 'cases = [{ dataset = "small", uses = ["verdicts"] }]': "verdicts",
+    CASES + 'cases = [{ dataset = "small", pairs = 3 }]': "pairs",
+    CASES + 'cases = [{ dataset = "small", pattern = "whole_array" }]': "another pattern",
+    CASES + 'cases = [{ dataset = "small", timeline = { name = "x" } }]': "pairs",
+    CASES
+    + 'cases = [{ dataset = "small", parameters = { shards = 1 } }]': "case 1: the pattern has no parameter 'shards'",
+    CASES + 'cases = [{ dataset = "small", parameters = { gpa = 1 } }]': "case 1: the pattern has no parameter 'gpa'",
+    CASES + 'cases = [{ dataset = "small", parameters = { gap = "1" } }]': "gap",
+    CASES + 'cases = [{ dataset = "small", parameters = { gap = -1 } }]': "gap must be 0 or more",
+    CASES + 'cases = [{ dataset = "small", uses = ["asv"] }]': "has no 'gap'",
+    CASES + 'cases = [{ dataset = "small" }, { dataset = "small" }]': "stands there twice",
+    CASES.replace("gap", "shards") + "cases = []": "no parameter 'shards', so it is no axis",
+    CASES.replace("180", "0") + "cases = []": "verdict_seconds",
+    CASES.replace("1.0", "1.1") + "cases = []": "survey_share",
+    CASES + 'cases = [{ dataset = "small", parameters = { gap = 1 } }]': "names no case with the use",
+}
+
+
+@pytest.mark.parametrize("text", WRONG_CASES)
+def test_cases(zcb, tmp_path, monkeypatch, text):
+    (tmp_path / "workloads.toml").write_bytes(text.encode("latin-1"))
+    monkeypatch.setenv("ZCB_WRONG_CASES", str(tmp_path / "workloads.toml"))
+    for command in (COMPARE, [*COMPARE, "--quick"], ["soak", "--minutes", "0"]):
+        code, line = zcb(*command)
+        assert code == 2, line
+        assert WRONG_CASES[text] in line
+
+
+@pytest.mark.parametrize("name", NO_FILES)
+def test_a_file_of_cases_that_is_none(zcb, monkeypatch, name):
+    monkeypatch.setenv("ZCB_WORKLOADS", name)
+    code, line = zcb(*COMPARE)
+    assert code == 2
+    assert name in line
 
 
 @pytest.mark.parametrize("name", NO_FILES)

@@ -21,9 +21,8 @@ import yaml  # type: ignore[import-untyped]
 from click.testing import CliRunner
 from obstore.store import S3Store
 
-from harness.asv import plain, tracked
+from harness.asv import configurations, plain, tracked
 from harness.asv import recorded as timeline_pass
-from harness.asv.recorded import Read
 from harness.cli import zcb
 from harness.cloud.home import bring_home
 from harness.errors import BadUseError
@@ -31,13 +30,14 @@ from harness.paths import ROOT
 from harness.results.sample import NETWORK_LIMIT
 from harness.store import lifecycle
 from harness.store.lifecycle import StoreSettings
+from harness.workload.cases import Case
 from setup_data.cli import data
 from tests.support import passes
 
 RUN = ROOT / "cloud" / "run.sh"
 SKY = ROOT / "cloud" / "sky.yaml"
 CLOUD_INIT = ROOT / "cloud" / "cloud-init.yaml"
-CONFIGS = ["asv.conf.json", "asv.releases.conf.json", "asv.matrix.conf.json"]
+CONFIGS = list(configurations.FILES)
 STEPS = ["arm", "install", "check", "cost", "data", "warm", "bench"]
 
 
@@ -441,8 +441,9 @@ def test_arrays_that_do_not_fit_are_not_applicable(embedded_store, monkeypatch):
     monkeypatch.setattr("harness.machine.lifeline.die_with_parent", lambda: None)
     monkeypatch.setattr("harness.workload.model.os.sysconf", {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": 2**8}.__getitem__)
     monkeypatch.setenv("ZCB_PRESET", "tiny")
-    cells = tracked.run_pass("whole_array", ["zarrs"], {("small",): ("small", {})})
-    cells |= timeline_pass.run_pass(["zarrs"], {"whole": Read("whole_array", "small", {}, pairs=1)})
+    case = Case(pattern="whole_array", dataset="small")
+    cells = tracked.run_pass("whole_array", ["zarrs"], {("small",): case})
+    cells |= timeline_pass.run_pass(["zarrs"], {"whole": case})
     assert {key: list(cell) for key, cell in cells.items()} == {
         ("zarrs", "small"): ["na"],
         (NETWORK_LIMIT, "small"): ["na"],
@@ -450,4 +451,4 @@ def test_arrays_that_do_not_fit_are_not_applicable(embedded_store, monkeypatch):
     }
     assert all("a quarter of this machine" in cell["na"] for cell in cells.values())
     with pytest.raises(NotImplementedError, match="a quarter of this machine"):
-        plain.Plain().prepare("zarr-python+obstore", "whole_array", "small", {})
+        plain.Plain().prepare("zarr-python+obstore", case)

@@ -17,7 +17,8 @@ from harness.cli import main
 from harness.machine.redact import redacted
 from harness.paths import ROOT
 from harness.results.timelines import TimelineRecord
-from harness.site import readers, timelines
+from harness.site.page import Contents
+from harness.site.pages import readers, timelines
 from harness.timeline.pictures import html_page, svg_picture
 from harness.verdict.markdown import markdown
 from harness.verdict.model import Finding, SideRecord, Verdict
@@ -37,8 +38,11 @@ WRONG = {**PLANTED, "AWS_SECRET_ACCESS_KEY": "planted-wrong-03cc"}
 NASTY = """</script><img src="x" onerror='window.hacked = 1'>|`[a](http://h.example/)"""
 
 _MEASURE = """
-from harness.measure.tracked import run_pass
-run_pass("chunks_of_one_shard", ["zarr-python+obstore"], {(0,): ("small", {"gap": 0})})
+from harness.asv.tracked import run_pass
+from harness.workload.cases import Case
+from harness.workload.patterns import Parameters
+case = Case(pattern="chunks_of_one_shard", dataset="small", parameters=Parameters(gap=0))
+run_pass("chunks_of_one_shard", ["zarr-python+obstore"], {(0,): case})
 """
 
 
@@ -206,8 +210,8 @@ def kept():
 def pages(folder):
     """Every page of ours, with a name that would do harm wherever it is not escaped."""
     found = passes.run(rounds=3, extra={NASTY: 2.0})
-    (folder / "readers.html").write_text(readers.render(found, project=NASTY))
-    timelines.publish([kept()], folder)
+    readers.PAGE.write(Contents(data=readers.payload(found, project=NASTY)), folder)
+    timelines.PAGE.write(timelines.contents([kept()]), folder)
     (folder / "verdict.html").write_text(page(verdict()))
     (folder / "timeline.html").write_text(html_page([made(2, reader=NASTY)]))
     (folder / "timeline.svg").write_text(svg_picture(made(2, reader=NASTY)))

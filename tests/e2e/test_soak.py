@@ -20,11 +20,22 @@ from harness.measure.conductor import Conductor
 from harness.measure.soak import HARNESS, STORE, Reading, Watched
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
+from harness.workload import cases
 from setup_data import presets, write
 from setup_data.bucket import ensure_bucket
+from tests.support.workloads import write_cases
 
 MIB = 1 << 20
 READERS = ["zarr-python+obstore", "tensorstore"]
+CYCLE = cases.load().used("soak")
+
+
+def cycle_of(monkeypatch, folder, *patterns):
+    """Let the command's cycle hold the first case of each pattern only; return those."""
+    cycle = [next(case for case in CYCLE if case.pattern == name) for name in patterns]
+    write_cases(folder / "workloads.toml", *cycle)
+    monkeypatch.setenv("ZCB_WORKLOADS", str(folder / "workloads.toml"))
+    return cycle
 
 
 @pytest.fixture
@@ -38,8 +49,8 @@ def target(embedded_store, monkeypatch, tmp_path):
     return found
 
 
-def test_a_short_soak_leaves_nothing(target, monkeypatch):
-    monkeypatch.setattr(soak, "MIX", (soak.MIX[0], soak.MIX[2]))  # few chunks of a shard, and crops
+def test_a_short_soak_leaves_nothing(target, monkeypatch, tmp_path):
+    cycle = cycle_of(monkeypatch, tmp_path, "chunks_of_one_shard", "random_crops")
     result = CliRunner().invoke(
         command, ["--minutes", "0.3", "--readers", ",".join(READERS), "--json"], standalone_mode=False
     )
@@ -47,7 +58,7 @@ def test_a_short_soak_leaves_nothing(target, monkeypatch):
     found = json.loads(result.stdout)
     assert found["left"] == []  # no process, no open file, no connection, no temporary file
     assert found["cycles"] >= 3
-    assert found["samples"] >= found["cycles"] * len(soak.MIX) * len(READERS)
+    assert found["samples"] >= found["cycles"] * len(cycle) * len(READERS)
     assert found["in_flight"] == 100
     processes = {each["name"]: each for each in found["processes"]}
     assert {HARNESS, STORE, *READERS} <= set(processes)
@@ -58,14 +69,14 @@ def test_a_short_soak_leaves_nothing(target, monkeypatch):
     # A cycle opens and closes everything once more, so that a leak of one file a sample would be many.
     for name in (HARNESS, STORE):
         files = [reading["files"] for reading in processes[name]["readings"]]
-        assert max(files[1:]) - min(files[1:]) < len(soak.MIX) * (len(files) - 2) + 200 * (name == STORE), name
+        assert max(files[1:]) - min(files[1:]) < len(cycle) * (len(files) - 2) + 200 * (name == STORE), name
     assert (result.exception is None) == (not any(each["complaints"] for each in found["processes"]))
 
 
 def test_a_reader_that_fails_ends_the_soak(target, monkeypatch):
     monkeypatch.setattr("harness.measure.conductor.OPEN_SECONDS", 0.0)
     with pytest.raises(MeasurementError, match="failed on chunks_of_one_shard"):
-        soak.soak(target, ["zarr-python+obstore"], seconds=0, in_flight=1)
+        soak.soak(target, ["zarr-python+obstore"], CYCLE, seconds=0, in_flight=1)
 
 
 # --- what it looks for is found
@@ -161,8 +172,7 @@ def leaks(target, monkeypatch, leak):
         return real(self, workload)
 
     monkeypatch.setattr(Conductor, "measure", measure)
-    monkeypatch.setattr(soak, "MIX", soak.MIX[:1])
-    return soak.soak(target, [], seconds=0, in_flight=1)
+    return soak.soak(target, [], CYCLE[:1], seconds=0, in_flight=1)
 
 
 @pytest.mark.parametrize("kind", ["file", "temporary file", "process"])
@@ -186,9 +196,9 @@ def test_what_stays_is_named(target, monkeypatch, kind):
     assert any(words[kind] in line for line in found.left), found.left
 
 
-def test_the_command_says_no(target, monkeypatch):
+def test_the_command_says_no(target, monkeypatch, tmp_path):
     monkeypatch.setattr(soak, "judge", lambda processes: processes[0].complaints.append("its memory grows"))
-    monkeypatch.setattr(soak, "MIX", soak.MIX[:1])
+    cycle_of(monkeypatch, tmp_path, "chunks_of_one_shard")
     result = CliRunner().invoke(command, ["--minutes", "0", "--readers", "zarr-python+obstore"], standalone_mode=False)
     assert isinstance(result.exception, AnswerIsNoError)
     assert "harness: its memory grows" in str(result.exception)

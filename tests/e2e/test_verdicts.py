@@ -18,7 +18,10 @@ from harness.verdict import run as runs
 from harness.verdict.model import Verdict
 from harness.verdict.sides import Side
 from harness.verdict.statistics import Answer
+from harness.workload.cases import Case
+from harness.workload.patterns import Parameters
 from setup_data.cli import data
+from tests.support.workloads import write_cases
 
 SLOW = """
 import time
@@ -32,7 +35,7 @@ readers._ZarrPython.read = read
 """
 """What a side's processes import first: the reader under test, changed."""
 
-ONE = {"chunks_of_one_shard": (("small", {"gap": 1}),)}
+ONE = Case(pattern="chunks_of_one_shard", dataset="small", parameters=Parameters(gap=1), uses=frozenset({"verdict"}))
 ARGUMENTS = ["--patterns", "chunks_of_one_shard", "--readers", "zarr-python+obstore"]
 
 
@@ -43,8 +46,9 @@ def store(embedded_store):
 
 
 @pytest.fixture
-def one_workload(store, monkeypatch):
-    monkeypatch.setattr(runs, "WORK", ONE)
+def one_workload(store, monkeypatch, tmp_path):
+    write_cases(tmp_path / "workloads.toml", ONE)
+    monkeypatch.setenv("ZCB_WORKLOADS", str(tmp_path / "workloads.toml"))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from harness.asv.tracked import READERS, run_pass
+from harness.asv.tracked import READERS, grid, run_pass
 from harness.cli import zcb
 from harness.errors import StoreError
 from harness.measure.conductor import Conductor, Plan
@@ -296,7 +296,7 @@ def test_no_benchmark_is_measured_on_a_store_with_faults(workload, faults, monke
     monkeypatch.setenv("ZCB_PRESET", "tiny")
     faults(FaultRule(fault="trickle", first=10**6))
     with pytest.raises(SystemExit, match="`zcb store fault off` ends that"):
-        run_pass("chunks_of_one_shard", ["zarr-python+obstore"], {("small", 0): ("small", {"gap": 0})})
+        run_pass("chunks_of_one_shard", ["zarr-python+obstore"], grid("chunks_of_one_shard").cases)
 
 
 def test_a_fault_that_comes_during_a_benchmark_fails_its_row(workload, faults):

@@ -21,7 +21,7 @@ from harness.measure.agreement import agreed_truth
 from harness.measure.conductor import OPEN_SECONDS, Conductor, Plan, turn_deadline
 from harness.measure.process import WorkerProcess
 from harness.measure.report import read_reports
-from harness.readers import reader_class
+from harness.readers import benchmarked, reader_class
 from harness.results.sample import FLAG_NO_MANIFEST, NETWORK_LIMIT
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
@@ -35,7 +35,7 @@ from setup_data.cli import data
 from setup_data.encode import zarr_json
 from setup_data.field import Field
 
-CANNOT_COUNT = {"zarrs-python+obstore", "tensorstore", "zarrista"}
+COUNT = [name for name in (*benchmarked(), NETWORK_LIMIT) if reader_class(name).counts_requests]
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_every_reader_reads_a_url_and_is_compared(place, control, everyone, patt
     for row in rows.values():
         for sample in row.samples:
             assert sample.flags.count(FLAG_NO_MANIFEST) == 1
-            assert (sample.requests_source == "reader") == (row.reader not in CANNOT_COUNT)
+            assert (sample.requests_source == "reader") == (row.reader in COUNT)
     reports = json.loads(read_reports(list(rows.values()), rows[NETWORK_LIMIT]))
     agreed = {"source": "agreement", "readers": list(work.truth.agreed_by)}
     assert [report["truth"] for report in reports] == [agreed] * len(rows)
@@ -136,7 +136,7 @@ def test_every_reader_reads_a_url_and_is_compared(place, control, everyone, patt
 
 
 @pytest.mark.usefixtures("rust_reader")
-@pytest.mark.parametrize("reader", sorted({*READERS, NETWORK_LIMIT} - CANNOT_COUNT))
+@pytest.mark.parametrize("reader", COUNT)
 def test_what_a_reader_counts_over_http_is_what_the_store_counts(place, control, reader):
     work = create_workload("chunks_of_one_shard", resolve(place[1]), dataset="tiny/small", parameters=Parameters(gap=1))
     worker = WorkerProcess(reader_class(reader))

@@ -12,7 +12,7 @@ from harness.datasets.indexes import read_indexes
 from harness.datasets.shards import index_nbytes
 from harness.errors import BadUseError, MeasurementError, UnsupportedError
 from harness.measure.conductor import Conductor, Plan
-from harness.readers import all_readers, reader_class
+from harness.readers import all_readers, benchmarked, reader_class
 from harness.results.sample import FLAG_NEW_CONNECTIONS, NETWORK_LIMIT
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
@@ -24,8 +24,6 @@ from setup_data.cli import data
 
 MIB = 1 << 20
 ZARR_READERS = ["zarr-python+fsspec", "zarr-python+obstore"]
-CANNOT_COUNT = {"zarrs-python+obstore", "tensorstore", "zarrista"}
-CANNOT_STRIDE = {"zarrs-python+obstore", "zarrista", "zarrs"}
 WIDE = ["--shape", "16,512,1024", "--chunks", "1,512,1024", "--shards", "16,512,1024", "--codec", "none"]
 """One shard of 16 chunks of exactly 1 MiB stored: a gap of one chunk is just within zarr-python's merge limit."""
 
@@ -147,10 +145,10 @@ def test_every_reader_returns_the_truth_and_counts_like_the_store(target, measur
         if pattern == "chunks_of_one_shard" and row.reader in ZARR_READERS:  # one request after the other
             assert [s.new_connections for s in row.samples] == [0, 0], row.reader
         assert (row.error, row.na) == (None, None), row.reader
-        source = "store" if row.reader in CANNOT_COUNT else "reader"
+        source = "reader" if reader_class(row.reader).counts_requests else "store"
         assert all(s.verified and s.requests_source == source and s.requests > 0 for s in row.samples), row.reader
         if row.reader != NETWORK_LIMIT:
-            by_chunk = few and row.reader in CANNOT_STRIDE
+            by_chunk = few and not reader_class(row.reader).strides
             assert {s.calls for s in row.samples} == {workload.wanted_chunks if by_chunk else 1}, row.reader
         assert all(s.fetched_bytes >= workload.wanted_bytes for s in row.samples)
         assert all(s.array_bytes == workload.array_bytes for s in row.samples)
@@ -165,7 +163,7 @@ def three_reads(target, measure):
     return workload, measure(workload, samples=3)
 
 
-@pytest.mark.parametrize("reader", [name for name in sorted(all_readers()) if "limit" not in name])
+@pytest.mark.parametrize("reader", benchmarked())
 def test_no_reader_keeps_an_index_or_a_chunk_from_one_read_to_the_next(three_reads, reader):
     workload, rows = three_reads
     row = rows[reader]

@@ -1,35 +1,24 @@
 """The picture as a page: one file that holds its data and needs nothing else, not even a server."""
 
-import json
 from collections.abc import Sequence
-from html import escape
-from pathlib import Path
 from typing import Any
 
 from harness.timeline.model import EVENTS, Chunk, Request, Timeline
 from harness.timeline.pictures.colours import COLOURS
+from harness.timeline.pictures.render import render
 from harness.timeline.pictures.rows import facts, name, ordered, title
-from harness.timeline.pictures.template import fill
 from harness.timeline.schedule import ENDS, STAGES, analyse, in_flight
 from harness.timeline.schedule.critical import PATH_STAGES
-
-ASSETS = Path(__file__).parent / "assets"
 
 _TIMES = tuple(event for event, _ in ENDS)
 
 
 def html_page(timelines: Sequence[Timeline]) -> str:
     """Return a page of the timelines, one above the other on the same axis."""
-    shown = {**constants(), "timelines": [payload(timeline) for timeline in timelines]}
-    data = json.dumps(shown, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return fill(
-        ASSETS / "timeline.html",
-        {
-            "/*TITLE*/": escape(" and ".join(timeline.reader for timeline in timelines)),
-            "/*STYLE*/": (ASSETS / "timeline.css").read_text(),
-            "/*SCRIPT*/": (ASSETS / "timeline.js").read_text(),
-            "/*DATA*/": data,
-        },
+    return render(
+        "timeline.html",
+        data={**constants(), "timelines": [payload(timeline) for timeline in timelines]},
+        title=" and ".join(timeline.reader for timeline in timelines),
     )
 
 

@@ -4,7 +4,7 @@
 //! uploads only while it checks them. So this layer removes the signature and decodes the framing itself.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -12,10 +12,10 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use http_body::Frame;
-use s3s::{Body, HttpError, StdError};
-use tower::{Layer, Service};
+use parking_lot::Mutex;
+use s3s::{Body, StdError};
 
-use crate::layer::{ResponseFuture, S3Layered};
+use crate::layer::{Answer, Layer, Service};
 
 const DECODED_LENGTH: &str = "x-amz-decoded-content-length";
 /// The longest chunk header or trailer that is accepted, bytes.
@@ -27,45 +27,16 @@ pub struct Trailers(Arc<Mutex<HeaderMap>>);
 
 impl Trailers {
     pub fn take(&self) -> HeaderMap {
-        std::mem::take(&mut self.lock())
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HeaderMap> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        std::mem::take(&mut self.0.lock())
     }
 }
 
-/// Removes signatures if `enabled`.
-#[derive(Clone, Copy)]
-pub struct AnonymousLayer {
-    pub enabled: bool,
-}
+/// Removes signatures.
+pub struct Anonymous;
 
-impl<S> Layer<S> for AnonymousLayer {
-    type Service = Anonymous<S>;
-
-    fn layer(&self, inner: S) -> Anonymous<S> {
-        Anonymous { inner, enabled: self.enabled }
-    }
-}
-
-#[derive(Clone)]
-pub struct Anonymous<S> {
-    inner: S,
-    enabled: bool,
-}
-
-impl<S: S3Layered> Service<Request<Body>> for Anonymous<S> {
-    type Response = http::Response<Body>;
-    type Error = HttpError;
-    type Future = ResponseFuture;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HttpError>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
-        self.inner.call(if self.enabled { without_signature(request) } else { request })
+impl Layer for Anonymous {
+    async fn answer(&self, request: Request<Body>, inside: &impl Service) -> Answer {
+        inside.call(without_signature(request)).await
     }
 }
 
@@ -193,7 +164,7 @@ impl Chunked {
         let (name, value) = line.split_once(':').ok_or(Malformed("trailer"))?;
         let name = HeaderName::try_from(name.trim()).map_err(|_| Malformed("trailer name"))?;
         let value = HeaderValue::try_from(value.trim()).map_err(|_| Malformed("trailer value"))?;
-        self.trailers.lock().insert(name, value);
+        self.trailers.0.lock().insert(name, value);
         Ok(Step::Advanced)
     }
 

@@ -11,10 +11,11 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::counters::Counters;
+use crate::counters::{Counters, Record};
 use crate::faults::{Faults, Rule};
 use crate::service_time::Draws;
 
@@ -29,6 +30,13 @@ pub struct Control {
     pub faults: Arc<Faults>,
     /// The ready line.
     pub health: Value,
+}
+
+/// The answer to `GET /marks/NAME/requests`.
+#[derive(Serialize)]
+struct Log<'a> {
+    requests: Vec<&'a Record>,
+    dropped: u64,
 }
 
 /// Serves until the runtime ends.
@@ -104,8 +112,7 @@ impl Control {
         };
         // Up to a million records: off this thread, which other callers share.
         let body = tokio::task::spawn_blocking(move || {
-            let records: Vec<_> = records.iter().map(AsRef::as_ref).collect();
-            serde_json::to_vec(&json_requests(&records, dropped))
+            serde_json::to_vec(&Log { requests: records.iter().map(AsRef::as_ref).collect(), dropped })
         });
         match body.await {
             Ok(Ok(body)) => respond(StatusCode::OK, body),
@@ -122,15 +129,6 @@ impl Control {
             tokio::time::sleep(SETTLE_STEP).await;
         }
     }
-}
-
-fn json_requests<'a>(requests: &'a [&crate::counters::Record], dropped: u64) -> impl serde::Serialize + 'a {
-    #[derive(serde::Serialize)]
-    struct Requests<'a> {
-        requests: &'a [&'a crate::counters::Record],
-        dropped: u64,
-    }
-    Requests { requests, dropped }
 }
 
 fn ok(value: &Value) -> Response<Full<Bytes>> {

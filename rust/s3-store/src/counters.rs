@@ -4,13 +4,14 @@
 //! marks that keep a log are told of each request.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::faults::Fault;
+use crate::fault::Fault;
 use crate::kind::Kind;
 use crate::sys;
 
@@ -88,7 +89,8 @@ struct Log {
     dropped: u64,
 }
 
-/// The counters at one moment.
+/// The counters at one moment; at first all are zero.
+#[derive(Default)]
 struct Snapshot {
     at_ns: u64,
     cpu_ns: u64,
@@ -103,23 +105,6 @@ struct Snapshot {
     in_flight: u64,
 }
 
-impl Snapshot {
-    fn zero() -> Self {
-        Self {
-            at_ns: 0,
-            cpu_ns: 0,
-            kinds: [0; KINDS],
-            errors: HashMap::new(),
-            faults: [0; FAULTS],
-            retries: 0,
-            bytes_out: 0,
-            bytes_in: 0,
-            connections_accepted: 0,
-            in_flight: 0,
-        }
-    }
-}
-
 fn zeros(count: usize) -> Box<[AtomicU64]> {
     (0..count).map(|_| AtomicU64::new(0)).collect()
 }
@@ -127,18 +112,18 @@ fn zeros(count: usize) -> Box<[AtomicU64]> {
 impl Default for Counters {
     fn default() -> Self {
         Self {
-            kinds: std::array::from_fn(|_| AtomicU64::new(0)),
+            kinds: Default::default(),
             statuses: zeros(STATUSES),
-            faults: std::array::from_fn(|_| AtomicU64::new(0)),
-            retries: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
-            bytes_in: AtomicU64::new(0),
-            connections_accepted: AtomicU64::new(0),
-            connections_open: AtomicU64::new(0),
-            in_flight: AtomicU64::new(0),
+            faults: Default::default(),
+            retries: AtomicU64::default(),
+            bytes_out: AtomicU64::default(),
+            bytes_in: AtomicU64::default(),
+            connections_accepted: AtomicU64::default(),
+            connections_open: AtomicU64::default(),
+            in_flight: AtomicU64::default(),
             reached_ns: zeros(LEVELS),
-            settling: AtomicU64::new(0),
-            logs: AtomicUsize::new(0),
+            settling: AtomicU64::default(),
+            logs: AtomicUsize::default(),
             marks: Mutex::default(),
         }
     }
@@ -188,7 +173,7 @@ impl Counters {
         if self.logs.load(Relaxed) > 0
             && let Some(record) = record()
         {
-            self.lock_marks().push(&Arc::new(record));
+            self.marks.lock().push(&Arc::new(record));
         }
         self.settling.fetch_sub(1, Relaxed);
     }
@@ -227,14 +212,14 @@ impl Counters {
     /// Starts or restarts a named interval, with a log of requests if asked.
     pub fn mark(&self, name: &str, with_log: bool) {
         let start = self.snapshot();
-        let mut marks = self.lock_marks();
+        let mut marks = self.marks.lock();
         marks.insert(name, Mark { start, log: with_log.then(Log::default), used: 0 });
         self.logs.store(marks.logs(), Relaxed);
     }
 
     /// Forgets a mark; false when there is none.
     pub fn remove_mark(&self, name: &str) -> bool {
-        let mut marks = self.lock_marks();
+        let mut marks = self.marks.lock();
         let known = marks.named.remove(name).is_some();
         self.logs.store(marks.logs(), Relaxed);
         known
@@ -242,25 +227,21 @@ impl Counters {
 
     /// The counters since the server started.
     pub fn since_start(&self) -> Value {
-        self.difference(&Snapshot::zero())
+        self.difference(&Snapshot::default())
     }
 
     /// The counters since a mark; `None` when there is none.
     pub fn since_mark(&self, name: &str) -> Option<Value> {
-        let mut marks = self.lock_marks();
+        let mut marks = self.marks.lock();
         let mark = marks.used(name)?;
         Some(self.difference(&mark.start))
     }
 
     /// The requests since a mark made with a log, and how many found no room; `None` when there is none.
     pub fn records_since_mark(&self, name: &str) -> Option<(Vec<Arc<Record>>, u64)> {
-        let mut marks = self.lock_marks();
+        let mut marks = self.marks.lock();
         let log = marks.used(name)?.log.as_ref()?;
         Some((log.records.clone(), log.dropped))
-    }
-
-    fn lock_marks(&self) -> MutexGuard<'_, Marks> {
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn snapshot(&self) -> Snapshot {

@@ -10,30 +10,31 @@ use bytes::{Buf, Bytes};
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use s3s::{Body, HttpError};
 
 use crate::counters::{Counters, Record};
 use crate::faults::{CutOff, Spoiled};
 use crate::kind::{Call, Kind, bucket_and_key, content_range};
-use crate::layer::{ResponseFuture, S3Layered};
+use crate::layer::Service;
 use crate::sys;
 use crate::zero_copy::Abort;
 
 /// What one connection offers to hyper.
 pub struct Edge<S> {
-    stack: S,
+    stack: Arc<S>,
     counters: Arc<Counters>,
     connection: u64,
     abort: Abort,
 }
 
 impl<S> Edge<S> {
-    pub fn new(stack: S, counters: Arc<Counters>, connection: u64, abort: Abort) -> Self {
+    pub fn new(stack: Arc<S>, counters: Arc<Counters>, connection: u64, abort: Abort) -> Self {
         Self { stack, counters, connection, abort }
     }
 }
 
-impl<S: S3Layered> hyper::service::Service<Request<Incoming>> for Edge<S> {
+impl<S: Service> hyper::service::Service<Request<Incoming>> for Edge<S> {
     type Response = Response<Tracked>;
     type Error = HttpError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, HttpError>> + Send>>;
@@ -42,9 +43,8 @@ impl<S: S3Layered> hyper::service::Service<Request<Incoming>> for Edge<S> {
         let exchange = Exchange::begin(self.counters.clone(), self.connection, &request);
         let counters = &self.counters;
         let request = request.map(|incoming| counted_request_body(incoming, counters));
-        let answer: ResponseFuture = self.stack.clone().call(request);
-        let abort = self.abort.clone();
-        Box::pin(async move { exchange.answered(answer.await?, abort) })
+        let (stack, abort) = (self.stack.clone(), self.abort.clone());
+        Box::pin(async move { exchange.answered(stack.call(request).await?, abort) })
     }
 }
 
@@ -149,7 +149,7 @@ impl Exchange {
         Some(Record {
             method: names.method.clone(),
             bucket: bucket.to_owned(),
-            key: percent_decode(key),
+            key: decoded(key),
             range: names.range,
             kind: self.kind.unwrap_or(self.call.kind_without_answer()).name(),
             status: self.kind.map(|_| self.status),
@@ -172,16 +172,9 @@ impl Drop for Exchange {
     }
 }
 
-fn percent_decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let escaped = if first == b'%' { after.get(..2) } else { None };
-        let value = escaped.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        bytes.push(value.unwrap_or(first));
-        rest = if value.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+/// A key as it was before it became a part of an address.
+fn decoded(key: &str) -> String {
+    percent_decode_str(key).decode_utf8_lossy().into_owned()
 }
 
 /// A response body whose end is noticed and whose bytes are counted as the socket takes them.
@@ -290,12 +283,12 @@ impl http_body::Body for Received {
 
 #[cfg(test)]
 mod tests {
-    use super::percent_decode;
+    use super::decoded;
 
     #[test]
     fn keys_are_decoded_for_the_log() {
-        assert_eq!(percent_decode("a%2Fb%20c"), "a/b c");
-        assert_eq!(percent_decode("100%"), "100%");
-        assert_eq!(percent_decode("%C3%A4%zz"), "ä%zz");
+        assert_eq!(decoded("a%2Fb%20c"), "a/b c");
+        assert_eq!(decoded("100%"), "100%");
+        assert_eq!(decoded("%C3%A4%zz"), "ä%zz");
     }
 }

@@ -3,46 +3,22 @@
 use http::header::CONTENT_RANGE;
 use http::{HeaderMap, Method, Uri};
 
-/// The kinds that are counted apart and that have a stream of service times each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A ranged GET up to the object's last byte that does not start at its first: a shard index.
-    GetIndex,
-    /// Any other GET of an object.
-    GetData,
-    /// A GET of `zarr.json` and its elders.
-    GetMetadata,
-    Head,
-    Put,
-    List,
-    Delete,
-    Other,
-}
+use crate::named::named;
 
-impl Kind {
-    pub const ALL: [Self; 8] = [
-        Self::GetIndex,
-        Self::GetData,
-        Self::GetMetadata,
-        Self::Head,
-        Self::Put,
-        Self::List,
-        Self::Delete,
-        Self::Other,
-    ];
-
-    /// The name in every JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::GetIndex => "get_index",
-            Self::GetData => "get_data",
-            Self::GetMetadata => "get_metadata",
-            Self::Head => "head",
-            Self::Put => "put",
-            Self::List => "list",
-            Self::Delete => "delete",
-            Self::Other => "other",
-        }
+named! {
+    /// The kinds that are counted apart and that have a stream of service times each.
+    pub enum Kind {
+        /// A ranged GET up to the object's last byte that does not start at its first: a shard index.
+        GetIndex = "get_index",
+        /// Any other GET of an object.
+        GetData = "get_data",
+        /// A GET of `zarr.json` and its elders.
+        GetMetadata = "get_metadata",
+        Head = "head",
+        Put = "put",
+        List = "list",
+        Delete = "delete",
+        Other = "other",
     }
 }
 

@@ -1,51 +1,51 @@
-//! What the layers around the S3 service have in common.
+//! What lies around the S3 service: layers, each one async function that is given the service inside.
 //!
-//! From the outside in: counters (`exchange`), faults (`faults`), first byte (`service_time`), link rate (`pacing`), signatures of
-//! anonymous mode (`anonymous`), S3 itself. All speak the same types, so that another layer fits anywhere.
-
-use std::pin::Pin;
-use std::task::{Context, Poll};
+//! From the outside in: counters (`exchange`), faults (`faults`), first byte (`service_time`), link rate (`pacing`),
+//! signatures of anonymous mode (`anonymous`), S3 itself. All speak the same types, so that another layer fits anywhere.
+//! Their futures are nested, not boxed: a layer allocates nothing, and one that is off costs a comparison.
 
 use http::header::{CONTENT_RANGE, RANGE};
 use http::{Request, Response, StatusCode};
 use s3s::dto::Range;
 use s3s::service::S3Service;
 use s3s::{Body, HttpError};
-use tower::Service;
 
-pub type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, HttpError>> + Send>>;
+pub type Answer = Result<Response<Body>, HttpError>;
 
-/// A layer's inner service: a tower service over S3 requests.
-pub trait S3Layered:
-    Service<Request<Body>, Response = Response<Body>, Error = HttpError, Future = ResponseFuture> + Clone + Send + 'static
-{
+/// What answers S3 requests.
+pub trait Service: Send + Sync + 'static {
+    fn call(&self, request: Request<Body>) -> impl Future<Output = Answer> + Send;
 }
 
-impl<S> S3Layered for S where
-    S: Service<Request<Body>, Response = Response<Body>, Error = HttpError, Future = ResponseFuture>
-        + Clone
-        + Send
-        + 'static
-{
+/// What changes requests on their way to the service inside, or answers on their way back.
+pub trait Layer: Send + Sync + 'static {
+    fn answer(&self, request: Request<Body>, inside: &impl Service) -> impl Future<Output = Answer> + Send;
+}
+
+/// A layer around a service.
+pub struct Around<L, S>(pub L, pub S);
+
+impl<L: Layer, S: Service> Service for Around<L, S> {
+    fn call(&self, request: Request<Body>) -> impl Future<Output = Answer> + Send {
+        self.0.answer(request, &self.1)
+    }
+}
+
+/// A layer that may be off.
+impl<L: Layer> Layer for Option<L> {
+    async fn answer(&self, request: Request<Body>, inside: &impl Service) -> Answer {
+        match self {
+            Some(layer) => layer.answer(request, inside).await,
+            None => inside.call(request).await,
+        }
+    }
 }
 
 /// The S3 protocol as the innermost service.
-#[derive(Clone)]
-pub struct Endpoint(pub S3Service);
-
-impl Service<Request<Body>> for Endpoint {
-    type Response = Response<Body>;
-    type Error = HttpError;
-    type Future = ResponseFuture;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), HttpError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> ResponseFuture {
+impl Service for S3Service {
+    async fn call(&self, mut request: Request<Body>) -> Answer {
         ignore_malformed_range(&mut request);
-        let service = self.0.clone();
-        Box::pin(async move { service.call(request).await.map(with_partial_status) })
+        S3Service::call(self, request).await.map(with_partial_status)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The rate of the whole link, as a tower layer over the bodies of both directions.
+//! The rate of the whole link, as a layer over the bodies of both directions.
 //!
 //! The rate of one connection is the kernel's work (`SO_MAX_PACING_RATE`, see `server`).
 
@@ -10,11 +10,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::Request;
 use http_body::{Body as _, Frame, SizeHint};
-use s3s::{Body, HttpError, StdError};
-use tower::{Layer, Service};
+use s3s::{Body, StdError};
 
-use crate::layer::{ResponseFuture, S3Layered};
-use crate::{sys, timer};
+use crate::layer::{Answer, Layer, Service};
+use crate::sys;
+use crate::timer::{self, Sleep};
 
 /// Connections take turns on the link in pieces of this size, which makes it fair and smooth.
 const PIECE: usize = 64 * 1024;
@@ -43,38 +43,10 @@ impl Link {
 }
 
 /// Passes every body through the link.
-#[derive(Clone)]
-pub struct PacingLayer(pub Option<Arc<Link>>);
-
-impl<S> Layer<S> for PacingLayer {
-    type Service = Pacing<S>;
-
-    fn layer(&self, inner: S) -> Pacing<S> {
-        Pacing { inner, link: self.0.clone() }
-    }
-}
-
-#[derive(Clone)]
-pub struct Pacing<S> {
-    inner: S,
-    link: Option<Arc<Link>>,
-}
-
-impl<S: S3Layered> Service<Request<Body>> for Pacing<S> {
-    type Response = http::Response<Body>;
-    type Error = HttpError;
-    type Future = ResponseFuture;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HttpError>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
-        let Some(link) = self.link.clone() else {
-            return self.inner.call(request);
-        };
-        let answer = self.inner.call(request.map(|body| paced(body, &link)));
-        Box::pin(async move { Ok(answer.await?.map(|body| paced(body, &link))) })
+impl Layer for Arc<Link> {
+    async fn answer(&self, request: Request<Body>, inside: &impl Service) -> Answer {
+        let answer = inside.call(request.map(|body| paced(body, self))).await?;
+        Ok(answer.map(|body| paced(body, self)))
     }
 }
 
@@ -92,16 +64,14 @@ struct Paced {
     /// Bytes that have not been booked yet.
     held: Bytes,
     /// The wait of a booked piece, and the piece.
-    turn: Option<(Wait, Bytes)>,
+    turn: Option<(Sleep, Bytes)>,
 }
-
-type Wait = Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>>;
 
 impl Paced {
     fn book_next_piece(&mut self) {
         let piece = self.held.split_to(self.held.len().min(PIECE));
         let turn = self.link.book(piece.len(), sys::monotonic_ns());
-        self.turn = Some((Box::pin(timer::sleep_until(turn)), piece));
+        self.turn = Some((timer::sleep(turn), piece));
     }
 }
 

@@ -17,19 +17,18 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tower::Layer;
 
-use crate::anonymous::AnonymousLayer;
+use crate::anonymous::Anonymous;
 use crate::api::{Api, KeyCheck};
 use crate::backend::Store;
 use crate::config::{Config, Failure};
 use crate::control::{self, Control};
 use crate::counters::Counters;
 use crate::exchange::Edge;
-use crate::faults::{FaultLayer, Faults};
-use crate::layer::{Endpoint, S3Layered};
-use crate::pacing::{Link, PacingLayer};
-use crate::service_time::{Draws, ServiceTimeLayer};
+use crate::faults::Faults;
+use crate::layer::{Around, Service};
+use crate::pacing::Link;
+use crate::service_time::Draws;
 use crate::sys;
 use crate::zero_copy::{Abort, Socket};
 
@@ -63,16 +62,14 @@ async fn serve(config: Config, store: Arc<Store>) -> Result<(), Failure> {
     let link = config.profile.link_gbit_s.filter(|_| config.paces_link).map(|gbit_s| Arc::new(Link::new(gbit_s)));
 
     let mut s3 = S3ServiceBuilder::new(Api::new(store));
-    let anonymous = AnonymousLayer { enabled: config.keys.is_none() };
+    let anonymous = config.keys.is_none().then_some(Anonymous);
     if let Some(keys) = config.keys {
         s3.set_auth(KeyCheck(keys));
     }
-    let stack = anonymous.layer(Endpoint(s3.build()));
-    let stack = ServiceTimeLayer(draws.clone()).layer(PacingLayer(link).layer(stack));
-    let stack = FaultLayer(faults.clone()).layer(stack);
+    let stack = Around(faults.clone(), Around(draws.clone(), Around(link, Around(anonymous, s3.build()))));
 
     let (stopping, stopped) = watch::channel(false);
-    let workers = Workers::start(&stack, &counters, &stopped)?;
+    let workers = Workers::start(&Arc::new(stack), &counters, &stopped)?;
     // Signals are caught before the ready line invites anybody to send one.
     let stop_signals = StopSignals::catch()?;
     let control = Control { counters: counters.clone(), draws, faults, health: ready.clone() };
@@ -174,10 +171,11 @@ struct Worker {
 }
 
 impl Workers {
-    fn start<S>(stack: &S, counters: &Arc<Counters>, stopped: &watch::Receiver<bool>) -> Result<Self, Failure>
-    where
-        S: S3Layered + Sync,
-    {
+    fn start<S: Service>(
+        stack: &Arc<S>,
+        counters: &Arc<Counters>,
+        stopped: &watch::Receiver<bool>,
+    ) -> Result<Self, Failure> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let start = |_| Worker::start(stack.clone(), counters.clone(), stopped.clone());
         (0..cores).map(start).collect::<Result<_, _>>().map(Self)
@@ -194,7 +192,11 @@ impl Workers {
 }
 
 impl Worker {
-    fn start<S: S3Layered>(stack: S, counters: Arc<Counters>, stopped: watch::Receiver<bool>) -> Result<Self, Failure> {
+    fn start<S: Service>(
+        stack: Arc<S>,
+        counters: Arc<Counters>,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<Self, Failure> {
         let (queue, mut incoming) = mpsc::unbounded_channel();
         let connections = Arc::new(AtomicUsize::new(0));
         let open = connections.clone();
@@ -217,7 +219,7 @@ impl Worker {
     }
 }
 
-async fn serve_connection<S: S3Layered>(
+async fn serve_connection<S: Service>(
     stream: std::net::TcpStream,
     edge: Edge<S>,
     abort: Abort,

@@ -1,17 +1,15 @@
-//! The time to the first byte, as a tower layer.
+//! The time to the first byte, as a layer.
 
 use std::f64::consts::TAU;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
 
 use http::Request;
 use http_body::Body as _;
 use s3s::{Body, HttpError};
-use tower::{Layer, Service};
 
 use crate::kind::{Call, Kind};
-use crate::layer::{ResponseFuture, S3Layered};
+use crate::layer::{Answer, Layer, Service};
 use crate::profile::Profile;
 use crate::{sys, timer};
 
@@ -74,50 +72,19 @@ fn mix(state: u64) -> u64 {
 }
 
 /// Lets each answer wait for its draw.
-#[derive(Clone)]
-pub struct ServiceTimeLayer(pub Option<Arc<Draws>>);
-
-impl<S> Layer<S> for ServiceTimeLayer {
-    type Service = ServiceTime<S>;
-
-    fn layer(&self, inner: S) -> ServiceTime<S> {
-        ServiceTime { inner, draws: self.0.clone() }
-    }
-}
-
-#[derive(Clone)]
-pub struct ServiceTime<S> {
-    inner: S,
-    draws: Option<Arc<Draws>>,
-}
-
-impl<S: S3Layered> Service<Request<Body>> for ServiceTime<S> {
-    type Response = http::Response<Body>;
-    type Error = HttpError;
-    type Future = ResponseFuture;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HttpError>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
-        let Some(draws) = self.draws.clone() else {
-            return self.inner.call(request);
-        };
+impl Layer for Arc<Draws> {
+    async fn answer(&self, request: Request<Body>, inside: &impl Service) -> Answer {
         let received_ns = sys::monotonic_ns();
         let has_body = !request.body().is_end_stream();
         let call = Call::of(request.method(), request.uri());
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            // The work comes first and counts as part of the delay: no delay could hide how long it took otherwise.
-            let response = answer.await?;
-            let delay_ns = draws.next_ns(call.kind(response.headers()));
-            // An upload's clock starts when its body is there.
-            let start_ns = if has_body { sys::monotonic_ns() } else { received_ns };
-            let slept = timer::sleep_until(start_ns + delay_ns).await;
-            slept.map_err(|error| HttpError::new(Box::new(error)))?;
-            Ok(response)
-        })
+        // The work comes first and counts as part of the delay: no delay could hide how long it took otherwise.
+        let response = inside.call(request).await?;
+        let delay_ns = self.next_ns(call.kind(response.headers()));
+        // An upload's clock starts when its body is there.
+        let start_ns = if has_body { sys::monotonic_ns() } else { received_ns };
+        let slept = timer::sleep_until(start_ns + delay_ns).await;
+        slept.map_err(|error| HttpError::new(Box::new(error)))?;
+        Ok(response)
     }
 }
 

@@ -5,12 +5,21 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::pin::Pin;
 
 use crate::sys::{self, Timer};
 
 thread_local! {
     /// Timers of this thread's runtime that nobody waits for; creating one costs three system calls.
     static IDLE: RefCell<Vec<Timer>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A sleep that a body may hold.
+pub type Sleep = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+
+/// [`sleep_until`], begun when it is first polled.
+pub fn sleep(deadline_ns: u64) -> Sleep {
+    Box::pin(sleep_until(deadline_ns))
 }
 
 /// Returns at `deadline_ns` of the monotonic clock, or at once when that has passed.

@@ -10,17 +10,19 @@ use std::io::{self, IoSlice};
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use memmap2::Mmap;
+use parking_lot::RwLock;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use crate::sys::{self, Mapping};
+use crate::sys;
 
 /// Below this a copy is cheaper than another system call, bytes.
 pub const MIN_PIECE: usize = 64 * 1024;
@@ -36,7 +38,7 @@ pub struct OpenFile {
 }
 
 /// A registered mapping.
-struct Window(Mapping);
+struct Window(Mmap);
 
 /// A part of a window, for `Bytes`.
 struct Piece {
@@ -68,26 +70,26 @@ impl Deref for OpenFile {
 
 impl Window {
     fn new(file: &Arc<File>, len: usize) -> io::Result<Self> {
-        let window = Self(Mapping::new(file, len)?);
-        MAPPED.write().unwrap_or_else(PoisonError::into_inner).insert(window.address(), (len, file.clone()));
+        let window = Self(sys::map(file, len)?);
+        MAPPED.write().insert(window.address(), (len, file.clone()));
         Ok(window)
     }
 
     fn address(&self) -> usize {
-        self.0.as_ref().as_ptr().addr()
+        self.0.as_ptr().addr()
     }
 }
 
 impl Drop for Window {
     fn drop(&mut self) {
         // Before the memory can belong to another file.
-        MAPPED.write().unwrap_or_else(PoisonError::into_inner).remove(&self.address());
+        MAPPED.write().remove(&self.address());
     }
 }
 
 impl AsRef<[u8]> for Piece {
     fn as_ref(&self) -> &[u8] {
-        &self.window.0.as_ref()[self.range.clone()]
+        &self.window.0[self.range.clone()]
     }
 }
 
@@ -98,7 +100,7 @@ fn origin(bytes: &[u8]) -> Option<(Arc<File>, u64)> {
         return None;
     }
     let address = bytes.as_ptr().addr();
-    let mapped = MAPPED.read().unwrap_or_else(PoisonError::into_inner);
+    let mapped = MAPPED.read();
     let (start, (len, file)) = mapped.range(..=address).next_back()?;
     let offset = address - start;
     (offset + bytes.len() <= *len).then(|| (file.clone(), offset as u64))

@@ -4,7 +4,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -23,14 +22,17 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, RetryConfig};
+use parking_lot::Mutex;
 use serde::Serialize;
 use url::Url;
 
+use crate::content_range::ContentRange;
 use crate::failure::{Failure, Outcome};
 use crate::recording::{Recorder, Stamping};
 use crate::workload::{Target, Workload};
 
-const TIMEOUT: Duration = Duration::from_secs(120);
+/// What an answer may take.
+pub const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Requests and bytes since the last reset.
 #[derive(Debug, Default)]
@@ -44,7 +46,7 @@ pub struct Counters {
 
 /// What the counters say; fields as in docs/workload.md.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Tally {
+pub struct RequestCounts {
     pub requests: u64,
     pub index_requests: u64,
     pub head_requests: u64,
@@ -61,8 +63,8 @@ impl Counters {
         }
     }
 
-    pub fn tally(&self) -> Tally {
-        Tally {
+    pub fn request_counts(&self) -> RequestCounts {
+        RequestCounts {
             requests: self.requests.load(Relaxed),
             index_requests: self.index_requests.load(Relaxed),
             head_requests: self.head_requests.load(Relaxed),
@@ -82,11 +84,11 @@ impl Counters {
         self.failures.fetch_add(1, Relaxed);
     }
 
-    pub fn answered(&self, status: StatusCode, content_range: Option<&str>) {
+    pub fn answered(&self, status: StatusCode, range: Option<&ContentRange>) {
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             self.failures.fetch_add(1, Relaxed);
         }
-        if content_range.is_some_and(is_index) {
+        if range.is_some_and(ContentRange::is_index) {
             self.index_requests.fetch_add(1, Relaxed);
         }
     }
@@ -95,27 +97,6 @@ impl Counters {
     pub fn fetched(&self, bytes: usize) {
         self.fetched_bytes.fetch_add(bytes as u64, Relaxed);
     }
-}
-
-/// A GET of an object's last bytes, however the range was written: the store counts an index by the same rule.
-pub fn is_index(content_range: &str) -> bool {
-    parse_range(content_range).is_some_and(|(first, last, total)| first > 0 && last + 1 == total)
-}
-
-/// Whether an answer's `Content-Range` is the range that was asked for.
-pub fn covers(content_range: &str, asked: &GetRange) -> bool {
-    parse_range(content_range).is_some_and(|(first, last, total)| match asked {
-        GetRange::Bounded(span) => first == span.start && last + 1 == span.end.min(total),
-        GetRange::Offset(begin) => first == *begin && last + 1 == total,
-        GetRange::Suffix(length) => first == total.saturating_sub(*length) && last + 1 == total,
-    })
-}
-
-/// First and last byte and the object's length in `bytes 0-9/100`.
-fn parse_range(content_range: &str) -> Option<(u64, u64, u64)> {
-    let (span, total) = content_range.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = span.split_once('-')?;
-    Some((first.parse().ok()?, last.parse().ok()?, total.parse().ok()?))
 }
 
 /// An object store rooted at the array of a workload.
@@ -175,7 +156,7 @@ impl Client {
 
     /// The path of a key of the array.
     pub fn path(&self, key: &str) -> Path {
-        key.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
+        key.split('/').fold(self.prefix.clone(), Path::join)
     }
 }
 
@@ -287,10 +268,11 @@ impl HttpService for CountingService {
         self.counters.sent(request.method());
         let mut stamping = self.recorder.sent(request.method(), request.uri().path(), &self.prefix);
         let response = self.inner.execute(request).await.inspect_err(|_| self.counters.lost())?;
-        let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-        self.counters.answered(response.status(), range);
+        let header = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+        let range = header.and_then(ContentRange::parse);
+        self.counters.answered(response.status(), range.as_ref());
         if let Some(stamping) = &mut stamping {
-            stamping.answered(response.status(), response.headers(), range.is_some_and(is_index));
+            stamping.answered(response.status(), range);
         }
         let (parts, body) = response.into_parts();
         let body =
@@ -316,8 +298,7 @@ impl http_body::Body for CountedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
         let this = &mut *self;
-        let Ok(frames) = this.frames.get_mut() else { return Poll::Ready(None) };
-        frames.poll_next_unpin(context).map(|next| {
+        this.frames.get_mut().poll_next_unpin(context).map(|next| {
             if next.is_none() {
                 this.stamping = None; // the body has ended: it is kept now, not when somebody drops it
             }
@@ -331,33 +312,5 @@ impl http_body::Body for CountedBody {
                 })
             })
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_index_is_whatever_ends_the_object_without_being_all_of_it() {
-        assert!(is_index("bytes 900-999/1000"));
-        assert!(!is_index("bytes 0-999/1000"));
-        assert!(!is_index("bytes 0-99/1000"));
-        assert!(!is_index("bytes */1000"));
-        assert!(!is_index(""));
-    }
-
-    #[test]
-    fn an_answer_covers_only_the_range_that_was_asked_for() {
-        let bounded = GetRange::Bounded(10..20);
-        assert!(covers("bytes 10-19/100", &bounded));
-        assert!(covers("bytes 10-14/15", &bounded));
-        assert!(!covers("bytes 10-18/100", &bounded));
-        assert!(!covers("bytes 0-9/100", &bounded));
-        assert!(covers("bytes 90-99/100", &GetRange::Suffix(10)));
-        assert!(covers("bytes 0-4/5", &GetRange::Suffix(10)));
-        assert!(!covers("bytes 80-89/100", &GetRange::Suffix(10)));
-        assert!(covers("bytes 90-99/100", &GetRange::Offset(90)));
-        assert!(!covers("100", &bounded));
     }
 }

@@ -4,6 +4,7 @@ mod array;
 mod client;
 mod clocks;
 mod codecs;
+mod content_range;
 mod engines;
 mod failure;
 mod output;
@@ -11,6 +12,7 @@ mod plan;
 mod recording;
 mod selection;
 mod session;
+mod sys;
 mod truth;
 mod worker;
 mod workload;
@@ -163,14 +165,14 @@ fn write_arrays(file: &Path, arrays: &Arrays) -> Outcome<()> {
 fn report(session: &Session, engine: Kind, samples: &[Timed], as_json: bool) {
     if !as_json {
         for timed in samples {
-            let tally = &timed.tally;
+            let request_counts = &timed.request_counts;
             println!(
                 "{:9.1} ms  {} requests ({} index, {} HEAD)  {} bytes fetched  {:.1} ms CPU",
                 timed.seconds * 1e3,
-                tally.requests,
-                tally.index_requests,
-                tally.head_requests,
-                tally.fetched_bytes,
+                request_counts.requests,
+                request_counts.index_requests,
+                request_counts.head_requests,
+                request_counts.fetched_bytes,
                 timed.cpu_seconds * 1e3
             );
         }
@@ -197,9 +199,9 @@ fn report(session: &Session, engine: Kind, samples: &[Timed], as_json: bool) {
 fn sample_json(timed: &Timed) -> serde_json::Value {
     json!({
         "seconds": timed.seconds, "array_bytes": timed.array_bytes, "calls": timed.calls,
-        "requests": timed.tally.requests, "index_requests": timed.tally.index_requests,
-        "head_requests": timed.tally.head_requests, "retries": timed.tally.retries,
-        "requests_source": "reader", "fetched_bytes": timed.tally.fetched_bytes,
+        "requests": timed.request_counts.requests, "index_requests": timed.request_counts.index_requests,
+        "head_requests": timed.request_counts.head_requests, "retries": timed.request_counts.retries,
+        "requests_source": "reader", "fetched_bytes": timed.request_counts.fetched_bytes,
         "nic_rx_bytes": null, "nic_rx_packets": null, "cpu_seconds": timed.cpu_seconds, "store_cpu_seconds": null,
         "peak_rss_bytes": timed.peak_rss_bytes, "max_in_flight": null, "new_connections": null,
         "flags": [], "verified": true,

@@ -11,6 +11,8 @@ pub struct Limits {
     pub part_bytes: u64,
 }
 
+/// Offset and length of a chunk that is not stored, in a shard's index.
+pub const MISSING: u64 = u64::MAX;
 /// Up to here adjacent chunks share a request, however few requests that makes.
 const SHARED_BYTES: u64 = 256 << 10;
 

@@ -1,15 +1,17 @@
 //! One recorded execution: what was requested when, and when each chunk was decoded (docs/timelines.md).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::header::CONTENT_RANGE;
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
+use parking_lot::Mutex;
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::clocks::{now_ns, thread_id};
+use crate::content_range::ContentRange;
 
 const METADATA: &str = "zarr.json";
 
@@ -105,7 +107,7 @@ impl Recorder {
 
     /// Forgets what was recorded before, and begins.
     pub fn begin(&self) {
-        *self.events() = Events::default();
+        *self.events.lock() = Events::default();
         self.requests_begun.store(0, Relaxed);
         self.on.store(true, Relaxed);
     }
@@ -114,12 +116,13 @@ impl Recorder {
         self.on.store(false, Relaxed);
     }
 
-    /// Stamps a request that is about to be sent; `path` ends with the key below the array's `prefix`.
+    /// Stamps a request that is about to be sent; `path` is that of its address, which ends with the key below the array's `prefix`.
     pub fn sent(self: &Arc<Self>, method: &Method, path: &str, prefix: &str) -> Option<Stamping> {
         if !self.is_on() {
             return None;
         }
-        let key = path.split_once(prefix).map_or(path, |(_, key)| key).trim_start_matches('/').to_owned();
+        let path = percent_decode_str(path).decode_utf8_lossy();
+        let key = path.split_once(prefix).map_or(&*path, |(_, key)| key).trim_start_matches('/').to_owned();
         let kind = if *method == Method::HEAD || key.ends_with(METADATA) { "metadata" } else { "data" };
         let request = Request {
             id: self.requests_begun.fetch_add(1, Relaxed),
@@ -141,7 +144,7 @@ impl Recorder {
     /// Keeps a chunk whose decode began at `begin_ns`, ended at `decoded_ns`, and which is in its place now.
     pub fn copied(&self, chunk: Vec<u64>, place: Place, begin_ns: u64, decoded_ns: u64) {
         let copied_ns = now_ns();
-        self.events().chunks.push(Decoded { chunk, place, begin_ns, decoded_ns, copied_ns, thread: thread_id() });
+        self.events.lock().chunks.push(Decoded { chunk, place, begin_ns, decoded_ns, copied_ns, thread: thread_id() });
     }
 
     /// Stamps a codec that is about to decode; None while nothing is recorded.
@@ -164,7 +167,7 @@ impl Recorder {
         let taken = decode.passed;
         decode.passed = if let Passed::On(bytes) = result { (bytes.as_ptr().addr(), bytes.len()) } else { (0, 0) };
         decode.copied_ns = matches!(result, Passed::IntoPlace).then_some(decode.end_ns);
-        let mut events = self.events();
+        let mut events = self.events.lock();
         match events.decodes.iter_mut().rev().find(|before| before.thread == decode.thread) {
             Some(before) if before.passed == taken => {
                 (before.end_ns, before.copied_ns, before.passed) = (decode.end_ns, decode.copied_ns, decode.passed);
@@ -175,12 +178,12 @@ impl Recorder {
 
     /// The decodes that no chunk is known of; to be asked before `timeline`, which forgets.
     pub fn decodes(&self) -> Vec<Decode> {
-        std::mem::take(&mut self.events().decodes)
+        std::mem::take(&mut self.events.lock().decodes)
     }
 
     /// The timeline without its header, which the conductor fills.
     pub fn timeline(&self, begin_ns: u64, end_ns: u64) -> Value {
-        let Events { mut requests, chunks, .. } = std::mem::take(&mut *self.events());
+        let Events { mut requests, chunks, .. } = std::mem::take(&mut *self.events.lock());
         requests.sort_by_key(|request| request.id);
         let mut by_key: HashMap<&str, Vec<&Request>> = HashMap::new();
         for request in requests.iter().filter(|request| request.kind == "data") {
@@ -197,20 +200,16 @@ impl Recorder {
             "requests": requests, "chunks": chunks,
         })
     }
-
-    fn events(&self) -> MutexGuard<'_, Events> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Stamping {
-    pub fn answered(&mut self, status: StatusCode, headers: &HeaderMap, is_index: bool) {
+    pub fn answered(&mut self, status: StatusCode, range: Option<ContentRange>) {
         self.request.headers_ns = now_ns();
         self.request.status = status.as_u16();
-        self.request.range = headers.get(CONTENT_RANGE).and_then(|value| range_of(value.to_str().ok()?));
-        if is_index && self.request.kind == "data" {
+        if self.request.kind == "data" && range.as_ref().is_some_and(ContentRange::is_index) {
             self.request.kind = "index";
         }
+        self.request.range = range.map(|range| [range.span.start, range.span.end]);
         if self.request.method == Method::HEAD.as_str() {
             self.request.last_byte_ns = Some(self.request.headers_ns);
         }
@@ -229,13 +228,8 @@ impl Drop for Stamping {
     fn drop(&mut self) {
         let empty = Request { method: String::new(), key: String::new(), frames: Vec::new(), ..self.request };
         let request = std::mem::replace(&mut self.request, empty);
-        self.recorder.events().requests.push(request);
+        self.recorder.events.lock().requests.push(request);
     }
-}
-
-fn range_of(header: &str) -> Option<[u64; 2]> {
-    let (first, last) = header.strip_prefix("bytes ")?.split_once('/')?.0.split_once('-')?;
-    Some([first.parse().ok()?, last.parse::<u64>().ok()? + 1])
 }
 
 impl Request {
@@ -279,10 +273,17 @@ impl Decoded {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_request_is_recorded_by_the_key_that_its_address_escapes() {
+        let recorder = Arc::new(Recorder::default());
+        recorder.begin();
+        let one = recorder.sent(&Method::GET, "/bucket/an%20array/c/0", "an array").expect("it is on");
+        assert_eq!((one.request.key.as_str(), one.request.kind), ("c/0", "data"));
+    }
+
     fn stamped(recorder: &Arc<Recorder>, range: &str, frames: &[usize]) {
         let mut one = recorder.sent(&Method::GET, "/bucket/a%20b/array/c/0", "array").expect("it is on");
-        let headers = HeaderMap::from_iter([(CONTENT_RANGE, range.parse().expect("a header"))]);
-        one.answered(StatusCode::PARTIAL_CONTENT, &headers, false);
+        one.answered(StatusCode::PARTIAL_CONTENT, ContentRange::parse(range));
         frames.iter().for_each(|bytes| one.came(*bytes));
     }
 
@@ -294,7 +295,7 @@ mod tests {
         stamped(&recorder, "bytes 100-399/1000", &[100, 100, 100]);
         let place = Place { key: "c/0".into(), offset: 200, length: 100 };
         recorder.copied(vec![1], place, now_ns(), now_ns());
-        let times: Vec<u64> = recorder.events().requests[0].frames.iter().map(|(_, time)| *time).collect();
+        let times: Vec<u64> = recorder.events.lock().requests[0].frames.iter().map(|(_, time)| *time).collect();
         let found = recorder.timeline(0, 1);
         assert_eq!(found["requests"][0]["range"], json!([100, 400]));
         assert_eq!(found["chunks"][0]["request"], json!(0));

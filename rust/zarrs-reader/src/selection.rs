@@ -71,6 +71,16 @@ impl Piece {
         self.parts.iter().map(|part| part.chunk).collect()
     }
 
+    /// Coordinates of the chunk's shard, of `per_shard` chunks along each axis.
+    pub fn shard(&self, per_shard: &[u64]) -> Vec<u64> {
+        self.parts.iter().zip(per_shard).map(|(part, n)| part.chunk / n).collect()
+    }
+
+    /// The chunk's position in the index of its shard.
+    pub fn position(&self, per_shard: &[u64]) -> usize {
+        self.parts.iter().zip(per_shard).fold(0, |at, (part, n)| at * n + part.chunk % n) as usize
+    }
+
     /// First element in the final array.
     pub fn out_start(&self) -> Vec<u64> {
         self.parts.iter().map(|part| part.out).collect()

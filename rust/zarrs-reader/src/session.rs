@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::client::{Client, Tally};
+use crate::client::{Client, RequestCounts};
 use crate::clocks;
 use crate::codecs::Hooked;
 use crate::engines::{self, Arrays, Engine, Hooks, Kind};
@@ -24,8 +24,7 @@ pub struct Timed {
     pub peak_rss_bytes: Option<u64>,
     pub array_bytes: u64,
     pub calls: u64,
-    #[serde(rename = "request_counts")]
-    pub tally: Tally,
+    pub request_counts: RequestCounts,
 }
 
 pub struct Session {
@@ -70,7 +69,7 @@ impl Session {
             peak_rss_bytes: if has_peak { clocks::peak_rss() } else { None },
             array_bytes: self.workload.array_bytes,
             calls: self.engine.calls(),
-            tally: self.client.counters.tally(),
+            request_counts: self.client.counters.request_counts(),
         };
         self.engine.check(&arrays)?;
         Ok((timed, arrays))

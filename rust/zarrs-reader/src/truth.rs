@@ -3,21 +3,21 @@
 use bytes::Bytes;
 
 use crate::failure::{Failure, Outcome};
-use crate::selection::{Axis, Piece, pieces, shape_of};
+use crate::selection::{Axis, Piece, pieces, scatter, shape_of};
 use crate::workload::{Truth, Workload};
 
 /// Compares the arrays of one execution with the truth.
 ///
 /// # Errors
 /// `Wrong` names the first bad chunk or read.
-pub fn check(workload: &Workload, arrays: &[Bytes], element: usize) -> Outcome<()> {
+pub fn check(workload: &Workload, arrays: &[Bytes]) -> Outcome<()> {
     if arrays.len() != workload.reads.len() {
         return Err(Failure::Wrong(format!("{} arrays returned for {} reads", arrays.len(), workload.reads.len())));
     }
     match workload.truth()? {
         Truth::Unknown => Ok(()),
         Truth::Reads(expected) => check_reads(arrays, &expected),
-        Truth::Chunks(expected) => check_chunks(workload, arrays, element, &expected),
+        Truth::Chunks(expected) => check_chunks(workload, arrays, &expected),
     }
 }
 
@@ -33,18 +33,18 @@ fn check_reads(arrays: &[Bytes], expected: &[u32]) -> Outcome<()> {
     Ok(())
 }
 
-fn check_chunks(workload: &Workload, arrays: &[Bytes], element: usize, expected: &[u32]) -> Outcome<()> {
-    let mut expected = expected.iter();
+fn check_chunks(workload: &Workload, arrays: &[Bytes], expected: &[u32]) -> Outcome<()> {
+    let (chunk_shape, mut expected) = (&workload.array.chunk_shape, expected.iter());
     for (read, array) in workload.reads.iter().zip(arrays) {
-        for piece in pieces(read, &workload.array.chunk_shape) {
+        for piece in pieces(read, chunk_shape) {
             let Some(crc) = expected.next() else {
                 return Err(Failure::bad_use("the workload has fewer checksums than chunks"));
             };
-            if !piece.is_whole(&workload.array.chunk_shape) {
+            if !piece.is_whole(chunk_shape) {
                 let chunk = piece.chunk();
                 return Err(Failure::Wrong(format!("chunk {chunk:?} is only wanted in part: it cannot be compared")));
             }
-            if chunk_crc(read, &piece, array, element) != *crc {
+            if chunk_crc(read, &piece, chunk_shape, array) != *crc {
                 return Err(Failure::Wrong(format!(
                     "chunk {:?} of {} is wrong: its decoded bytes do not match the manifest",
                     piece.chunk(),
@@ -59,29 +59,13 @@ fn check_chunks(workload: &Workload, arrays: &[Bytes], element: usize, expected:
     }
 }
 
-/// The checksum of a piece of the final array in the order of its own elements, row by row.
-fn chunk_crc(read: &[Axis], piece: &Piece, array: &[u8], element: usize) -> u32 {
+/// The checksum of a whole chunk in the final array, in the order of its own elements.
+fn chunk_crc(read: &[Axis], piece: &Piece, chunk_shape: &[u64], array: &[u8]) -> u32 {
     let shape = shape_of(read);
-    let (starts, counts) = (piece.out_start(), piece.counts());
-    let Some(last) = shape.len().checked_sub(1) else { return crc32c::crc32c(array) };
-    let row = counts[last] as usize * element;
+    let element = array.len() / shape.iter().product::<u64>().max(1) as usize;
     let mut crc = 0;
-    let mut at = vec![0u64; last];
-    loop {
-        let flat = (0..last).fold(0, |sum, d| sum * shape[d] + starts[d] + at[d]) * shape[last] + starts[last];
-        let from = flat as usize * element;
-        crc = crc32c::crc32c_append(crc, &array[from..from + row]);
-        let mut axis = last;
-        loop {
-            if axis == 0 {
-                return crc;
-            }
-            axis -= 1;
-            at[axis] += 1;
-            if at[axis] < counts[axis] {
-                break;
-            }
-            at[axis] = 0;
-        }
-    }
+    scatter(piece, chunk_shape, &shape, element, |from, run| {
+        crc = crc32c::crc32c_append(crc, &array[from..from + run.bytes]);
+    });
+    crc
 }

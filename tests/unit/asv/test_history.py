@@ -11,9 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import requests
 from click.testing import CliRunner
 
-from harness.asv import history
+from harness.asv import history, package_index
 from harness.cli.history import history as command
 from harness.errors import BadUseError, StoreError
 
@@ -22,9 +23,14 @@ class FakeIndex:
     """A package index with source distributions of zarr."""
 
     def __init__(self) -> None:
+        self.host = ""
         self.files: list[dict[str, object]] = []
         self.archives: dict[str, bytes] = {}
         self.requests: list[str] = []
+        self.authorizations: list[str | None] = []
+        self.content_type = "application/vnd.pypi.simple.v1+json"
+        self.unavailable = 0
+        """How many requests are refused for the moment."""
 
     def release(self, version: str, uploaded: str, **more: object) -> None:
         archive = sdist(version, {"pyproject.toml": f"version = {version}\n", "src/zarr.py": f"# {version}\n"})
@@ -61,14 +67,22 @@ def sdist(version: str, files: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
+ASKED_OF_PIP = package_index._pip_settings
+
+
 @pytest.fixture
 def index(monkeypatch):
+    """An index on this machine; pip is asked for its settings where a test says so, since that takes a second."""
     fake = FakeIndex()
+    monkeypatch.setattr(package_index, "_pip_settings", lambda: {"index-url": os.environ["PIP_INDEX_URL"]})
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
+            fake.authorizations.append(self.headers["Authorization"])
             body = fake.answer(self.path)
-            self.send_response(404 if body is None else 200)
+            self.send_response(503 if fake.unavailable else 404 if body is None else 200)
+            fake.unavailable = max(fake.unavailable - 1, 0)
+            self.send_header("Content-Type", fake.content_type)
             self.end_headers()
             self.wfile.write(body or b"")
 
@@ -78,14 +92,20 @@ def index(monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
-    monkeypatch.setattr(history, "_PAUSE_S", 0)
+    fake.host = f"127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://{fake.host}/simple")
+    monkeypatch.setattr(package_index, "_PAUSE_S", 0)
     fake.release("1.0.0", "2024-01-01T00:00:00Z")
     fake.release("1.2.0", "2024-03-01T12:30:15.5Z")
     fake.release("1.10.0", "2024-06-01T00:00:00Z")
     yield fake
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def pip_asked(index, monkeypatch):
+    monkeypatch.setattr(package_index, "_pip_settings", ASKED_OF_PIP)
 
 
 @pytest.fixture
@@ -210,26 +230,87 @@ def test_an_archive_that_reaches_outside(index, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []
 
 
-def test_an_index_without_times(index, tmp_path):
+@pytest.mark.parametrize("missing", ["upload-time", "hashes"])
+def test_an_index_without_times_or_hashes(index, tmp_path, missing):
     for file in index.files:
-        del file["upload-time"]
+        file[missing] = None if missing == "upload-time" else {}
     with pytest.raises(BadUseError, match="times of upload"):
+        history.build(tmp_path / "r", ["1.0.0"])
+    for file in index.files:
+        del file[missing]
+    with pytest.raises(BadUseError, match="times of upload") as caught:
+        history.build(tmp_path / "r", ["1.0.0"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content_type", ["text/html", "text/plain"])
+def test_an_index_of_another_kind(index, tmp_path, content_type):
+    index.content_type = content_type
+    with pytest.raises(BadUseError):
         history.build(tmp_path / "r", ["1.0.0"])
 
 
-def test_an_index_that_asks_for_a_password(index, tmp_path, monkeypatch):
-    monkeypatch.setenv("PIP_INDEX_URL", "http://me:s%40crt@127.0.0.1:9/simple")
-    request = history._request(f"{history._pip_settings()['index-url']}/zarr/")
-    assert request.full_url == "http://127.0.0.1:9/simple/zarr/"
-    assert request.get_header("Authorization") == "Basic bWU6c0BjcnQ="
+def test_an_index_that_is_busy_is_asked_again(index, tmp_path):
+    index.unavailable = 2
+    assert versions(history.build(tmp_path / "r", ["1.0.0"])) == ["1.0.0"]
+    assert index.requests == ["/simple/zarr/"] * 3 + ["/files/zarr-1.0.0.tar.gz"]
+    index.unavailable = 9
+    with pytest.raises(StoreError, match=r"index cannot be reached: .*503"):
+        history.build(tmp_path / "r", ["1.2.0"])
 
 
-def test_pip_itself_names_the_index_when_none_is_configured(monkeypatch):
+@pytest.mark.parametrize("files", ["../../files/", "http://{host}/files/"])
+def test_an_index_that_asks_for_a_password(index, pip_asked, tmp_path, monkeypatch, files):
+    """Relative addresses of files, as most indexes give them, and full ones on the same host."""
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://me:s%40crt@{index.host}/simple")
+    for file in index.files:
+        file["url"] = files.format(host=index.host) + str(file["filename"])
+    history.build(tmp_path / "r", ["1.0.0"])
+    assert index.requests == ["/simple/zarr/", "/files/zarr-1.0.0.tar.gz"]
+    assert index.authorizations == ["Basic bWU6c0BjcnQ="] * 2
+
+
+def test_a_password_stays_with_its_index(index, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://me:s%40crt@{index.host}/simple")
+    for file in index.files:
+        file["url"] = f"http://{index.host.replace('127.0.0.1', 'localhost')}/files/{file['filename']}"
+    history.build(tmp_path / "r", ["1.0.0"])
+    assert index.authorizations == ["Basic bWU6c0BjcnQ=", None]
+    index.archives.clear()
+    index.files.clear()
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://me:s%40crt@{index.host}/nothing")
+    with pytest.raises(StoreError) as caught:
+        history.build(tmp_path / "r", ["1.2.0"])
+    assert "crt" not in str(caught.value)
+
+
+def test_what_pip_trusts_is_trusted(monkeypatch, tmp_path):
+    """A file of pip's, its section for downloads before the global one, the environment before both."""
+    (tmp_path / "pip.conf").write_text(
+        "[global]\ncert = /global.pem\nindex-url = https://a.example/simple\n"
+        "trusted-host = b.example\n  c.example:8443\n"
+        "[download]\nindex-url = https://b.example/simple\nproxy = http://proxy.example:3128\n"
+    )
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    monkeypatch.setenv("PIP_CERT", "/environment.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/requests.pem")
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+    client = package_index.PackageIndex("zarr")._client
+    trusts: list[object] = []
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", lambda *_, verify, **__: trusts.append(verify))
+    for url in ("https://a.example/", "https://b.example/", "https://b.example:444/", "https://c.example:8443/x"):
+        client.s.get_adapter(url).send(requests.Request("GET", url).prepare(), verify="/requests.pem")
+    assert trusts == ["/environment.pem", False, False, False]
+    assert client.endpoint == "https://b.example/simple/"
+    assert client.s.proxies == {"http": "http://proxy.example:3128", "https": "http://proxy.example:3128"}
+
+
+def test_without_configuration_it_is_the_public_index(monkeypatch):
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.delenv("PIP_INDEX_URL", raising=False)
-    assert history._pip_settings()["index-url"].startswith("https://")
+    assert package_index.PackageIndex("zarr")._client.endpoint.startswith("https://")
 
 
-def test_the_command(index, tmp_path):
+def test_the_command(index, pip_asked, tmp_path):
     done = CliRunner().invoke(command, ["--releases", "1.0.0, latest", "-o", str(tmp_path / "r.git")])
     assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'r.git'}: v1.0.0, v1.10.0\n")

@@ -20,7 +20,8 @@ from asv.util import UserError
 
 from harness import site
 from harness.paths import ROOT
-from harness.site import offline, readers
+from harness.site import offline
+from harness.site.pages import readers
 from tests.support import passes
 from tests.support.chromium import visit
 
@@ -172,7 +173,7 @@ def test_digests_are_those_of_md5(browser, address, text):
 def test_the_pages_lead_to_each_other(browser, address):
     with visit(browser, address) as page:
         page.click("#nav-li-readers a")
-        assert page.url.partition("#")[0] == address + readers.FILE
+        assert page.url.partition("#")[0] == address + readers.PAGE.file
         page.click("text=Graphs over time")
         page.wait_for_selector("#nav-li-readers")
 

@@ -14,7 +14,7 @@ from harness.cli.doctor import doctor as command
 from harness.cloud import metadata
 from harness.doctor import machine as doctor
 from harness.doctor import target as target_checks
-from harness.doctor.checks import Check, carried_out
+from harness.doctor.checks import Check, Row, Seen
 from harness.doctor.target import TargetChecks
 from harness.machine import network, rust
 from harness.targets.target import Target
@@ -61,12 +61,15 @@ def test_an_old_compiler(monkeypatch):
     assert (rust.verdict, rust.found) == ("missing", "rustc 1.60.0")
 
 
-def test_the_compiler_asked_for_is_the_newest_any_crate_demands(monkeypatch, tmp_path):
-    for name, version in {"a": "1.92", "b": "1.100", "c": "1.95.1"}.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "Cargo.toml").write_text(f'[package]\nname = "{name}"\nrust-version = "{version}"\n')
+@pytest.mark.parametrize(
+    ("manifest", "oldest"),
+    [('[workspace.package]\nrust-version = "1.100"\n', (1, 100)), ("[workspace]\n", (0,)), (None, (0,))],
+)
+def test_the_compiler_asked_for_is_the_one_that_the_workspace_demands(monkeypatch, tmp_path, manifest, oldest):
+    if manifest is not None:
+        (tmp_path / "Cargo.toml").write_text(manifest)
     monkeypatch.setattr(rust, "WORKSPACE", tmp_path)
-    assert doctor._oldest_rust() == (1, 100)
+    assert doctor._oldest_rust() == oldest
 
 
 def test_a_full_disk(monkeypatch):
@@ -89,6 +92,11 @@ def test_a_check_that_breaks_leaves_the_others(monkeypatch):
     checks = {check.name: check for check in doctor.examine()}
     assert checks["other load"].verdict == "warn"
     assert "no such thing here" in checks["other load"].found
+
+
+def test_blanks_of_a_row_are_filled_by_what_was_seen():
+    row = Row("x", "{much} of it", lambda: Seen(False, "none", words={"much": "1 GiB", "who": "{root}"}), "ask {who}")
+    assert row.check() == Check(name="x", verdict="warn", found="none", needed_for="1 GiB of it", cure="ask {root}")
 
 
 def test_the_command_fits_eighty_columns():
@@ -116,15 +124,20 @@ def test_a_virtual_network_that_is_not_allowed_is_no_obstacle_to_measuring(monke
 def test_a_preset_that_does_not_fit(monkeypatch):
     small = doctor._Size(preset="x", array=2**20, objects=2**20)
     huge = doctor._Size(preset="y", array=2**50, objects=2**51)
-    assert doctor._memory(lambda: small).verdict == "ok"
-    memory = doctor._memory(lambda: huge)
+
+    def looked_at_machine(name, size, target=None):
+        (row,) = (row for row in doctor._table(lambda: size, target) if row.name == name)
+        return row.check()
+
+    assert looked_at_machine("memory", small).verdict == "ok"
+    memory = looked_at_machine("memory", huge)
     assert memory.verdict == "warn"  # the other patterns can be measured
     assert memory.cure is not None
     assert "whole_array is n/a" in memory.cure
-    assert doctor._disk(lambda: huge, None).verdict == "missing"
-    assert doctor._disk(lambda: huge, "embedded:s3").verdict == "missing"
+    assert looked_at_machine("disk", huge).verdict == "missing"
+    assert looked_at_machine("disk", huge, "embedded:s3").verdict == "missing"
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**40, 0, 2**40))
-    assert doctor._disk(lambda: huge, "s3://bucket/prefix").verdict == "ok"  # its objects are not kept here
+    assert looked_at_machine("disk", huge, "s3://bucket/prefix").verdict == "ok"  # its objects are not kept here
 
 
 def test_sizes_are_those_of_the_preset():
@@ -146,7 +159,8 @@ def test_the_governor(monkeypatch, tmp_path, governors, verdict):
         (tmp_path / f"cpu{number}" / "cpufreq").mkdir(parents=True)
         (tmp_path / f"cpu{number}" / "cpufreq" / "scaling_governor").write_text(f"{governor}\n")
     monkeypatch.setattr(doctor, "_CPUS", tmp_path)
-    assert doctor._governor().verdict == verdict
+    (governor,) = [check for check in doctor.examine() if check.name == "CPU governor"]
+    assert governor.verdict == verdict
 
 
 @pytest.fixture
@@ -164,8 +178,7 @@ def cloud(monkeypatch, tmp_path):
 
 
 def looked_at(name):
-    found = [carried_out(check) for check in TargetChecks(name).all()]
-    return {check.name: check for check in found}
+    return {row.name: row.check() for row in TargetChecks(name).rows()}
 
 
 BUCKET = "s3://a-bucket/prefix"
@@ -291,21 +304,24 @@ def test_an_anonymous_target_needs_none(cloud, monkeypatch, tmp_path):
 
 
 def test_credentials_of_other_clouds(cloud, monkeypatch, tmp_path):
-    assert target_checks._gcp_credentials().verdict == "missing"
+    missing = target_checks._gcp_credentials()
+    assert (missing.good, missing.verdict) == (False, "missing")
     cloud.kind = "gcp"
     assert target_checks._gcp_credentials().found == "there, from the VM's account"
     key = tmp_path / "key.json"
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
-    assert target_checks._gcp_credentials().verdict == "wrong"
+    wrong = target_checks._gcp_credentials()
+    assert (wrong.good, wrong.verdict) == (False, "wrong")
     key.write_text(SECRET)
-    assert target_checks._gcp_credentials().verdict == "ok"
-    assert target_checks._azure_credentials().verdict == "warn"
+    assert target_checks._gcp_credentials().good
+    unknown = target_checks._azure_credentials()
+    assert (unknown.good, unknown.verdict) == (False, "warn")
     monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", SECRET)
     assert target_checks._azure_credentials().found == "there, from AZURE_STORAGE_SAS_TOKEN"
 
 
 def test_a_target_that_is_not_there():
-    (found,) = [carried_out(check) for check in TargetChecks("no-such-target").all()]
+    (found,) = [row.check() for row in TargetChecks("no-such-target").rows()]
     assert found.verdict == "missing"
     assert "no-such-target" in found.found
 

@@ -17,7 +17,7 @@ from harness.measure.conductor import Conductor, Plan
 from harness.measure.evidence import attach_limit
 from harness.measure.process import WorkerProcess
 from harness.readers.base import Reader
-from harness.results.sample import FLAG_BELOW_LIMIT
+from harness.results.sample import FLAG_BELOW_LIMIT, NETWORK_LIMIT
 from harness.targets.resolve import resolve
 from harness.workload.model import Workload
 from harness.workload.patterns import Parameters
@@ -27,9 +27,10 @@ WORKER = Path(__file__).parents[2] / "support" / "fake_worker.py"
 ROOT = WORKER.parent.parent
 
 
-def fake(how):
+def fake(how, row=None):
     class Fake(Reader):
         name = {"limit": "network-limit", "rival": "network-limit+rust"}.get(how, how)
+        competes_for = NETWORK_LIMIT if how in ("limit", "rival") else row
 
         @classmethod
         def command(cls, environment):
@@ -69,7 +70,7 @@ def workload(embedded_store):
 @pytest.fixture
 def conduct(workload, monkeypatch, logged):
     def run(*hows, limit="limit", samples=3):
-        registry = {cls.name: cls for cls in map(fake, hows)} | {"network-limit": fake(limit)}
+        registry = {cls.name: cls for cls in map(fake, hows)} | {"network-limit": fake(limit, row=NETWORK_LIMIT)}
         monkeypatch.setattr(readers, "all_readers", lambda: registry)
         with Conductor(hows, plan=Plan(samples=samples)) as one:
             rows = {row.reader: row for row in one.measure(workload)}
@@ -209,7 +210,7 @@ def test_a_list_of_samples_is_served_once_per_pass(tmp_path, monkeypatch):
 
 
 def test_every_reader_but_the_limit_is_measured():
-    assert sorted([*READERS, *readers.clients(readers.NETWORK_LIMIT)]) == list(readers.all_readers())
+    assert [*READERS, *readers.clients(NETWORK_LIMIT)] == list(readers.all_readers())
 
 
 def test_setup_tells_na_from_failure():

@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from harness.cli import zcb
 from harness.paths import ROOT
 from harness.results import drift, intervals, metrics
-from harness.results import tables as results
+from harness.results.cells import DEFAULT_BASELINE, newest, variants
 from harness.results.sample import NETWORK_LIMIT
+from harness.results.text import number, times
 from tests.support import passes
 
 
@@ -26,8 +27,8 @@ def found():
 def config_of(folder, found):
     kept = folder / "results" / "box" / "passes"
     kept.mkdir(parents=True)
-    for number, record in enumerate(found):
-        (kept / f"{number}.pass").write_bytes(msgspec.json.encode(record))
+    for place, record in enumerate(found):
+        (kept / f"{place}.pass").write_bytes(msgspec.json.encode(record))
     path = folder / "asv.conf.json"
     known = {"version": 1, "project": "x", "repo": "none", "dvcs": "git", "branches": ["main"], "build_command": ["a"]}
     path.write_text(json.dumps(known | {"results_dir": "results"}))
@@ -70,11 +71,11 @@ def test_cells_hold_the_median_the_ratio_and_the_interval(config, found):
     line = re.escape("whole array")
     text = shown(config)
     block = re.search(rf"{line}.*\n(.*)\n(.*)\n", text)
-    cells = {cell.row.reader: cell.row for cell in results.cells(r for r in found if r.commit_name == "v3.3.0")[:9]}
-    base = cells[results.DEFAULT_BASELINE]
+    cells = {cell.row.reader: cell.row for cell in newest(r for r in found if r.commit_name == "v3.3.0")[:9]}
+    base = cells[DEFAULT_BASELINE]
     own, paired = (intervals.interval(metrics.values(cells["tensorstore"], "seconds")), None)
     paired = intervals.ratio(cells["tensorstore"], base, "seconds")
-    assert f"{results.number(own.median * 1e3)} {results.times(paired.median)}x" in block[1]
+    assert f"{number(own.median * 1e3)} {times(paired.median)}x" in block[1]
     spread = 100 * max(own.high - own.median, own.median - own.low) / own.median
     assert re.search(rf"\+-{spread:.0f}% C\s*$", block[2])  # the last reader of the block; bound by the CPU
 
@@ -105,8 +106,8 @@ def test_commits_stand_side_by_side_with_the_ratio_to_the_first(config, found):
     row = next(line for line in text.splitlines() if "whole array small" in line)
     assert OLD in text.splitlines()[2]
     old, new = (rows[version, "whole_array small", "zarr-python+fsspec"] for version in (OLD, NEW))
-    figures = f"{results.number(new['value']['median'])}  {results.times(new['ratio']['median'])}x"
-    assert results.number(old["value"]["median"]) in row
+    figures = f"{number(new['value']['median'])}  {times(new['ratio']['median'])}x"
+    assert number(old["value"]["median"]) in row
     assert figures in row
 
 
@@ -182,7 +183,7 @@ def test_what_is_unknown_takes_no_part():
 
 
 def moved(found):
-    return drift.control_changes(results.variants(found))
+    return drift.control_changes(variants(found))
 
 
 def control(version, date, values, **fields):
@@ -219,11 +220,11 @@ def test_a_control_of_two_samples_says_nothing():
 def test_the_newest_pass_of_a_pattern_counts():
     old = passes.record("v1", [rows_of([1.0])], started="2026-11-24T01:00:00+00:00")
     new = passes.record("v1", [rows_of([2.0])], started="2026-11-24T02:00:00+00:00")
-    assert [cell.row.samples[0].seconds for cell in results.cells([new, old])] == [2.0]
+    assert [cell.row.samples[0].seconds for cell in newest([new, old])] == [2.0]
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(0, "0"), (5, "5"), (0.01234, "0.0123"), (2.5, "2.50"), (48.26, "48.3"), (1460.4, "1460")]
 )
 def test_numbers_have_three_digits(value, text):
-    assert results.number(value) == text
+    assert number(value) == text

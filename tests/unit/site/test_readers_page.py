@@ -5,13 +5,17 @@ import json
 import pytest
 
 from harness.results import intervals, metrics
-from harness.results import tables as results
-from harness.results.sample import NETWORK_LIMIT
-from harness.site import readers
+from harness.results.cells import DEFAULT_BASELINE, newest
+from harness.results.sample import FLAGS, NETWORK_LIMIT
+from harness.results.text import number, times
+from harness.site.page import Contents
+from harness.site.pages import readers
 from tests.support import passes
 from tests.support.chromium import visit
 
 NASTY = '</script><img src="x" onerror="window.hacked = 1">'
+UNKNOWN = {key for key, metric in metrics.METRICS.items() if metric.of(passes.sample(1.0, 1.0, 8), 1) is None}
+"""Metrics that the made-up records do not tell."""
 EVERY_CELL = """() => [...document.querySelectorAll("#table tbody tr:not(.group)")].flatMap((row) =>
     [...row.querySelectorAll("td")].map((cell) => ({
         pattern: row.closest("tbody").querySelector(".group").textContent,
@@ -37,13 +41,12 @@ def address(found, tmp_path_factory):
 
 
 def written(folder, found):
-    path = folder / readers.FILE
-    path.write_text(readers.render(found, project="zarr-python"))
-    return path.as_uri()
+    contents = Contents(data=readers.payload(found, project="zarr-python"))
+    return readers.PAGE.write(contents, folder).as_uri()
 
 
 def of(found, version, target):
-    return results.cells(r for r in found if (r.commit_name, r.target) == (version, target))
+    return newest(r for r in found if (r.commit_name, r.target) == (version, target))
 
 
 def expected(cells, metric, baseline):
@@ -54,8 +57,8 @@ def expected(cells, metric, baseline):
         interval = intervals.interval(metrics.values(row, metric.key))
         base = by_place[label, baseline]
         ratio = None if base is row or interval is None else intervals.ratio(row, base, metric.key)
-        number = "" if interval is None else results.number(interval.median * metric.factor)
-        shown[label, reader] = (number, "" if ratio is None else f"{results.times(ratio.median)}\u00d7")
+        value = "" if interval is None else number(interval.median * metric.factor)
+        shown[label, reader] = (value, "" if ratio is None else f"{times(ratio.median)}\u00d7")
     return shown
 
 
@@ -79,8 +82,9 @@ def test_every_metric_shows_the_records(browser, address, found, width):
     with visit(browser, address, width=width) as page:
         for metric in metrics.METRICS:
             page.select_option("#metric", metric)
-            known = compare(page, of(found, "v3.3.0", "embedded:s3"), metric, results.DEFAULT_BASELINE)
-            assert (known == 0) == (metric in ("nic_gbits", "header_share")), metric  # loopback tells neither
+            known = compare(page, of(found, "v3.3.0", "embedded:s3"), metric, DEFAULT_BASELINE)
+            assert (known == 0) == (metric in UNKNOWN), metric
+    assert {"nic_per_array_byte", "nic_gbits", "header_share"} <= UNKNOWN  # loopback tells none of them
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -198,9 +202,27 @@ def test_dark_and_light_follow_the_system(browser, address):
 
 def test_unknown_is_null_and_never_zero(found):
     data = readers.payload(found, project="zarr-python")
-    rows = [row for place in data["places"] for version in place["versions"] for row in version["rows"]]
-    assert all("nic_gbits" not in row["values"] for row in rows)
-    limits = [row for row in rows if row["reader"] == NETWORK_LIMIT]
-    assert limits
-    assert all("times_slower" not in row["values"] for row in limits)
+    versions = [version for place in data["places"] for version in place["versions"]]
+    known = [(version["readers"], of["figures"]) for version in versions for of in version["workloads"]]
+    assert all("nic_gbits" not in figures for _, figures in known)
+    for names, figures in known:
+        limit = names.index(NETWORK_LIMIT)
+        assert figures["times_slower"]["values"][limit] is None
+        assert {of[limit] for of in figures["times_slower"]["ratios"]} == {None}
+        assert figures["seconds"]["values"][limit] is not None
+    assert len(known) == 3 * len(passes.WORKLOADS)
     json.dumps(data, allow_nan=False)
+
+
+def test_every_flag_has_its_mark_and_meaning(browser, tmp_path):
+    found = passes.run(rounds=3)
+    for record in found:
+        for sample in record.rows[0].samples:
+            sample.flags = [*FLAGS, "of-another-version"]
+    with visit(browser, written(tmp_path, found)) as page:
+        marks = page.locator(f'td[data-reader="{found[0].rows[0].reader}"] .marks').first.locator("abbr")
+        assert sorted(marks.all_inner_texts()) == sorted(
+            [*(flag.mark for flag in FLAGS.values()), "of-another-version"]
+        )
+        explained = page.locator("#marks").inner_text()
+        assert [flag.key for flag in FLAGS.values() if flag.meaning not in explained] == []

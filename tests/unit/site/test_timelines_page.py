@@ -9,7 +9,7 @@ from harness.errors import MeasurementError
 from harness.measure.recording import write_timeline
 from harness.results import records
 from harness.results import timelines as kept
-from harness.site import timelines
+from harness.site.pages import timelines
 from harness.timeline.model import Validity
 from tests.support.chromium import visit
 from tests.unit.timeline.test_pictures import made
@@ -41,8 +41,7 @@ def page(conf, tmp_path, monkeypatch):
     keep(monkeypatch, NEW, "whole array", made(90, in_flight=10, per_shard=30, reader="zarrs-planned"))
     html = tmp_path / "html"
     html.mkdir()
-    timelines.publish(kept.of(conf, tmp_path), html)
-    return (html / timelines.FILE).as_uri()
+    return timelines.PAGE.write(timelines.contents(kept.of(conf, tmp_path)), html).as_uri()
 
 
 def test_a_kept_recording_is_found_again_as_it_was(conf, tmp_path, monkeypatch):
@@ -99,7 +98,7 @@ def test_names_are_shown_as_text(conf, tmp_path, monkeypatch, browser):
     found = kept.TimelineRecord(
         schema=1, commit=NEW, env_name="e", settings={}, started="", read=NASTY, timeline=timeline, commit_name=NASTY
     )
-    timelines.publish([found], tmp_path)
-    with visit(browser, (tmp_path / timelines.FILE).as_uri()) as shown:
+    written = timelines.PAGE.write(timelines.contents([found]), tmp_path)
+    with visit(browser, written.as_uri()) as shown:
         assert NASTY in shown.inner_text("body")
         assert shown.evaluate("() => window.hacked") is None

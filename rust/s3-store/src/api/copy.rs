@@ -13,13 +13,7 @@ impl Api {
     pub(super) async fn do_copy_object(&self, req: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
         let input = req.input;
         let target = self.store.bucket(&input.bucket)?;
-        let conditions = Conditions {
-            if_match: input.copy_source_if_match,
-            if_none_match: input.copy_source_if_none_match,
-            if_modified_since: input.copy_source_if_modified_since,
-            if_unmodified_since: input.copy_source_if_unmodified_since,
-        };
-        let (source, file) = self.open_source(&input.copy_source, &conditions).await?;
+        let (source, file) = self.open_source(&input.copy_source, &source_conditions!(input)).await?;
         let directive = input.metadata_directive.as_ref().map(MetadataDirective::as_str);
         let replace = directive == Some(MetadataDirective::REPLACE);
         if !replace && is_same(&input.copy_source, &input.bucket, &input.key) {
@@ -62,7 +56,7 @@ pub(super) async fn copy_bytes(
     range: std::ops::Range<u64>,
 ) -> S3Result<Complete> {
     blocking(move || {
-        target.write_from(&source, range.start, range.end - range.start).map_err(internal)?;
+        target.write_from(&source, range).map_err(internal)?;
         Ok(target.complete())
     })
     .await

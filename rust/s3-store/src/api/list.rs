@@ -1,5 +1,6 @@
 //! Listing the objects of a bucket, versions 1 and 2.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{
     CommonPrefix, ETag, EncodingType, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output,
     Object, ObjectStorageClass,
@@ -7,7 +8,7 @@ use s3s::dto::{
 use s3s::{S3Response, S3Result, s3_error};
 
 use super::{Answer, Api};
-use crate::backend::{Bucket, Page, Query, whole_seconds};
+use crate::backend::{Bucket, Page, Query, hex, whole_seconds};
 
 /// The longest page, as in S3.
 const MAX_KEYS: i32 = 1000;
@@ -106,6 +107,9 @@ pub(super) fn limit(asked: Option<i32>, most: i32) -> S3Result<i32> {
     }
 }
 
+/// What listings escape of a key: all but letters, digits and these.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
+
 /// How keys are written into the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
@@ -120,20 +124,16 @@ impl Encoding {
     }
 
     pub(super) fn encode(self, text: &str) -> String {
-        if self == Self::Plain {
-            return text.to_owned();
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Url => utf8_percent_encode(text, ESCAPED).to_string(),
         }
-        let encode = |byte: u8| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        };
-        text.bytes().map(encode).collect()
     }
 }
 
 /// Continuation tokens are the last entry in hexadecimal digits, which need no escaping anywhere.
 fn token_for(last: &str) -> String {
-    last.bytes().map(|byte| format!("{byte:02x}")).collect()
+    hex(last.as_bytes())
 }
 
 fn after_token(token: &str) -> S3Result<String> {

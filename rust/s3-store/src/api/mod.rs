@@ -1,5 +1,29 @@
 //! The S3 operations, as s3s asks for them: each one translates between its types and the back end's.
 
+/// The conditions of a request for an object, whose input is one of several types with the same fields.
+macro_rules! conditions {
+    ($input:ident) => {
+        Conditions {
+            if_match: $input.if_match.clone(),
+            if_none_match: $input.if_none_match.clone(),
+            if_modified_since: $input.if_modified_since.clone(),
+            if_unmodified_since: $input.if_unmodified_since.clone(),
+        }
+    };
+}
+
+/// The conditions of a copy on what it copies.
+macro_rules! source_conditions {
+    ($input:ident) => {
+        Conditions {
+            if_match: $input.copy_source_if_match,
+            if_none_match: $input.copy_source_if_none_match,
+            if_modified_since: $input.copy_source_if_modified_since,
+            if_unmodified_since: $input.copy_source_if_unmodified_since,
+        }
+    };
+}
+
 mod buckets;
 mod copy;
 mod delete;

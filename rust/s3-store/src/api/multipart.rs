@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use s3s::dto::{
@@ -25,10 +25,6 @@ use crate::backend::{
 const MAX_ENTRIES: i32 = 1000;
 const PART_NUMBERS: std::ops::RangeInclusive<i32> = 1..=10_000;
 
-fn lock(bucket: &Bucket) -> MutexGuard<'_, Uploads> {
-    bucket.uploads.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn find<'a>(uploads: &'a mut Uploads, key: &str, id: &str) -> S3Result<&'a mut Upload> {
     uploads.get_mut(&(key.to_owned(), id.to_owned())).ok_or_else(|| s3_error!(NoSuchUpload))
 }
@@ -46,7 +42,7 @@ impl Api {
             started: SystemTime::now(),
             parts: BTreeMap::new(),
         };
-        lock(&bucket).insert((input.key.clone(), upload_id.clone()), upload);
+        bucket.uploads.lock().insert((input.key.clone(), upload_id.clone()), upload);
         let output = CreateMultipartUploadOutput {
             bucket: Some(input.bucket),
             key: Some(input.key),
@@ -69,13 +65,7 @@ impl Api {
 
     pub(super) async fn do_upload_part_copy(&self, input: UploadPartCopyInput) -> Answer<UploadPartCopyOutput> {
         let bucket = self.store.bucket(&input.bucket)?;
-        let conditions = Conditions {
-            if_match: input.copy_source_if_match,
-            if_none_match: input.copy_source_if_none_match,
-            if_modified_since: input.copy_source_if_modified_since,
-            if_unmodified_since: input.copy_source_if_unmodified_since,
-        };
-        let (source, file) = self.open_source(&input.copy_source, &conditions).await?;
+        let (source, file) = self.open_source(&input.copy_source, &source_conditions!(input)).await?;
         let range = source_range(input.copy_source_range.as_deref(), source.size())?;
         let copy = copy_bytes(self.store.stage()?, file, range).await?;
         let etag = add_part(&bucket, &input.key, &input.upload_id, input.part_number, copy)?;
@@ -94,7 +84,7 @@ impl Api {
         let bucket = self.store.bucket(&input.bucket)?;
         let wanted = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
         let (parts, attributes) = {
-            let mut uploads = lock(&bucket);
+            let mut uploads = bucket.uploads.lock();
             let upload = find(&mut uploads, &input.key, &input.upload_id)?;
             (upload.select(&wanted)?, upload.attributes.clone())
         };
@@ -103,7 +93,7 @@ impl Api {
         let conditions =
             Conditions { if_match: input.if_match, if_none_match: input.if_none_match, ..Conditions::default() };
         bucket.commit(&input.key, file, etag.clone(), attributes, &conditions)?;
-        lock(&bucket).remove(&(input.key.clone(), input.upload_id));
+        bucket.uploads.lock().remove(&(input.key.clone(), input.upload_id));
         let output = CompleteMultipartUploadOutput {
             location: Some(format!("/{}/{}", input.bucket, input.key)),
             bucket: Some(input.bucket),
@@ -119,7 +109,7 @@ impl Api {
         input: &AbortMultipartUploadInput,
     ) -> Answer<AbortMultipartUploadOutput> {
         let bucket = self.store.bucket(&input.bucket)?;
-        let removed = lock(&bucket).remove(&(input.key.clone(), input.upload_id.clone()));
+        let removed = bucket.uploads.lock().remove(&(input.key.clone(), input.upload_id.clone()));
         removed.ok_or_else(|| s3_error!(NoSuchUpload))?;
         Ok(S3Response::with_status(AbortMultipartUploadOutput::default(), http::StatusCode::NO_CONTENT))
     }
@@ -128,7 +118,7 @@ impl Api {
         let bucket = self.store.bucket(&input.bucket)?;
         let max_parts = limit(input.max_parts, MAX_ENTRIES)?;
         let after = input.part_number_marker.unwrap_or(0);
-        let mut uploads = lock(&bucket);
+        let mut uploads = bucket.uploads.lock();
         let upload = find(&mut uploads, &input.key, &input.upload_id)?;
         let mut later = upload.parts.range(after.saturating_add(1)..);
         let parts: Vec<_> =
@@ -159,7 +149,7 @@ impl Api {
         let encoding = Encoding::of(input.encoding_type.as_ref());
         let prefix = input.prefix.as_deref().unwrap_or_default();
         let after = (input.key_marker.as_deref().unwrap_or_default(), input.upload_id_marker.as_deref());
-        let uploads = lock(&bucket);
+        let uploads = bucket.uploads.lock();
         let mut later = uploads.iter().filter(|((key, id), _)| key.starts_with(prefix) && is_after(key, id, after));
         let page: Vec<_> = later.by_ref().take(max_uploads as usize).collect();
         let is_truncated = later.next().is_some();
@@ -193,7 +183,7 @@ fn add_part(bucket: &Bucket, key: &str, id: &str, number: i32, file: Complete) -
     }
     let part = Part { file, uploaded: SystemTime::now() };
     let etag = ETag::Strong(part.etag());
-    find(&mut lock(bucket), key, id)?.parts.insert(number, Arc::new(part));
+    find(&mut bucket.uploads.lock(), key, id)?.parts.insert(number, Arc::new(part));
     Ok(etag)
 }
 

@@ -15,60 +15,70 @@ use s3s::{S3Error, S3ErrorCode, S3Response, S3Result};
 
 use super::{Answer, Api};
 use crate::backend::{Attributes, Conditions, FileStream, Object, whole_seconds};
+use crate::zero_copy::OpenFile;
 
 /// What S3 says of an object that was written without a type.
 const DEFAULT_TYPE: HeaderValue = HeaderValue::from_static("binary/octet-stream");
 
+/// What GET and HEAD say of an object alike.
+struct Found {
+    file: Arc<OpenFile>,
+    headers: HeaderMap,
+    range: Range<u64>,
+    content_range: Option<String>,
+    etag: String,
+    last_modified: dto::Timestamp,
+    metadata: Option<dto::Metadata>,
+}
+
 impl Api {
     pub(super) async fn do_get_object(&self, input: GetObjectInput) -> Answer<GetObjectOutput> {
-        let bucket = self.store.bucket(&input.bucket)?;
-        let (object, file) = self.store.open_object(&bucket, &input.key)?;
-        let etag = self.etag(&bucket, &input.key, &object).await?;
-        let mut headers = headers_of(&object.attributes, wants_checksums(input.checksum_mode.as_ref(), input.range));
-        remove_overridden(&mut headers, &input);
-        let conditions = Conditions {
-            if_match: input.if_match,
-            if_none_match: input.if_none_match,
-            if_modified_since: input.if_modified_since,
-            if_unmodified_since: input.if_unmodified_since,
-        };
-        conditions.check_read(&etag, object.modified())?;
-        let (range, content_range) = select(input.range, object.size())?;
+        let (mode, conditions) = (input.checksum_mode.as_ref(), conditions!(input));
+        let mut found = self.find(&input.bucket, &input.key, input.range, mode, conditions).await?;
+        remove_overridden(&mut found.headers, &input);
         let output = GetObjectOutput {
-            content_length: Some((range.end - range.start) as i64),
-            content_range,
-            e_tag: Some(ETag::Strong(etag)),
-            last_modified: Some(whole_seconds(object.modified())),
-            metadata: user_metadata(&object),
-            body: Some(StreamingBlob::new(FileStream::new(file, range))),
+            content_length: Some((found.range.end - found.range.start) as i64),
+            content_range: found.content_range,
+            e_tag: Some(ETag::Strong(found.etag)),
+            last_modified: Some(found.last_modified),
+            metadata: found.metadata,
+            body: Some(StreamingBlob::new(FileStream::new(found.file, found.range))),
             ..Default::default()
         };
-        Ok(S3Response::with_headers(output, headers))
+        Ok(S3Response::with_headers(output, found.headers))
     }
 
     pub(super) async fn do_head_object(&self, input: HeadObjectInput) -> Answer<HeadObjectOutput> {
-        let bucket = self.store.bucket(&input.bucket)?;
-        // Opening finds out whether the file is still there.
-        let (object, _) = self.store.open_object(&bucket, &input.key)?;
-        let etag = self.etag(&bucket, &input.key, &object).await?;
-        let headers = headers_of(&object.attributes, wants_checksums(input.checksum_mode.as_ref(), input.range));
-        let conditions = Conditions {
-            if_match: input.if_match,
-            if_none_match: input.if_none_match,
-            if_modified_since: input.if_modified_since,
-            if_unmodified_since: input.if_unmodified_since,
-        };
-        conditions.check_read(&etag, object.modified())?;
-        let (range, content_range) = select(input.range, object.size())?;
+        let (mode, conditions) = (input.checksum_mode.as_ref(), conditions!(input));
+        let found = self.find(&input.bucket, &input.key, input.range, mode, conditions).await?;
         let output = HeadObjectOutput {
-            content_length: Some((range.end - range.start) as i64),
-            content_range,
-            e_tag: Some(ETag::Strong(etag)),
-            last_modified: Some(whole_seconds(object.modified())),
-            metadata: user_metadata(&object),
+            content_length: Some((found.range.end - found.range.start) as i64),
+            content_range: found.content_range,
+            e_tag: Some(ETag::Strong(found.etag)),
+            last_modified: Some(found.last_modified),
+            metadata: found.metadata,
             ..Default::default()
         };
-        Ok(S3Response::with_headers(output, headers))
+        Ok(S3Response::with_headers(output, found.headers))
+    }
+
+    async fn find(
+        &self,
+        bucket: &str,
+        key: &str,
+        range: Option<dto::Range>,
+        mode: Option<&ChecksumMode>,
+        conditions: Conditions,
+    ) -> S3Result<Found> {
+        let bucket = self.store.bucket(bucket)?;
+        // Opening finds out whether the file is still there.
+        let (object, file) = self.store.open_object(&bucket, key)?;
+        let etag = self.etag(&bucket, key, &object).await?;
+        conditions.check_read(&etag, object.modified())?;
+        let headers = headers_of(&object.attributes, wants_checksums(mode, range));
+        let (range, content_range) = select(range, object.size())?;
+        let (last_modified, metadata) = (whole_seconds(object.modified()), user_metadata(&object));
+        Ok(Found { file, headers, range, content_range, etag, last_modified, metadata })
     }
 }
 

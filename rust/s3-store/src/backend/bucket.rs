@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use parking_lot::{Mutex, RwLock};
 use s3s::{S3Error, S3Result, s3_error};
 
 use super::conditions::Conditions;
@@ -76,19 +77,19 @@ impl Bucket {
                 None => fs::remove_file(&file)?,
             }
         }
-        *self.write() = objects;
+        *self.objects.write() = objects;
         Ok(())
     }
 
     /// The current version of an object. A file that was put into the directory by hand is found here.
     pub fn find(&self, key: &str) -> Option<Arc<Object>> {
-        let known = self.read().get(key).cloned();
+        let known = self.objects.read().get(key).cloned();
         known.or_else(|| self.adopt(key))
     }
 
     /// A page of the listing. Files put into the directory by hand show once they were read, or after a restart.
     pub fn page(&self, query: Query<'_>) -> Page {
-        listing::page(&self.read(), query)
+        listing::page(&self.objects.read(), query)
     }
 
     /// Makes a finished temporary file the object `key` if the conditions hold.
@@ -103,9 +104,9 @@ impl Bucket {
         attributes: Attributes,
         conditions: &Conditions,
     ) -> S3Result<Arc<Object>> {
-        let mut journal = self.lock_journal();
+        let mut journal = self.journal.lock();
         let journal = journal.as_mut().ok_or_else(|| s3_error!(NoSuchBucket))?;
-        let existing = self.read().get(key).cloned().or_else(|| self.on_disk(key));
+        let existing = self.objects.read().get(key).cloned().or_else(|| self.on_disk(key));
         if !conditions.is_empty() {
             let etag = existing.as_ref().map(|object| object.etag()).transpose().map_err(internal)?;
             conditions.check_write(etag)?;
@@ -121,14 +122,14 @@ impl Bucket {
         };
         journal.append(key, Some(entry)).map_err(internal)?;
         let object = Arc::new(Object::new(path, identity, Some(etag), attributes));
-        self.write().insert(key.into(), object.clone());
+        self.objects.write().insert(key.into(), object.clone());
         Ok(object)
     }
 
     /// Keeps an ETag that was computed for a file put there by hand.
     pub fn remember_etag(&self, key: &str, object: &Arc<Object>) {
-        let mut journal = self.lock_journal();
-        let is_current = self.read().get(key).is_some_and(|current| Arc::ptr_eq(current, object));
+        let mut journal = self.journal.lock();
+        let is_current = self.objects.read().get(key).is_some_and(|current| Arc::ptr_eq(current, object));
         let (Some(journal), true) = (journal.as_mut(), is_current) else { return };
         let entry = Entry {
             odd: object.path.starts_with(&self.odd_dir),
@@ -146,9 +147,9 @@ impl Bucket {
     /// # Errors
     /// `PreconditionFailed`, or what the file system reports.
     pub fn delete(&self, key: &str, conditions: &Conditions) -> S3Result<()> {
-        let mut journal = self.lock_journal();
+        let mut journal = self.journal.lock();
         let journal = journal.as_mut().ok_or_else(|| s3_error!(NoSuchBucket))?;
-        let Some(object) = self.read().get(key).cloned().or_else(|| self.on_disk(key)) else {
+        let Some(object) = self.objects.read().get(key).cloned().or_else(|| self.on_disk(key)) else {
             return conditions.check_write(None);
         };
         if !conditions.is_empty() {
@@ -158,7 +159,7 @@ impl Bucket {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(internal(error)),
             _ => {}
         }
-        self.write().remove(key);
+        self.objects.write().remove(key);
         journal.append(key, None).map_err(internal)?;
         self.remove_empty_parents(&object.path);
         Ok(())
@@ -166,7 +167,7 @@ impl Bucket {
 
     /// Forgets a version whose file is gone or was replaced by hand.
     pub fn forget(&self, key: &str, object: &Arc<Object>) {
-        let mut objects = self.write();
+        let mut objects = self.objects.write();
         if objects.get(key).is_some_and(|current| Arc::ptr_eq(current, object)) {
             objects.remove(key);
         }
@@ -177,9 +178,9 @@ impl Bucket {
     /// # Errors
     /// `BucketNotEmpty`, or what the file system reports.
     pub fn remove(&self) -> S3Result<()> {
-        let mut journal = self.lock_journal();
+        let mut journal = self.journal.lock();
         let not_empty = || s3_error!(BucketNotEmpty);
-        if !self.read().is_empty() || !files_below(&self.dir).map_err(internal)?.is_empty() {
+        if !self.objects.read().is_empty() || !files_below(&self.dir).map_err(internal)?.is_empty() {
             return Err(not_empty());
         }
         fs::remove_dir_all(&self.dir).map_err(internal)?;
@@ -194,9 +195,9 @@ impl Bucket {
     fn adopt(&self, key: &str) -> Option<Arc<Object>> {
         self.on_disk(key)?;
         // Look again while nothing can change.
-        let _journal = self.lock_journal();
+        let _journal = self.journal.lock();
         let object = self.on_disk(key)?;
-        Some(self.write().entry(key.into()).or_insert(object).clone())
+        Some(self.objects.write().entry(key.into()).or_insert(object).clone())
     }
 
     /// The plain file of this key, unless a symbolic link would lead out of the bucket.
@@ -238,18 +239,6 @@ impl Bucket {
                 break;
             }
         }
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Objects> {
-        self.objects.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Objects> {
-        self.objects.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_journal(&self) -> MutexGuard<'_, Option<Journal>> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -14,14 +14,16 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use parking_lot::RwLock;
 use s3s::path::check_bucket_name;
 use s3s::{S3Result, s3_error};
 
 pub use bucket::{Bucket, internal};
 pub use conditions::{Conditions, whole_seconds};
+pub use layout::hex;
 pub use listing::{Page, Query};
 pub use multipart::{Part, Upload, Uploads, join, new_upload_id};
 pub use object::{Attributes, Object};
@@ -77,7 +79,7 @@ impl Store {
             _ => Err(error),
         })?;
         fs::create_dir(&temporary)?;
-        let descriptors = crate::sys::raise_open_files_limit();
+        let descriptors = crate::sys::raise_open_files_limit().unwrap_or(u64::MAX);
         let store = Self {
             root,
             buckets: RwLock::default(),
@@ -99,7 +101,7 @@ impl Store {
                 buckets.insert(name.clone(), Arc::new(Bucket::open(self.places(&name))?));
             }
         }
-        *self.buckets.write().unwrap_or_else(PoisonError::into_inner) = buckets;
+        *self.buckets.write() = buckets;
         Ok(())
     }
 
@@ -111,7 +113,7 @@ impl Store {
     /// # Errors
     /// `NoSuchBucket`.
     pub fn bucket(&self, name: &str) -> S3Result<Arc<Bucket>> {
-        if let Some(bucket) = self.read().get(name) {
+        if let Some(bucket) = self.buckets.read().get(name) {
             return Ok(bucket.clone());
         }
         self.adopt(name).ok_or_else(|| s3_error!(NoSuchBucket))
@@ -119,13 +121,13 @@ impl Store {
 
     /// Every bucket by name.
     pub fn buckets(&self) -> Vec<(String, Arc<Bucket>)> {
-        self.read().iter().map(|(name, bucket)| (name.clone(), bucket.clone())).collect()
+        self.buckets.read().iter().map(|(name, bucket)| (name.clone(), bucket.clone())).collect()
     }
 
     /// # Errors
     /// `BucketAlreadyOwnedByYou`, or what the file system reports.
     pub fn create_bucket(&self, name: &str) -> S3Result<()> {
-        let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.buckets.write();
         if buckets.contains_key(name) {
             return Err(s3_error!(BucketAlreadyOwnedByYou));
         }
@@ -138,7 +140,7 @@ impl Store {
     /// `NoSuchBucket`, `BucketNotEmpty`, or what the file system reports.
     pub fn delete_bucket(&self, name: &str) -> S3Result<()> {
         let bucket = self.bucket(name)?;
-        let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.buckets.write();
         bucket.remove()?;
         buckets.remove(name);
         Ok(())
@@ -175,7 +177,7 @@ impl Store {
         if !check_bucket_name(name) || !fs::symlink_metadata(self.root.join(name)).ok()?.is_dir() {
             return None;
         }
-        let mut buckets = self.buckets.write().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.buckets.write();
         if !buckets.contains_key(name) {
             let bucket = Bucket::open(self.places(name)).ok()?;
             buckets.insert(name.to_owned(), Arc::new(bucket));
@@ -190,9 +192,5 @@ impl Store {
             odd_dir: private.join("odd").join(name),
             journal: private.join("journal").join(format!("{name}.jsonl")),
         }
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Buckets> {
-        self.buckets.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

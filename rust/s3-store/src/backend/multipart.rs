@@ -83,7 +83,7 @@ impl Upload {
 pub fn join(parts: &[Arc<Part>], mut target: Staged) -> io::Result<(Complete, String)> {
     let mut hash = Md5::new();
     for part in parts {
-        target.write_from(&File::open(part.file.path())?, 0, part.file.size)?;
+        target.write_from(&File::open(part.file.path())?, 0..part.file.size)?;
         hash.update(&part.file.md5);
     }
     let etag = format!("{}-{}", hex(hash.finalize().as_ref()), parts.len());

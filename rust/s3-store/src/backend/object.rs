@@ -6,14 +6,15 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use s3s::crypto::{Checksum, Md5};
 use serde::{Deserialize, Serialize};
 
 use super::layout::hex;
-use crate::sys;
+use super::read::read_pieces;
 use crate::zero_copy::OpenFile;
 
 /// What a client said about an object when it wrote it.
@@ -97,8 +98,12 @@ impl Object {
         if let Some(etag) = self.etag.get() {
             return Ok(etag);
         }
-        let etag = md5_of(&self.open_uncached()?)?;
-        Ok(self.etag.get_or_init(|| etag))
+        let mut hash = Md5::new();
+        read_pieces(&self.open_uncached()?, 0..self.size(), |piece| {
+            hash.update(piece);
+            Ok(())
+        })?;
+        Ok(self.etag.get_or_init(|| hex(hash.finalize().as_ref())))
     }
 
     /// Opens this very version.
@@ -111,24 +116,6 @@ impl Object {
             return Err(io::ErrorKind::NotFound.into());
         }
         Ok(file)
-    }
-
-    fn lock_file(&self) -> MutexGuard<'_, Option<Arc<OpenFile>>> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn md5_of(file: &File) -> io::Result<String> {
-    let mut hash = Md5::new();
-    let mut buffer = Vec::new();
-    let mut offset = 0;
-    loop {
-        let read = sys::read_waiting(file, &mut buffer, 256 * 1024, offset)?;
-        if read == 0 {
-            return Ok(hex(hash.finalize().as_ref()));
-        }
-        hash.update(&buffer);
-        offset += read as u64;
     }
 }
 
@@ -148,7 +135,7 @@ impl FileCache {
     /// # Errors
     /// `NotFound` when the file is gone or is another version by now.
     pub fn open(&self, object: &Arc<Object>) -> io::Result<Arc<OpenFile>> {
-        let mut slot = object.lock_file();
+        let mut slot = object.file.lock();
         if let Some(file) = &*slot {
             object.used.store(true, Relaxed);
             return Ok(file.clone());
@@ -161,7 +148,7 @@ impl FileCache {
     }
 
     fn admit(&self, object: &Arc<Object>) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         open.push_back(Arc::downgrade(object));
         // Bounded: a pass over all of them takes every mark of use off.
         for _ in 0..2 * open.len() {
@@ -173,7 +160,7 @@ impl FileCache {
             if object.used.swap(false, Relaxed) {
                 open.push_back(oldest);
             } else {
-                object.lock_file().take();
+                object.file.lock().take();
             }
         }
     }
@@ -194,7 +181,7 @@ mod tests {
     fn the_cache_keeps_what_is_used() {
         let cache = FileCache::new(2);
         let objects: Vec<_> = ["0", "1", "2"].map(|name| object(name, name)).into();
-        let is_open = |i: usize| objects[i].lock_file().is_some();
+        let is_open = |i: usize| objects[i].file.lock().is_some();
         cache.open(&objects[0]).unwrap();
         cache.open(&objects[1]).unwrap();
         cache.open(&objects[0]).unwrap();

@@ -1,6 +1,9 @@
 //! The bytes of an object as a stream.
 
+use std::fs::File;
 use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -28,7 +31,7 @@ pub struct FileStream {
 
 impl FileStream {
     /// `range` is half-open and lies inside the file.
-    pub fn new(file: Arc<OpenFile>, range: std::ops::Range<u64>) -> Self {
+    pub fn new(file: Arc<OpenFile>, range: Range<u64>) -> Self {
         Self { file, offset: range.start, end: range.end, from_disk: None }
     }
 
@@ -39,8 +42,9 @@ impl FileStream {
     fn read_from_disk(&self, wanted: usize) -> JoinHandle<io::Result<Vec<u8>>> {
         let (file, offset) = (self.file.clone(), self.offset);
         tokio::task::spawn_blocking(move || {
-            let mut buffer = Vec::new();
-            sys::read_waiting(&file, &mut buffer, wanted, offset)?;
+            let mut buffer = vec![0; wanted];
+            let read = file.read_at(&mut buffer, offset)?;
+            buffer.truncate(read);
             Ok(buffer)
         })
     }
@@ -54,16 +58,16 @@ impl FileStream {
                 return Some(piece);
             }
         }
-        let mut buffer = Vec::new();
-        let read = sys::read_cached(&self.file, &mut buffer, wanted, self.offset).ok()?;
+        let mut buffer = vec![0; wanted];
+        let read = sys::read_cached(&self.file, &mut buffer, self.offset).ok()?;
+        buffer.truncate(read);
         self.offset += read as u64;
         (read > 0).then(|| buffer.into())
     }
 
     /// Whether the page cache holds both ends of the next piece, so very likely all of it.
     fn is_in_memory(&self, wanted: usize) -> bool {
-        let mut byte = Vec::new();
-        let mut holds = |offset| matches!(sys::read_cached(&self.file, &mut byte, 1, offset), Ok(1));
+        let holds = |offset| matches!(sys::read_cached(&self.file, &mut [0], offset), Ok(1));
         holds(self.offset) && holds(self.offset + wanted as u64 - 1)
     }
 
@@ -75,6 +79,25 @@ impl FileStream {
         self.offset += buffer.len() as u64;
         Ok(buffer.into())
     }
+}
+
+/// Hands a range of a file over piece by piece, and waits for the disk if need be: not for an async thread.
+///
+/// # Errors
+/// What `take` returns, what the file system reports, or `UnexpectedEof`.
+pub fn read_pieces(file: &File, range: Range<u64>, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut buffer = vec![0; (range.end - range.start).min(PIECE) as usize];
+    let mut offset = range.start;
+    while offset < range.end {
+        let wanted = (range.end - offset).min(PIECE) as usize;
+        let read = file.read_at(&mut buffer[..wanted], offset)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        take(&buffer[..read])?;
+        offset += read as u64;
+    }
+    Ok(())
 }
 
 impl Stream for FileStream {

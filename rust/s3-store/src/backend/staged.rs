@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum, Md5};
 
 use super::layout::hex;
-use crate::sys;
+use super::read::read_pieces;
 
 /// A temporary file that is removed unless it is renamed.
 pub struct Staged {
@@ -46,23 +47,12 @@ impl Staged {
         Ok(())
     }
 
-    /// Appends `length` bytes of `source` from `offset`.
+    /// Appends a range of `source`.
     ///
     /// # Errors
     /// When reading or writing fails, or the source ends too early.
-    pub fn write_from(&mut self, source: &File, mut offset: u64, length: u64) -> io::Result<()> {
-        let end = offset + length;
-        let mut buffer = Vec::new();
-        while offset < end {
-            let wanted = (end - offset).min(256 * 1024) as usize;
-            let read = sys::read_waiting(source, &mut buffer, wanted, offset)?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.write(&buffer)?;
-            offset += read as u64;
-        }
-        Ok(())
+    pub fn write_from(&mut self, source: &File, range: Range<u64>) -> io::Result<()> {
+        read_pieces(source, range, |piece| self.write(piece))
     }
 
     pub fn complete(mut self) -> Complete {

@@ -10,10 +10,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clap::ValueEnum;
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::task::JoinSet;
 
 use crate::client::Client;
 use crate::failure::Outcome;
 use crate::plan::Limits;
+use crate::truth;
 use crate::workload::Workload;
 
 /// The engines by the name that `--engine` takes.
@@ -46,8 +49,17 @@ pub type Arrays = Vec<Bytes>;
 /// A library stack that executes one workload again and again.
 #[async_trait::async_trait]
 pub trait Engine: Send + Sync {
+    fn workload(&self) -> &Workload;
+
+    /// Executes one read of the workload.
+    async fn read_one(&self, number: usize, variant: &str) -> Outcome<Arrays>;
+
     /// Executes the workload once; this is what is timed.
-    async fn read(&self, variant: &str) -> Outcome<Arrays>;
+    async fn read(&self, variant: &str) -> Outcome<Arrays> {
+        let work = self.workload();
+        let reads = stream::iter(0..work.reads.len()).map(|number| self.read_one(number, variant));
+        reads.buffered(work.concurrent_reads).try_concat().await
+    }
 
     /// The ways of doing the work that compete.
     fn variants(&self) -> Vec<&'static str> {
@@ -55,13 +67,25 @@ pub trait Engine: Send + Sync {
     }
 
     /// Calls of the library's API that one execution takes.
-    fn calls(&self) -> u64;
+    fn calls(&self) -> u64 {
+        self.workload().reads.len() as u64
+    }
 
     /// What the client's recorder learns of an execution.
     fn hooks(&self) -> Hooks;
 
     /// Compares what `read` returned with the truth, outside the timed part.
-    fn check(&self, arrays: &Arrays) -> Outcome<()>;
+    fn check(&self, arrays: &Arrays) -> Outcome<()> {
+        truth::check(self.workload(), arrays)
+    }
+}
+
+/// Waits for all of the tasks; those under way are given up once one fails.
+async fn all(mut tasks: JoinSet<Outcome<()>>) -> Outcome<()> {
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    Ok(())
 }
 
 /// Opens the array of a workload with an engine, outside the timed part.

@@ -8,8 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures::TryStreamExt;
 use futures::future::try_join_all;
-use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{GetRange, GetResult};
 use tokio::sync::{Semaphore, oneshot};
@@ -19,19 +19,17 @@ use zarrs::array::{ArrayShardedExt, BytesRepresentation, CodecChain, DataType, F
 use zarrs::metadata::ConfigurationSerialize;
 use zarrs_codec::{ArrayToBytesCodecTraits, CodecOptions};
 
-use super::{Arrays, Engine, Hooks};
+use super::{Arrays, Engine, Hooks, all};
 use crate::array::{self, OpenArray, element_size, fill_bytes};
 use crate::client::Client;
 use crate::clocks::now_ns;
 use crate::failure::{Failure, Outcome, one_line};
 use crate::output::Output;
-use crate::plan::{Group, Grouping, Limits, Stored, group, parts};
+use crate::plan::{Group, Grouping, Limits, MISSING, Stored, group, parts};
 use crate::recording::Place;
 use crate::selection::{Piece, pieces, shape_of};
-use crate::truth;
 use crate::workload::Workload;
 
-const MISSING: u64 = u64::MAX;
 /// Decoded bytes that one thread takes at once.
 const BATCH_BYTES: usize = 256 << 10;
 
@@ -124,7 +122,7 @@ fn layout(array: &OpenArray) -> Outcome<(Unit, Option<Index>)> {
     let origin = vec![0; array.dimensionality()];
     let object_shape = array.chunk_shape(&origin).map_err(Failure::unsupported)?;
     if !array.is_exclusively_sharded() {
-        return Ok((unit(array, array.codecs(), object_shape.to_vec())?, None));
+        return Ok((unit(array, array.codecs(), object_shape.clone())?, None));
     }
     let configuration = array
         .codecs()
@@ -148,7 +146,7 @@ fn layout(array: &OpenArray) -> Outcome<(Unit, Option<Index>)> {
         return Err(Failure::unsupported("a shard index whose size varies"));
     };
     let index = Index { codecs, shape, bytes, location: sharding.index_location, per_shard };
-    Ok((unit(array, inner, sharding.chunk_shape.to_vec())?, Some(index)))
+    Ok((unit(array, inner, sharding.chunk_shape.clone())?, Some(index)))
 }
 
 fn unit(array: &OpenArray, codecs: Arc<CodecChain>, shape: Vec<NonZeroU64>) -> Outcome<Unit> {
@@ -204,10 +202,10 @@ impl Inner {
         let read = &self.workload.reads[number];
         let output = Output::new(shape_of(read), self.unit.element);
         let mut by_object: BTreeMap<Vec<u64>, Vec<Piece>> = BTreeMap::new();
-        let all = pieces(read, &self.unit.sizes);
-        let (chunks, permits) = (all.len() as u64, self.workload.in_flight / self.workload.concurrent_reads);
+        let wanted = pieces(read, &self.unit.sizes);
+        let (chunks, permits) = (wanted.len() as u64, self.workload.in_flight / self.workload.concurrent_reads);
         let grouping = self.limits.grouping(chunks, chunks * self.unit.decoded_bytes() as u64, permits);
-        for piece in all {
+        for piece in wanted {
             by_object.entry(self.object_of(&piece)).or_default().push(piece);
         }
         let whole = self.index.as_ref().is_some_and(|index| {
@@ -219,15 +217,13 @@ impl Inner {
             let (me, output) = (Arc::clone(self), Arc::clone(&output));
             objects.spawn(async move { me.read_object(&object, wanted, grouping, whole, &output).await });
         }
-        while let Some(done) = objects.join_next().await {
-            done??;
-        }
+        all(objects).await?;
         output.finish()
     }
 
     fn object_of(&self, piece: &Piece) -> Vec<u64> {
         match &self.index {
-            Some(index) => piece.parts.iter().zip(&index.per_shard).map(|(part, n)| part.chunk / n).collect(),
+            Some(index) => piece.shard(&index.per_shard),
             None => piece.chunk(),
         }
     }
@@ -278,8 +274,7 @@ impl Inner {
     fn stored(&self, index: &Index, entries: &[[u64; 2]], wanted: Vec<Piece>, output: &Output) -> Vec<Stored<Piece>> {
         let mut stored = Vec::with_capacity(wanted.len());
         for piece in wanted {
-            let position = piece.parts.iter().zip(&index.per_shard).fold(0, |at, (part, n)| at * n + part.chunk % n);
-            match entries[position as usize] {
+            match entries[piece.position(&index.per_shard)] {
                 [MISSING, MISSING] => output.fill(&piece, &self.unit.sizes, &self.unit.fill_bytes),
                 [offset, length] => stored.push(Stored { span: offset..offset.saturating_add(length), item: piece }),
             }
@@ -453,21 +448,15 @@ impl Decoding {
 
 #[async_trait::async_trait]
 impl Engine for Planned {
-    async fn read(&self, _variant: &str) -> Outcome<Arrays> {
-        let work = &self.inner.workload;
-        let reads = stream::iter(0..work.reads.len()).map(|number| self.inner.read_one(number));
-        reads.buffered(work.concurrent_reads).try_collect().await
+    fn workload(&self) -> &Workload {
+        &self.inner.workload
     }
 
-    fn calls(&self) -> u64 {
-        self.inner.workload.reads.len() as u64
+    async fn read_one(&self, number: usize, _variant: &str) -> Outcome<Arrays> {
+        Ok(vec![self.inner.read_one(number).await?])
     }
 
     fn hooks(&self) -> Hooks {
         Hooks::Chunks
-    }
-
-    fn check(&self, arrays: &Arrays) -> Outcome<()> {
-        truth::check(&self.inner.workload, arrays, self.inner.unit.element)
     }
 }

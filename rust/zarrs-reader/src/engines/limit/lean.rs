@@ -5,26 +5,29 @@
 //! limit needs none of these where the target is plain HTTP and takes no credentials. Elsewhere object_store fetches.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Method, StatusCode};
 use object_store::GetRange;
 use object_store::path::Path;
+use parking_lot::Mutex;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use url::Url;
 
 use super::memory::Memory;
-use crate::client::{Counters, covers};
+use crate::client::{Counters, TIMEOUT};
+use crate::content_range::ContentRange;
 use crate::failure::{Failure, Outcome};
 use crate::workload::Target;
 
-const TIMEOUT: Duration = Duration::from_secs(120);
 /// Read at first: headers, and with them all of a small body, which is then copied while it is still cached.
 const FIRST_READ_BYTES: usize = 20 << 10;
 const MOST_HEADERS: usize = 64;
+/// What is escaped of a key in an address, as object_store does it.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// Fetches ranges of one target over connections of its own.
 pub struct LeanClient {
@@ -68,7 +71,8 @@ impl LeanClient {
             GetRange::Suffix(last) => format!("-{last}"),
         };
         let (base, host) = (&self.base, &self.address);
-        let request = format!("GET {base}/{path} HTTP/1.1\r\nhost: {host}\r\nrange: bytes={asked}\r\n\r\n");
+        let key = utf8_percent_encode(path.as_ref(), ESCAPED);
+        let request = format!("GET {base}/{key} HTTP/1.1\r\nhost: {host}\r\nrange: bytes={asked}\r\n\r\n");
         self.counters.sent(&Method::GET);
         let fetched = tokio::time::timeout(TIMEOUT, self.exchange(request.as_bytes(), range, memory)).await;
         let outcome = fetched.unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())));
@@ -87,7 +91,7 @@ impl LeanClient {
             }
             filled += some(stream.read(&mut first[filled..])).await?;
         };
-        head.demand(range)?;
+        let range = head.demand(range)?;
         let mut body = memory.take(head.body_bytes);
         let came = filled - head.bytes;
         if came > head.body_bytes {
@@ -95,10 +99,10 @@ impl LeanClient {
         }
         body.put_slice(&first[head.bytes..filled]);
         read_rest(&mut stream, &mut body, head.body_bytes).await?;
-        self.counters.answered(StatusCode::PARTIAL_CONTENT, head.content_range.as_deref());
+        self.counters.answered(StatusCode::PARTIAL_CONTENT, Some(&range));
         self.counters.fetched(body.len());
         if head.keeps_connection {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+            self.idle.lock().push(stream);
         }
         Ok(body.freeze())
     }
@@ -108,7 +112,7 @@ impl LeanClient {
     /// A server may end an idle connection at any moment; a request that met this was never seen, so it is sent on a
     /// new connection.
     async fn ask(&self, request: &[u8], first: &mut [u8]) -> Result<(TcpStream, usize), String> {
-        let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let kept = self.idle.lock().pop();
         if let Some(mut stream) = kept
             && let Ok(bytes) = send(&mut stream, request, first).await
         {
@@ -176,19 +180,21 @@ impl Head {
         }))
     }
 
-    /// Checks that the answer is the range that was asked for.
-    fn demand(&self, range: &GetRange) -> Result<(), String> {
+    /// Checks that the answer is the range that was asked for, and returns it.
+    fn demand(&self, asked: &GetRange) -> Result<ContentRange, String> {
         if self.status != StatusCode::PARTIAL_CONTENT.as_u16() {
             return Err(format!("status {}", self.status));
         }
         let said = self.content_range.as_deref().unwrap_or("nothing");
-        if covers(said, range) { Ok(()) } else { Err(format!("requested {range}, got {said}")) }
+        let range = ContentRange::parse(said).filter(|range| range.covers(asked));
+        range.ok_or_else(|| format!("requested {asked}, got {said}"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
     use tokio::net::TcpListener;
 
     const PIECE: GetRange = GetRange::Bounded(2..5);
@@ -203,7 +209,7 @@ mod tests {
                 let (mut stream, _) = listener.accept().await.expect("a connection");
                 let mut request = [0; 1000];
                 let length = stream.read(&mut request).await.expect("a request");
-                assert!(request[..length].starts_with(b"GET /base/a/c/0 HTTP/1.1\r\n"));
+                assert!(request[..length].starts_with(b"GET /base/a%20b/c/0 HTTP/1.1\r\n"));
                 stream.write_all(answer.as_bytes()).await.expect("sent");
             }
         });
@@ -213,7 +219,7 @@ mod tests {
         let (client, memory) = (client.expect("plain HTTP"), Memory::new(100));
         let mut got = Vec::new();
         for _ in 0..count {
-            got.push(client.get(&Path::from("a/c/0"), &PIECE, &memory).await);
+            got.push(client.get(&Path::from("a b/c/0"), &PIECE, &memory).await);
             tokio::time::sleep(Duration::from_millis(20)).await; // until the end of the connection has arrived
         }
         (got, counters)
@@ -227,8 +233,16 @@ mod tests {
     async fn a_range_is_fetched_and_counted_also_after_an_idle_connection_ended() {
         let (got, counters) = fetch(&[RIGHT, RIGHT], 2).await;
         assert!(got.iter().all(|one| one.as_ref().is_ok_and(|body| body.as_ref() == b"cde")), "{got:?}");
-        let tally = counters.tally();
-        assert_eq!((tally.requests, tally.index_requests, tally.fetched_bytes, tally.retries), (2, 0, 6, 0));
+        let request_counts = counters.request_counts();
+        assert_eq!(
+            (
+                request_counts.requests,
+                request_counts.index_requests,
+                request_counts.fetched_bytes,
+                request_counts.retries
+            ),
+            (2, 0, 6, 0)
+        );
     }
 
     #[tokio::test]

@@ -1,10 +1,9 @@
 //! Where the network limit keeps what it fetches.
 
-use std::sync::{Mutex, PoisonError};
-
 use bytes::BytesMut;
+use parking_lot::Mutex;
 
-use crate::output::ask_for_huge_pages;
+use crate::sys::ask_for_huge_pages;
 
 const BLOCK_BYTES: usize = 64 << 20;
 
@@ -22,7 +21,7 @@ impl Memory {
 
     /// An empty buffer with room for `bytes`.
     pub fn take(&self, bytes: usize) -> BytesMut {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.free.lock();
         if free.capacity() < bytes {
             *free = BytesMut::with_capacity(bytes.max(self.block_bytes));
             ask_for_huge_pages(free.spare_capacity_mut());

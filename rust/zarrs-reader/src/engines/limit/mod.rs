@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use futures::future::try_join_all;
-use futures::{StreamExt, TryStreamExt, stream};
 use object_store::GetRange;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
@@ -17,13 +17,12 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Arrays, Engine, Hooks};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
-use crate::plan::{Grouping, Stored, group, parts};
+use crate::plan::{Grouping, MISSING, Stored, group, parts};
 use crate::selection::{Axis, pieces};
 use crate::workload::{ArrayInfo, Workload};
 use lean::LeanClient;
 use memory::Memory;
 
-const MISSING: u64 = u64::MAX;
 const CRC_BYTES: u64 = 4;
 const PART_BYTES: u64 = 8 << 20;
 const MERGE_GAP_BYTES: u64 = 1 << 20;
@@ -69,7 +68,7 @@ impl NetworkLimit {
 }
 
 impl Inner {
-    async fn fetch_read(self: &Arc<Self>, number: usize, variant: &str) -> Outcome<Vec<Bytes>> {
+    async fn fetch_read(self: &Arc<Self>, number: usize, variant: &str) -> Outcome<Arrays> {
         let memory = Arc::new(Memory::new((self.workload.wanted_bytes as usize).div_ceil(self.reads.len().max(1))));
         let shards = self.reads[number].iter().map(|shard| {
             let (inner, memory) = (Arc::clone(self), Arc::clone(&memory));
@@ -156,10 +155,7 @@ fn per_shard(array: &ArrayInfo) -> Vec<u64> {
 fn shards(read: &[Axis], chunk_shape: &[u64], per_shard: &[u64]) -> Vec<Shard> {
     let mut found: BTreeMap<Vec<u64>, Vec<usize>> = BTreeMap::new();
     for piece in pieces(read, chunk_shape) {
-        let chunk = piece.chunk();
-        let shard = chunk.iter().zip(per_shard).map(|(c, n)| c / n).collect();
-        let position = chunk.iter().zip(per_shard).fold(0, |at, (c, n)| at * n + c % n) as usize;
-        found.entry(shard).or_default().push(position);
+        found.entry(piece.shard(per_shard)).or_default().push(piece.position(per_shard));
     }
     found.into_iter().map(|(shard, wanted)| Shard { key: key_of(&shard), wanted }).collect()
 }
@@ -170,19 +166,16 @@ fn key_of(shard: &[u64]) -> String {
 
 #[async_trait::async_trait]
 impl Engine for NetworkLimit {
-    async fn read(&self, variant: &str) -> Outcome<Arrays> {
-        let inner = &self.inner;
-        let reads = stream::iter(0..inner.reads.len()).map(|number| inner.fetch_read(number, variant));
-        let fetched: Vec<Vec<Bytes>> = reads.buffered(inner.workload.concurrent_reads).try_collect().await?;
-        Ok(fetched.into_iter().flatten().collect())
+    fn workload(&self) -> &Workload {
+        &self.inner.workload
+    }
+
+    async fn read_one(&self, number: usize, variant: &str) -> Outcome<Arrays> {
+        self.inner.fetch_read(number, variant).await
     }
 
     fn variants(&self) -> Vec<&'static str> {
         vec![EXACT, MERGED]
-    }
-
-    fn calls(&self) -> u64 {
-        self.inner.workload.reads.len() as u64
     }
 
     fn hooks(&self) -> Hooks {

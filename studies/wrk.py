@@ -1,6 +1,6 @@
 """The network limit against wrk on the same byte ranges of the same store, turn by turn (docs/limit.md).
 
-``zcb store start --profile loopback``, then ``python rust/zarrs-reader/bench/wrk.py``; wrk has to be installed.
+``zcb store start --profile loopback``, then ``python studies/wrk.py``; wrk has to be installed.
 """
 
 import re
@@ -10,13 +10,14 @@ import tempfile
 
 import msgspec
 from click.testing import CliRunner
-from harness.shards import read_indexes, shard_key
 
-from harness import workload as workloads
+from harness.datasets.indexes import read_indexes
+from harness.datasets.shards import shard_key
 from harness.measure.process import WorkerProcess
-from harness.readers import LIMIT_CLIENTS, reader_class
-from harness.targets import resolve
-from harness.workload import chunks_by_shard, wanted_chunks
+from harness.readers import limit_clients, reader_class
+from harness.targets.resolve import resolve
+from harness.workload import model as workloads
+from harness.workload.selections import chunks_by_shard, wanted_chunks
 from setup_data.cli import data
 
 SHAPES = {
@@ -44,10 +45,10 @@ def main() -> None:
         create = ["create", "--target", "embedded", "--name", dataset, *shape, "--codec", "none"]
         CliRunner().invoke(data, create, catch_exceptions=False)
         workload = workloads.create("whole_array", resolve("embedded"), dataset=f"custom/{dataset}")
-        turns = [(*(client(reader, workload) for reader in LIMIT_CLIENTS), wrk(workload)) for _ in range(TURNS)]
+        turns = [(*(client(reader, workload) for reader in limit_clients()), wrk(workload)) for _ in range(TURNS)]
         shares = [max(ours) / theirs for *ours, theirs in turns]
         *ours, theirs = (statistics.median(column) for column in zip(*turns, strict=True))
-        rates = ", ".join(f"{rate:.0f} {reader}" for rate, reader in zip(ours, LIMIT_CLIENTS, strict=True))
+        rates = ", ".join(f"{rate:.0f} {reader}" for rate, reader in zip(ours, limit_clients(), strict=True))
         spread = f"{min(shares):.2f} to {max(shares):.2f} in {TURNS} turns"
         print(f"{name}: ranges/s {rates}, {theirs:.0f} wrk; share {statistics.median(shares):.2f} ({spread})")  # noqa: T201
 

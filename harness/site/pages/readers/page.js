@@ -2,14 +2,6 @@
 (function () {
     const data = JSON.parse(document.getElementById("data").textContent);
     const LIMIT = data.network_limit;
-    const MARKS = {
-      "cpu-bound": "cpu",
-      "in-flight": "in flight",
-      "new-connections": "conn",
-      "other-traffic": "traffic",
-      "below-limit": "< limit",
-      "no-manifest": "agreed",
-    };
     const choice = {metric: "", version: "", place: "", baseline: ""};
 
     function byId(id) {
@@ -38,51 +30,6 @@
 
     function metric() {
         return data.metrics.find((m) => m.key === choice.metric);
-    }
-
-    /* Statistics; harness/results.py holds the same rules for the terminal. */
-
-    function interval(values) {
-        const known = values.filter((v) => v !== null).sort((a, b) => a - b);
-        if (!known.length) {
-            return null;
-        }
-        const middle = known.length >> 1;
-        const median = known.length % 2 ? known[middle] : (known[middle - 1] + known[middle]) / 2;
-        const [leftOut, coverage] = data.ranks[known.length];
-        return {median, low: known[leftOut], high: known[known.length - 1 - leftOut], coverage, count: known.length};
-    }
-
-    function quotient(a, b) {
-        return a === null || a === undefined || !b ? null : a / b;
-    }
-
-    /* Return the ratio of a row to the base row of the same pass; without an interval where rounds cannot be paired. */
-    function ratio(row, base, key) {
-        const mine = row.values[key] || [];
-        const theirs = base.values[key] || [];
-        if (row.reader !== LIMIT && base.reader !== LIMIT) {
-            const rounds = Math.min(mine.length, theirs.length);
-            return interval(mine.slice(0, rounds).map((value, i) => quotient(value, theirs[i])));
-        }
-        if (key === "seconds" && row.reader !== base.reader) {
-            return row.reader === LIMIT
-                ? interval((base.values.times_slower || []).map((value) => quotient(1, value)))
-                : interval(row.values.times_slower || []);
-        }
-        const one = interval(mine);
-        const other = interval(theirs);
-        const of = one && other ? quotient(one.median, other.median) : null;
-        return of === null ? null : {median: of, low: of, high: of, coverage: 0, count: 0};
-    }
-
-    function number(value) {
-        return value === Math.round(value) || Math.abs(value) >= 99.95 ? value.toFixed(0) : value.toPrecision(3);
-    }
-
-    /* Return a ratio with two decimals, or more where it is small. */
-    function times(value) {
-        return value < 0.0995 ? value.toPrecision(2) : value < 9.995 ? value.toFixed(2) : value.toPrecision(3);
     }
 
     /* Selectors, and the address that remembers them. */
@@ -138,49 +85,33 @@
         return name.split(/(?<=[+-])/).flatMap((part) => [part, document.createElement("wbr")]);
     }
 
-    function rowsByWorkload() {
-        const workloads = new Map();
-        for (const row of version().rows) {
-            const key = JSON.stringify(row.key);
-            if (!workloads.has(key)) {
-                workloads.set(key, {pattern: row.pattern, title: row.workload, detail: row.detail, rows: new Map()});
-            }
-            workloads.get(key).rows.set(row.reader, row);
-        }
-        return [...workloads.values()];
-    }
-
-    function verdict(of) {
-        const better = metric().better;
-        if (!of || !better || of.coverage < data.sure || (of.low <= 1 && of.high >= 1)) {
-            return "";
-        }
-        return (of.median < 1) === (better === "lower") ? "better" : "worse";
-    }
-
-    function ratioText(row, base) {
-        if (!base || base === row) {
+    /* Draw a ratio, which the data hold as a text: median, the ends of its interval where it has one, and + or -
+       where it is better or worse for sure. */
+    function ratioText(ratio) {
+        if (!ratio) {
             return null;
         }
-        const of = ratio(row, base, choice.metric);
-        if (!of) {
-            return null;
-        }
-        const kind = verdict(of);
-        const sign = of.median < 1 ? "↓" : of.median > 1 ? "↑" : "=";
-        const range = of.count ? `${times(of.low)} to ${times(of.high)}` : "of the medians, no interval";
-        const title = `${times(of.median)} times ${choice.baseline} (${range})${kind ? ", " + kind : ""}`;
-        return make("span", {class: `ratio ${kind}`, title}, `${sign}${times(of.median)}×`);
+        const [median, ...rest] = ratio.split(" ");
+        const kind = {"+": "better", "-": "worse"}[rest.at(-1)] || "";
+        const sign = median < 1 ? "↓" : median > 1 ? "↑" : "=";
+        const range = rest.length ? `${rest[0]} to ${rest[1]}` : "of the medians, no interval";
+        const title = `${median} times ${choice.baseline} (${range})${kind ? ", " + kind : ""}`;
+        return make("span", {class: `ratio ${kind}`, title}, `${sign}${median}×`);
     }
 
-    function bar(of, scale) {
-        const percent = (value) => `${(100 * value) / scale}%`;
+    function bar(value, low, high, scale, several) {
+        const percent = (part) => `${(100 * part) / scale}%`;
         const fill = make("i");
-        fill.style.width = percent(of.median);
+        fill.style.width = percent(value);
         const mark = make("b");
-        mark.style.left = percent(of.low);
-        mark.style.width = percent(of.high - of.low);
-        return make("span", {class: "bar", "aria-hidden": "true"}, fill, of.count > 1 ? mark : null);
+        mark.style.left = percent(low);
+        mark.style.width = percent(high - low);
+        return make("span", {class: "bar", "aria-hidden": "true"}, fill, several ? mark : null);
+    }
+
+    /* A record of another version of this repository can hold a flag that is not in the list. */
+    function known(flag) {
+        return data.flags[flag] || {mark: flag, meaning: flag};
     }
 
     function marks(row) {
@@ -192,13 +123,13 @@
             "abbr",
             {
                 class: 2 * count < row.count ? "few" : "most",
-                title: `${count} of ${row.count} samples: ${data.flags[flag] || flag}`,
+                title: `${count} of ${row.count} samples: ${known(flag).meaning}`,
             },
-            MARKS[flag] || flag, count < row.count ? ` ${count}/${row.count}` : "",
+            known(flag).mark, count < row.count ? ` ${count}/${row.count}` : "",
         )));
     }
 
-    function noFigure(row, notes) {
+    function noFigure(reader, row, notes) {
         const reason = row.na !== null ? row.na : row.error !== null ? row.error : null;
         if (reason === null) {
             return make("span", {class: "none", title: "not known of this reader"}, "–");
@@ -207,7 +138,7 @@
             notes.set(reason, {number: notes.size + 1, readers: new Set(), failed: row.na === null});
         }
         const note = notes.get(reason);
-        note.readers.add(row.reader);
+        note.readers.add(reader);
         const link = make("a", {href: `#note-${note.number}`, class: "note"}, `${note.number}`);
         link.addEventListener("click", (event) => {
             event.preventDefault(); // the address holds the choices
@@ -217,54 +148,38 @@
         return make("span", {class: kind, title: reason}, text, make("sup", {}, link));
     }
 
-    function cell(reader, workload, shown, notes) {
-        const row = workload.rows.get(reader);
+    /* Make the cell of the reader in a column; figures hold a text per value, and of a ratio to every baseline. */
+    function cell(reader, column, workload, shown, notes) {
+        const row = workload.rows[column];
         const td = make("td", {"data-reader": reader, class: reader === LIMIT ? "limit" : ""});
-        const of = shown.intervals.get(reader);
-        if (!of) {
-            td.append(row ? noFigure(row, notes) : make("span", {class: "none", title: "not measured"}, "–"));
+        const value = shown.values[column];
+        if (!value) {
+            td.append(row ? noFigure(reader, row, notes) : make("span", {class: "none", title: "not measured"}, "–"));
             return td;
         }
-        if (of.median === shown.best) {
+        if (shown.best.includes(column)) {
             td.classList.add("best");
         }
-        const factor = metric().factor;
+        const [median, low = median, high = median] = value;
         td.append(make(
             "div", {},
-            make(
-                "div", {class: "figures"},
-                make("span", {class: "value", "data-value": of.median}, number(of.median * factor)),
-                ratioText(row, workload.rows.get(choice.baseline)),
-            ),
-            bar(of, shown.scale),
-            of.low === of.high
-                ? null
-                : make("div", {class: "range"}, `${number(of.low * factor)} – ${number(of.high * factor)}`),
+            make("div", {class: "figures"}, make("span", {class: "value"}, median), ratioText(shown.ratios[column])),
+            bar(median, low, high, shown.scale, row.count > 1),
+            value.length > 1 ? make("div", {class: "range"}, `${low} – ${high}`) : null,
             marks(row),
         ));
         return td;
     }
 
-    /* The best value stands out only where it is not everyone's: the limit is no contestant. */
-    function best(intervals) {
-        const medians = [...intervals].filter(([reader, of]) => of && reader !== LIMIT).map(([, of]) => of.median);
-        if (!metric().better || medians.every((median) => median === medians[0])) {
-            return null;
-        }
-        return metric().better === "lower" ? Math.min(...medians) : Math.max(...medians);
-    }
-
     function line(workload, readers, notes) {
-        const intervals = new Map(readers.map((reader) => {
-            const row = workload.rows.get(reader);
-            return [reader, row ? interval(row.values[choice.metric] || []) : null];
-        }));
-        const highest = [...intervals.values()].map((of) => (of ? of.high : 0));
-        const shown = {intervals, scale: Math.max(...highest) || 1, best: best(intervals)};
+        const {values = [], best = [], ratios = []} = workload.figures[choice.metric] || {};
+        const highest = values.map((value) => (value ? Number(value.at(-1)) : 0));
+        const shown = {values, best, ratios: ratios[readers.indexOf(choice.baseline)] || []};
+        shown.scale = Math.max(...highest) || 1;
         return make(
             "tr", {},
             make("th", {scope: "row"}, workload.title, make("small", {}, workload.detail)),
-            ...readers.map((reader) => cell(reader, workload, shown, notes)),
+            ...readers.map((reader, column) => cell(reader, column, workload, shown, notes)),
         );
     }
 
@@ -276,7 +191,7 @@
             ...breakable(reader), reader === choice.baseline ? make("small", {}, "baseline") : null,
         ));
         const groups = new Map();
-        for (const workload of rowsByWorkload()) {
+        for (const workload of version().workloads) {
             if (!groups.has(workload.pattern)) {
                 const title = workload.pattern.replaceAll("_", " ");
                 const head = make("th", {scope: "rowgroup", colspan: readers.length + 1}, title);
@@ -301,10 +216,11 @@
     }
 
     function drawMarks() {
-        const used = [...new Set(version().rows.flatMap((row) => Object.keys(row.flags)))];
+        const used = [...new Set(version().workloads.flatMap(
+            (workload) => workload.rows.flatMap((row) => Object.keys(row?.flags || {}))))];
         byId("marks").hidden = !used.length;
         byId("marks").querySelector("dl").replaceChildren(...used.flatMap((flag) => [
-            make("dt", {}, MARKS[flag] || flag), make("dd", {}, data.flags[flag] || flag),
+            make("dt", {}, known(flag).mark), make("dd", {}, known(flag).meaning),
         ]));
     }
 
@@ -322,15 +238,13 @@
     function drawLegend() {
         const m = metric();
         const direction = m.better ? `${m.better === "lower" ? "Lower" : "Higher"} is better.` : "Neither direction is better.";
-        byId("legend").textContent = `${m.title}${m.unit ? `, ${m.unit}` : ""}. ${direction} ${m.note} `
+        byId("legend").textContent = `${m.title}${m.unit ? `, ${m.unit}` : ""}. ${direction} ${m.meaning} `
             + `×: relative to ${choice.baseline}${m.better ? "; blue is better, brown is worse" : ""}.`;
     }
 
     function drawCoverage() {
-        const counts = [...new Set(version().rows.map((row) => row.count).filter((count) => count))].sort((a, b) => a - b);
-        byId("coverage").textContent = counts.length
-            ? "It covers " + counts.map((n) => `${(100 * data.ranks[n][1]).toFixed(1)} % with ${n} samples`).join(", ") + "."
-            : "";
+        const {coverage} = version();
+        byId("coverage").textContent = coverage ? `It covers ${coverage}.` : "";
     }
 
     function drawRuns() {
@@ -365,8 +279,6 @@
         draw();
     }
 
-    byId("project").textContent = data.project;
-    document.title = `Readers of ${data.project}`;
     fillMetrics();
     for (const name of Object.keys(choice)) {
         byId(name).addEventListener("change", (event) => update({...choice, [name]: event.target.value}));

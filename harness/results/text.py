@@ -1,0 +1,44 @@
+"""Figures and workloads as the terminal and the pages write them."""
+
+from collections.abc import Iterable
+
+from harness.results.intervals import rank
+from harness.results.records import RowRecord
+from harness.workload.model import DEFAULT_IN_FLIGHT
+
+
+def number(value: float) -> str:
+    """Return a value with three digits, a whole number as it is."""
+    if value == round(value) or abs(value) >= 99.95:
+        return f"{value:.0f}"
+    return f"{value:#.3g}"
+
+
+def times(value: float) -> str:
+    """Return a ratio with two decimals, more digits where it is small and fewer where it is large."""
+    if value < 0.0995:
+        return f"{value:.2g}"
+    return f"{value:.2f}" if value < 9.995 else f"{value:#.3g}".rstrip(".")
+
+
+def coverage(rows: Iterable[RowRecord]) -> str:
+    """Return what the intervals of rows cover, by number of samples: ``93.8 % with 5 samples``; empty without any."""
+    counts = sorted({len(row.samples) for row in rows if row.samples})
+    return ", ".join(f"{100 * rank(count)[1]:.1f} % with {count} samples" for count in counts)
+
+
+def short_label(row: RowRecord) -> str:
+    """Return a workload's name without its pattern: the dataset and what was asked for, e.g. ``small gap=1``."""
+    name = row.label.partition(" ")[2] or row.dataset
+    return name if row.in_flight == DEFAULT_IN_FLIGHT else f"{name} in-flight={row.in_flight}"
+
+
+def detail(row: RowRecord) -> str:
+    """Say how much a workload wants: chunks, shards, and the size of the final array."""
+    chunks, shards = _counted(row.wanted_chunks, "chunk"), _counted(row.wanted_shards, "shard")
+    size, unit = (row.array_bytes / 2**20, "MiB") if row.array_bytes >= 2**20 else (row.array_bytes / 2**10, "KiB")
+    return f"{chunks}, {shards}, {number(size)} {unit}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

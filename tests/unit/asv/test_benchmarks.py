@@ -1,0 +1,94 @@
+"""What asv sees of benchmarks/: the same names and parameters as ever, and quickly."""
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import benchmarks
+from harness.asv import recorded, tracked
+from harness.paths import ROOT
+
+READERS = [
+    "zarr-python+fsspec",
+    "zarr-python+obstore",
+    "zarr-python+obstore+fused",
+    "zarrs-python+obstore",
+    "tensorstore",
+    "zarrista",
+    "zarrs",
+    "zarrs-planned",
+]
+PLAIN = READERS[:3]
+BOTH = ["small", "large"]
+
+PARAMETERS = {
+    "whole_array.WholeArray": {"reader": READERS, "dataset": BOTH},
+    "whole_array.PlainWholeArray": {"reader": PLAIN, "dataset": ["large"]},
+    "chunks_of_one_shard.ChunksOfOneShard": {"reader": READERS, "dataset": BOTH, "gap": [0, 1, 3, 15]},
+    "chunks_of_one_shard.PlainChunksOfOneShard": {"reader": PLAIN, "dataset": ["small"], "gap": [0, 15]},
+    "chunks_of_many_shards.ChunksOfManyShards": {"reader": READERS, "dataset": BOTH, "shards": [1, 4, 16, 64]},
+    "chunks_of_many_shards.PlainChunksOfManyShards": {"reader": PLAIN, "dataset": ["small"], "shards": [16]},
+    "random_crops.RandomCrops": {"reader": READERS, "dataset": BOTH, "crop": ["1x64x64", "4x128x128"]},
+    "random_crops.PlainRandomCrops": {"reader": PLAIN, "dataset": ["small"], "crop": ["4x128x128"]},
+    "headline_3004.Headline3004": {"reader": READERS, "reads": [1]},
+    "headline_3004.PlainHeadline3004": {"reader": PLAIN, "reads": [1]},
+    "timelines.Timelines": {"reader": READERS, "read": ["one shard", "many shards", "whole array"]},
+}
+"""asv keeps results by these: a value that changes parts a benchmark's old figures from its new ones."""
+
+HEAVY = (
+    "numpy",
+    "scipy",
+    "obstore",
+    "psutil",
+    "numcodecs",
+    "zarr",
+    "zarrs",
+    "zarrista",
+    "tensorstore",
+    "google_crc32c",
+)
+
+
+def classes():
+    for info in pkgutil.iter_modules(benchmarks.__path__):
+        module = importlib.import_module(f"benchmarks.{info.name}")
+        for name, found in vars(module).items():
+            if inspect.isclass(found) and found.__module__ == module.__name__:
+                yield f"{info.name}.{name}", found
+
+
+def test_old_results_stay_comparable():
+    found = {name: dict(zip(each.param_names, each.params, strict=True)) for name, each in classes()}
+    known = {name: PARAMETERS[name] for name in found}
+    assert found.keys() == PARAMETERS.keys()
+    for name, parameters in found.items():
+        assert list(parameters) == list(known[name]), name
+        for axis, values in parameters.items():  # a reader or a case may be added
+            assert [value for value in values if value in known[name][axis]] == known[name][axis], (name, axis)
+
+
+def test_every_pass_is_set_up_by_its_own_class():
+    # asv tells passes apart by the line of `setup_cache`: one that is inherited would be shared.
+    passes = [each for _, each in classes() if issubclass(each, tracked.LookedUp)]
+    assert len(passes) == 6
+    assert all("setup_cache" in vars(each) for each in passes)
+
+
+@pytest.mark.parametrize("module", sorted({name.partition(".")[0] for name in PARAMETERS}))
+def test_importing_a_benchmark_is_cheap(module):
+    asked = f"import sys, benchmarks.{module}; print(*(name for name in {HEAVY} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_a_malformed_file_of_cases_ends_asv_with_a_line(tmp_path, monkeypatch):
+    (tmp_path / "workloads.toml").write_text("presets = 1")
+    monkeypatch.setenv("ZCB_WORKLOADS", str(tmp_path / "workloads.toml"))
+    for reading in (lambda: tracked.grid("whole_array"), recorded.reads):
+        with pytest.raises(SystemExit, match=r"^zcb: .*workloads\.toml: presets: Expected"):
+            reading()

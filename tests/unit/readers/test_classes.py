@@ -1,0 +1,101 @@
+"""What the classes of readers say, and what is derived from it: choices of commands, and tables in docs/."""
+
+import re
+
+import pytest
+
+from harness.asv import tracked
+from harness.errors import BadUseError
+from harness.paths import ROOT
+from harness.readers import all_readers, benchmarked, clients, limit_clients, reader_class, representatives
+from harness.readers.base import Reader
+from harness.results import drift
+from harness.results.cells import DEFAULT_BASELINE
+from harness.results.sample import NETWORK_LIMIT
+from harness.targets.target import Target
+from harness.verdict import crates
+from harness.verdict.run import Request, usual_readers
+
+SCHEMES = ("s3", "gs", "az", "https")
+ROWS = [*benchmarked(), NETWORK_LIMIT]
+
+
+def told(page, *heading):
+    """Return the rows of a table in docs/: the readers that a row names -> its other columns."""
+    lines = (ROOT / "docs" / page).read_text().splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith(f"| {' | '.join(heading)} |"))
+    found = {}
+    for line in lines[begin + 2 : lines.index("", begin)]:
+        first, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        for name in re.findall(r"`([^`]+)`", first):
+            found[f"zarr-python+obstore{name}" if name.startswith("+") else name] = cells
+    return found
+
+
+def test_every_reader_has_a_row_or_competes_for_one():
+    assert all(reader.name == name for name, reader in all_readers().items())
+    assert limit_clients() == clients(NETWORK_LIMIT) == [NETWORK_LIMIT, f"{NETWORK_LIMIT}+rust"]
+    assert sorted([*benchmarked(), *limit_clients()]) == sorted(all_readers())
+    assert clients("zarrs") == ["zarrs"]
+    with pytest.raises(BadUseError, match=r"choose from zarr-python\+fsspec, "):
+        reader_class("nope")
+
+
+def test_a_class_says_of_itself_what_its_methods_do():
+    for reader in (reader for reader in all_readers().values() if reader.is_python):
+        assert reader.counts_requests == (reader.request_counts is not Reader.request_counts), reader.name
+        assert reader.records_timelines == (reader.timeline is not Reader.timeline), reader.name
+        assert reader.strides == (reader.calls is Reader.calls), reader.name
+        assert {*reader.unread, *reader.only_own_address} < set(SCHEMES), reader.name
+
+
+def test_what_depends_on_the_commit_under_test_is_no_control():
+    readers = all_readers()
+    assert set(drift.CONTROLS) == {name for name in ROWS if readers[name].is_control}
+    assert not any("zarr" in readers[name].packages for name in drift.CONTROLS)
+    assert all("zarr" in readers[name].packages for name in tracked.PLAIN_READERS)
+    assert DEFAULT_BASELINE in readers
+
+
+def test_who_stands_for_a_decoder():
+    assert list(representatives().items()) == [
+        ("zarr-python", ["zarr-python+obstore", "zarr-python+fsspec"]),
+        ("tensorstore", ["tensorstore"]),
+        ("zarrs", ["zarrista"]),
+    ]
+
+
+def test_who_is_compared_unless_readers_are_named():
+    target = Target(name="t", url="s3://nowhere")
+    assert usual_readers(Request(base="=", head="=", target=target)) == ["zarr-python+obstore", "zarr-python+fsspec"]
+    assert usual_readers(Request(base="=", head="=", target=target, quick=True)) == ["zarr-python+obstore"]
+    assert usual_readers(Request(base="=", head="crate:1.0", target=target)) == ["zarrs", "zarrs-planned"]
+    assert crates.readers() == ["zarrs", "zarrs-planned"]
+
+
+def test_the_page_of_readers_lists_them_and_their_calls():
+    rows = told("readers.md", "reader", "what it is")
+    assert list(rows) == ROWS
+    for name in benchmarked():
+        assert rows[name][2] == ("1" if reader_class(name).strides else "one per chunk"), name
+
+
+def test_the_page_of_readers_names_those_that_cannot_count():
+    (names,) = re.findall(r"Who cannot count its own requests \((.*)\)", (ROOT / "docs" / "readers.md").read_text())
+    assert re.findall(r"`([^`]+)`", names) == [n for n in benchmarked() if not reader_class(n).counts_requests]
+
+
+def test_the_page_of_targets_says_who_reads_which_cloud():
+    rows = told("targets.md", "reader", "s3")
+    assert sorted(rows) == sorted(ROWS)
+    for name, cells in rows.items():
+        reader = reader_class(name)
+        for scheme, cell in zip(SCHEMES, cells, strict=True):
+            if scheme in reader.unread:
+                assert cell.startswith("n/a"), (name, scheme)
+                assert reader.unread[scheme].split()[0] in cell, (name, scheme)
+            elif scheme in reader.only_own_address:
+                assert cell.endswith("own address only"), (name, scheme)
+            else:
+                assert cell.startswith("yes"), (name, scheme)
+        assert reader.requester_pays == ("not requester-pays" not in cells[0]), name
