@@ -51,6 +51,11 @@ HEAVY = (
     "zarrista",
     "tensorstore",
     "google_crc32c",
+    "dpkt",
+    "rich",
+    "click",
+    "jinja2",
+    "pyroute2",
 )
 
 
@@ -64,22 +69,21 @@ def classes():
 
 def test_old_results_stay_comparable():
     found = {name: dict(zip(each.param_names, each.params, strict=True)) for name, each in classes()}
-    known = {name: PARAMETERS[name] for name in found}
-    assert found.keys() == PARAMETERS.keys()
-    for name, parameters in found.items():
-        assert list(parameters) == list(known[name]), name
-        for axis, values in parameters.items():  # a reader or a case may be added
-            assert [value for value in values if value in known[name][axis]] == known[name][axis], (name, axis)
+    assert found.keys() >= PARAMETERS.keys()  # a pattern may be added
+    for name, known in PARAMETERS.items():
+        assert list(found[name]) == list(known), name
+        for axis, values in found[name].items():  # a reader or a case may be added
+            assert [value for value in values if value in known[axis]] == known[axis], (name, axis)
 
 
 def test_every_pass_is_set_up_by_its_own_class():
     # asv tells passes apart by the line of `setup_cache`: one that is inherited would be shared.
     passes = [each for _, each in classes() if issubclass(each, tracked.LookedUp)]
-    assert len(passes) == 6
+    assert len(passes) >= 6
     assert all("setup_cache" in vars(each) for each in passes)
 
 
-@pytest.mark.parametrize("module", sorted({name.partition(".")[0] for name in PARAMETERS}))
+@pytest.mark.parametrize("module", sorted({name.partition(".")[0] for name, _ in classes()}))
 def test_importing_a_benchmark_is_cheap(module):
     asked = f"import sys, benchmarks.{module}; print(*(name for name in {HEAVY} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,7 +1,5 @@
 """What asv sees of a pass: names, units and values that results of before can be compared with, and quick imports."""
 
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +7,6 @@ import pytest
 from harness.asv.recorded import Recorded
 from harness.asv.tracked import Tracked, cell
 from harness.measure.conductor import Row
-from harness.paths import ROOT
 from tests.support import passes
 
 UNITS = {
@@ -71,14 +68,3 @@ def test_what_is_unknown_is_left_out_and_asv_is_told_why():
         with pytest.raises(NotImplementedError, match=reason):
             getattr(bench, f"track_{metric}").setup(cells, "r", 0)
     bench.track_seconds.setup(cells, "r", 0)
-
-
-def test_importing_benchmarks_loads_nothing_slow():
-    """asv starts a process per combination of parameters, most of which only look a list up."""
-    names = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "__init__")
-    code = f"import sys; {'; '.join(f'import benchmarks.{name}' for name in names)}; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = {name.partition(".")[0] for name in done.stdout.split()}
-    assert "msgspec" in loaded  # the list was read
-    slow = {"numpy", "scipy", "obstore", "psutil", "zarr", "dpkt", "rich", "click", "jinja2"}
-    assert loaded & slow == set()
