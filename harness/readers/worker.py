@@ -58,10 +58,10 @@ class Worker:
 
     def _open(self, workload: dict[str, Any]) -> dict[str, Any]:
         self._close()
-        self._workload = workloads.decode(workload)
-        self._reader = self._make()
-        self._reader.open(self._workload)
-        return {"versions": self._reader.versions(), "variants": list(self._reader.variants())}
+        decoded, reader = workloads.decode(workload), self._make()
+        reader.open(decoded)  # one that cannot be opened holds nothing that could be closed
+        self._workload, self._reader = decoded, reader
+        return {"versions": reader.versions(), "variants": list(reader.variants())}
 
     def _sample(self, variant: str = "", discard: bool = False) -> dict[str, Any]:
         """Execute once. A discarded execution warms connections up and is neither verified nor reported."""
