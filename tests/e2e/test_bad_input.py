@@ -322,7 +322,7 @@ WRONG_CASES = {
 @pytest.mark.parametrize("text", WRONG_CASES)
 def test_cases(zcb, tmp_path, monkeypatch, text):
     (tmp_path / "workloads.toml").write_bytes(text.encode("latin-1"))
-    monkeypatch.setenv("ZCB_WRONG_CASES", str(tmp_path / "workloads.toml"))
+    monkeypatch.setenv("ZCB_WORKLOADS", str(tmp_path / "workloads.toml"))
     for command in (COMPARE, [*COMPARE, "--quick"], ["soak", "--minutes", "0"]):
         code, line = zcb(*command)
         assert code == 2, line
