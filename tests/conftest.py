@@ -31,6 +31,13 @@ def pytest_configure(config: pytest.Config) -> None:
         die_with_parent()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count every test with a browser as slow."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Run a test marked ``alone``, and what is made for it, while the other workers wait."""

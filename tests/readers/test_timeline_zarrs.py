@@ -97,6 +97,7 @@ def crcs_of(workload):
     }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("pattern", ["chunks_of_one_shard", "chunks_of_many_shards"])
 def test_the_optimum_of_planned_is_what_planned_does(own_state, pattern):
     """A reader that sends at once and decodes at once leaves the model nothing: 20 ms per request decide, not noise."""

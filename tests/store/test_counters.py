@@ -168,12 +168,14 @@ def _seconds_of_reads(endpoint: str, connections: int) -> float:
     return time.perf_counter() - began
 
 
+@pytest.mark.alone
 def test_the_rate_of_a_connection_is_its_own(start):
     endpoint, _ = start(bytes(4 << 20), profile="loopback", connection_mb_s=8)
     one, four = _seconds_of_reads(endpoint, 1), _seconds_of_reads(endpoint, 4)
     assert four < 2 * one
 
 
+@pytest.mark.alone
 def test_the_rate_of_the_link_is_shared(start):
     endpoint, _ = start(bytes(4 << 20), profile="loopback", link_gbit_s=0.064)
     one, four = _seconds_of_reads(endpoint, 1), _seconds_of_reads(endpoint, 4)

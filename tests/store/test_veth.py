@@ -30,7 +30,10 @@ from harness.workload.patterns import Parameters
 from setup_data.cli import data
 
 WHY_NOT = veth.obstacle()
-pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=f"no virtual network here: {WHY_NOT}")
+pytestmark = [
+    pytest.mark.skipif(WHY_NOT is not None, reason=f"no virtual network here: {WHY_NOT}"),
+    pytest.mark.slow,
+]
 ETH_P_ALL = 3
 OUTGOING = 4
 CREATE = ["create", "--target", "embedded", "--name", "wide"]
@@ -92,7 +95,7 @@ def test_the_counters_are_those_of_an_independent_capture(started, pattern, aske
     assert interface == started.link.interface
     with Capture(interface) as capture:
         before = network.read(interface)
-        with Conductor(["zarr-python+obstore"], plan=Plan(samples=3)) as conductor:
+        with Conductor(["zarr-python+obstore"], plan=Plan(samples=3, trials=1)) as conductor:
             rows = {row.reader: row for row in conductor.measure(workload)}
         counted = network.read(interface).since(before)
     assert counted.rx_bytes == pytest.approx(capture.bytes, rel=0.005)
@@ -132,13 +135,14 @@ def other_traffic(started):
         process.wait()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("busy", [False, True])
 def test_other_traffic_is_noticed(started, busy, request):
     workload = create_workload("chunks_of_one_shard", resolve("embedded"), parameters=Parameters(gap=1))
     if busy:
         sender = request.getfixturevalue("other_traffic")
         wait_for_traffic(started.link.interface)
-    with Conductor(["zarr-python+obstore"], plan=Plan(samples=5)) as conductor:
+    with Conductor(["zarr-python+obstore"], plan=Plan(samples=5, trials=1)) as conductor:
         rows = conductor.measure(workload)
     for row in rows:
         assert row.network is not None
@@ -163,6 +167,7 @@ def wait_for_traffic(interface):
         time.sleep(0.05)
 
 
+@pytest.mark.alone
 def test_the_link_keeps_its_rate_and_figures_of_it_stand_apart(started, tmp_path):
     target = resolve("embedded:s3+veth")
     assert target.identity == "embedded:s3+veth"
@@ -175,7 +180,7 @@ def test_the_link_keeps_its_rate_and_figures_of_it_stand_apart(started, tmp_path
     )
     assert done.exit_code == 0, done.output
     workload = create_workload("whole_array", target, dataset="wide")
-    with Conductor([], plan=Plan(samples=3)) as conductor:
+    with Conductor([], plan=Plan(samples=3, trials=1)) as conductor:
         (limit,) = (row for row in conductor.measure(workload) if row.reader == NETWORK_LIMIT)
     rates = [sample.nic_rx_bytes * 8 / sample.seconds / 1e9 for sample in limit.samples if sample.nic_rx_bytes]
     assert len(rates) == len(limit.samples)

@@ -25,6 +25,8 @@ from harness.site.pages import readers
 from tests.support import passes
 from tests.support.chromium import visit
 
+pytestmark = pytest.mark.slow
+
 ASV_PAGE = Path(asv.__file__).parent / "www"
 
 BENCHMARK = """

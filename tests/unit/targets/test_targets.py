@@ -218,6 +218,7 @@ def readers(rust_reader):
         yield conductor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pays", [True, False])
 def test_every_reader_says_that_the_requester_pays_and_only_then(tiny, embedded_store, monkeypatch, readers, pays):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")

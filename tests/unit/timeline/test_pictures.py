@@ -195,6 +195,7 @@ def test_the_page_zooms_filters_and_switches(tmp_path: Path, browser, width):
         assert canvas.evaluate(coloured) >= 4
 
 
+@pytest.mark.alone
 def test_the_page_is_quick_with_many_chunks(tmp_path: Path, browser):
     """Ratios within one browser: 25 times as many chunks cost a frame of less than 5 times as long."""
     times = []

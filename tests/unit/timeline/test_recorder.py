@@ -401,6 +401,7 @@ def written(tmp_path, workload):
     return str(tmp_path / "w.json"), tmp_path / "t.json"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", ZARR_READERS)
 def test_zcb_read_writes_a_valid_timeline_with_its_overhead(target, tmp_path, reader):
     workload, file = written(tmp_path, made(target, gap=3))
@@ -426,6 +427,7 @@ def test_zcb_read_writes_a_valid_timeline_with_its_overhead(target, tmp_path, re
     assert model.load(file).overhead is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", ZARR_READERS)
 def test_the_wire_stands_beside_what_the_reader_saw(target, tmp_path, reader):
     if why_not(target) is not None:

@@ -765,6 +765,7 @@ def requests_in(file, port):
     return found
 
 
+@pytest.mark.alone
 def test_another_capture_agrees(objects, tcpdump):
     gets = ranges(500, objects.size, seed=5)
     read(objects.store, gets[:100])
@@ -783,6 +784,7 @@ def test_another_capture_agrees(objects, tcpdump):
     assert p95 < waits / 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pattern", "parameters"), [("chunks_of_many_shards", Parameters(shards=4)), ("whole_array", Parameters())]
 )
@@ -799,6 +801,7 @@ def test_a_readers_recording_gets_the_wires_times(target, reader, pattern, param
     assert msgspec.json.encode(decode(written)) == written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pattern", "parameters"), [("chunks_of_many_shards", Parameters(shards=4)), ("whole_array", Parameters())]
 )

@@ -85,6 +85,7 @@ def test_a_requirement_names_one_version(spec):
         sides.requirement(spec)
 
 
+@pytest.mark.slow
 def test_a_commit_is_built_once_and_imported_from_its_own_folder(history, own, logged):
     work, commits = history
     folder = builds.overlay(commits["head"][:10], str(work))
@@ -98,6 +99,7 @@ def test_a_commit_is_built_once_and_imported_from_its_own_folder(history, own, l
     assert logged == []
 
 
+@pytest.mark.slow
 def test_a_working_tree_with_uncommitted_changes_is_what_is_compared(history, own):
     work, _ = history
     before = builds.overlay(str(work), None)
@@ -135,6 +137,7 @@ def test_no_repository(tmp_path, own):
         builds.overlay("main", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_build_that_fails_leaves_nothing_behind(history, own):
     work, _ = history
     commit(work, "not a version", "broken")
@@ -143,6 +146,7 @@ def test_a_build_that_fails_leaves_nothing_behind(history, own):
     assert list((own / "sides").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_zarr_that_cannot_be_imported(history, own):
     work, _ = history
     commit(work, "9.8", "broken", extra="raise RuntimeError('broken at import')")
@@ -150,6 +154,7 @@ def test_a_zarr_that_cannot_be_imported(history, own):
         sides.make("main", builds.overlay("main", str(work)), {})
 
 
+@pytest.mark.slow
 def test_a_setting_that_zarr_does_not_have(history, own):
     folder = builds.overlay("main", str(history[0]))
     with pytest.raises(BadUseError, match=r"zarr 9\.4 has no setting 'no\.such'"):
