@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import s3fs
+from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError
 from obstore.store import S3Store
 from zarr.core.buffer import Buffer, cpu
@@ -69,12 +70,15 @@ class TestFsspecStore(OverS3):
     """Through s3fs."""
 
     store_cls = FsspecStore
+    session = AioSession()
+    """What s3fs makes its clients of; it reads the description of S3 once for all of them, but cannot be pickled."""
 
     @pytest.fixture
-    async def store_kwargs(self, embedded_store, bucket) -> AsyncIterator[dict[str, Any]]:
+    async def store_kwargs(self, request, embedded_store, bucket) -> AsyncIterator[dict[str, Any]]:
         # A client belongs to one event loop, and each test has its own: forget the one of the test before.
         s3fs.S3FileSystem.clear_instance_cache()
-        files = s3fs.S3FileSystem(anon=True, endpoint_url=embedded_store.endpoint, asynchronous=True)
+        session = None if request.node.originalname == "test_serializable_store" else self.session
+        files = s3fs.S3FileSystem(anon=True, endpoint_url=embedded_store.endpoint, asynchronous=True, session=session)
         yield {"fs": files, "path": bucket}
         client = await files.set_session()
         await client.close()
