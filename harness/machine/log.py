@@ -39,6 +39,18 @@ def progress_to(write: Callable[[str], None]) -> Iterator[None]:
             logger.setLevel(level)
 
 
+@contextlib.contextmanager
+def silenced(name: str) -> Iterator[None]:
+    """Let the module `name` log nothing inside the block."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 class _Lines(logging.Handler):
     def __init__(self, write: Callable[[str], None]) -> None:
         super().__init__()

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import psutil
 
 from harness.errors import MeasurementError
+from harness.machine.log import silenced
 from harness.machine.memory import status_bytes
 from harness.measure.conductor import Conductor, Plan
 from harness.store.control import StoreControl
@@ -135,12 +136,12 @@ def soak(target: Target, readers: Sequence[str], cycle: Sequence[Case], *, secon
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         in_flight=in_flight,
     )
-    logging.getLogger("harness.measure.conductor").setLevel(logging.CRITICAL)  # a cycle is one line, not one per round
     work = [
         create_workload(case.pattern, target, dataset=case.dataset, parameters=case.parameters, in_flight=in_flight)
         for case in cycle
     ]
-    with _traces(store, found.left), _scratch(found.left):
+    # A cycle is one line, not one per round.
+    with _traces(store, found.left), _scratch(found.left), silenced("harness.measure.conductor"):
         begin = time.monotonic()
         with Conductor(readers, plan=Plan(samples=1)) as conductor:
             watched: dict[str, Watched] = {}

@@ -2,7 +2,7 @@
 
 import logging
 
-from harness.machine.log import progress_to, show_progress
+from harness.machine.log import progress_to, show_progress, silenced
 
 
 def test_lines_of_ours_are_shown_once_and_without_secrets():
@@ -29,3 +29,13 @@ def test_a_block_has_its_own_lines_beside_the_others():
     finally:
         show_progress(lambda _: None)
     assert (own, shown) == (["inside"], ["inside", "after"])
+
+
+def test_a_module_is_silent_inside_a_block_only():
+    lines: list[str] = []
+    with progress_to(lines.append):
+        with silenced("setup_data.write"):
+            logging.getLogger("setup_data.write").info("inside")
+            logging.getLogger("setup_data.verify").info("another's")
+        logging.getLogger("setup_data.write").info("after")
+    assert lines == ["another's", "after"]
