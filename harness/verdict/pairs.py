@@ -142,8 +142,10 @@ class Duel:
 
     def _restart(self) -> None:
         self._stop()
-        for side in self._random.sample(_SIDES, len(_SIDES)):
+        order = self._random.sample(_SIDES, len(_SIDES))
+        for side in order:  # both start at once: a block pays for one start
             self._workers[side] = WorkerProcess(reader_class(self.reader), self.sides[side].environment)
+        for side in order:
             request = {"op": "open", "workload": msgspec.to_builtins(self.workload)}
             self.versions[side] = self._ask(side, request, _OPEN_SECONDS)["versions"]
 

@@ -33,7 +33,7 @@ from harness.workload.patterns import pattern
 _log = logging.getLogger(__name__)
 
 
-_QUICK_SECONDS = 15.0
+_QUICK_SECONDS = 20.0  # six blocks, the first look, take up to that long
 
 
 @dataclass(frozen=True, kw_only=True)
