@@ -16,7 +16,7 @@ import pytest
 
 from harness.paths import ROOT
 from harness.results.records import SUFFIX
-from harness.timeline.pictures import page as timeline_page
+from harness.timeline.pictures import render
 from tests.support import passes
 
 VM = "c6in.32xlarge"
@@ -154,7 +154,7 @@ def test_the_commands_are_those_of_the_checkout(installed):
 def test_a_timeline_as_a_page_has_its_script_and_style_inside(installed, recorded):
     page = installed.zcb("timeline", recorded, "--format", "html")
     for asset in ("timeline.js", "timeline.css"):
-        assert (timeline_page.ASSETS / asset).read_text() in page
+        assert (render.ASSETS / asset).read_text() in page
     assert '"zarr-python+obstore"' in page
     assert "/*" + "DATA*/" not in page
 

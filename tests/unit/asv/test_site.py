@@ -58,6 +58,12 @@ def git(folder, *arguments):
     return run("git", *who, *arguments, cwd=folder).strip()
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    """Takes all of a browser's connections at once, however late it is itself."""
+
+    request_queue_size = 64
+
+
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """What `asv publish` writes for two measured commits, with pass records beside asv's results."""
@@ -92,7 +98,7 @@ def published(tmp_path_factory):
 def address(published):
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=published)
     handler.log_message = lambda *_: None
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with _Server(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/"
