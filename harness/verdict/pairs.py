@@ -7,7 +7,6 @@ be mistaken for a difference between the sides.
 
 import math
 import random
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -15,6 +14,7 @@ from typing import Any, Self
 import msgspec
 
 from harness.errors import MeasurementError, UnsupportedError
+from harness.measure.conductor import OPEN_SECONDS, turn_deadline
 from harness.measure.evidence import Probe, make_sample
 from harness.measure.process import WorkerProcess
 from harness.measure.timelines import answered, with_header
@@ -27,9 +27,6 @@ from harness.verdict.sides import Side
 from harness.verdict.statistics import PAIRS_PER_BLOCK
 from harness.workload.model import Workload
 
-_OPEN_SECONDS = 120.0
-_TURN_SECONDS = 60.0
-_SECONDS_PER_GIB = 120.0
 _SIDES = ("base", "head")
 
 
@@ -71,7 +68,6 @@ class Duel:
     sides: Mapping[str, Side]
     """``base`` and ``head``."""
     seed: int = 0
-    pairs_per_block: int = PAIRS_PER_BLOCK
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
     _workers: dict[str, WorkerProcess] = field(default_factory=dict)
 
@@ -92,7 +88,7 @@ class Duel:
         block = 0
         while True:
             self._restart()
-            for _ in range(self.pairs_per_block):
+            for _ in range(PAIRS_PER_BLOCK):
                 yield self._pair(block)
             block += 1
 
@@ -123,7 +119,7 @@ class Duel:
 
     @property
     def _deadline(self) -> float:
-        return _TURN_SECONDS + _SECONDS_PER_GIB * self.workload.array_bytes / 2**30
+        return turn_deadline(self.workload)
 
     def _pair(self, block: int) -> Pair:
         head_first = self._random.random() < 0.5
@@ -147,7 +143,7 @@ class Duel:
             self._workers[side] = WorkerProcess(reader_class(self.reader), self.sides[side].environment)
         for side in order:
             request = {"op": "open", "workload": msgspec.to_builtins(self.workload)}
-            self.versions[side] = self._ask(side, request, _OPEN_SECONDS)["versions"]
+            self.versions[side] = self._ask(side, request, OPEN_SECONDS)["versions"]
 
     def _ask(self, side: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         try:
@@ -180,8 +176,3 @@ def _request(logged: LoggedRequest) -> tuple[str, str, str, tuple[int, int] | No
 def _order(request: tuple[str, str, str, tuple[int, int] | None]) -> tuple[str, int, str]:
     method, key, _, span = request
     return key, span[0] if span else -1, method
-
-
-def stopwatch() -> float:
-    """Return seconds of a clock that budgets are kept by."""
-    return time.monotonic()
