@@ -41,7 +41,7 @@ def install_at_once() -> None:
 def _install(environment: Any) -> None:
     python = Path(environment._path) / "bin" / "python"
     needed = {**environment._requirements, **environment._base_requirements}
-    named = [f"{name.removeprefix('pip+')}=={version}" if version else name for name, version in needed.items()]
+    named = [name.removeprefix("pip+") + (f"=={version}" if version else "") for name, version in needed.items()]
     util.check_call([str(_UV), "pip", "install", "--quiet", "--python", str(python), "wheel", *named])
 
 

@@ -2,7 +2,11 @@
 
 import logging
 
-from harness.machine.log import progress_to, show_progress, silenced
+import msgspec
+import pytest
+
+from harness.machine import log
+from harness.machine.log import Step, progress_to, reason_in, show_progress, silenced
 
 
 def test_lines_of_ours_are_shown_once_and_without_secrets():
@@ -39,3 +43,36 @@ def test_a_module_is_silent_inside_a_block_only():
             logging.getLogger("setup_data.verify").info("another's")
         logging.getLogger("setup_data.write").info("after")
     assert lines == ["another's", "after"]
+
+
+def test_steps_are_appended_to_a_file_and_shown_as_lines(tmp_path):
+    lines: list[str] = []
+    log.steps_to(tmp_path / "steps")
+    show_progress(lines.append)
+    try:
+        log.report(logging.getLogger("harness.measure.conductor"), "round 1", step="whole array", share=0.25)
+        log.report(logging.getLogger("harness.measure.conductor"), "round 9", step="whole array", share=2.25)
+        logging.getLogger("harness.measure.conductor").info("no step")
+    finally:
+        show_progress(lambda _: None)
+        for name in ("harness", "setup_data", "studies"):
+            for handler in [each for each in logging.getLogger(name).handlers if isinstance(each, log._Steps)]:
+                logging.getLogger(name).removeHandler(handler)
+    assert lines == ["round 1", "round 9", "no step"]
+    found = [msgspec.json.decode(line, type=Step) for line in (tmp_path / "steps").read_bytes().splitlines()]
+    assert found == [Step("whole array", 0.25), Step("whole array", 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        (
+            "warming up\nzcb: the store is not running\n\nasv: setup_cache failed (exit status 1)\n",
+            "the store is not running",
+        ),
+        ("Traceback\nValueError: broken\n\n", "ValueError: broken"),
+        ("\n", "it printed nothing"),
+    ],
+)
+def test_a_failed_programs_reason_is_our_line_or_the_last(output, reason):
+    assert reason_in(output) == reason

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -171,6 +172,67 @@ def test_a_reader_that_used_the_budget_up_sits_the_other_rounds_out(workload, mo
         rows = {row.reader: row for row in one.measure(workload)}
     assert len(rows["slow"].samples) == 1
     assert len(rows["good"].samples) >= 2
+
+
+def test_a_round_without_anybody_is_not_begun(workload, monkeypatch):
+    registry = {cls.name: cls for cls in map(fake, ("good", "slow"))} | {"network-limit": fake("limit")}
+    monkeypatch.setattr(readers, "all_readers", lambda: registry)
+    with Conductor(["slow"], plan=Plan(samples=9, reader_seconds=0.5)) as one:
+        rows = {row.reader: row for row in one.measure(workload)}
+    assert len(rows["slow"].samples) == 1
+    assert len(rows["network-limit"].samples) == 2
+
+
+class Connections:
+    """A probe of a store that saw so many new connections in each execution."""
+
+    def __init__(self, *seen, sees_connections=True):
+        self._seen, self.sees_connections, self.executions = iter(seen), sees_connections, 0
+
+    def begin(self):
+        self.executions += 1
+
+    def end(self):
+        return next(self._seen)
+
+
+def turn(workload, monkeypatch, probe, *, patience=60.0, always=False):
+    """Return the sample of one turn, and what the worker was asked for."""
+    asked = []
+    one = Conductor(["good"], plan=Plan(always_discards=always, reader_seconds=patience))
+
+    def ask(reader, request, timeout):
+        asked.append(request.get("discard", request["op"]))
+        return {"timed": {"seconds": 1.0}}
+
+    def made(workload, timed, connections, *, with_faults):
+        return SimpleNamespace(seconds=timed.seconds, new_connections=connections)
+
+    monkeypatch.setattr(one, "_ask", ask)
+    monkeypatch.setattr(one, "_workers", {"good": None})
+    monkeypatch.setattr(conductors, "make_sample", made)
+    monkeypatch.setattr(conductors, "Timed", SimpleNamespace)
+    monkeypatch.setattr(conductors.msgspec, "convert", lambda value, kind: kind(**value))
+    found = one._execute(conductors.Row(reader="good", workload=workload), conductors.Candidate("good", ""), probe)
+    return found, asked
+
+
+def test_a_turn_is_repeated_only_where_the_first_execution_opened_connections(workload, monkeypatch):
+    assert turn(workload, monkeypatch, Connections(0))[1] == [False]
+    sample, asked = turn(workload, monkeypatch, Connections(3, 0))
+    assert asked == [False, False]
+    assert sample.new_connections == 0
+
+
+def test_a_slow_execution_is_not_repeated_and_shows_its_connections(workload, monkeypatch):
+    sample, asked = turn(workload, monkeypatch, Connections(3), patience=0.5)
+    assert asked == [False]
+    assert sample.new_connections == 3
+
+
+def test_where_connections_are_not_seen_each_turn_warms_up(workload, monkeypatch):
+    assert turn(workload, monkeypatch, Connections(0, sees_connections=False))[1] == [True, False]
+    assert turn(workload, monkeypatch, Connections(0), always=True)[1] == [True, False]
 
 
 def test_workers_die_with_the_conductor_even_when_it_is_killed():
