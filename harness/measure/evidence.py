@@ -23,7 +23,7 @@ from harness.results.sample import (
     Timed,
 )
 from harness.store.control import ERROR_FAULTS, LoggedRequest, StoreControl, StoreCounters
-from harness.store.state import require_running
+from harness.store.state import LOOPBACK, require_running
 from harness.targets.lock import measurement_lock
 from harness.targets.target import EMBEDDED, Target
 from harness.workload.model import Workload
@@ -283,10 +283,20 @@ def _counted_by(store: StoreCounters) -> RequestCounts:
     )
 
 
-def _chunks_at_once(workload: Workload) -> float:
-    """Return how many chunks can be wanted at one time: those of as many reads as may be under way at once."""
+def _is_off_in_flight(workload: Workload, store: StoreCounters) -> bool:
+    """Whether most requests in flight were too many, or too few though the reader sent enough that could wait together.
+
+    The requests for data of reads that may be under way at once can all be in flight together; those for metadata and
+    indexes come before them. Who fetches four shards by a request each is not blamed for having no hundred in flight.
+    A store without service time answers a request before it takes the next: how many would wait cannot be told.
+    """
+    asked, most = workload.in_flight, store.max_in_flight
+    if most > (1 + _IN_FLIGHT_TOLERANCE) * asked:
+        return True
     under_way = min(workload.concurrent_reads, len(workload.reads))
-    return workload.wanted_chunks * under_way / len(workload.reads)
+    at_once = store.get_data * under_way / len(workload.reads)
+    answers_at_once = workload.target.profile == LOOPBACK
+    return at_once >= asked and most < (1 - _IN_FLIGHT_TOLERANCE) * asked and not answers_at_once
 
 
 def _flags(workload: Workload, timed: Timed, store: StoreCounters | None) -> list[str]:
@@ -297,8 +307,7 @@ def _flags(workload: Workload, timed: Timed, store: StoreCounters | None) -> lis
         flags.append(FLAG_FAULTS)
     if store.connections_accepted:
         flags.append(FLAG_NEW_CONNECTIONS)
-    off = abs(store.max_in_flight - workload.in_flight) > _IN_FLIGHT_TOLERANCE * workload.in_flight
-    if off and _chunks_at_once(workload) >= workload.in_flight:
+    if _is_off_in_flight(workload, store):
         flags.append(FLAG_IN_FLIGHT)
     if timed.cpu_seconds + store.cpu_seconds > _BUSY * cores() * timed.seconds:
         flags.append(FLAG_CPU_BOUND)

@@ -40,7 +40,8 @@ _ALL = (
         key=FLAG_IN_FLIGHT,
         letter="F",
         mark="in flight",
-        meaning="most requests in flight were more than 20 % off what was asked for, though the work allows it",
+        meaning="most requests in flight were over 20 % more than asked for, or over 20 % fewer although the reader "
+        "sent enough requests for data that could have been under way together",
     ),
     Flag(
         key=FLAG_NEW_CONNECTIONS,
