@@ -4,9 +4,10 @@ import msgspec
 import pytest
 
 from harness.datasets.array import ArrayInfo
+from harness.machine.cpu import cores
 from harness.machine.network import NicCounters
 from harness.measure.evidence import Evidence, make_sample
-from harness.results.sample import FLAG_IN_FLIGHT, Timed
+from harness.results.sample import FLAG_BUSY_MACHINE, FLAG_IN_FLIGHT, Timed
 from harness.store.control import StoreCounters
 from harness.targets.target import Target
 from harness.workload.model import Workload
@@ -80,3 +81,9 @@ def test_a_store_that_answers_at_once_has_few_in_flight():
     seen = counters(requests=128, get_data=128, max_in_flight=2)
     assert FLAG_IN_FLIGHT not in flags(loopback, seen)
     assert FLAG_IN_FLIGHT in flags(workload(), seen)
+
+
+def test_a_sample_beside_a_busy_program_is_marked():
+    for share, marked in ((None, False), (0.09, False), (0.11, True)):
+        found = flags(workload(), counters(), other_cores=None if share is None else share * cores())
+        assert (FLAG_BUSY_MACHINE in found) is marked, share
