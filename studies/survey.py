@@ -101,7 +101,7 @@ def _ratios(found: Mapping[str, list[Row]], base: str, other: str) -> str:
         by_name = {row.reader: row.samples for row in rows}
         ratio = interval(b.seconds / a.seconds for a, b in zip(by_name[base], by_name[other], strict=False))
         if ratio is not None:
-            span = f"{times(ratio.low)} to {times(ratio.high)} ({ratio.coverage:.0%})"
+            span = f"{times(ratio.low)} to {times(ratio.high)} ({ratio.coverage:.0%})" if ratio.sure else ""
             lines.append(f"| {title} | {times(ratio.median)} | {span} | {ratio.count} |")
     return "\n".join(lines) + "\n"
 

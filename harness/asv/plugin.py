@@ -4,14 +4,19 @@ asv imports it in each of its commands, so what is slow to import is imported wh
 """
 
 import functools
+import itertools
 import math
 import os
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from asv.commands import compare
 from asv.console import log
 from asv.machine import Machine
 from asv.plugins.git import Git
+from asv.plugins.regressions import Regressions
 from asv.publishing import OutputPublisher
 from asv.runner import Spawner
 
@@ -25,6 +30,8 @@ def setup() -> None:
     """Change what asv does for our benchmarks; asv calls this once, after importing the module."""
     _tell_where_records_go()
     _take_the_repository_that_is_named()
+    _compare_readers_of_zarr_python_only()
+    _look_for_regressions_of_zarr_python_only()
     _say_why_a_pass_failed()
     install_at_once()
 
@@ -71,6 +78,62 @@ def _take_the_repository_that_is_named() -> None:
         opened(repo, named if url == ZARR_REPOSITORY else url, mirror_path)
 
     Git.__init__ = init
+
+
+def _other_readers() -> dict[str, str]:
+    """Return the readers that no commit of zarr-python changes, by asv's text of the parameter."""
+    from harness.readers import all_readers
+
+    return {repr(name): name for name, reader in all_readers().items() if not reader.uses_zarr_python()}
+
+
+def _compare_readers_of_zarr_python_only() -> None:
+    """Leave readers that do not use zarr-python out of ``asv compare`` and ``asv continuous``, and say so below.
+
+    asv would call it a change of the commit when such a reader differs between two passes: it was the machine, and
+    `harness.results.drift` tells of that.
+    """
+    unrolled, printed = compare.unroll_result, compare.Compare.print_table
+    left_out: dict[str, str] = {}
+
+    @functools.wraps(unrolled)
+    def unroll_result(benchmark: str, params: Sequence[Sequence[str]], *values: Any) -> Iterator[tuple[Any, ...]]:
+        others = _other_readers()
+        rows = unrolled(benchmark, params, *values)
+        for combination, row in zip(itertools.product(*params), rows, strict=False):
+            reader = next((others[value] for value in combination if value in others), None)
+            if reader is None:
+                yield row
+            else:
+                left_out[row[0]] = reader
+
+    @functools.wraps(printed)
+    def print_table(*arguments: Any, **options: Any) -> Any:
+        left_out.clear()
+        try:
+            return printed(*arguments, **options)
+        finally:
+            if left_out:
+                names = ", ".join(dict.fromkeys(left_out.values()))
+                print(  # noqa: T201 - below asv's table, which is printed
+                    f"\nLeft out: {len(left_out)} rows of {names}, which do not use zarr-python: "
+                    "no commit of it changes them. `zcb table --by commit` shows them."
+                )
+
+    compare.unroll_result, compare.Compare.print_table = unroll_result, print_table
+
+
+def _look_for_regressions_of_zarr_python_only() -> None:
+    """Leave readers that do not use zarr-python out of asv's page of regressions, as a configuration can ask for."""
+    published = Regressions.publish
+
+    @functools.wraps(published)
+    def publish(conf: Any, *arguments: Any) -> None:
+        names = "|".join(map(re.escape, _other_readers()))
+        conf.regressions_first_commits = {**conf.regressions_first_commits, rf".*\((?:.*, )?(?:{names})[,)]": None}
+        published(conf, *arguments)
+
+    Regressions.publish = publish
 
 
 class Site(OutputPublisher):  # type: ignore[misc]  # asv has no types

@@ -172,14 +172,14 @@ def cell(row: "Row", *, limit_holds: bool = True) -> Cell:
     return found
 
 
-def tracked(metric: str, unit: str, meaning: str, unknown: str | None = None) -> Callable[..., dict[str, Any]]:
+def tracked(metric: str, unit: str, meaning: str, unknown: str | None = None) -> Callable[..., Any]:
     """Return a ``track_`` method that looks `metric` up, with the setup that says n/a where it is unknown."""
 
     def setup(cells: dict[Key, Cell], *key: str | int) -> None:
         if metric not in cells[key]:
             raise NotImplementedError(unknown or f"{metric} is unknown here")
 
-    def track(_: object, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any]:
+    def track(_: object, cells: dict[Key, Cell], *key: str | int) -> dict[str, Any] | float:
         return _samples(cells, key, metric)
 
     track.__doc__ = meaning
@@ -216,18 +216,22 @@ for _metric in METRICS.values():
         setattr(Tracked, f"track_{_metric.key}", _track)
 
 
-def _samples(cells: dict[Key, Cell], key: Key, metric: str) -> dict[str, Any]:
-    """Return one list of samples in asv's form, once per pass.
+def _samples(cells: dict[Key, Cell], key: Key, metric: str) -> dict[str, Any] | float:
+    """Return one list of samples in asv's form, once per pass; a single sample as a number.
 
-    asv can ask for the same list again (its rounds); serving it twice would double the samples and narrow the
-    interval falsely. The cache's directory is the working directory, so a marker file there lasts as long as the pass.
+    asv prints an error beside a list, ±0 where it holds one sample. It can ask for the same list again (its rounds);
+    serving it twice would double the samples and narrow the interval falsely. The cache's directory is the working
+    directory, so a marker file there lasts as long as the pass.
     """
+    values: list[float] = cells[key][metric]
+    if len(values) == 1:
+        return values[0]
     marker = Path("-".join(["served", metric, *(str(part).replace("/", "_") for part in key)]))
     try:
         marker.touch(exist_ok=False)
     except FileExistsError:
         return {"samples": [], "number": 1}
-    return {"samples": cells[key][metric], "number": 1}
+    return {"samples": values, "number": 1}
 
 
 def tell_asv() -> None:

@@ -22,7 +22,7 @@ from harness.results.intervals import Interval
 from harness.results.metrics import Metric
 from harness.results.records import PassRecord, RowRecord
 from harness.results.sample import FLAGS
-from harness.results.text import coverage, number, short_label, times
+from harness.results.text import coverage, few, number, short_label, times
 
 _WIDTH = 112
 _CELL = 12
@@ -64,7 +64,7 @@ def table(
     """Show workloads x readers: the median, its ratio to a baseline reader, a bar and the interval."""
     shown = metrics.metric(metric)
     if by == "commit" and (commit or baseline):
-        raise BadUseError("--by commit compares all commits with the first: it takes neither --commit nor --baseline")
+        raise BadUseError("--by commit compares commits with each other: it takes neither --commit nor --baseline")
     passes = _at_one_place(records.load(config or _default_config()), target)
     versions = cells.variants(passes)
     notices = drift.drift_notices(drift.control_changes(versions))
@@ -127,8 +127,9 @@ def _interval(row: RowRecord, metric: Metric) -> Interval | None:
 def _plain(interval: Interval | None) -> dict[str, Any] | None:
     if interval is None:
         return None
-    known = {"median": interval.median, "low": interval.low, "high": interval.high}
-    return {**known, "coverage": interval.coverage, "count": interval.count}
+    ends = {"low": interval.low, "high": interval.high, "coverage": interval.coverage}
+    known = ends if interval.sure else dict.fromkeys(ends)
+    return {"median": interval.median, **known, "count": interval.count}
 
 
 def _json_row(version: str, cell: Cell, metric: Metric, ratio: Interval | None) -> dict[str, Any]:
@@ -285,7 +286,7 @@ class _ByReader(_View):
 
     def _caption(self, notes: _Notes) -> Iterator[str]:
         covers = coverage(cell.row for cell in self.found)
-        yield f"Median, x: ratio to {self.baseline}, by rounds; bar; +-: interval of the median, covering {covers}."
+        yield f"Median, x: ratio to {self.baseline}, by rounds; bar; +-: interval of the median. {covers}"
         yield self.metric.meaning
         yield from notes.lines()
 
@@ -298,16 +299,46 @@ def _bar(share: float, ascii_only: bool) -> str:
 
 
 def _spread(interval: Interval) -> str:
-    """Return the larger half of an interval in percent of the median."""
+    """Return the larger half of an interval in percent of the median; where there is none, why."""
+    if not interval.sure:
+        return few(interval)
     if not interval.median or interval.low == interval.high:
         return ""
     half = max(interval.high - interval.median, interval.median - interval.low)
     return f"+-{100 * half / abs(interval.median):.0f}%"
 
 
+@dataclass
+class _Version:
+    """The cells of one version: figures below each other, each under its heading; a reason where there are none."""
+
+    name: str
+    headings: tuple[str, ...]
+    cells: list[tuple[Text, ...] | Text] = field(default_factory=list)
+
+    def heading(self) -> str:
+        """Return the version's name above the headings of its figures."""
+        return f"{self.name}\n{self._line(tuple(map(Text, self.headings)))}"
+
+    def texts(self) -> Iterator[Text]:
+        """Yield the cells."""
+        for cell in self.cells:
+            yield cell if isinstance(cell, Text) else self._line(cell)
+
+    def _line(self, figures: tuple[Text, ...]) -> Text:
+        """Return figures side by side; what no cell of this version has takes no place."""
+        all_figures = [cell for cell in self.cells if not isinstance(cell, Text)]
+        line = []
+        for place, figure in enumerate(figures):
+            widest = max((len(cell[place]) for cell in all_figures), default=0)
+            if widest:
+                line.append(Text(" " * (max(widest, len(self.headings[place])) - len(figure))) + figure)
+        return Text(" ").join(line)
+
+
 @dataclass(kw_only=True)
 class _ByCommit(_View):
-    """Workloads and readers x versions; the ratio is to the first version, of the medians: they are of other passes."""
+    """Readers of each workload x versions; ratios to other versions are of the medians: they are of other passes."""
 
     metric: Metric
     versions: dict[str, list[PassRecord]]
@@ -319,12 +350,14 @@ class _ByCommit(_View):
         }
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield each version, workload and reader, with its ratio to the first version."""
+        """Yield each version, workload and reader, with its ratios to the first version and to the one before."""
         columns = self._columns()
-        first = next(iter(columns.values()))
+        first = before = next(iter(columns.values()))
         for version, column in columns.items():
             for key, cell in column.items():
-                yield _json_row(version, cell, self.metric, self._ratio(cell, first.get(key)))
+                row = _json_row(version, cell, self.metric, self._ratio(cell, first.get(key)))
+                yield row | {"ratio_to_version_before": _plain(self._ratio(cell, before.get(key)))}
+            before = column
 
     def _ratio(self, cell: Cell, base: Cell | None) -> Interval | None:
         if base is None or base is cell:
@@ -332,62 +365,80 @@ class _ByCommit(_View):
         new, old = _interval(cell.row, self.metric), _interval(base.row, self.metric)
         if new is None or old is None or not old.median:
             return None
-        quotient = new.median / old.median
-        if old.low <= 0:
-            return Interval(median=quotient, low=quotient, high=quotient, coverage=0, count=0)
+        quotient, count = new.median / old.median, min(new.count, old.count)
+        if old.low <= 0 or not (new.sure and old.sure):
+            return intervals.without_interval(quotient, count)
         # Both medians lie in their intervals: wider than need be, and so never falsely sure.
         return Interval(
             median=quotient,
             low=new.low / old.high,
             high=new.high / old.low,
             coverage=max(0.0, new.coverage + old.coverage - 1),
-            count=min(new.count, old.count),
+            count=count,
         )
 
     def drawn(self, console: Console, place: str) -> Group:
         """Return the table."""
         notes, columns = _Notes(), self._columns()
-        shown = _empty_table()
-        shown.add_column("workload", overflow="fold")
-        shown.add_column("reader", overflow="fold")
-        for version in columns:
-            shown.add_column(version, justify="right", no_wrap=True)
         keys = dict.fromkeys(key for column in columns.values() for key in column)
         names = cells.readers([cell for column in columns.values() for cell in column.values()])
-        for workload in dict.fromkeys(workload for workload, _ in keys):
-            title = workload[1].replace("_", " ")
-            for reader in names:
-                if (workload, reader) not in keys:
-                    continue
-                found = [column.get((workload, reader)) for column in columns.values()]
-                shown.add_row(title, reader, *(self._cell(cell, found[0], notes) for cell in found))
-                title = ""
-            shown.add_section()
+        lines = [
+            key for work in dict.fromkeys(work for work, _ in keys) for name in names if (key := (work, name)) in keys
+        ]
+        versions = self._versions(columns, lines, notes)
+        shown = _empty_table()
+        shown.add_column("workload", overflow="fold")
+        for version in versions:
+            shown.add_column(version.heading(), no_wrap=True)
+        above = None
+        for (workload, reader), *found in zip(lines, *(version.texts() for version in versions), strict=True):
+            if workload != above:
+                shown.add_section()
+                shown.add_row(Text(workload[1].replace("_", " "), style="bold"))
+                above = workload
+            shown.add_row(f"  {reader}", *found)
         heading = Text(f"{_titled(self.metric)}, by version, {place}", style="bold")
         return Group(heading, shown, *(Text(line, style="dim") for line in self._caption(list(columns), notes)))
 
-    def _cell(self, cell: Cell | None, base: Cell | None, notes: _Notes) -> Text:
+    def _versions(
+        self,
+        columns: dict[str, dict[tuple[Workload, str], Cell]],
+        lines: Sequence[tuple[Workload, str]],
+        notes: _Notes,
+    ) -> list[_Version]:
+        """Return what stands in each version's column: the ratio to the version before where that is not the first."""
+        found = [_Version(name, (self.metric.unit, "first", "before", "limit", "")) for name in columns]
+        for key in lines:
+            line = [column.get(key) for column in columns.values()]
+            befores = [None, None, *line[1:]]
+            for version, cell, before in zip(found, line, befores, strict=False):
+                version.cells.append(self._cell(cell, (line[0], before), notes))
+        return found
+
+    def _cell(
+        self, cell: Cell | None, bases: tuple[Cell | None, Cell | None], notes: _Notes
+    ) -> tuple[Text, ...] | Text:
         if cell is None:
             return Text("-", style="dim")
         interval = _interval(cell.row, self.metric)
         if interval is None:
             return notes.cell(cell.row)
-        text = Text(number(interval.median))
-        ratio = self._ratio(cell, base)
-        if ratio is not None:
-            text.append("  ").append(_times(ratio, self.metric))
+        ratios = (_times(self._ratio(cell, base), self.metric) for base in bases)
         slower = self._times_slower(cell.row)
-        if slower is not None:
-            text.append(f"  ({times(slower)})", style="dim")
-        return text
+        limit = Text("" if slower is None else times(slower), style="dim")
+        return Text(number(interval.median)), *ratios, limit, Text("" if interval.sure else few(interval), style="dim")
 
     def _times_slower(self, row: RowRecord) -> float | None:
         found = intervals.interval(metrics.values(row, "times_slower"))
         return None if found is None or self.metric.key != metrics.DEFAULT_METRIC else found.median
 
     def _caption(self, versions: Sequence[str], notes: _Notes) -> Iterator[str]:
-        yield f"Median, x: ratio to {versions[0]}; it stands out where the intervals of the two medians are apart."
+        before = ", before: to the version before it" if len(versions) > 2 else ""
+        yield (
+            f"Median; first: ratio to {versions[0]}{before}; it stands out where the intervals of the two medians are "
+            f"apart. n: fewer than {intervals.FEWEST} samples, which have no interval."
+        )
         if self.metric.key == metrics.DEFAULT_METRIC:
-            yield "In brackets: times slower than the network limit measured around each sample."
+            yield "limit: times slower than the network limit measured around each sample."
         yield self.metric.meaning
         yield from notes.lines()

@@ -18,11 +18,12 @@ import msgspec
 
 from harness.errors import UnsupportedError, ZcbError
 from harness.machine import log
+from harness.machine.cpu import cores
 from harness.machine.network import Network
 from harness.measure.evidence import Probe, attach_limit, make_sample
 from harness.measure.process import WorkerProcess
 from harness.readers import clients, limit_clients, reader_class
-from harness.results.sample import NETWORK_LIMIT, Sample, Timed
+from harness.results.sample import FLAG_BUSY_MACHINE, NETWORK_LIMIT, Sample, Timed
 from harness.workload.model import Workload
 
 _log = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ class Conductor:
         self._random = random.Random(plan.seed)  # noqa: S311 - an order of turns, not a secret
         self._workers: dict[str, WorkerProcess] = {}
         self._candidates: dict[str, Candidate] = {}
+        self._told_of_others: Workload | None = None
 
     def __enter__(self) -> "Conductor":
         return self
@@ -186,8 +188,19 @@ class Conductor:
         with self._guard(row, candidate.reader, probe):
             row.samples.append(self._execute(row, candidate, probe))
             row.seconds += time.monotonic() - begin
+            self._tell_of_others(row)
             return row.samples[-1]
         return None
+
+    def _tell_of_others(self, row: Row) -> None:
+        """Say while it happens, once per workload, that other programs disturb its figures."""
+        sample = row.samples[-1]
+        if FLAG_BUSY_MACHINE in sample.flags and row.workload is not self._told_of_others:
+            self._told_of_others = row.workload
+            _log.warning(
+                f"{row.workload.label}: other programs keep {sample.other_cores:.1f} of {cores()} cores busy: "
+                "figures of this workload are disturbed"
+            )
 
     def _execute(self, row: Row, candidate: Candidate, probe: Probe) -> Sample:
         """Return the sample of a warm execution: the second, or the first where it needed no new connection.

@@ -10,8 +10,10 @@ import msgspec
 from harness.errors import BadUseError, MeasurementError, StoreError
 from harness.machine import network
 from harness.machine.cpu import cores
+from harness.machine.load import OtherPrograms
 from harness.results.sample import (
     FLAG_BELOW_LIMIT,
+    FLAG_BUSY_MACHINE,
     FLAG_CPU_BOUND,
     FLAG_FAULTS,
     FLAG_IN_FLIGHT,
@@ -23,7 +25,7 @@ from harness.results.sample import (
     Timed,
 )
 from harness.store.control import ERROR_FAULTS, LoggedRequest, StoreControl, StoreCounters
-from harness.store.state import require_running
+from harness.store.state import LOOPBACK, require_running
 from harness.targets.lock import measurement_lock
 from harness.targets.target import EMBEDDED, Target
 from harness.workload.model import Workload
@@ -31,6 +33,7 @@ from harness.workload.model import Workload
 _MARK = "sample"
 _WATCH = "watch"
 _BUSY = 0.9
+_BUSY_WITH_OTHERS = 0.1
 _IN_FLIGHT_TOLERANCE = 0.2
 
 _PACKET_HEADERS = 14 + 20 + 32  # Ethernet, IPv4, TCP with time stamps
@@ -51,10 +54,12 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """What the interfaces of the route received, summed."""
     idle_rx_bytes_per_second: float | None = None
     """What they received while no reader was at work."""
+    other_cores: float | None = None
+    """How many cores other programs kept busy, as `OtherPrograms.busy_cores` tells it."""
 
 
 class Probe:
-    """The counters around an execution: the embedded store's and the network interfaces'.
+    """The counters around an execution: the embedded store's, the network interfaces' and the cores'.
 
     There is one at a time on an embedded store, whose counters cannot tell two measurements apart: another waits. Make
     it while no reader is at work: what the interfaces receive then is other traffic.
@@ -66,11 +71,14 @@ class Probe:
     """
 
     def __init__(self, target: Target) -> None:
-        self._control = StoreControl(require_running().control) if target.name == EMBEDDED else None
+        store = require_running() if target.name == EMBEDDED else None
+        self._control = None if store is None else StoreControl(store.control)
+        self._others = OtherPrograms(() if store is None else (store.pid,))
         self._lock = measurement_lock(target)
         interfaces = target.nic or network.interfaces_to(_host(target))
         self.network = network.observe(interfaces)
         self._nics = network.read_all(interfaces)
+        self._others.mark()
 
     @property
     def sees_connections(self) -> bool:
@@ -83,12 +91,18 @@ class Probe:
             self._control.reset_draws()
             self._control.mark(_MARK)
         self._nics = network.read_all(self.network.interfaces)
+        self._others.mark()
 
     def end(self) -> Evidence:
         """Return what was counted since `begin`."""
         nic = network.grown(self._nics, network.read_all(self.network.interfaces))
         store = None if self._control is None else self._control.since(_MARK)
-        return Evidence(store=store, nic=nic, idle_rx_bytes_per_second=self.network.idle_rx_bytes_per_second)
+        return Evidence(
+            store=store,
+            nic=nic,
+            idle_rx_bytes_per_second=self.network.idle_rx_bytes_per_second,
+            other_cores=self._others.busy_cores(),
+        )
 
     def watch(self) -> None:
         """Start counting for `trouble`."""
@@ -174,9 +188,10 @@ def make_sample(workload: Workload, timed: Timed, evidence: Evidence, *, with_fa
         nic_rx_bytes=evidence.nic.rx_bytes,
         nic_rx_packets=evidence.nic.rx_packets,
         other_rx_bytes=other,
+        other_cores=evidence.other_cores,
         cpu_seconds=timed.cpu_seconds,
         peak_rss_bytes=timed.peak_rss_bytes,
-        flags=_flags(workload, timed, store) + _traffic_flags(evidence.nic, other),
+        flags=_flags(workload, timed, store) + _traffic_flags(evidence.nic, other) + _load_flags(evidence.other_cores),
         verified=True,
     )
     if counted is not None:
@@ -222,6 +237,11 @@ def _is_encrypted(target: Target) -> bool:
 def _traffic_flags(nic: network.NicCounters, other: int | None) -> list[str]:
     heavy = other is not None and nic.rx_bytes is not None and other > max(_OTHER_BYTES, _OTHER_SHARE * nic.rx_bytes)
     return [FLAG_OTHER_TRAFFIC] if heavy else []
+
+
+def _load_flags(other_cores: float | None) -> list[str]:
+    busy = other_cores is not None and other_cores > _BUSY_WITH_OTHERS * cores()
+    return [FLAG_BUSY_MACHINE] if busy else []
 
 
 def attach_limit(sample: Sample, before: Sample | None, after: Sample | None) -> None:
@@ -288,10 +308,20 @@ def _counted_by(store: StoreCounters) -> RequestCounts:
     )
 
 
-def _chunks_at_once(workload: Workload) -> float:
-    """Return how many chunks can be wanted at one time: those of as many reads as may be under way at once."""
+def _is_off_in_flight(workload: Workload, store: StoreCounters) -> bool:
+    """Whether most requests in flight were too many, or too few though the reader sent enough that could wait together.
+
+    The requests for data of reads that may be under way at once can all be in flight together; those for metadata and
+    indexes come before them. Who fetches four shards by a request each is not blamed for having no hundred in flight.
+    A store without service time answers a request before it takes the next: how many would wait cannot be told.
+    """
+    asked, most = workload.in_flight, store.max_in_flight
+    if most > (1 + _IN_FLIGHT_TOLERANCE) * asked:
+        return True
     under_way = min(workload.concurrent_reads, len(workload.reads))
-    return workload.wanted_chunks * under_way / len(workload.reads)
+    at_once = store.get_data * under_way / len(workload.reads)
+    answers_at_once = workload.target.profile == LOOPBACK
+    return at_once >= asked and most < (1 - _IN_FLIGHT_TOLERANCE) * asked and not answers_at_once
 
 
 def _flags(workload: Workload, timed: Timed, store: StoreCounters | None) -> list[str]:
@@ -302,8 +332,7 @@ def _flags(workload: Workload, timed: Timed, store: StoreCounters | None) -> lis
         flags.append(FLAG_FAULTS)
     if store.connections_accepted:
         flags.append(FLAG_NEW_CONNECTIONS)
-    off = abs(store.max_in_flight - workload.in_flight) > _IN_FLIGHT_TOLERANCE * workload.in_flight
-    if off and _chunks_at_once(workload) >= workload.in_flight:
+    if _is_off_in_flight(workload, store):
         flags.append(FLAG_IN_FLIGHT)
     if timed.cpu_seconds + store.cpu_seconds > _BUSY * cores() * timed.seconds:
         flags.append(FLAG_CPU_BOUND)

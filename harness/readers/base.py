@@ -75,6 +75,11 @@ class Reader(ABC):
         """
         return [sys.executable, "-m", "harness.readers.worker", cls.name]
 
+    @classmethod
+    def uses_zarr_python(cls) -> bool:
+        """Whether it reads with zarr-python, so that its figures can change with the commit of it under test."""
+        return "zarr" in cls.packages
+
     @abstractmethod
     def open(self, workload: Workload) -> None:
         """Open the array of a workload and set the library's knobs; outside the timed part.

@@ -34,7 +34,7 @@ class ControlChange(msgspec.Struct, frozen=True, kw_only=True):
 def control_changes(versions: dict[str, list[PassRecord]]) -> list[ControlChange]:
     """Compare the controls' times of each version with those of the version before it, in one place.
 
-    A control counts only where it used the same libraries in both, and has enough samples.
+    A control counts only where it used the same libraries in both, and its medians have intervals.
     """
     found: list[ControlChange] = []
     names = list(versions)

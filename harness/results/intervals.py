@@ -13,10 +13,10 @@ from harness.results.records import RowRecord
 from harness.results.sample import NETWORK_LIMIT
 
 COVERAGE = 0.95
-"""What an interval covers at least, where there are enough samples."""
+"""What an interval covers at least."""
 
-SURE = 0.85
-"""An interval that covers less says nothing for sure: those of fewer than four samples."""
+FEWEST = 6
+"""Values from which a median has an interval: all of fewer, from the lowest to the highest, cover less."""
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,16 +25,17 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
     median: float
     """Of samples; of a verdict's ratio it is the mean of the blocks' medians."""
     low: float
+    """Infinite, as `high`, where there is no interval."""
     high: float
     coverage: float
-    """Chance that an interval made this way holds the true median, at least."""
+    """Chance that an interval made this way holds the true median, at least; 0 where there is none."""
     count: int
     """Independent values that it rests on: samples, ratios of rounds, blocks."""
 
     @property
     def sure(self) -> bool:
-        """Whether there were enough samples to conclude anything."""
-        return self.coverage >= SURE
+        """Whether there is an interval: without one nothing can be concluded."""
+        return self.coverage > 0
 
     def improves(self, better: Direction) -> Literal["better", "worse", ""]:
         """Say whether this ratio is better or worse for sure, where `better` is the better direction of its metric."""
@@ -52,7 +53,7 @@ def rank(count: int) -> tuple[int, float]:
     """Return how many of `count` sorted values to leave out at each end, and what the rest covers.
 
     The interval of a median by order statistics: no assumption about the distribution. As many values are left out as
-    `COVERAGE` allows; fewer than six can never cover it, and then none is.
+    `COVERAGE` allows; fewer than `FEWEST` can never cover it, and then none is.
     """
     below, left_out, outside = 0.0, 0, 2.0 * 0.5**count
     for k in range(count // 2):
@@ -63,11 +64,18 @@ def rank(count: int) -> tuple[int, float]:
     return left_out, max(0.0, 1 - outside)
 
 
+def without_interval(median: float, count: int) -> Interval:
+    """Return a median of `count` values that has no interval."""
+    return Interval(median=median, low=-math.inf, high=math.inf, coverage=0, count=count)
+
+
 def interval(known: Iterable[float | None]) -> Interval | None:
-    """Return the median of the values that are known, with its interval; None when none is."""
+    """Return the median of the values that are known, with its interval from `FEWEST` on; None when none is."""
     found = sorted(value for value in known if value is not None)
     if not found:
         return None
+    if len(found) < FEWEST:
+        return without_interval(statistics.median(found), len(found))
     left_out, coverage = rank(len(found))
     return Interval(
         median=statistics.median(found),
@@ -93,4 +101,4 @@ def ratio(row: RowRecord, base: RowRecord, key: str) -> Interval | None:
         return interval(values(row, "times_slower"))
     one, other = interval(values(row, key)), interval(values(base, key))
     over = quotient(one.median, other.median) if one and other else None
-    return None if over is None else Interval(median=over, low=over, high=over, coverage=0, count=0)
+    return None if over is None else without_interval(over, 0)

@@ -88,7 +88,6 @@ _ALL = (
         better="lower",
         meaning="Time per GiB of the final array.",
         of=lambda s, _: s.seconds / (s.array_bytes / _GIB),
-        asv=AsvTrack(unit="seconds/GiB"),
     ),
     Metric(
         key="array_gbits",

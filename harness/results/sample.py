@@ -11,6 +11,7 @@ NETWORK_LIMIT = "network-limit"
 FLAG_NEW_CONNECTIONS = "new-connections"
 FLAG_IN_FLIGHT = "in-flight"
 FLAG_CPU_BOUND = "cpu-bound"
+FLAG_BUSY_MACHINE = "busy-machine"
 FLAG_BELOW_LIMIT = "below-limit"
 FLAG_OTHER_TRAFFIC = "other-traffic"
 FLAG_NO_MANIFEST = "no-manifest"
@@ -37,10 +38,18 @@ _ALL = (
         meaning="reader and store kept over 90 % of all cores busy: the CPU was measured, not the network",
     ),
     Flag(
+        key=FLAG_BUSY_MACHINE,
+        letter="B",
+        mark="busy",
+        meaning="other programs kept over 10 % of all cores busy during the sample, or the last half second if it is "
+        "shorter",
+    ),
+    Flag(
         key=FLAG_IN_FLIGHT,
         letter="F",
         mark="in flight",
-        meaning="most requests in flight were more than 20 % off what was asked for, though the work allows it",
+        meaning="most requests in flight were over 20 % more than asked for, or over 20 % fewer although the reader "
+        "sent enough requests for data that could have been under way together",
     ),
     Flag(
         key=FLAG_NEW_CONNECTIONS,
@@ -130,6 +139,8 @@ class Sample(msgspec.Struct, kw_only=True):
     other_rx_bytes: int | None = None
     """Received bytes that neither bodies nor headers explain; where bodies are unknown, what the idle machine received
     in as long a time. None on lo."""
+    other_cores: float | None = None
+    """Cores that other programs kept busy during the sample, or the last half second where it is shorter."""
     cpu_seconds: float
     store_cpu_seconds: float | None = None
     peak_rss_bytes: int | None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from harness.results.intervals import rank
+from harness.results.intervals import FEWEST, Interval, rank
 from harness.results.records import RowRecord
 from harness.workload.model import DEFAULT_IN_FLIGHT
 
@@ -21,10 +21,21 @@ def times(value: float) -> str:
     return f"{value:.2f}" if value < 9.995 else f"{value:#.3g}".rstrip(".")
 
 
+def few(known: Interval) -> str:
+    """Return what stands beside a median that has no interval."""
+    return f"n={known.count}"
+
+
 def coverage(rows: Iterable[RowRecord]) -> str:
-    """Return what the intervals of rows cover, by number of samples: ``93.8 % with 5 samples``; empty without any."""
+    """Say what the intervals of rows cover, by number of samples, and that fewer samples have none; empty without any.
+
+    As in ``It covers 96.9 % with 6 samples. With fewer than 6 (n=3) there is none.``
+    """
     counts = sorted({len(row.samples) for row in rows if row.samples})
-    return ", ".join(f"{100 * rank(count)[1]:.1f} % with {count} samples" for count in counts)
+    enough = [f"{100 * rank(count)[1]:.1f} % with {count} samples" for count in counts if count >= FEWEST]
+    few = [f"n={count}" for count in counts if count < FEWEST]
+    said = [f"It covers {', '.join(enough)}."] if enough else []
+    return " ".join(said + ([f"With fewer than {FEWEST} samples ({', '.join(few)}) there is none."] if few else []))
 
 
 def short_label(row: RowRecord) -> str:

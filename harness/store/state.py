@@ -106,4 +106,7 @@ def require_running() -> StoreState:
     return state
 
 
-PROFILES = ("loopback", "s3", "s3-tail")
+LOOPBACK = "loopback"
+"""The profile without service time."""
+
+PROFILES = (LOOPBACK, "s3", "s3-tail")

@@ -149,9 +149,6 @@ def test_every_metric_of_a_row_has_the_samples_of_the_pass(records):
     row = {m: pick(records, m, "v3.3.0", "zarr-python+obstore", "small", "0") for m in ("seconds", "times_slower")}
     assert {len(record.samples) for record in row.values()} == {3}
     assert math.isclose(row["seconds"].value, statistics.median(row["seconds"].samples), rel_tol=1e-6)
-    seconds = pick(records, "seconds_per_gib", "v3.3.0", "zarr-python+obstore", "small", "0")
-    ratios = [a / b for a, b in zip(seconds.samples, row["seconds"].samples, strict=True)]
-    assert max(ratios) / min(ratios) < 1.01
 
 
 def test_what_cannot_be_known_is_na(records):
@@ -181,7 +178,7 @@ def test_publish_draws_every_benchmark_and_the_table_shows_both_releases(config,
     assert set(index["tags"]) == {"v3.2.1", "v3.3.0"}
     graphs = {path.name for path in html.glob("graphs/**/*.json")}
     measured = {name for name in index["benchmarks"] if re.search(MEASURED, name) and "nic" not in name}
-    assert len(measured) == 9  # eight metrics without the interface's, which loopback cannot tell, and two plain ones
+    assert len(measured) == 8  # seven metrics without the interface's, which loopback cannot tell, and two plain ones
     assert {f"{name}.json" for name in measured} <= graphs
     assert (html / "readers.html").stat().st_size > 10_000
     chosen = ["--metric", "requests", "--by", "commit"]

@@ -11,7 +11,6 @@ from tests.support import passes
 
 UNITS = {
     "track_seconds": "seconds",
-    "track_seconds_per_gib": "seconds/GiB",
     "track_times_slower": "x network limit",
     "track_requests": "requests",
     "track_fetched_per_array_byte": "bytes/byte",
@@ -45,7 +44,6 @@ def test_names_units_and_version_stay_so_that_results_of_before_can_be_compared(
 def test_values_are_in_the_units_and_digits_of_before():
     before = {
         "seconds": [0.123457],
-        "seconds_per_gib": [126.42],
         "times_slower": [1.235],
         "requests": [10],
         "fetched_per_array_byte": [0.5],

@@ -13,12 +13,14 @@ import pytest
 from harness import readers
 from harness.asv.tracked import READERS, Cell, Key, Tracked, cell
 from harness.datasets.array import ArrayInfo
+from harness.machine.cpu import cores
+from harness.machine.load import OtherPrograms
 from harness.measure import conductor as conductors
 from harness.measure.conductor import Conductor, Plan
 from harness.measure.evidence import attach_limit
 from harness.measure.process import WorkerProcess
 from harness.readers.base import Reader
-from harness.results.sample import FLAG_BELOW_LIMIT, NETWORK_LIMIT
+from harness.results.sample import FLAG_BELOW_LIMIT, FLAG_BUSY_MACHINE, NETWORK_LIMIT
 from harness.targets.resolve import resolve
 from harness.workload.model import Workload
 from harness.workload.patterns import Parameters
@@ -157,6 +159,18 @@ def _slower(sample):
     return sample
 
 
+@pytest.mark.parametrize(("busy", "said"), [(0.0, 0), (None, 0), (cores(), 1)])
+def test_other_programs_are_told_of_while_they_disturb_once_per_workload(conduct, monkeypatch, busy, said):
+    monkeypatch.setattr(OtherPrograms, "busy_cores", lambda _: busy)
+    rows, lines = conduct("good", samples=3)
+    samples = rows["good"].samples + rows["network-limit"].samples
+    assert {sample.other_cores for sample in samples} == {busy}
+    assert {FLAG_BUSY_MACHINE in sample.flags for sample in samples} == {bool(said)}
+    told = [line for line in lines if "other programs keep" in line]
+    assert len(told) == said
+    assert all(f"of {cores()} cores busy: figures of this workload are disturbed" in line for line in told)
+
+
 def test_the_budget_stops_after_the_minimum():
     plan = Plan(samples=15, budget_seconds=1.0)
     assert not plan.enough(1, 100.0)
@@ -265,8 +279,9 @@ def test_what_a_library_prints_does_not_reach_the_protocol():
 
 def test_a_list_of_samples_is_served_once_per_pass(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cells: dict[Key, Cell] = {("r", "small", 0): {"seconds": [1.0, 2.0]}}
+    cells: dict[Key, Cell] = {("r", "small", 0): {"seconds": [1.0, 2.0]}, ("r", "small", 1): {"seconds": [3.0]}}
     bench = Tracked()
+    assert [bench.track_seconds(cells, "r", "small", 1) for _ in range(2)] == [3.0, 3.0]  # replaces itself
     assert bench.track_seconds(cells, "r", "small", 0) == {"samples": [1.0, 2.0], "number": 1}
     assert bench.track_seconds(cells, "r", "small", 0) == {"samples": [], "number": 1}
 

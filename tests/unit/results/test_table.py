@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import zcb
+from harness.cli.table import _times as times_of_table
 from harness.paths import ROOT
 from harness.results import drift, intervals, metrics
 from harness.results.cells import DEFAULT_BASELINE, newest, variants
@@ -103,12 +104,54 @@ def test_commits_stand_side_by_side_with_the_ratio_to_the_first(config, found):
         assert new["ratio"]["median"] == pytest.approx(new["value"]["median"] / old["value"]["median"])
         assert new["ratio"]["low"] < new["ratio"]["median"] < new["ratio"]["high"] < 0.75
     text = shown(config, "--by", "commit")
-    row = next(line for line in text.splitlines() if "whole array small" in line)
+    row = next(line for line in text.splitlines() if "zarr-python+fsspec" in line)
     assert OLD in text.splitlines()[2]
     old, new = (rows[version, "whole_array small", "zarr-python+fsspec"] for version in (OLD, NEW))
-    figures = f"{number(new['value']['median'])}  {times(new['ratio']['median'])}x"
+    assert new["ratio_to_version_before"] == new["ratio"]  # the version before the second is the first
+    assert old["ratio_to_version_before"] is None
+    figures = [number(new["value"]["median"]), f"{times(new['ratio']['median'])}x"]
     assert number(old["value"]["median"]) in row
-    assert figures in row
+    assert " ".join(figures) in row
+
+
+def versions_of(medians, *, rounds=6):
+    """Passes of one reader on one workload: version -> its median time in seconds."""
+    return [
+        passes.record(name, [passes.row("r", "whole_array small", [passes.sample(v, v / 2, 8)] * rounds)], date_ms=date)
+        for date, (name, v) in enumerate(medians.items(), 1)
+    ]
+
+
+def test_a_version_is_compared_with_the_first_and_with_the_one_before(tmp_path):
+    config = config_of(tmp_path, versions_of({"1.0": 0.8, "2.0": 0.4, "3.0": 0.5}))
+    told = json.loads(shown(config, "--json", "--by", "commit"))["rows"]
+    ratios = [[row[key] and row[key]["median"] for key in ("ratio", "ratio_to_version_before")] for row in told]
+    assert ratios == [[None, None], [0.5, 0.5], [0.625, 1.25]]
+    lines = [re.sub(r"\s+", " ", line).strip() for line in shown(config, "--by", "commit").splitlines()]
+    assert "workload ms limit ms first limit ms first before limit" in lines
+    assert "r 800 2.00 400 0.50x 2.00 500 0.62x 1.25x 2.00" in lines
+
+
+@pytest.mark.parametrize("view", [["--baseline", "r"], ["--by", "commit"]])
+@pytest.mark.parametrize("rounds", [5, 6])
+def test_below_six_samples_there_is_no_interval_and_nothing_stands_out(tmp_path, rounds, view):
+    found = versions_of({"1.0": 0.8, "2.0": 0.4}, rounds=rounds)
+    found[1].rows.append(passes.row("s", "whole_array small", [passes.sample(1.6, 0.4, 8)] * rounds))
+    config = config_of(tmp_path, found)
+    few = rounds < 6
+    assert ("n=5" in shown(config, *view)) is few
+    told = json.loads(shown(config, "--json", *view))["rows"]
+    for figure in [row["value"] for row in told] + [row["ratio"] for row in told if row["ratio"]]:
+        assert figure["count"] == rounds
+        assert [figure[end] is None for end in ("low", "high", "coverage")] == [few] * 3
+    assert len([row for row in told if row["ratio"]]) == 1
+
+
+def test_what_has_an_interval_stands_out():
+    metric = metrics.METRICS["seconds"]
+    for count, style in ((5, ""), (6, "bold yellow")):
+        of = intervals.ratio(rows_of([2.0] * count), rows_of([1.0] * count), "seconds")
+        assert times_of_table(of, metric).style == style
 
 
 def test_reasons_and_notices_stand_below(config):
@@ -156,9 +199,20 @@ def rows_of(values, *, limit=1.0):
 
 
 def test_ratios_are_paired_by_round():
-    drifting = [1.0, 2.0, 4.0, 8.0, 16.0]
+    drifting = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
     ratio = intervals.ratio(rows_of([2 * v for v in drifting]), rows_of(drifting), "seconds")
-    assert (ratio.low, ratio.median, ratio.high, ratio.count) == (2, 2, 2, 5)
+    assert (ratio.low, ratio.median, ratio.high, ratio.count) == (2, 2, 2, 6)
+    assert ratio.improves("lower") == "worse"
+
+
+def test_fewest_is_where_an_interval_can_cover_what_it_must():
+    assert intervals.rank(intervals.FEWEST)[1] >= intervals.COVERAGE > intervals.rank(intervals.FEWEST - 1)[1]
+
+
+def test_a_ratio_of_five_rounds_never_stands_out():
+    ratio = intervals.ratio(rows_of([2.0] * 5), rows_of([1.0] * 5), "seconds")
+    assert (ratio.median, ratio.count, ratio.sure, ratio.improves("lower")) == (2, 5, False, "")
+    assert not ratio.apart(intervals.interval([9.0] * 9))
 
 
 def test_the_limit_is_paired_with_the_samples_around_it():
@@ -212,9 +266,9 @@ def test_a_control_with_other_libraries_is_none():
     assert moved(found) == []
 
 
-def test_a_control_of_two_samples_says_nothing():
-    assert moved([control("v1", 1, [1.0] * 2), control("v2", 2, [2.0] * 2)]) == []
-    assert len(moved([control("v1", 1, [1.0] * 4), control("v2", 2, [2.0] * 4)])) == 1
+def test_a_control_without_an_interval_says_nothing():
+    assert moved([control("v1", 1, [1.0] * 6), control("v2", 2, [2.0] * 5)]) == []
+    assert len(moved([control("v1", 1, [1.0] * 6), control("v2", 2, [2.0] * 6)])) == 1
 
 
 def test_the_newest_pass_of_a_pattern_counts():

@@ -153,9 +153,14 @@ def test_better_and_worse_follow_the_direction_of_the_metric(browser, address):
 
 def test_few_samples_colour_nothing(browser, tmp_path):
     with visit(browser, written(tmp_path, passes.run(rounds=3))) as page:
-        drawn = [cell["kind"].strip() for cell in page.evaluate(EVERY_CELL) if cell["ratio"]]
-        assert drawn == ["ratio"] * len(drawn)
-        assert "75.0 % with 3 samples" in page.locator("#coverage").inner_text()
+        drawn = page.evaluate(EVERY_CELL)
+        assert {cell["kind"].strip() for cell in drawn if cell["ratio"]} == {"ratio"}
+        assert {cell["range"] for cell in drawn if cell["reader"] in passes.READERS} == {"n=3", ""}
+        assert not any(cell["best"] for cell in drawn)
+        assert "With fewer than 6 samples (n=3) there is none." in page.locator("#coverage").inner_text()
+        bars = page.locator("td[data-reader=tensorstore] .bar")
+        assert bars.locator("i").count() == 4
+        assert bars.locator("b").count() == 0  # the interval's mark
 
 
 def test_marks_are_shown_and_explained(browser, address):

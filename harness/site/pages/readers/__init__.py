@@ -16,7 +16,7 @@ from harness.results.intervals import Interval
 from harness.results.metrics import METRICS, Metric
 from harness.results.records import PassRecord, RowRecord
 from harness.results.sample import FLAGS, NETWORK_LIMIT
-from harness.results.text import coverage, detail, number, short_label, times
+from harness.results.text import coverage, detail, few, number, short_label, times
 from harness.site.page import Contents, Page
 
 _OF_METRICS = ("key", "title", "group", "unit", "better", "meaning")
@@ -117,22 +117,25 @@ def _figures(rows: Sequence[RowRecord | None], metric: Metric) -> dict[str, Any]
 
 
 def _value(known: Interval, factor: float) -> list[str]:
-    """Return the median as it is shown, and the ends of its interval where they differ."""
+    """Return the median as it is shown, and the ends of its interval where they differ; where it has none, why."""
+    if not known.sure:
+        return [number(known.median * factor), few(known)]
     shown = (known.median,) if known.low == known.high else (known.median, known.low, known.high)
     return [number(value * factor) for value in shown]
 
 
 def _best(rows: Sequence[RowRecord | None], known: Sequence[Interval | None], metric: Metric) -> list[int]:
-    """Return who has the best value, where it is not everyone's: the limit is no contestant."""
-    medians = {
-        place: one.median
+    """Return who has the best value and an interval, where it is not everyone's: the limit is no contestant."""
+    compared = {
+        place: one
         for place, (row, one) in enumerate(zip(rows, known, strict=True))
         if row and one and row.reader != NETWORK_LIMIT
     }
-    if not metric.better or len(set(medians.values())) < 2:
+    medians = {one.median for one in compared.values()}
+    if not metric.better or len(medians) < 2:
         return []
-    best = (min if metric.better == "lower" else max)(medians.values())
-    return [place for place, median in medians.items() if median == best]
+    best = (min if metric.better == "lower" else max)(medians)
+    return [place for place, one in compared.items() if one.median == best and one.sure]
 
 
 def _ratio(row: RowRecord | None, base: RowRecord | None, metric: Metric) -> str | None:
@@ -145,7 +148,7 @@ def _ratio(row: RowRecord | None, base: RowRecord | None, metric: Metric) -> str
     of = intervals.ratio(row, base, metric.key)
     if of is None:
         return None
-    shown = (of.median, of.low, of.high) if of.count else (of.median,)
+    shown = (of.median, of.low, of.high) if of.sure else (of.median,)
     return " ".join(map(times, shown)) + _MARKS[of.improves(metric.better)]
 
 

@@ -94,19 +94,28 @@
         const [median, ...rest] = ratio.split(" ");
         const kind = {"+": "better", "-": "worse"}[rest.at(-1)] || "";
         const sign = median < 1 ? "↓" : median > 1 ? "↑" : "=";
-        const range = rest.length ? `${rest[0]} to ${rest[1]}` : "of the medians, no interval";
+        const range = rest.length ? `${rest[0]} to ${rest[1]}` : "no interval";
         const title = `${median} times ${choice.baseline} (${range})${kind ? ", " + kind : ""}`;
         return make("span", {class: `ratio ${kind}`, title}, `${sign}${median}×`);
     }
 
-    function bar(value, low, high, scale, several) {
+    /* Draw a value, which is its median, the ends of its interval where they differ, or how few samples there are. */
+    function bar([median, low = median, high = low], scale) {
         const percent = (part) => `${(100 * part) / scale}%`;
         const fill = make("i");
-        fill.style.width = percent(value);
+        fill.style.width = percent(median);
         const mark = make("b");
         mark.style.left = percent(low);
         mark.style.width = percent(high - low);
-        return make("span", {class: "bar", "aria-hidden": "true"}, fill, several ? mark : null);
+        return make("span", {class: "bar", "aria-hidden": "true"}, fill, isFew(low) ? null : mark);
+    }
+
+    function isFew(text) {
+        return text.startsWith("n=");
+    }
+
+    function highest(value) {
+        return Number(value.findLast((text) => !isFew(text)));
     }
 
     /* A record of another version of this repository can hold a flag that is not in the list. */
@@ -160,12 +169,12 @@
         if (shown.best.includes(column)) {
             td.classList.add("best");
         }
-        const [median, low = median, high = median] = value;
+        const [median, ...rest] = value;
         td.append(make(
             "div", {},
             make("div", {class: "figures"}, make("span", {class: "value"}, median), ratioText(shown.ratios[column])),
-            bar(median, low, high, shown.scale, row.count > 1),
-            value.length > 1 ? make("div", {class: "range"}, `${low} – ${high}`) : null,
+            bar(value, shown.scale),
+            rest.length ? make("div", {class: "range"}, rest.join(" – ")) : null,
             marks(row),
         ));
         return td;
@@ -173,9 +182,8 @@
 
     function line(workload, readers, notes) {
         const {values = [], best = [], ratios = []} = workload.figures[choice.metric] || {};
-        const highest = values.map((value) => (value ? Number(value.at(-1)) : 0));
         const shown = {values, best, ratios: ratios[readers.indexOf(choice.baseline)] || []};
-        shown.scale = Math.max(...highest) || 1;
+        shown.scale = Math.max(...values.map((value) => (value ? highest(value) : 0))) || 1;
         return make(
             "tr", {},
             make("th", {scope: "row"}, workload.title, make("small", {}, workload.detail)),
@@ -243,8 +251,7 @@
     }
 
     function drawCoverage() {
-        const {coverage} = version();
-        byId("coverage").textContent = coverage ? `It covers ${coverage}.` : "";
+        byId("coverage").textContent = version().coverage;
     }
 
     function drawRuns() {

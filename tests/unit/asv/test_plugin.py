@@ -1,0 +1,122 @@
+"""What asv's own commands say of our benchmarks: of readers that no commit changes, and of a single sample."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from asv.plugins.regressions import Regressions, _GraphDataFilter
+
+from harness.asv import plugin
+from harness.paths import ROOT
+from harness.readers import all_readers
+
+BENCHMARKS = """
+from pathlib import Path
+from harness.asv.tracked import LookedUp, tracked
+
+FACTOR = float(Path({folder!r}, "factor").read_text())
+READERS = ["zarr-python+obstore", "tensorstore", "zarrs"]
+
+
+class Few(LookedUp):
+    params = [READERS, [0, 1]]
+    param_names = ["reader", "gap"]
+    track_seconds = tracked("seconds", "seconds", "One sample.")
+
+    def setup_cache(self):
+        return {{(reader, gap): {{"seconds": [0.0123 * FACTOR]}} for reader in READERS for gap in (0, 1)}}
+
+
+class Several(Few):
+    params = [READERS[:2], [0]]
+
+    def setup_cache(self):
+        return {{(reader, 0): {{"seconds": [FACTOR, 1.1 * FACTOR] * 5}} for reader in READERS}}
+"""
+
+
+def run(folder, *command, code=0):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "HOME": str(folder), "PATH": path}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """asv's results of two commits, the second of which is twice as slow whatever the reader."""
+    folder = tmp_path_factory.mktemp("asv")
+    (folder / "project").mkdir()
+    run(folder, "git", "init", "-q", "-b", "main", "project")
+    (folder / "benchmarks").mkdir()
+    (folder / "benchmarks" / "__init__.py").write_text(BENCHMARKS.format(folder=str(folder)))
+    config = json.loads((ROOT / "asv.releases.conf.json").read_text())
+    kept = {key: config[key] for key in ("version", "project", "dvcs", "branches", "plugins", "launch_method")}
+    places = {"repo": "project", "environment_type": "existing", "results_dir": "results"}
+    (folder / "asv.conf.json").write_text(json.dumps(kept | places))
+    run(folder, "asv", "machine", "--yes", "--machine", "box")
+    git = ["git", "-C", "project", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for tag, factor in (("v1", 1), ("v2", 2)):
+        run(folder, *git, "commit", "-q", "--allow-empty", "-m", tag)
+        run(folder, *git, "tag", tag)
+        (folder / "factor").write_text(str(factor))
+        commit = run(folder, *git, "rev-parse", tag).strip()
+        run(folder, "asv", "run", "--machine", "box", "--set-commit-hash", commit, "-E", "existing:same")
+    return folder
+
+
+def rows(text):
+    """Return asv's table: benchmark -> (change, before, after, ratio)."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "track_" in line]
+    return {line[-1]: tuple(line[:-1]) for line in lines}
+
+
+@pytest.mark.slow
+def test_readers_that_no_commit_changes_are_left_out_of_comparisons_and_counted_below(measured):
+    text = run(measured, "asv", "compare", "v1", "v2")
+    found = rows(text)
+    assert sorted(found) == [
+        "Few.track_seconds('zarr-python+obstore', 0)",
+        "Few.track_seconds('zarr-python+obstore', 1)",
+        "Several.track_seconds('zarr-python+obstore', 0)",
+    ]
+    assert {change for change, *_ in found.values()} == {"+"}
+    last = text.strip().splitlines()[-1]
+    assert last.startswith("Left out: 5 rows of tensorstore, zarrs, which do not use zarr-python: ")
+
+
+@pytest.mark.slow
+def test_a_single_sample_has_no_error_and_several_have(measured):
+    found = rows(run(measured, "asv", "compare", "v1", "v2"))
+    assert found["Few.track_seconds('zarr-python+obstore', 0)"][1:] == ("12.3ms", "24.6ms", "2")
+    assert re.match(r"1\.05±0\.\d*s", found["Several.track_seconds('zarr-python+obstore', 0)"][1])
+    assert "±0ms" not in run(measured, "asv", "show", "v1")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What asv's page of regressions is asked for: its configuration."""
+    seen = []
+    monkeypatch.setattr(Regressions, "publish", lambda conf, *_: seen.append(conf))
+    plugin._look_for_regressions_of_zarr_python_only()
+    Regressions.publish(SimpleNamespace(regressions_first_commits={"old.*": None}, branches=["main"]), None)
+    return seen[0]
+
+
+def test_regressions_are_looked_for_in_readers_of_zarr_python_only(asked):
+    graphs = _GraphDataFilter(asked, None, {"a": 7})
+    graph = SimpleNamespace(params={"branch": "main"})
+    for name, reader in all_readers().items():
+        for entry in (f"whole_array.WholeArray.track_seconds({name!r}, 'small')", f"timelines.T.track_x({name!r})"):
+            start = graphs._get_start_revision(graph, {}, entry)
+            assert start == (7 if reader.uses_zarr_python() else None), entry
+    assert graphs._get_start_revision(graph, {}, "b.C.track_seconds") == 7
+    assert graphs._get_start_revision(graph, {}, "old.track_seconds") is None  # what the configuration leaves out

@@ -1,0 +1,89 @@
+"""What counters say of an execution: when a sample is flagged."""
+
+import msgspec
+import pytest
+
+from harness.datasets.array import ArrayInfo
+from harness.machine.cpu import cores
+from harness.machine.network import NicCounters
+from harness.measure.evidence import Evidence, make_sample
+from harness.results.sample import FLAG_BUSY_MACHINE, FLAG_IN_FLIGHT, Timed
+from harness.store.control import StoreCounters
+from harness.targets.target import Target
+from harness.workload.model import Workload
+from harness.workload.patterns import Parameters
+from harness.workload.truth import Truth
+
+ARRAY = ArrayInfo(
+    key="tiny/small", shape=(4,), chunk_shape=(1,), shard_shape=(4,), dtype="uint16", codec="none", subchunk_order="c"
+)
+TIMED = Timed(seconds=1.0, cpu_seconds=0.1, peak_rss_bytes=None, array_bytes=8, calls=1, request_counts=None)
+
+
+def workload(**fields):
+    known = {
+        "schema": 1,
+        "pattern": "whole_array",
+        "parameters": Parameters(),
+        "target": Target(name="embedded", url="s3://bench", profile="s3"),
+        "array": ARRAY,
+        "in_flight": 100,
+        "reads": (((0, 4, 1),),),
+        "array_bytes": 8,
+        "wanted_chunks": 8192,
+        "wanted_bytes": 8,
+        "wanted_shards": 128,
+        "gap_bytes": (),
+        "truth": Truth(decoded_crc32c=""),
+    }
+    return Workload(**(known | fields))
+
+
+def counters(**fields):
+    nothing = {"errors_by_status": {}, "faults_by_name": {}, "cpu_seconds": 0.0}
+    known = dict.fromkeys(StoreCounters.__struct_fields__, 0) | nothing
+    return msgspec.convert(known | fields, StoreCounters)
+
+
+def flags(work, store=None, **fields):
+    nic = NicCounters(interface="lo", rx_bytes=None, rx_packets=None)
+    return make_sample(work, TIMED, Evidence(store=store, nic=nic, **fields)).flags
+
+
+@pytest.mark.parametrize(
+    ("data", "index", "most", "flagged"),
+    [
+        (4, 0, 4, False),  # a GET for each of four shards: no more could be under way
+        (4, 128, 4, False),  # requests for indexes are over before those for data begin
+        (99, 0, 4, False),
+        (128, 0, 4, True),  # a shard after another, four at a time
+        (128, 0, 79, True),
+        (128, 0, 80, False),
+        (128, 0, 120, False),
+        (128, 0, 121, True),
+        (4, 0, 121, True),  # too many are too many, whatever the work
+    ],
+)
+def test_in_flight_is_marked_where_the_reader_could_have_had_more_or_had_too_many(data, index, most, flagged):
+    seen = counters(requests=data + index, get_data=data, get_index=index, max_in_flight=most)
+    assert (FLAG_IN_FLIGHT in flags(workload(), seen)) is flagged
+
+
+def test_only_reads_that_may_be_under_way_together_have_requests_in_flight_together():
+    reads = (((0, 4, 1),),) * 64
+    seen = counters(requests=256, get_data=256, max_in_flight=60)
+    assert FLAG_IN_FLIGHT not in flags(workload(reads=reads, concurrent_reads=16), seen)  # 64 at once at most
+    assert FLAG_IN_FLIGHT in flags(workload(reads=reads, concurrent_reads=64), seen)
+
+
+def test_a_store_that_answers_at_once_has_few_in_flight():
+    loopback = workload(target=Target(name="embedded", url="s3://bench", profile="loopback"))
+    seen = counters(requests=128, get_data=128, max_in_flight=2)
+    assert FLAG_IN_FLIGHT not in flags(loopback, seen)
+    assert FLAG_IN_FLIGHT in flags(workload(), seen)
+
+
+def test_a_sample_beside_a_busy_program_is_marked():
+    for share, marked in ((None, False), (0.09, False), (0.11, True)):
+        found = flags(workload(), counters(), other_cores=None if share is None else share * cores())
+        assert (FLAG_BUSY_MACHINE in found) is marked, share
