@@ -1,5 +1,7 @@
 """The errors a person sees: one line each, with the exit code that says what kind of trouble it was."""
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -39,3 +41,25 @@ class MeasurementError(ZcbError):
 
 class UnsupportedError(Exception):
     """A reader cannot carry out this workload at all; the message is the reason shown beside n/a."""
+
+
+_LONGEST = 80
+
+
+def unknown(what: str, name: str, choices: Iterable[str]) -> BadUseError:
+    """Return the error for a name that is none of the choices: the one that was probably meant stands first.
+
+    Parameters
+    ----------
+    what
+        The kind of thing, e.g. ``pattern``.
+    name
+        What was asked for.
+    choices
+        All there is, in the order to name it.
+    """
+    known = list(choices)
+    meant = difflib.get_close_matches(name[:_LONGEST], known, n=1)
+    guess = f"did you mean {meant[0]!r}? " if meant else ""
+    shown = repr(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}...")
+    return BadUseError(f"unknown {what} {shown}: {guess}choose from {', '.join(known)}")

@@ -18,7 +18,7 @@ from rich.progress import (
 from harness.cli.lengths import Lengths
 from harness.datasets import manifest
 from harness.datasets.manifest import CODECS, DTYPES, SUBCHUNK_ORDERS, DatasetSpec
-from harness.errors import AnswerIsNoError, BadUseError
+from harness.errors import AnswerIsNoError, BadUseError, unknown
 from harness.targets.client import open_store, reaching
 from harness.targets.resolve import resolve
 from harness.targets.target import EMBEDDED, Target
@@ -152,7 +152,7 @@ def _specs(
 
 def _chosen(target: Target, preset: str | None, names: tuple[str, ...]) -> list[str]:
     if preset is not None and preset not in manifest.PRESETS:
-        raise BadUseError(f"unknown preset {preset!r}: choose from {', '.join(manifest.PRESETS)}")
+        raise unknown("preset", preset, manifest.PRESETS)
     if names:
         return [f"{preset}/{name}" if preset and "/" not in name else name for name in names]
     found = [key for key in manifest.datasets(target) if preset in (None, key.split("/")[0])]

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 import psutil
 
-from harness.errors import BadUseError
+from harness.errors import BadUseError, unknown
 from harness.paths import shipped
 from harness.store import state
 from harness.store.state import PROFILES
@@ -66,7 +66,9 @@ def resolve(name: str) -> Target:
     name, _, profile = name.partition(":")
     entries = _entries()
     if name not in entries:
-        raise BadUseError(f"unknown target {name!r}: {targets_file().name} names {', '.join(entries) or 'none'}")
+        if not entries:
+            raise BadUseError(f"unknown target {name!r}: {targets_file().name} names none")
+        raise unknown("target", name, entries)
     entry = entries[name]
     if name == EMBEDDED:
         return _checked(_embedded(entry, profile))
@@ -92,7 +94,7 @@ def _embedded(entry: _Entry, asked: str) -> Target:
         raise BadUseError(f"target {EMBEDDED!r} takes a url only: the running store says the rest")
     profile, _, link = asked.partition("+")
     if profile and profile not in PROFILES:
-        raise BadUseError(f"unknown profile {profile!r}: choose from {', '.join(PROFILES)}")
+        raise unknown("profile", profile, PROFILES)
     if link not in ("", "veth"):
         raise BadUseError(f"unknown link {link!r}: it is veth, or not named")
     store = state.require_running()
