@@ -21,7 +21,7 @@ from harness.results.text import number
 from harness.targets.client import require
 from harness.timeline.model import check_replaceable, save
 from harness.timeline.overhead import DEFAULT_PAIRS
-from harness.workload import model as workloads
+from harness.workload import files
 from harness.workload.model import Workload
 
 _SAMPLES = 5
@@ -79,7 +79,7 @@ def read(
     names = _names(readers)
     if timeline is not None and len(names) > 1:
         raise BadUseError("a timeline is of one reader: name only one with --timeline")
-    loaded = workloads.load(workload)
+    loaded = files.load(workload)
     if timeline is not None:
         check_replaceable(timeline)
     require(loaded.target, f"{loaded.array.key}/zarr.json")

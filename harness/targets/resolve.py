@@ -78,6 +78,17 @@ def resolve(name: str) -> Target:
     return _checked(Target(name=name, **msgspec.structs.asdict(entry) | {"nic": nic}))
 
 
+def found_again(target: Target) -> Target:
+    """Return a target that was resolved earlier, as it is now: the embedded store may serve elsewhere since.
+
+    Raises
+    ------
+    StoreError
+        The embedded store is not running.
+    """
+    return _at_running_store(target.url) if target.name == EMBEDDED else target
+
+
 def _entries() -> dict[str, _Entry]:
     path = targets_file()
     try:
@@ -108,9 +119,14 @@ def _embedded(entry: _Entry, asked: str) -> Target:
             f"the running store has profile {store.profile.name!r}, not {profile!r}: "
             f"run `zcb store stop`, then `zcb store start --profile {profile}`"
         )
+    return _at_running_store(entry.url)
+
+
+def _at_running_store(url: str) -> Target:
+    store = state.require_running()
     return Target(
         name=EMBEDDED,
-        url=entry.url,
+        url=url,
         endpoint=store.endpoint,
         region=DEFAULT_REGION,
         anonymous=not store.auth,

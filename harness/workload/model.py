@@ -7,7 +7,6 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -132,14 +131,6 @@ def _check_read(array: ArrayInfo, read: Slices) -> None:
     for (start, stop, step), size in zip(read, array.shape, strict=True):
         if not 0 <= start < stop <= size or step < 1:
             raise ValueError(f"{start}:{stop}:{step} is no selection of an axis of {size}")
-
-
-def load(path: Path) -> Workload:
-    """Read a workload file; a BadUseError says what is wrong with it."""
-    try:
-        return decode(path.read_bytes(), origin=str(path))
-    except OSError as error:
-        raise BadUseError(f"cannot read {path}: {error.strerror}") from error
 
 
 def verify(workload: Workload, arrays: Sequence[npt.NDArray[Any]]) -> None:
