@@ -39,6 +39,29 @@ class MeasurementError(ZcbError):
     exit_code = 4
 
 
+WRONG_DATA = "WRONG DATA"
+"""What stands first wherever an array that is not the truth is the reason of a failure."""
+
+
+class WrongDataError(MeasurementError):
+    """A reader returned an array that is not the truth; the message begins with `WRONG_DATA`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason if reason.startswith(WRONG_DATA) else f"{WRONG_DATA}: {reason}")
+
+
+def blamed(who: str, reason: str) -> str:
+    """Return the reason of a failure with who it was of: ``who: reason``, but that data were wrong stays first."""
+    if reason.startswith(WRONG_DATA):
+        return f"{WRONG_DATA} ({who}){reason.removeprefix(WRONG_DATA)}"
+    return f"{who}: {reason}"
+
+
+def wrong_data_first(reason: str) -> bool:
+    """Return a reason's place among others when they are sorted by it."""
+    return not reason.startswith(WRONG_DATA)
+
+
 class UnsupportedError(Exception):
     """A reader cannot carry out this workload at all; the message is the reason shown beside n/a."""
 

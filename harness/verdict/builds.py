@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -110,10 +111,20 @@ def commit_of(clone: Path, revision: str) -> str:
     )
 
 
-def pull_request(clone: Path, number: int, trunk: str = "main") -> tuple[str, str]:
+class PullRequest(NamedTuple):
+    """A pull request as the repository knows it."""
+
+    base: str
+    head: str
+    title: str | None
+    """None where no commit tells."""
+
+
+def pull_request(clone: Path, number: int, trunk: str = "main") -> PullRequest:
     """Return base and head of a pull request: merge base and head, or, once merged, its commit's parent and its commit.
 
-    A squashed or merged pull request is found by the number that its commit's subject carries.
+    A squashed or merged pull request is found by the number that its commit's subject carries, and has its title there
+    or in the line after it. One that is open has the title of its commit where it has a single one.
 
     Raises
     ------
@@ -124,7 +135,7 @@ def pull_request(clone: Path, number: int, trunk: str = "main") -> tuple[str, st
     subject = rf"(\(#{number}\)$|^Merge pull request #{number} )"
     merged = git.ask(clone, "log", main, "--first-parent", "-1", "--format=%H", "-E", f"--grep={subject}")
     if merged:
-        return commit_of(clone, f"{merged}^1"), merged
+        return PullRequest(commit_of(clone, f"{merged}^1"), merged, _merged_title(clone, merged, number))
     head = git.ask(clone, "rev-parse", "--verify", "--quiet", f"refs/pull/{number}/head^{{commit}}")
     if head is None:
         raise BadUseError(
@@ -133,7 +144,15 @@ def pull_request(clone: Path, number: int, trunk: str = "main") -> tuple[str, st
     base = git.ask(clone, "merge-base", main, head)
     if base is None:
         raise BadUseError(f"pull request {number} and {trunk} have no commit in common")
-    return base, head
+    commits = git.run(clone, "log", "--format=%s", f"{base}..{head}").splitlines()
+    return PullRequest(base, head, commits[0] if len(commits) == 1 else None)
+
+
+def _merged_title(clone: Path, commit: str, number: int) -> str | None:
+    """Return the title in the message of a squashed commit, or of a merge, which has it below its subject."""
+    subject, _, body = git.run(clone, "log", "-1", "--format=%s%n%b", commit).partition("\n")
+    squashed = subject.removesuffix(f"(#{number})").strip()
+    return squashed if squashed != subject else next((line for line in body.splitlines() if line.strip()), None)
 
 
 def _of_commit(clone: Path, commit: str) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.errors import BadUseError, MeasurementError
+from harness.errors import BadUseError
 from harness.machine.redact import redacted
 from harness.paths import state_dir, write_atomically
 from harness.readers import ZARR_PYTHON, all_readers, reader_class, representatives
@@ -54,6 +54,8 @@ class Request:
     smallest: float = SMALLEST_EFFECT
     in_flight: int = workloads.DEFAULT_IN_FLIGHT
     seed: int = 0
+    subject: str | None = None
+    """What is compared, where that has a name."""
 
 
 def plan(request: Request) -> tuple[list[str], list[Workload]]:
@@ -164,8 +166,6 @@ def run(request: Request, keep: Callable[[Verdict], None]) -> Verdict:
     finally:
         verdict.seconds = time.monotonic() - begin
         keep(verdict)
-    if all(finding.error for finding in verdict.findings):
-        raise MeasurementError(f"nothing could be measured: {verdict.findings[0].error}")
     return verdict
 
 
@@ -186,6 +186,7 @@ def _empty(request: Request, made: Mapping[str, Side], comparisons: int) -> Verd
         base=base,
         head=head,
         target=request.target.identity,
+        subject=request.subject,
         command=redacted(shlex.join(["zcb", *sys.argv[1:]])),
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",

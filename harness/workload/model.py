@@ -145,7 +145,7 @@ def verify(workload: Workload, arrays: Sequence[npt.NDArray[Any]]) -> None:
 
     Raises
     ------
-    MeasurementError
+    WrongDataError
         A wrong number, shape, dtype or element; the message names the first bad read or chunk.
     """
     truths.verify(workload.truth, workload.array, workload.reads, arrays)

@@ -27,7 +27,6 @@ from harness.targets.client import open_store
 from harness.targets.resolve import resolve
 from harness.targets.target import Target
 from harness.workload import files
-from harness.workload import model as workloads
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
 from harness.workload.truth import checksums

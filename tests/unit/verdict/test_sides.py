@@ -111,12 +111,24 @@ def test_a_working_tree_with_uncommitted_changes_is_what_is_compared(history, ow
 
 def test_an_open_pull_request_is_its_merge_base_against_its_head(history):
     work, commits = history
-    assert builds.pull_request(work, 7) == (commits["first"], commits["head"])
+    assert builds.pull_request(work, 7) == (commits["first"], commits["head"], "feature")
 
 
 def test_a_squashed_pull_request_is_its_commit_against_the_parent(history):
     work, commits = history
-    assert builds.pull_request(work, 6) == (commits["second"], commits["squashed"])
+    assert builds.pull_request(work, 6) == (commits["second"], commits["squashed"], "Read faster")
+
+
+def test_a_merged_pull_request_has_the_title_below_its_subject_and_one_of_several_commits_none(history):
+    work, _ = history
+    identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
+    git(work, "checkout", "-q", "feature")
+    git(work, "update-ref", "refs/pull/8/head", commit(work, "9.5", "one more"))
+    assert builds.pull_request(work, 8).title is None
+    git(work, "checkout", "-q", "main")
+    message = "Merge pull request #8 from somebody/feature\n\nRead in pieces"
+    git(work, *identity, "merge", "-q", "-X", "ours", "--no-ff", "-m", message, "feature")
+    assert builds.pull_request(work, 8).title == "Read in pieces"
 
 
 @pytest.mark.parametrize(
