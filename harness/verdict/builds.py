@@ -6,6 +6,7 @@ A wheel is built once per commit and kept; a folder appears whole or not at all.
 import hashlib
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,14 +16,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+from packaging.version import Version
 
 from harness.errors import BadUseError, MeasurementError
 from harness.machine import git
 from harness.paths import ZARR_REPOSITORY_VARIABLE, repository_file, state_dir
-from harness.verdict.sides import requirement
+from harness.verdict.sides import AS_IT_IS, YANKED_FILE, requirement, yanked
 
 _log = logging.getLogger(__name__)
 
+_VERSIONS = re.compile(r"\(from versions: ([^)]*)\)")
+_YANKED = re.compile(r"^Reason for being yanked: (.*)$", re.MULTILINE)
 _PULL_REQUESTS = "+refs/pull/*/head:refs/pull/*/head"
 
 
@@ -44,15 +48,24 @@ def overlay(spec: str, repository: str | None) -> Path | None:
     MeasurementError
         A build failed.
     """
-    if spec == "=":
+    if spec == AS_IT_IS:
         return None
     exact = requirement(spec)
     if exact is not None:
-        return cached_folder(exact.replace("==", "-"), lambda folder: _install(exact, folder))
+        return _of_release(exact)
     if _is_tree(spec):
         return _of_tree(Path(spec).resolve())
     clone = local_clone(repository)
     return _of_commit(clone, commit_of(clone, spec))
+
+
+def _of_release(exact: str) -> Path:
+    """Install a version from pip's index; one that was yanked is used with a warning, since it was named."""
+    folder = cached_folder(exact.replace("==", "-"), lambda made: _install(exact, made))
+    reason = yanked(folder)
+    if reason is not None:
+        _log.warning(f"{exact.replace('==', ' ')} was yanked: {reason}")
+    return folder
 
 
 def _is_tree(spec: str) -> bool:
@@ -210,8 +223,24 @@ def _install(what: str, folder: Path) -> None:
         reason = next((line for line in done.stderr.splitlines() if "ERROR" in line), _last_line(done.stderr))
         reason = reason.replace("ERROR:", "").strip()
         if "==" in what:
-            raise BadUseError(f"{what} cannot be installed: {reason}")
+            raise BadUseError(_missing(what, done.stderr) or f"{what} cannot be installed: {reason}")
         raise MeasurementError(f"the build failed: {reason}")
+    said = _YANKED.search(done.stderr)
+    if said is not None:
+        (folder / YANKED_FILE).write_text(said[1])
+
+
+def _missing(exact: str, complaint: str) -> str | None:
+    """Return in words that a version does not exist; None where pip complains of something else."""
+    listed = _VERSIONS.search(complaint)
+    if listed is None:
+        return None
+    name, version = exact.split("==")
+    known = [Version(one) for one in listed[1].split(", ") if one != "none"]
+    if not known:
+        return f"pip's package index knows no {name}, or cannot be reached"
+    newest = max(known, key=lambda one: (not one.is_prerelease, one))
+    return f"{name} {version} does not exist: the newest is {newest}"
 
 
 def _last_line(text: str) -> str:
