@@ -120,5 +120,5 @@ async def _seconds(store: Store, work: Sequence[tuple[str, int]]) -> float:
 
 
 def _rate(nbytes: int, seconds: float, first_byte: float) -> float:
-    """Return bytes per second of bodies after their first byte, or of all the time where that was shorter than usual."""
+    """Return bytes per second of bodies after their first byte, or of all the time where that was shorter."""
     return nbytes / (seconds - first_byte if seconds > first_byte else seconds)
