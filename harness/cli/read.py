@@ -28,6 +28,7 @@ from harness.results.text import number
 from harness.targets.client import require
 from harness.timeline.model import check_replaceable, save
 from harness.timeline.overhead import DEFAULT_PAIRS
+from harness.timeline.schedule import LIMIT_IS
 from harness.workload import files
 from harness.workload.model import Workload
 
@@ -199,7 +200,8 @@ def _letters(samples: Iterable[Sample]) -> str:
 
 
 def _explain(console: Console, rows: list[Row]) -> None:
-    """Print what the flags mean, and the versions that took part."""
+    """Print what the limit is, what the flags mean, and the versions that took part."""
+    console.print(LIMIT_IS)
     for flag in _flags(sample for row in rows for sample in row.samples):
         console.print(f"{flag.letter}  {flag.key}: {flag.meaning}")
     versions = {package: version for row in rows for package, version in row.versions.items()}
