@@ -51,6 +51,7 @@ def config(embedded_store, rust_reader, tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_an_array_of_ones_own_is_a_row_of_the_table_and_of_the_page(config, tmp_path):
     done = CliRunner().invoke(zcb, ["table", "--config", str(config), "--json"])
     assert done.exit_code == 0, done.output
