@@ -1,10 +1,11 @@
 """``zcb data``: write data sets and verify them."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import click
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -14,14 +15,19 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Table
+from rich.text import Text
 
 from harness.cli.lengths import Lengths
-from harness.datasets import manifest
+from harness.datasets import manifest, metadata
+from harness.datasets.array import ArrayInfo
 from harness.datasets.manifest import CODECS, DTYPES, SUBCHUNK_ORDERS, DatasetSpec
-from harness.errors import AnswerIsNoError, BadUseError
+from harness.errors import AnswerIsNoError, BadUseError, unknown
+from harness.results.text import number
 from harness.targets.client import open_store, reaching
 from harness.targets.resolve import resolve
 from harness.targets.target import EMBEDDED, Target
+from harness.workload.patterns import Parameters
 from setup_data import cluster, presets, verify, write
 from setup_data.bucket import ensure_bucket
 
@@ -30,7 +36,7 @@ _MIB = 1 << 20
 
 @click.group()
 def data() -> None:
-    """Write the data sets that are read, and verify them."""
+    """Write the data sets that are read, verify and list them."""
 
 
 @data.command(epilog="\b\nExample:\n  zcb data create --target embedded --preset demo")
@@ -123,6 +129,56 @@ def verify_command(target_name: str, preset: str | None, names: tuple[str, ...],
         raise AnswerIsNoError("; ".join(bad))
 
 
+@data.command("list", epilog="\b\nExample:\n  zcb data list --target embedded")
+@click.option("--target", "target_name", default=EMBEDDED, show_default=True, help="A name in targets.toml or a URL.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
+def list_command(target_name: str, as_json: bool) -> None:
+    """List the arrays at a target, with a manifest or without; those that cannot be measured, with the reason."""
+    target = resolve(target_name)
+    found = metadata.find_all(target)
+    if as_json:
+        _echo_json(target, [_as_plain(one) for one in found])
+        return
+    if not found:
+        click.echo(f"zcb data: target {target.name} holds no arrays: write some with `zcb data create`", err=True)
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("key", no_wrap=True)
+    for heading in ("shape", "chunks", "shards", "type"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("MiB", justify="right", no_wrap=True)
+    table.add_column("mani-\nfest")
+    for one in found:
+        table.add_row(one.key, *_cells(one.array), "yes" if one.has_manifest else "no")
+    console = Console(highlight=False)
+    console.print(table)
+    for one in found:
+        if one.trouble:
+            console.print(Text(f"{one.key}: {one.trouble}"))
+
+
+def _cells(array: ArrayInfo | None) -> list[str]:
+    if array is None:
+        return ["-"] * 5
+    shapes = [Parameters.text(shape) for shape in (array.shape, array.chunk_shape, array.shard_shape)]
+    return [*shapes, array.dtype, number(array.nbytes / _MIB)]
+
+
+def _as_plain(found: metadata.Found) -> dict[str, object]:
+    array = found.array
+    return {
+        "key": found.key,
+        "shape": array and array.shape,
+        "chunk_shape": array and array.chunk_shape,
+        "shard_shape": array and array.shard_shape,
+        "dtype": array and array.dtype,
+        "codec": array and array.codec,
+        "decoded_bytes": array and array.nbytes,
+        "has_manifest": found.has_manifest,
+        "trouble": found.trouble,
+    }
+
+
 def _specs(
     preset: str | None, names: tuple[str, ...], custom: dict[str, str | int | tuple[int, ...] | None]
 ) -> list[DatasetSpec]:
@@ -152,7 +208,7 @@ def _specs(
 
 def _chosen(target: Target, preset: str | None, names: tuple[str, ...]) -> list[str]:
     if preset is not None and preset not in manifest.PRESETS:
-        raise BadUseError(f"unknown preset {preset!r}: choose from {', '.join(manifest.PRESETS)}")
+        raise unknown("preset", preset, manifest.PRESETS)
     if names:
         return [f"{preset}/{name}" if preset and "/" not in name else name for name in names]
     found = [key for key in manifest.datasets(target) if preset in (None, key.split("/")[0])]
@@ -206,6 +262,6 @@ def _line(report: write.Report) -> str:
     return line
 
 
-def _echo_json(target: Target, reports: list[write.Report] | list[verify.Report]) -> None:
+def _echo_json(target: Target, reports: Sequence[object]) -> None:
     document = {"schema": 1, "target": target.identity, "datasets": reports}
     click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from harness.datasets.manifest import DatasetSpec
-from harness.errors import BadUseError
+from harness.errors import BadUseError, unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ def dataset_names(preset: str) -> list[str]:
         Unknown preset.
     """
     if preset not in _GEOMETRIES:
-        raise BadUseError(f"unknown preset {preset!r}: choose from {', '.join(NAMES)}")
+        raise unknown("preset", preset, NAMES)
     geometries = _GEOMETRIES[preset]
     return [*geometries, *(f"{name}-morton" for name, geometry in geometries.items() if geometry.morton_shards)]
 

@@ -6,6 +6,7 @@ They are fetched directly: ``pip download`` would build the metadata of each in 
 import contextlib
 import dataclasses
 import functools
+import logging
 import ssl
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from requests.adapters import HTTPAdapter
 from harness.errors import BadUseError, StoreError
 from harness.machine.redact import redacted
 
+_log = logging.getLogger(__name__)
+
 _SECTIONS = ("global", "download", ":env:")  # of pip's configuration; a later one counts more
 _TIMEOUT_S = 60.0
 _PAUSE_S = 0.5  # doubled before each further attempt
@@ -42,16 +45,23 @@ class PackageIndex:
     def latest(self) -> str:
         """Return the newest final release that was not withdrawn."""
         kept = [version for version, sdist in self._sdists.items() if not sdist.is_yanked]
-        return max((version for version in kept if not Version(version).is_prerelease), key=Version)
+        final = [version for version in kept if not Version(version).is_prerelease]
+        if not final:
+            raise BadUseError(f"pip's package index holds no release of {self._package}")
+        return max(final, key=Version)
 
     def sdist(self, version: str) -> DistributionPackage:
-        """Return where the source distribution of `version` is; its SHA-256 and `upload_time` are known."""
+        """Return where the source distribution of `version` is; its SHA-256 and `upload_time` are known.
+
+        One that was yanked is returned with a warning: who names it may want to see what it did.
+        """
         sdist = self._sdists.get(version)
         if sdist is None:
-            newest = ", ".join(sorted(self._sdists, key=Version)[-5:])
-            raise BadUseError(f"{self._package} {version} is not in the package index: the newest are {newest}")
+            raise BadUseError(f"{self._package} {version} does not exist: the newest is {self.latest()}")
         if sdist.upload_time is None or "sha256" not in sdist.digests:
             raise _unfit(f"it says less of {sdist.filename}")
+        if sdist.is_yanked:
+            _log.warning(f"{self._package} {version} was yanked: {sdist.yanked_reason or 'no reason is given'}")
         return sdist
 
     def download(self, sdist: DistributionPackage, folder: Path) -> Path:

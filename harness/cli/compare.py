@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from harness.cli.values import FiniteRange, OutputFile, write_output
-from harness.errors import AnswerIsNoError
+from harness.errors import AnswerIsNoError, MeasurementError
 from harness.machine.redact import redacted
 from harness.targets.resolve import resolve
 from harness.verdict import builds
@@ -78,7 +78,8 @@ def compare(base: str, head: str, repo: str | None, **given: Any) -> None:
 
     Each is a release of zarr (3.2.1), a commit, branch or tag of zarr-python, a directory with a working tree (.),
     another package's version (obstore==0.11.0), a zarrs crate for the Rust readers (crate:0.23.13, crate:REVISION,
-    crate:PATH), or = for this environment as it is. Exit code 1 means slower.
+    crate:PATH), or = for this environment as it is. Exit code 1 means slower, 4 that something could not be measured
+    or that data were wrong.
     """
     _compare(base, head, repo, given)
 
@@ -89,14 +90,17 @@ def compare(base: str, head: str, repo: str | None, **given: Any) -> None:
 def pr(number: int, repo: str | None, **given: Any) -> None:
     """Say what pull request NUMBER of zarr-python does to reading: its merge base against it.
 
-    Of a merged pull request its commit is compared with the parent.
+    Of a merged pull request its commit is compared with the parent. Exit code 1 means slower, 4 that something could
+    not be measured or that data were wrong.
     """
     clone = builds.local_clone(repo)
-    base, head = builds.pull_request(clone, number)
-    _compare(base[:12], head[:12], str(clone), given)
+    base, head, title = builds.pull_request(clone, number)
+    subject = f"#{number} {title or ''}".rstrip()
+    _say(subject)
+    _compare(base[:12], head[:12], str(clone), given, subject)
 
 
-def _compare(base: str, head: str, repo: str | None, given: dict[str, Any]) -> None:
+def _compare(base: str, head: str, repo: str | None, given: dict[str, Any], subject: str | None = None) -> None:
     request = Request(
         base=base,
         head=head,
@@ -110,6 +114,7 @@ def _compare(base: str, head: str, repo: str | None, given: dict[str, Any]) -> N
         seconds=given["seconds"],
         smallest=given["smallest"] / 100,
         seed=given["seed"],
+        subject=subject,
     )
     path, keep = keeper()
     kept: list[Verdict] = []
@@ -124,8 +129,16 @@ def _compare(base: str, head: str, repo: str | None, given: dict[str, Any]) -> N
         if kept:
             _report(kept[0], given)
             _say(f"kept in {path}")
-    if kept[0].answer is Answer.SLOWER:
-        raise AnswerIsNoError(f"slower: {headline(kept[0])}")
+    _judge(kept[0])
+
+
+def _judge(verdict: Verdict) -> None:
+    """Raise what the exit code has to say: wrong data before slower, slower before what could not be measured."""
+    is_slower = verdict.answer is Answer.SLOWER
+    if verdict.failures and (not is_slower or any(finding.is_wrong for finding in verdict.findings)):
+        raise MeasurementError("; ".join(verdict.failures))
+    if is_slower:
+        raise AnswerIsNoError(f"slower: {headline(verdict)}")
 
 
 def _report(verdict: Verdict, given: dict[str, Any]) -> None:

@@ -7,16 +7,26 @@ import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from harness.datasets import presets
-from harness.doctor.checks import Check
+from harness.doctor import speed
+from harness.doctor.checks import SERIOUS, Check
 from harness.doctor.machine import can_bench, examine
+from harness.doctor.speed import Speed
+from harness.errors import ZcbError
+from harness.machine.redact import redacted
+from harness.targets.resolve import resolve
 
 _COLOURS = {"ok": "green", "warn": "yellow", "missing": "bold red", "wrong": "bold red"}
 
 
 @click.command(epilog="\b\nExample:\n  zcb doctor --target s3://my-bucket/zarr-cloud-bench --preset cloud")
-@click.option("--target", help="Also look at this place: credentials, region, clock, the network between.")
+@click.option(
+    "--target",
+    help="Also look at this place: credentials, region, clock, the network between, and how fast it answers "
+    "(GETs of at most 300 MB).",
+)
 @click.option(
     "--preset", default="demo", show_default=True, help="The data sets that memory and disk must suffice for."
 )
@@ -26,14 +36,47 @@ def doctor(target: str | None, preset: str, as_json: bool) -> None:
     presets.specs(preset)
     checks = examine(target, preset)
     fine = can_bench(checks)
+    measured = _speed(target) if target and _can_be_read(checks) else None
     if as_json:
-        report = {"schema": 1, "can_bench": fine, "checks": checks}
+        report = {"schema": 1, "can_bench": fine, "checks": checks, "speed": measured}
         click.echo(msgspec.json.encode(report).decode())
     else:
         _show(checks)
+        if target and measured:
+            _show_speed(target, measured)
         what = f"A benchmark of {target}" if target else "`make bench`"
         click.echo(f"{what} can run." if fine else f"{what} cannot run: see what is missing or wrong above.")
     sys.exit(0 if fine else 1)
+
+
+def _can_be_read(checks: list[Check]) -> bool:
+    return all(check.verdict not in SERIOUS for check in checks if check.name in ("target", "credentials"))
+
+
+def _speed(target: str) -> Speed | None:
+    """Measure how fast a target answers; None, with a line why, where that is impossible: the checks say the rest."""
+    try:
+        return speed.measure(resolve(target))
+    except ZcbError as error:
+        click.echo(f"zcb doctor: {target}: its speed was not measured: {redacted(str(error))}", err=True)
+        return None
+
+
+def _show_speed(target: str, found: Speed) -> None:
+    """Print what was measured of a target beside the embedded store's numbers, and how to start a store like it."""
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in (f"How fast {target} answers", "measured", "embedded store, profile s3"):
+        table.add_column(heading, overflow="fold")
+    rows = {
+        "time to the first byte": ("{:g} ms", found.first_byte_ms, speed.S3.first_byte_ms),
+        "one connection": ("{:g} MB/s", found.connection_mb_s, speed.S3.connection_mb_s),
+        f"{speed.CONNECTIONS} connections": ("{:g} Gbit/s", found.link_gbit_s, speed.S3.link_gbit_s),
+    }
+    for name, (text, value, model) in rows.items():
+        table.add_row(name, text.format(speed.rounded(value)), text.format(model))
+    console.print(table)
+    console.print(Text(f"An embedded store like that: {found.start_command}\n"), soft_wrap=True)
 
 
 def _show(checks: list[Check]) -> None:

@@ -10,7 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.cli.values import FiniteRange, OutputFile
-from harness.errors import BadUseError, MeasurementError, UnsupportedError
+from harness.errors import (
+    WRONG_DATA,
+    BadUseError,
+    MeasurementError,
+    UnsupportedError,
+    blamed,
+    wrong_data_first,
+)
 from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_report, read_reports
 from harness.measure.timelines import record_with_wire
@@ -21,7 +28,8 @@ from harness.results.text import number
 from harness.targets.client import require
 from harness.timeline.model import check_replaceable, save
 from harness.timeline.overhead import DEFAULT_PAIRS
-from harness.workload import model as workloads
+from harness.timeline.schedule import LIMIT_IS
+from harness.workload import files
 from harness.workload.model import Workload
 
 _SAMPLES = 5
@@ -79,7 +87,7 @@ def read(
     names = _names(readers)
     if timeline is not None and len(names) > 1:
         raise BadUseError("a timeline is of one reader: name only one with --timeline")
-    loaded = workloads.load(workload)
+    loaded = files.load(workload)
     if timeline is not None:
         check_replaceable(timeline)
     require(loaded.target, f"{loaded.array.key}/zarr.json")
@@ -124,7 +132,7 @@ def _measure(names: list[str], loaded: Workload, plan: Plan, as_json: bool) -> N
     rows, limit = [by_name[name] for name in names], by_name[NETWORK_LIMIT]
     if all(row.na is not None for row in rows):
         raise BadUseError("; ".join(f"{row.reader} cannot do this workload: {row.na}" for row in rows))
-    failed = [f"{row.reader}: {row.error}" for row in rows if row.error is not None]
+    failed = sorted((blamed(row.reader, row.error) for row in rows if row.error is not None), key=wrong_data_first)
     if failed and len(failed) == len(rows):
         raise MeasurementError("; ".join(failed))
     if limit.error is not None:
@@ -145,12 +153,18 @@ def _compare(rows: list[Row]) -> None:
     work = rows[0].workload
     table = _table(f"{work.label} at {work.target.identity}, {work.in_flight} in flight: medians", "reader")
     for row in rows:
-        table.add_row(row.reader, *(_medians(row) or ["failed" if row.error else "n/a"]))
+        table.add_row(row.reader, *(_medians(row) or [_without_samples(row)]))
     console.print(table)
     for row in rows:
         if row.na is not None:
             console.print(f"{row.reader}: {row.na}")
     _explain(console, rows)
+
+
+def _without_samples(row: Row) -> str:
+    if row.error is None:
+        return "n/a"
+    return WRONG_DATA if row.error.startswith(WRONG_DATA) else "failed"
 
 
 def _medians(row: Row) -> list[str]:
@@ -186,7 +200,8 @@ def _letters(samples: Iterable[Sample]) -> str:
 
 
 def _explain(console: Console, rows: list[Row]) -> None:
-    """Print what the flags mean, and the versions that took part."""
+    """Print what the limit is, what the flags mean, and the versions that took part."""
+    console.print(LIMIT_IS)
     for flag in _flags(sample for row in rows for sample in row.samples):
         console.print(f"{flag.letter}  {flag.key}: {flag.meaning}")
     versions = {package: version for row in rows for package, version in row.versions.items()}

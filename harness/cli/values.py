@@ -23,7 +23,7 @@ class FiniteRange(click.FloatRange):
 
 
 class OutputFile(click.Path):
-    """A file to write: neither a directory nor below anything but one, which is said before the work and not after."""
+    """A file to write, in a folder that is there: what stands against it is said before the work and not after."""
 
     def __init__(self) -> None:
         super().__init__(dir_okay=False, path_type=Path)
@@ -31,14 +31,23 @@ class OutputFile(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path."""
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        try:
-            held = next(parent for parent in path.absolute().parents if parent.exists())
-            possible = held.is_dir() and os.access(held, os.W_OK) and not path.is_dir()
-        except (OSError, ValueError):  # a name too long, or with a NUL
-            possible = False
-        if not possible:
-            self.fail(f"cannot write {str(path)[:200]!r}: it is a directory, or cannot be made where it is", param, ctx)
+        why_not = _why_not(path)
+        if why_not is not None:
+            self.fail(f"cannot write {str(path)[:200]!r}: {why_not}", param, ctx)
         return path
+
+
+def _why_not(path: Path) -> str | None:
+    """Return why a file cannot be written; None where nothing stands against it."""
+    folder = path.parent
+    try:
+        if path.is_dir():
+            return "it is a directory"
+        if not folder.is_dir():
+            return f"there is no folder {str(folder)[:200]!r}"
+        return None if os.access(folder, os.W_OK) else f"nothing may be written into {str(folder)[:200]!r}"
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        return "it is no name of a file"
 
 
 def write_output(path: Path, content: bytes) -> None:

@@ -12,6 +12,7 @@ from harness.targets.resolve import resolve
 from harness.workload import model as workloads
 from harness.workload.create import create_workload
 from harness.workload.patterns import DEFAULT_CROPS, DEFAULT_CROPS_AT_ONCE, DEFAULT_HEADLINE_READS, PATTERNS, Parameters
+from harness.workload.patterns import pattern as find_pattern
 
 
 @click.command(
@@ -19,16 +20,16 @@ from harness.workload.patterns import DEFAULT_CROPS, DEFAULT_CROPS_AT_ONCE, DEFA
     + "\n".join(f"{p.name:24}{p.question}" for p in PATTERNS.values()),
     epilog="\b\nExamples:\n"
     "  zcb workload chunks_of_one_shard --target embedded --dataset small --gap 3 -o w.json\n"
-    "  zcb workload random_crops --target embedded --crop 4,96,96 --crops 64 --seed 0 -o w.json\n"
+    "  zcb workload random_crops --target embedded --crop 4x96x96 --crops 64 --seed 0 -o w.json\n"
     "  zcb workload whole_array --target https://host/path/array.zarr -o w.json",
 )
-@click.argument("pattern", metavar="PATTERN")
+@click.argument("pattern", metavar="PATTERN", callback=lambda _, __, name: find_pattern(name).name)
 @click.option("--target", required=True, help="A name from targets.toml, or a URL: of data sets, or of one array.")
 @click.option("--dataset", help="small, large, small-morton, ... or preset/name; by default the pattern's own.")
 @click.option("--gap", type=int, help="Stored chunks between two wanted ones of a shard.")
 @click.option("--shards", type=int, help="Shards touched.")
 @click.option("--chunks", type=int, help="Chunks wanted of each shard.")
-@click.option("--crop", type=Lengths(), help="Elements per axis of a crop, e.g. 4,96,96; by default a chunk's.")
+@click.option("--crop", type=Lengths(), help="Elements per axis of a crop, e.g. 4x96x96; by default a chunk's.")
 @click.option("--crops", type=int, help=f"How many crops are read; by default {DEFAULT_CROPS}.")
 @click.option("--seed", type=int, help="Of the crops' positions; by default 0.")
 @click.option("--reads", type=int, help=f"How often headline_3004 reads; by default {DEFAULT_HEADLINE_READS}.")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 
 MAX_DIMENSIONS = 16
 MAX_NBYTES = 1 << 60
@@ -23,6 +24,11 @@ class ArrayInfo(msgspec.Struct, frozen=True, kw_only=True):
     codec: str
     subchunk_order: str
     """Order of the chunks inside a shard: ``c``, ``morton``, or ``unknown`` for an array without a manifest."""
+
+    @property
+    def nbytes(self) -> int:
+        """Decoded bytes of the array."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     @property
     def chunks_per_shard(self) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 
 from harness.datasets.array import MAX_NBYTES, check_shapes, grid, short
-from harness.errors import BadUseError
+from harness.errors import BadUseError, unknown
 from harness.targets.client import lacks_bucket, open_store, reaching
 from harness.targets.target import EMBEDDED, Target
 
@@ -313,4 +313,4 @@ def _check_name(what: str, name: str) -> None:
 
 def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise BadUseError(f"unknown {what} {short(value)}: choose from {', '.join(choices)}")
+        raise unknown(what, value, choices)

@@ -1,18 +1,24 @@
 """The array a workload reads: what its manifest says of it, or its own ``zarr.json`` where it has none."""
 
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
 import msgspec
+import obstore
+from obstore.exceptions import BaseError
 
 from harness.datasets import manifest
 from harness.datasets.array import ArrayInfo, check_shapes
-from harness.datasets.manifest import DTYPES, DatasetSpec
+from harness.datasets.manifest import DTYPES, DatasetSpec, Manifest
 from harness.errors import BadUseError
-from harness.targets.client import open_store, reaching
+from harness.targets.client import lacks_bucket, open_store, reaching
+from harness.targets.obstore import Store
 from harness.targets.target import EMBEDDED, Target
 
 _METADATA = "zarr.json"
+_DEPTH = 3
+"""Folders below a target in which arrays are looked for: ``preset/name``, and a group around them."""
 _INDEX_CODECS = ("bytes", "crc32c")
 _CHECKSUMS = ("crc32c",)
 
@@ -87,6 +93,73 @@ def at_url(target: Target) -> tuple[Target, ArrayInfo] | None:
         raise BadUseError(f"{target.url} is an array without a name: put it below a prefix")
     array = of_metadata(unquote(key) if target.is_http else key, document)
     return msgspec.structs.replace(target, url=above), array
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """An array that stands at a target, or something that is one in part."""
+
+    key: str
+    """Below the target's URL, e.g. ``demo/small``."""
+    array: ArrayInfo | None
+    """None where it cannot be measured."""
+    has_manifest: bool
+    trouble: str | None = None
+    """Why it cannot be measured."""
+
+
+def find_all(target: Target) -> list[Found]:
+    """Return the arrays at a target, in order of their keys: those below it and those in its folders and groups.
+
+    Raises
+    ------
+    BadUseError
+        A target that cannot be listed.
+    StoreError
+        The target cannot be reached or refuses.
+    """
+    if target.is_http:
+        raise BadUseError(f"target {target.name!r} is read by plain HTTP, which cannot list")
+    may_miss = target.name == EMBEDDED
+    with reaching(target):
+        store = open_store(target, retry=False)
+        try:
+            found = list(_below(store, "", _DEPTH))
+        except BaseError as error:
+            if not (may_miss and lacks_bucket(error)):
+                raise
+            return []
+    return sorted(found, key=lambda one: one.key)
+
+
+def _below(store: Store, folder: str, depth: int) -> Iterator[Found]:
+    """Yield the arrays in a folder, and in its folders where it may go deeper; nothing is listed inside an array."""
+    listed = obstore.list_with_delimiter(store, f"{folder}/" if folder else None)
+    names = {meta["path"] for meta in listed["objects"]}
+    folders = [prefix.rstrip("/") for prefix in listed["common_prefixes"]]
+    manifests = {name.removesuffix(Manifest.SUFFIX) for name in names if name.endswith(Manifest.SUFFIX)}
+    for key in sorted({*folders, *manifests}):
+        document = manifest.read(store, f"{key}/{_METADATA}")
+        if document is not None and not _is_group(document):
+            yield _found(key, document, key in manifests)
+        elif key in manifests:
+            yield Found(key=key, array=None, has_manifest=True, trouble="unfinished: run its `zcb data create` again")
+        elif depth > 1:
+            yield from _below(store, key, depth - 1)
+
+
+def _found(key: str, document: bytes, has_manifest: bool) -> Found:
+    try:
+        array = of_metadata(key, document)
+    except BadUseError as error:
+        return Found(key=key, array=None, has_manifest=has_manifest, trouble=str(error))
+    return Found(key=key, array=array, has_manifest=has_manifest)
+
+
+def _is_group(document: bytes) -> bool:
+    try:
+        return msgspec.json.decode(document, type=_Metadata).node_type == "group"
+    except msgspec.DecodeError:
+        return False
 
 
 def of_metadata(key: str, document: bytes) -> ArrayInfo:

@@ -1,6 +1,7 @@
 """The conductor's end of a worker: start it, ask it, stop it."""
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -12,13 +13,20 @@ from typing import Any
 
 import msgspec
 
-from harness.errors import MeasurementError, UnsupportedError
+from harness.errors import WRONG_DATA, MeasurementError, UnsupportedError, WrongDataError
 from harness.paths import ROOT
 from harness.readers.base import Reader
 from harness.readers.worker import PARENT_VARIABLE
 
 _READ_BYTES = 1 << 16
 _STDERR_TAIL_BYTES = 4096
+_IS_WRONG = re.compile("(chunk|read) .*is wrong: ")
+
+
+def failure(reason: str) -> MeasurementError:
+    """Return the error that a worker answered; workers in other languages say by these words that data are wrong."""
+    wrong = reason.startswith(WRONG_DATA) or _IS_WRONG.match(reason)
+    return WrongDataError(reason) if wrong else MeasurementError(reason)
 
 
 class WorkerProcess:
@@ -86,14 +94,16 @@ class WorkerProcess:
 
         Raises
         ------
+        WrongDataError
+            The array is not the truth.
         MeasurementError
-            The worker failed, or as `ask` does.
+            The worker failed otherwise, or as `ask` does.
         UnsupportedError
             The reader cannot do this; the message is the reason.
         """
         answer = self.ask(request, timeout=timeout)
         if "error" in answer:
-            raise MeasurementError(answer["error"])
+            raise failure(answer["error"])
         if "na" in answer:
             raise UnsupportedError(answer["na"])
         return answer

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from harness.errors import MeasurementError
+from harness.errors import MeasurementError, blamed
 from harness.machine.log import silenced
 from harness.machine.memory import status_bytes
 from harness.measure.conductor import Conductor, Plan
@@ -210,7 +210,7 @@ def _cycle(conductor: Conductor, workload: Workload) -> int:
     rows = conductor.measure(workload)
     for row in rows:
         if row.error is not None:
-            raise MeasurementError(f"{row.reader} failed on {workload.label}: {row.error}")
+            raise MeasurementError(blamed(f"{row.reader} failed on {workload.label}", row.error))
     return sum(len(row.samples) for row in rows)
 
 

@@ -5,7 +5,7 @@ import inspect
 import pkgutil
 from functools import cache
 
-from harness.errors import BadUseError
+from harness.errors import unknown
 from harness.readers.base import ZARR_PYTHON, Reader
 from harness.results.sample import NETWORK_LIMIT
 
@@ -39,7 +39,7 @@ def reader_class(name: str) -> type[Reader]:
     """Return the class of the reader called `name`; a BadUseError lists the choices."""
     readers = all_readers()
     if name not in readers:
-        raise BadUseError(f"unknown reader {name!r}: choose from {', '.join(readers)}")
+        raise unknown("reader", name, readers)
     return readers[name]
 
 

@@ -95,7 +95,7 @@ class Reader(ABC):
         """Execute the workload's reads and return one newly allocated array each; this is what is timed."""
 
     def check(self, workload: Workload, result: Sequence[Any]) -> None:
-        """Compare what `read` returned with the truth; a MeasurementError names the first difference."""
+        """Compare what `read` returned with the truth; a WrongDataError names the first difference."""
         from harness.workload.model import verify
 
         verify(workload, result)

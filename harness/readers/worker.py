@@ -8,13 +8,14 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from traceback import walk_tb
 from typing import IO, Any
 
 import msgspec
 
-from harness.errors import UnsupportedError
+from harness.errors import UnsupportedError, ZcbError
 from harness.machine.exit import run_then_exit
 from harness.machine.lifeline import die_with_parent
 from harness.machine.memory import status_bytes
@@ -37,6 +38,7 @@ class Worker:
         self._make = make
         self._reader: Reader | None = None
         self._workload: workloads.Workload | None = None
+        self._packages: Sequence[str] = ()
 
     def answer(self, line: bytes) -> dict[str, Any]:
         """Carry out one request and return its answer; an exception becomes ``error`` or ``na`` with the reason."""
@@ -53,12 +55,12 @@ class Worker:
         except UnsupportedError as error:
             return {"na": str(error)}
         except Exception as error:  # whatever a library raises is this reader's failure, not the pass's
-            first = _first(error)
-            return {"error": f"{type(first).__name__}: {' '.join(str(first).split())[:500]}"}
+            return {"error": _reason(_first(error), self._packages)}
 
     def _open(self, workload: dict[str, Any]) -> dict[str, Any]:
         self._close()
         decoded, reader = workloads.decode(workload), self._make()
+        self._packages = reader.packages
         reader.open(decoded)  # one that cannot be opened holds nothing that could be closed
         self._workload, self._reader = decoded, reader
         return {"versions": reader.versions(), "variants": list(reader.variants())}
@@ -104,6 +106,31 @@ class Worker:
 def _first(error: BaseException) -> BaseException:
     """Return the error itself, or the first of a group, whose own message says nothing of the cause."""
     return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _reason(error: BaseException, packages: Sequence[str]) -> str:
+    """Return what went wrong in one line: our own errors say it themselves, a library's have a name and a place."""
+    said = " ".join(str(error).split())[:500]
+    if isinstance(error, ZcbError):
+        return said
+    place = _place(error, packages)
+    return f"{type(error).__name__}: {said}" + (f" ({place})" if place else "")
+
+
+def _place(error: BaseException, packages: Sequence[str]) -> str | None:
+    """Return file and line of the innermost frame inside the first of the packages that has one."""
+    frames = [(_in_package(frame.f_code.co_filename), line) for frame, line in walk_tb(error.__traceback__)]
+    for package in packages:
+        inside = [f"{file}:{line}" for file, line in frames if file.startswith(f"{package}/")]
+        if inside:
+            return inside[-1]
+    return None
+
+
+def _in_package(file: str) -> str:
+    """Return a module's file from its top package on: below the folder of `sys.path` that it was found in."""
+    above = [folder for folder in sys.path if folder and file.startswith(f"{folder.rstrip('/')}/")]
+    return file.removeprefix(max(above, key=len).rstrip("/")).lstrip("/") if above else file
 
 
 def timed_read(reader: Reader, workload: workloads.Workload) -> tuple[Timed, Any]:

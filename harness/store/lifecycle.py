@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from harness.errors import BadUseError, StoreError
+from harness.errors import BadUseError, StoreError, unknown
 from harness.machine import rust
 from harness.paths import write_atomically
 from harness.store import state, veth
@@ -108,7 +108,7 @@ def stop() -> bool:
 
 def _check(settings: StoreSettings) -> None:
     if settings.profile not in PROFILES:
-        raise BadUseError(f"unknown profile {settings.profile!r}: choose from {', '.join(PROFILES)}")
+        raise unknown("profile", settings.profile, PROFILES)
     missing = [name for name in KEY_VARIABLES if not os.environ.get(name)]
     if settings.auth and missing:
         raise BadUseError(f"--auth takes the keys from the environment: set {' and '.join(missing)}")

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 import psutil
 
-from harness.errors import BadUseError
+from harness.errors import BadUseError, unknown
 from harness.paths import shipped
 from harness.store import state
 from harness.store.state import PROFILES
@@ -66,7 +66,9 @@ def resolve(name: str) -> Target:
     name, _, profile = name.partition(":")
     entries = _entries()
     if name not in entries:
-        raise BadUseError(f"unknown target {name!r}: {targets_file().name} names {', '.join(entries) or 'none'}")
+        if not entries:
+            raise BadUseError(f"unknown target {name!r}: {targets_file().name} names none")
+        raise unknown("target", name, entries)
     entry = entries[name]
     if name == EMBEDDED:
         return _checked(_embedded(entry, profile))
@@ -74,6 +76,17 @@ def resolve(name: str) -> Target:
         raise BadUseError(f"target {name!r} has no service-time profile: only {EMBEDDED!r} does")
     nic = (entry.nic,) if isinstance(entry.nic, str) else entry.nic
     return _checked(Target(name=name, **msgspec.structs.asdict(entry) | {"nic": nic}))
+
+
+def found_again(target: Target) -> Target:
+    """Return a target that was resolved earlier, as it is now: the embedded store may serve elsewhere since.
+
+    Raises
+    ------
+    StoreError
+        The embedded store is not running.
+    """
+    return _at_running_store(target.url) if target.name == EMBEDDED else target
 
 
 def _entries() -> dict[str, _Entry]:
@@ -92,7 +105,7 @@ def _embedded(entry: _Entry, asked: str) -> Target:
         raise BadUseError(f"target {EMBEDDED!r} takes a url only: the running store says the rest")
     profile, _, link = asked.partition("+")
     if profile and profile not in PROFILES:
-        raise BadUseError(f"unknown profile {profile!r}: choose from {', '.join(PROFILES)}")
+        raise unknown("profile", profile, PROFILES)
     if link not in ("", "veth"):
         raise BadUseError(f"unknown link {link!r}: it is veth, or not named")
     store = state.require_running()
@@ -106,9 +119,14 @@ def _embedded(entry: _Entry, asked: str) -> Target:
             f"the running store has profile {store.profile.name!r}, not {profile!r}: "
             f"run `zcb store stop`, then `zcb store start --profile {profile}`"
         )
+    return _at_running_store(entry.url)
+
+
+def _at_running_store(url: str) -> Target:
+    store = state.require_running()
     return Target(
         name=EMBEDDED,
-        url=entry.url,
+        url=url,
         endpoint=store.endpoint,
         region=DEFAULT_REGION,
         anonymous=not store.auth,

@@ -6,22 +6,27 @@ A wheel is built once per commit and kept; a folder appears whole or not at all.
 import hashlib
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
+from packaging.version import Version
 
 from harness.errors import BadUseError, MeasurementError
 from harness.machine import git
 from harness.paths import ZARR_REPOSITORY_VARIABLE, repository_file, state_dir
-from harness.verdict.sides import requirement
+from harness.verdict.sides import AS_IT_IS, YANKED_FILE, requirement, yanked
 
 _log = logging.getLogger(__name__)
 
+_VERSIONS = re.compile(r"\(from versions: ([^)]*)\)")
+_YANKED = re.compile(r"^Reason for being yanked: (.*)$", re.MULTILINE)
 _PULL_REQUESTS = "+refs/pull/*/head:refs/pull/*/head"
 
 
@@ -43,15 +48,24 @@ def overlay(spec: str, repository: str | None) -> Path | None:
     MeasurementError
         A build failed.
     """
-    if spec == "=":
+    if spec == AS_IT_IS:
         return None
     exact = requirement(spec)
     if exact is not None:
-        return cached_folder(exact.replace("==", "-"), lambda folder: _install(exact, folder))
+        return _of_release(exact)
     if _is_tree(spec):
         return _of_tree(Path(spec).resolve())
     clone = local_clone(repository)
     return _of_commit(clone, commit_of(clone, spec))
+
+
+def _of_release(exact: str) -> Path:
+    """Install a version from pip's index; one that was yanked is used with a warning, since it was named."""
+    folder = cached_folder(exact.replace("==", "-"), lambda made: _install(exact, made))
+    reason = yanked(folder)
+    if reason is not None:
+        _log.warning(f"{exact.replace('==', ' ')} was yanked: {reason}")
+    return folder
 
 
 def _is_tree(spec: str) -> bool:
@@ -110,10 +124,20 @@ def commit_of(clone: Path, revision: str) -> str:
     )
 
 
-def pull_request(clone: Path, number: int, trunk: str = "main") -> tuple[str, str]:
+class PullRequest(NamedTuple):
+    """A pull request as the repository knows it."""
+
+    base: str
+    head: str
+    title: str | None
+    """None where no commit tells."""
+
+
+def pull_request(clone: Path, number: int, trunk: str = "main") -> PullRequest:
     """Return base and head of a pull request: merge base and head, or, once merged, its commit's parent and its commit.
 
-    A squashed or merged pull request is found by the number that its commit's subject carries.
+    A squashed or merged pull request is found by the number that its commit's subject carries, and has its title there
+    or in the line after it. One that is open has the title of its commit where it has a single one.
 
     Raises
     ------
@@ -124,7 +148,7 @@ def pull_request(clone: Path, number: int, trunk: str = "main") -> tuple[str, st
     subject = rf"(\(#{number}\)$|^Merge pull request #{number} )"
     merged = git.ask(clone, "log", main, "--first-parent", "-1", "--format=%H", "-E", f"--grep={subject}")
     if merged:
-        return commit_of(clone, f"{merged}^1"), merged
+        return PullRequest(commit_of(clone, f"{merged}^1"), merged, _merged_title(clone, merged, number))
     head = git.ask(clone, "rev-parse", "--verify", "--quiet", f"refs/pull/{number}/head^{{commit}}")
     if head is None:
         raise BadUseError(
@@ -133,7 +157,15 @@ def pull_request(clone: Path, number: int, trunk: str = "main") -> tuple[str, st
     base = git.ask(clone, "merge-base", main, head)
     if base is None:
         raise BadUseError(f"pull request {number} and {trunk} have no commit in common")
-    return base, head
+    commits = git.run(clone, "log", "--format=%s", f"{base}..{head}").splitlines()
+    return PullRequest(base, head, commits[0] if len(commits) == 1 else None)
+
+
+def _merged_title(clone: Path, commit: str, number: int) -> str | None:
+    """Return the title in the message of a squashed commit, or of a merge, which has it below its subject."""
+    subject, _, body = git.run(clone, "log", "-1", "--format=%s%n%b", commit).partition("\n")
+    squashed = subject.removesuffix(f"(#{number})").strip()
+    return squashed if squashed != subject else next((line for line in body.splitlines() if line.strip()), None)
 
 
 def _of_commit(clone: Path, commit: str) -> Path:
@@ -191,8 +223,24 @@ def _install(what: str, folder: Path) -> None:
         reason = next((line for line in done.stderr.splitlines() if "ERROR" in line), _last_line(done.stderr))
         reason = reason.replace("ERROR:", "").strip()
         if "==" in what:
-            raise BadUseError(f"{what} cannot be installed: {reason}")
+            raise BadUseError(_missing(what, done.stderr) or f"{what} cannot be installed: {reason}")
         raise MeasurementError(f"the build failed: {reason}")
+    said = _YANKED.search(done.stderr)
+    if said is not None:
+        (folder / YANKED_FILE).write_text(said[1])
+
+
+def _missing(exact: str, complaint: str) -> str | None:
+    """Return in words that a version does not exist; None where pip complains of something else."""
+    listed = _VERSIONS.search(complaint)
+    if listed is None:
+        return None
+    name, version = exact.split("==")
+    known = [Version(one) for one in listed[1].split(", ") if one != "none"]
+    if not known:
+        return f"pip's package index knows no {name}, or cannot be reached"
+    newest = max(known, key=lambda one: (not one.is_prerelease, one))
+    return f"{name} {version} does not exist: the newest is {newest}"
 
 
 def _last_line(text: str) -> str:

@@ -21,12 +21,11 @@ from harness.paths import repository_file, state_dir
 from harness.readers import all_readers
 from harness.readers.zarrs import BINARY_VARIABLE
 from harness.verdict import builds
-from harness.verdict.sides import Side, is_release
+from harness.verdict.sides import AS_IT_IS, Side, is_release
 
 _log = logging.getLogger(__name__)
 
 PREFIX = "crate:"
-AS_IT_IS = "="
 REPOSITORY_VARIABLE = "ZCB_ZARRS_REPO"
 """Environment variable with zarrs' repository, a URL or a path, instead of the public one."""
 PUBLIC_REPOSITORY = "https://github.com/zarrs/zarrs.git"

@@ -85,6 +85,7 @@ def empty(reader: str, workload: Workload) -> Finding:
 def compare(finding: Finding, workload: Workload, sides: Mapping[str, Side], rules: Rules, *, seed: int) -> None:
     """Measure and judge one reader and one workload into `finding`, which holds what there is when interrupted."""
     begin = time.monotonic()
+    finding.budget_seconds = rules.seconds
     try:
         with _kept_failures(finding), Duel(finding.reader, workload, sides, seed) as duel:
             finding.plan = _plan_change(duel)

@@ -2,7 +2,7 @@
 
 from harness.verdict.model import COUNTED, Finding, Verdict
 from harness.verdict.statistics import PAIRS_PER_BLOCK, Answer
-from harness.verdict.words import answer_of, bounds, count_change, headline
+from harness.verdict.words import answer_of, bounds, count_change, headline, milliseconds, settling
 
 _ESCAPES = {
     "\\": "\\\\",
@@ -16,21 +16,24 @@ _ESCAPES = {
 }
 """What is text here and would be markup in a comment, in the order of replacing."""
 
+_FAILED = "⚠️"
 _MARKS = {Answer.FASTER: "🟢", Answer.SLOWER: "🔴", Answer.SAME: "⚪", Answer.UNKNOWN: "❔"}
 
 
 def markdown(verdict: Verdict) -> str:
     """Return the comment; whatever comes from outside is escaped."""
     lines = [
-        f"**{_MARKS[verdict.answer]} {_escaped(headline(verdict))}**",
+        f"**{_mark(verdict)} {_escaped(headline(verdict))}**",
         "",
+        *_paragraph(_escaped(verdict.subject or "")),
         f"`{_code(verdict.base.label)}` ({_escaped(verdict.base.detail)}) against "
         f"`{_code(verdict.head.label)}` ({_escaped(verdict.head.detail)}), read from {_escaped(verdict.target)}.",
         "",
-        "| | reader | workload | base | head | verdict | interval | requests |",
+        "| | reader | workload | base, ms | head, ms | verdict | interval | requests |",
         "|---|---|---|--:|--:|---|---|--:|",
         *(_row(finding, verdict.smallest_effect) for finding in verdict.findings),
         "",
+        *_paragraph(f"To settle what is open: `{_code(command)}`" if (command := settling(verdict)) else ""),
         *_folded("What the counts say, exactly", _counts(verdict)),
         *_folded("Versions, machine, method", _basis(verdict)),
         *_folded("How to reproduce", ["```sh", _code(verdict.command), "```"]),
@@ -38,22 +41,26 @@ def markdown(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
+def _mark(verdict: Verdict) -> str:
+    return _FAILED if any(finding.is_wrong for finding in verdict.findings) else _MARKS[verdict.answer]
+
+
+def _paragraph(text: str) -> list[str]:
+    return [text, ""] if text else []
+
+
 def _row(finding: Finding, smallest: float) -> str:
     cells = (
-        "⚠️" if finding.error else _MARKS[finding.answer],
+        _FAILED if finding.error else _MARKS[finding.answer],
         finding.reader,
         finding.workload,
-        _milliseconds(finding.base_seconds),
-        _milliseconds(finding.head_seconds),
+        milliseconds(finding.base_seconds),
+        milliseconds(finding.head_seconds),
         answer_of(finding, smallest),
         bounds(finding),
         count_change(finding, "requests"),
     )
     return f"| {' | '.join(map(_escaped, cells))} |"
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1e3:.4g} ms"
 
 
 def _counts(verdict: Verdict) -> list[str]:
@@ -81,11 +88,7 @@ def _basis(verdict: Verdict) -> list[str]:
         readers = {name: version for f in verdict.findings for name, version in f.versions.get(side, {}).items()}
         shown = ", ".join(f"{name} {version}" for name, version in sorted((readers or record.versions).items()))
         lines.append(f"- {side}: {_escaped(shown)}")
-    lines += [
-        f"- {_escaped(f.name)}: {_escaped(f.na or f.error or f.why or '')}"
-        for f in verdict.findings
-        if f.na or f.error or f.why
-    ]
+    lines += [f"- {_escaped(reason)}" for reason in verdict.reasons]
     lines.append(
         f"- Blocks of {PAIRS_PER_BLOCK} alternating pairs in random order, each with two new processes; the typical "
         f"ratio with an interval over blocks, corrected for {verdict.comparisons} comparisons and every look: at most "

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from harness.errors import WRONG_DATA, blamed, wrong_data_first
 from harness.timeline.model import Timeline
 from harness.verdict.pairs import Pair
 from harness.verdict.statistics import PAIRS_PER_BLOCK, Answer
@@ -64,6 +65,8 @@ class Finding(msgspec.Struct, kw_only=True):
     """Why the pairs do not suffice, where they do not."""
     seconds: float = 0.0
     """What measuring took."""
+    budget_seconds: float | None = None
+    """What it was allowed to take."""
     pairs: list[Pair] = msgspec.field(default_factory=list)
     timelines: dict[str, Timeline] = msgspec.field(default_factory=dict)
     """One recorded execution of each side after the pairs, where the reader has hooks; it decides nothing."""
@@ -79,6 +82,16 @@ class Finding(msgspec.Struct, kw_only=True):
     def name(self) -> str:
         """Reader and workload."""
         return f"{self.reader}, {self.workload}"
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether a side returned an array that is not the truth."""
+        return self.error is not None and self.error.startswith(WRONG_DATA)
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no answer, with reader and workload; None where there is one."""
+        return blamed(self.name, reason) if (reason := self.na or self.error or self.why) else None
 
 
 class SideRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +111,8 @@ class Verdict(msgspec.Struct, kw_only=True):
     target: str
     command: str
     """How to reproduce it."""
+    subject: str | None = None
+    """What is compared, where that has a name, e.g. ``#3004 Optimize partial shard reads``."""
     started: str
     machine: str
     smallest_effect: float
@@ -108,6 +123,16 @@ class Verdict(msgspec.Struct, kw_only=True):
     """False until every comparison was carried out: what is there counts, what is missing is unknown."""
     seconds: float = 0.0
     findings: list[Finding] = msgspec.field(default_factory=list)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why there are no answers, where there are none; wrong data first."""
+        return sorted((found for finding in self.findings if (found := finding.reason)), key=wrong_data_first)
+
+    @property
+    def failures(self) -> list[str]:
+        """What could not be measured, with the reason; wrong data first."""
+        return sorted((blamed(f.name, f.error) for f in self.findings if f.error), key=wrong_data_first)
 
     @property
     def answer(self) -> Answer:

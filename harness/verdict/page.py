@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from harness.timeline.pictures import svg_picture
 from harness.verdict.model import COUNTED, Finding, SideRecord, Verdict
 from harness.verdict.statistics import Answer
-from harness.verdict.words import answer_of, bounds, count_change, headline
+from harness.verdict.words import answer_of, bounds, count_change, headline, milliseconds, settling
 
 _WIDTH, _HEIGHT, _LEFT = 720, 150, 40
 _MIDDLE = 66
@@ -49,7 +49,7 @@ def page(verdict: Verdict) -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{_e(verdict.base.label)} against {_e(verdict.head.label)}</title><style>{_STYLE}</style></head><body>
-<h1>{_e(headline(verdict))}</h1>
+<h1>{_e(headline(verdict))}</h1>{_paragraph(verdict.subject)}{_settling(verdict)}
 <div class="scroll"><table>
 <tr><th>base</th>{_side(verdict.base)}</tr><tr><th>head</th>{_side(verdict.head)}</tr>
 <tr><th>target</th><td colspan="2">{_e(verdict.target)}</td></tr>
@@ -63,6 +63,15 @@ All intervals hold together in all but {verdict.error_rate:.0%} of verdicts.</p>
 """
 
 
+def _paragraph(text: str | None) -> str:
+    return f"<p>{_e(text)}</p>" if text else ""
+
+
+def _settling(verdict: Verdict) -> str:
+    command = settling(verdict)
+    return f"<p>To settle what is open: <code>{_e(command)}</code></p>" if command else ""
+
+
 def _side(side: SideRecord) -> str:
     return f"<td>{_e(side.label)}</td><td>{_e(side.detail)}</td>"
 
@@ -74,8 +83,8 @@ def _finding(finding: Finding, verdict: Verdict) -> str:
 <p class="{_CLASSES[finding.answer]}"><strong>{_e(said)}</strong></p>
 {f'<p class="soft">{_e(reason)}</p>' if reason else ""}
 {picture(finding, verdict.smallest_effect) if finding.pairs else ""}
-<div class="scroll"><table><tr><th>base</th><th>head</th><th>blocks</th>{_headings()}<th>byte ranges</th></tr>
-<tr><td>{_milliseconds(finding.base_seconds)}</td><td>{_milliseconds(finding.head_seconds)}</td>
+<div class="scroll"><table><tr><th>base, ms</th><th>head, ms</th><th>blocks</th>{_headings()}<th>byte ranges</th></tr>
+<tr><td>{milliseconds(finding.base_seconds)}</td><td>{milliseconds(finding.head_seconds)}</td>
 <td>{len(finding.blocks())}</td>{_counts(finding)}<td>{_plan(finding)}</td></tr></table></div>
 {_timelines(finding)}</section>"""
 
@@ -110,10 +119,6 @@ def _plan(finding: Finding) -> str:
     return (
         "the same" if finding.plan.same else f"{finding.plan.only_base} only base, {finding.plan.only_head} only head"
     )
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1e3:.4g} ms"
 
 
 def picture(finding: Finding, smallest: float) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import msgspec
 
-from harness.errors import MeasurementError, UnsupportedError
+from harness.errors import MeasurementError, UnsupportedError, blamed
 from harness.measure.conductor import OPEN_SECONDS, turn_deadline
 from harness.measure.evidence import Probe, make_sample
 from harness.measure.process import WorkerProcess
@@ -55,8 +55,7 @@ class SideFailedError(MeasurementError):
     """One side raised, returned something wrong or died; nothing is said of the other."""
 
     def __init__(self, side: str, reason: str) -> None:
-        super().__init__(f"{side} failed: {reason}")
-        self.side, self.reason = side, reason
+        super().__init__(blamed(f"{side} failed", reason))
 
 
 @dataclass
@@ -147,14 +146,11 @@ class Duel:
 
     def _ask(self, side: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         try:
-            answer = self._workers[side].ask(request, timeout=timeout)
+            return self._workers[side].require(request, timeout=timeout)
         except MeasurementError as error:
             raise SideFailedError(side, str(error)) from error
-        if "na" in answer:
-            raise UnsupportedError(f"{side}: {answer['na']}")
-        if "error" in answer:
-            raise SideFailedError(side, answer["error"])
-        return answer
+        except UnsupportedError as reason:
+            raise UnsupportedError(f"{side}: {reason}") from reason
 
     def _stop(self) -> None:
         for worker in self._workers.values():

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 
-from harness.errors import BadUseError, MeasurementError
+from harness.errors import BadUseError
 from harness.machine.redact import redacted
 from harness.paths import state_dir, write_atomically
-from harness.readers import ZARR_PYTHON, all_readers, reader_class, representatives
+from harness.readers import ZARR_PYTHON, benchmarked, reader_class, representatives
 from harness.targets.target import Target
 from harness.verdict import builds, crates, sides
 from harness.verdict.judge import Rules, compare, empty
@@ -54,6 +54,8 @@ class Request:
     smallest: float = SMALLEST_EFFECT
     in_flight: int = workloads.DEFAULT_IN_FLIGHT
     seed: int = 0
+    subject: str | None = None
+    """What is compared, where that has a name."""
 
 
 def plan(request: Request) -> tuple[list[str], list[Workload]]:
@@ -104,11 +106,22 @@ def _readers(request: Request) -> list[str]:
     of_crates = _compares_crates(request)
     readers = list(request.readers or usual_readers(request))
     for name in readers:
-        if name not in all_readers():
-            reader_class(name)  # says what there is
+        reader_class(name)  # says what there is
         if of_crates and name not in crates.readers():
             raise BadUseError(f"{name} does not read with the zarrs crate: choose from {', '.join(crates.readers())}")
+        if not of_crates and not _is_affected(name, request):
+            able = [one for one in benchmarked() if _is_affected(one, request)]
+            raise BadUseError(
+                f"{name} does not use zarr-python, so there is nothing to compare: choose from {', '.join(able)}"
+            )
     return readers
+
+
+def _is_affected(reader: str, request: Request) -> bool:
+    """Whether what is compared can matter to a reader: zarr only to those that use it."""
+    named = {request.base, request.head} - {sides.AS_IT_IS}
+    differs = bool(named or request.base_config or request.head_config)
+    return not differs or not all(map(sides.is_zarr, named)) or sides.ZARR in reader_class(reader).packages
 
 
 def _compares_crates(request: Request) -> bool:
@@ -164,8 +177,6 @@ def run(request: Request, keep: Callable[[Verdict], None]) -> Verdict:
     finally:
         verdict.seconds = time.monotonic() - begin
         keep(verdict)
-    if all(finding.error for finding in verdict.findings):
-        raise MeasurementError(f"nothing could be measured: {verdict.findings[0].error}")
     return verdict
 
 
@@ -186,6 +197,7 @@ def _empty(request: Request, made: Mapping[str, Side], comparisons: int) -> Verd
         base=base,
         head=head,
         target=request.target.identity,
+        subject=request.subject,
         command=redacted(shlex.join(["zcb", *sys.argv[1:]])),
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",

@@ -20,7 +20,11 @@ from harness.paths import ROOT
 
 _RELEASE = re.compile(r"\d+(\.\d+)+((a|b|rc)\d+)?(\.(post|dev)\d+)?")
 _SETTING = re.compile(r"[a-z][a-z0-9_.]*")
-_PACKAGE = "zarr"
+ZARR = "zarr"
+AS_IT_IS = "="
+"""This environment, as it is."""
+YANKED_FILE = "yanked.txt"
+"""In an overlay: why the package index no longer offers that release."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +57,7 @@ def requirement(spec: str) -> str | None:
         A requirement that does not name one version.
     """
     if is_release(spec):
-        return f"{_PACKAGE}=={spec}"
+        return f"{ZARR}=={spec}"
     if "=" not in spec:
         return None
     try:
@@ -64,6 +68,12 @@ def requirement(spec: str) -> str | None:
     if len(exact) != 1 or len(parsed.specifier) != 1 or parsed.extras or parsed.marker or parsed.url:
         raise BadUseError(f"{spec!r} does not name one version: write package==version")
     return f"{parsed.name}=={exact[0].version}"
+
+
+def is_zarr(spec: str) -> bool:
+    """Whether `spec`, which is not ``=``, names a zarr rather than another package's version."""
+    exact = requirement(spec)
+    return exact is None or exact.startswith(f"{ZARR}==")
 
 
 def settings(given: Mapping[str, str]) -> dict[str, str]:
@@ -109,11 +119,11 @@ def make(label: str, overlay: Path | None, configured: Mapping[str, str]) -> Sid
     """
     path = os.pathsep.join(filter(None, (str(overlay or ""), str(ROOT))))
     environment = {"PYTHONPATH": path, "PYTHONNOUSERSITE": "1"}
-    facts = _inspect(label, environment, list(configured))
     if overlay is not None:
         _demand_fit(label, environment)
+    facts = _inspect(label, environment, list(configured))
     if facts.unknown:
-        raise BadUseError(f"zarr {facts.versions[_PACKAGE]} has no setting {facts.unknown[0]!r}")
+        raise BadUseError(f"zarr {facts.versions[ZARR]} has no setting {facts.unknown[0]!r}")
     chosen = "".join(f", {name}={value}" for name, value in configured.items())
     return Side(
         label=label + chosen,
@@ -121,6 +131,12 @@ def make(label: str, overlay: Path | None, configured: Mapping[str, str]) -> Sid
         environment=environment | settings(configured),
         versions=facts.versions,
     )
+
+
+def yanked(overlay: Path) -> str | None:
+    """Return why the release in an overlay was yanked from the package index; None where it was not."""
+    note = overlay / YANKED_FILE
+    return note.read_text() if note.is_file() else None
 
 
 class _Facts(msgspec.Struct, frozen=True):
@@ -156,7 +172,10 @@ def _inspect(label: str, environment: Mapping[str, str], names: list[str]) -> _F
 def _demand_fit(label: str, environment: Mapping[str, str]) -> None:
     done = _python(environment, "-m", "pip", "check")
     if done.returncode:
-        raise BadUseError(f"{label} does not fit the pinned packages: {_last_line(done.stdout)}")
+        raise BadUseError(
+            f"{label} does not fit the pinned packages: {_last_line(done.stdout).rstrip('.')} "
+            "(what is pinned is in requirements.lock: name it in pyproject.toml and run `make lock`)"
+        )
 
 
 def _python(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -169,8 +188,9 @@ def _last_line(text: str) -> str:
 
 
 def _detail(versions: Mapping[str, str], overlay: Path | None) -> str:
-    shown = {_PACKAGE, *(_names_in(overlay) if overlay else ())}
-    return ", ".join(f"{name} {versions[name]}" for name in sorted(shown, key=lambda n: (n != _PACKAGE, n)))
+    shown = {ZARR, *(_names_in(overlay) if overlay else ())}
+    named = ", ".join(f"{name} {versions[name]}" for name in sorted(shown, key=lambda n: (n != ZARR, n)))
+    return f"{named} (yanked)" if overlay and yanked(overlay) is not None else named
 
 
 def _names_in(overlay: Path) -> list[str]:

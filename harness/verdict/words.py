@@ -1,10 +1,18 @@
 """A verdict in words: the first line of a comment, and the cells of every table."""
 
+import shlex
+from collections.abc import Collection, Sequence
+
+from harness.errors import WRONG_DATA
 from harness.verdict.model import Finding, Verdict
-from harness.verdict.statistics import Answer
+from harness.verdict.statistics import LOOKS, Answer
 
 _TWICE = 1.5
 """From here on "2.4x" reads better than a percentage."""
+_FOUR_DIGITS = 1e4
+_ARROW, _NOTHING = "→", "-"
+_QUICK = "--quick"
+_LONGER = 4
 
 
 def speed(ratio: float) -> str:
@@ -32,7 +40,7 @@ def answer_of(finding: Finding, smallest: float) -> str:
     if finding.na is not None:
         return "n/a"
     if finding.error is not None:
-        return "not measured"
+        return WRONG_DATA if finding.is_wrong else "not measured"
     if finding.answer is Answer.SAME:
         return f"no difference larger than {100 * smallest:g} %"
     if finding.answer is Answer.UNKNOWN or finding.ratio is None:
@@ -44,21 +52,43 @@ def count_change(finding: Finding, name: str) -> str:
     """Return ``10 → 2`` where a count differs, the count where it does not, a dash where it is unknown."""
     count = finding.counts.get(name)
     if count is None or (count.base is None and count.head is None):
-        return "-"
+        return _NOTHING
     base, head = (("varies" if value is None else f"{value:,}") for value in (count.base, count.head))
-    return base if base == head else f"{base} → {head}"
+    return base if base == head else f"{base} {_ARROW} {head}"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Return a time with four digits, without a unit; a dash where it is unknown."""
+    if seconds is None:
+        return "-"
+    value = seconds * 1e3
+    return f"{value:.4g}" if value < _FOUR_DIGITS else f"{value:.0f}"
+
+
+def request_changes(findings: Sequence[Finding]) -> str:
+    """Return what the counts of requests say: ``5 → 2 requests; requests unchanged: 17``."""
+    shown = list(dict.fromkeys(count_change(finding, "requests") for finding in findings))
+    changed = [one for one in shown if _ARROW in one]
+    same = [one for one in shown if _ARROW not in one and one != _NOTHING]
+    parts = [f"{', '.join(changed)} requests"] if changed else []
+    parts += [f"requests unchanged: {', '.join(same)}"] if same else []
+    return "; ".join(parts) or "requests not counted"
 
 
 def headline(verdict: Verdict) -> str:
-    """Return the verdict in one line: what is faster or slower by how much, and what changed in requests."""
+    """Return the verdict in one line: wrong data, what is faster or slower by how much, what changed in requests."""
     answered = [f for f in verdict.findings if f.na is None and f.error is None]
+    wrong = [f for f in verdict.findings if f.is_wrong]
     groups = {answer: [f for f in answered if f.answer is answer] for answer in Answer}
-    parts = [_extremes(groups[Answer.SLOWER]), _extremes(groups[Answer.FASTER])]
-    if groups[Answer.SAME]:
-        parts.append(f"no difference larger than {100 * verdict.smallest_effect:g} % in {_of(groups[Answer.SAME])}")
-    if groups[Answer.UNKNOWN]:
-        parts.append(f"not enough data in {_of(groups[Answer.UNKNOWN])}")
-    failed = sum(f.error is not None for f in verdict.findings)
+    parts = [f"{WRONG_DATA} in {_of(wrong)}" if wrong else ""]
+    parts += [_extremes(groups[Answer.SLOWER]), _extremes(groups[Answer.FASTER])]
+    for answer, said in {
+        Answer.SAME: f"no difference larger than {100 * verdict.smallest_effect:g} %",
+        Answer.UNKNOWN: "not enough data",
+    }.items():
+        if found := groups[answer]:
+            parts.append(f"{said} in {_of(found)} ({request_changes(found)})")
+    failed = len(verdict.failures) - len(wrong)
     if failed:
         parts.append(f"{failed} not measured")
     if not verdict.complete:
@@ -66,16 +96,47 @@ def headline(verdict: Verdict) -> str:
     return "; ".join(filter(None, parts)) or "nothing was measured"
 
 
+def settling(verdict: Verdict) -> str | None:
+    """Return the command that is likely to settle what the times left open; None where it would be of no use.
+
+    A quick comparison is repeated with the usual budget, any other with four times its own, which halves an interval.
+    """
+    left = [f for f in verdict.findings if f.answer is Answer.UNKNOWN and f.why and len(f.blocks()) < LOOKS[-1]]
+    if not left:
+        return None
+    words = shlex.split(verdict.command)
+    kept = _without(words, {"--readers", "--patterns", "--seconds"})
+    readers, patterns = (
+        ",".join(dict.fromkeys(names)) for names in ([f.reader for f in left], [f.pattern for f in left])
+    )
+    longest = max(f.budget_seconds or 0.0 for f in left)
+    more = [] if _QUICK in kept else ["--seconds", f"{_LONGER * longest:.0f}"]
+    command = [word for word in kept if word != _QUICK]
+    return shlex.join([*command, "--readers", readers, "--patterns", patterns, *more])
+
+
+def _without(words: Sequence[str], options: Collection[str]) -> list[str]:
+    """Return a command's words without some options and their values, however they are joined."""
+    kept: list[str] = []
+    skipped = False
+    for word in words:
+        if skipped:
+            skipped = False
+        elif word in options:
+            skipped = True
+        elif word.partition("=")[0] not in options:
+            kept.append(word)
+    return kept
+
+
 def _extremes(findings: list[Finding]) -> str:
     if not findings:
         return ""
     strongest = max(findings, key=lambda f: abs(_log(f)))
     size = f"{speed(strongest.ratio or 1.0)} {bounds(strongest)}".strip()
-    requests = count_change(strongest, "requests")
-    changed = f", requests {requests}" if "→" in requests else ""
     if len(findings) == 1:
-        return f"{size} in {strongest.name}{changed}"
-    return f"up to {size} in {_of(findings)} (most: {strongest.name}{changed})"
+        return f"{size} in {strongest.name}, {request_changes(findings)}"
+    return f"up to {size} in {_of(findings)} (most: {strongest.name}, {request_changes([strongest])})"
 
 
 def _log(finding: Finding) -> float:

@@ -7,7 +7,6 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -133,14 +132,6 @@ def _check_read(array: ArrayInfo, read: Slices) -> None:
             raise ValueError(f"{start}:{stop}:{step} is no selection of an axis of {size}")
 
 
-def load(path: Path) -> Workload:
-    """Read a workload file; a BadUseError says what is wrong with it."""
-    try:
-        return decode(path.read_bytes(), origin=str(path))
-    except OSError as error:
-        raise BadUseError(f"cannot read {path}: {error.strerror}") from error
-
-
 def verify(workload: Workload, arrays: Sequence[npt.NDArray[Any]]) -> None:
     """Compare the arrays a reader returned with the truth.
 
@@ -153,7 +144,7 @@ def verify(workload: Workload, arrays: Sequence[npt.NDArray[Any]]) -> None:
 
     Raises
     ------
-    MeasurementError
+    WrongDataError
         A wrong number, shape, dtype or element; the message names the first bad read or chunk.
     """
     truths.verify(workload.truth, workload.array, workload.reads, arrays)

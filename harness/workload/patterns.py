@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from harness.errors import BadUseError
+from harness.errors import BadUseError, unknown
 
 Slices = tuple[tuple[int, int, int], ...]
 """One selection: ``(start, stop, step)`` per axis, all non-negative, stop exclusive."""
@@ -259,7 +259,7 @@ PATTERNS: dict[str, Pattern] = {
 def pattern(name: str) -> Pattern:
     """Return the pattern called `name`; a BadUseError lists the choices."""
     if name not in PATTERNS:
-        raise BadUseError(f"unknown pattern {name!r}: choose from {', '.join(PATTERNS)}")
+        raise unknown("pattern", name, PATTERNS)
     return PATTERNS[name]
 
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import MeasurementError
+from harness.errors import MeasurementError, WrongDataError
 from harness.workload.patterns import Slices, selection_shape
 from harness.workload.selections import pieces
 
@@ -65,8 +65,10 @@ def verify(truth: Truth, array: "ArrayInfo", reads: Sequence[Slices], arrays: Se
 
     Raises
     ------
-    MeasurementError
+    WrongDataError
         A wrong number, shape, dtype or element; the message names the first bad read or chunk.
+    MeasurementError
+        The truth is not one of these reads.
     """
     _check_shapes(array, reads, arrays)
     if truth.decoded_crc32c is not None:
@@ -80,7 +82,7 @@ def checksums(array: "ArrayInfo", reads: Sequence[Slices], arrays: Sequence[Arra
 
     Raises
     ------
-    MeasurementError
+    WrongDataError
         A wrong number, shape or dtype.
     """
     _check_shapes(array, reads, arrays)
@@ -95,12 +97,12 @@ def first_difference(one: str, other: str) -> int | None:
 
 def _check_shapes(array: "ArrayInfo", reads: Sequence[Slices], arrays: Sequence[Array]) -> None:
     if len(arrays) != len(reads):
-        raise MeasurementError(f"{len(arrays)} arrays returned for {len(reads)} reads")
+        raise WrongDataError(f"{len(arrays)} arrays returned for {len(reads)} reads")
     dtype = np.dtype(array.dtype)
     for read, got in zip(reads, arrays, strict=True):
         shape = selection_shape(read)
         if got.shape != shape or got.dtype != dtype:
-            raise MeasurementError(f"got {got.dtype}{got.shape}, expected {dtype}{shape}")
+            raise WrongDataError(f"got {got.dtype}{got.shape}, expected {dtype}{shape}")
 
 
 def _verify_chunks(packed: str, array: "ArrayInfo", reads: Sequence[Slices], arrays: Sequence[Array]) -> None:
@@ -115,7 +117,7 @@ def _verify_chunks(packed: str, array: "ArrayInfo", reads: Sequence[Slices], arr
             if crc is None:
                 raise MeasurementError("the workload's reads touch more chunks than its truth names")
             if crc32c(part) != crc:
-                raise MeasurementError(
+                raise WrongDataError(
                     f"chunk {piece.chunk} of {array.key} is wrong: its decoded bytes do not match the manifest"
                 )
     if next(known, None) is not None:
@@ -128,7 +130,7 @@ def _verify_reads(packed: str, array: "ArrayInfo", reads: Sequence[Slices], arra
         raise MeasurementError(f"the workload's truth names {len(known)} arrays for {len(reads)} reads")
     for number, (read, got, crc) in enumerate(zip(reads, arrays, known, strict=True)):
         if crc32c(got) != crc:
-            raise MeasurementError(
+            raise WrongDataError(
                 f"read {number} of {array.key}, [{_text(read)}], is wrong: "
                 "the bytes of its array do not match the workload's truth"
             )

@@ -1,6 +1,8 @@
 """Bad use and trouble with the store: one line on stderr, the right exit code, no traceback, nothing written."""
 
+import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -126,7 +128,30 @@ def test_a_workload_of_a_store_that_is_gone_is_not_measured(zcb, own_state, tmp_
     lifecycle.stop()
     got, _, err = zcb("read", "zarr-python+obstore", "w.json")
     assert got == 3
-    assert "cannot reach" in one_line(err)
+    assert "zcb store start" in one_line(err)
+
+
+def test_a_workload_finds_the_embedded_store_on_whatever_port_it_serves_now(zcb, own_state, tmp_path):
+    before = lifecycle.start(StoreSettings(profile="loopback"))
+    assert zcb(*CREATE, "embedded")[0] == 0
+    assert zcb(*WORKLOAD, "embedded")[0] == 0
+    lifecycle.stop()
+    now = lifecycle.start(StoreSettings(profile="loopback", first_byte_ms=1, port=_another(before.endpoint)))
+    assert now.endpoint != before.endpoint
+    assert before.endpoint in (tmp_path / "w.json").read_text()
+    for reader in ("zarr-python+obstore", "zarrs"):
+        got, out, err = zcb("read", reader, "w.json", "--samples", "1", "--json")
+        assert got == 0, err
+        assert json.loads(out)["target"] == f"embedded:{now.profile.name}"
+
+
+def _another(endpoint):
+    """Return a free port that is not the one of `endpoint`."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    assert port != int(endpoint.rpartition(":")[2])
+    return port
 
 
 def test_the_debug_option_shows_the_traceback(zcb, embedded_store):

@@ -505,6 +505,38 @@ def test_create_and_verify_a_preset(clean):
     assert all(each["truth_chunks"] == each["chunks"] for each in found["datasets"])
 
 
+def test_list_shows_every_array_and_why_one_cannot_be_measured(clean):
+    assert json.loads(run("list", "--json"))["datasets"] == []
+    run("create", "--target", "embedded", *CUSTOM)
+    spec = make_spec()
+    for path, content in objects(clean).items():
+        obstore.put(clean, path.replace("custom/array", "somebody/group/theirs"), content)  # no manifest of its own
+    obstore.delete(clean, "somebody/group/theirs.manifest")
+    obstore.put(clean, "somebody/group/zarr.json", b'{"zarr_format": 3, "node_type": "group"}')
+    obstore.put(clean, "old/zarr.json", b'{"zarr_format": 3, "node_type": "array", "shape": [4]}')
+    obstore.put(clean, "custom/begun.manifest", b"x")
+    found = {each.pop("key"): each for each in json.loads(run("list", "--target", "embedded", "--json"))["datasets"]}
+    assert list(found) == ["custom/array", "custom/begun", "old", "somebody/group/theirs"]
+    assert found["custom/array"] == {
+        "shape": list(spec.shape),
+        "chunk_shape": list(spec.chunk_shape),
+        "shard_shape": list(spec.shard_shape),
+        "dtype": "uint16",
+        "codec": "zstd",
+        "decoded_bytes": spec.nbytes,
+        "has_manifest": True,
+        "trouble": None,
+    }
+    assert found["somebody/group/theirs"] == found["custom/array"] | {"has_manifest": False}
+    assert "unfinished" in found["custom/begun"]["trouble"]
+    assert "not sharded" in found["old"]["trouble"]
+    shown = run("list")
+    assert all(key in shown for key in found)
+    assert "16x16x16" in shown
+    with pytest.raises(BadUseError, match="plain HTTP"):
+        run("list", "--target", "https://127.0.0.1:9/x")
+
+
 def test_verify_answers_no_in_one_line(clean):
     run("create", "--target", "embedded", *CUSTOM, "--seed", "5", "--codec", "blosc-lz4")
     spec = make_spec(codec="blosc-lz4")

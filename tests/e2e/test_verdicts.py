@@ -128,7 +128,7 @@ def test_a_slower_head_is_slower_and_the_exit_code_says_so(one_workload, changed
     ("what", "reason"),
     [
         ("raise ValueError('broken chunk')", "head failed: ValueError: broken chunk"),
-        ("arrays[0][...] += 1", "head failed: MeasurementError: chunk"),
+        ("arrays[0][...] += 1", "WRONG DATA (head failed): chunk"),
         ("raise SystemExit(7)", "head failed:"),
     ],
 )

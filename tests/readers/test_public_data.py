@@ -26,7 +26,7 @@ from harness.results.sample import FLAG_NO_MANIFEST, NETWORK_LIMIT
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
 from harness.targets.target import Target
-from harness.workload import model as workloads
+from harness.workload import files
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
 from harness.workload.truth import checksums
@@ -349,7 +349,7 @@ def test_the_command_says_whose_truth_it_is(place, tmp_path):
     done = zcb_run(zcb, "workload", "chunks_of_one_shard", "--target", f"{place[1]}/tiny/small", "-o", str(file))
     assert done.exit_code == 0, done.output
     assert "no manifest: the truth is what zarr-python+obstore and tensorstore agree on" in done.output
-    assert workloads.load(file).truth.agreed_by == ("zarr-python+obstore", "tensorstore")
+    assert files.load(file).truth.agreed_by == ("zarr-python+obstore", "tensorstore")
     shown = zcb_run(zcb, "read", "tensorstore", str(file), "--samples", "1")
     assert shown.exit_code == 0, shown.output
     assert " ".join(shown.output.split()).count("what two independent readers agree on") == 1

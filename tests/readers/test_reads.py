@@ -16,6 +16,7 @@ from harness.readers import all_readers, benchmarked, reader_class
 from harness.results.sample import FLAG_NEW_CONNECTIONS, NETWORK_LIMIT
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
+from harness.workload import files
 from harness.workload import model as workloads
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
@@ -215,7 +216,7 @@ def test_a_missing_shard_fails_the_reader(target):
 def test_a_workload_survives_its_file_and_keeps_its_identity(target, tmp_path):
     made = create_workload("chunks_of_one_shard", target, dataset="tiny/small", parameters=Parameters(gap=3))
     (tmp_path / "w.json").write_bytes(workloads.encode(made))
-    loaded = workloads.load(tmp_path / "w.json")
+    loaded = files.load(tmp_path / "w.json")
     assert loaded == made
     moved = workloads.decode(workloads.encode(made).replace(target.endpoint.encode(), b"http://127.0.0.1:1"))
     assert moved.digest == made.digest
@@ -258,7 +259,7 @@ def test_an_array_too_large_for_the_memory_is_refused(target, monkeypatch):
 def test_a_file_that_is_no_workload_is_refused_in_a_line(tmp_path: Path, content, complaint):
     (tmp_path / "w.json").write_text(content)
     with pytest.raises(BadUseError, match=complaint):
-        workloads.load(tmp_path / "w.json")
+        files.load(tmp_path / "w.json")
 
 
 def test_read_json_is_the_contract(target, tmp_path):

@@ -29,6 +29,7 @@ from harness.measure.process import WorkerProcess
 from harness.readers import reader_class
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
+from harness.workload import files
 from harness.workload import model as workloads
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
@@ -257,7 +258,7 @@ def test_one_execution_as_a_command(rust_reader, file, engine):
 
 def test_the_arrays_can_be_had(rust_reader, file, target, tmp_path):
     assert run(rust_reader, file, "--samples", "1", "--dump", str(tmp_path / "raw")).returncode == 0
-    workload = workloads.load(file)
+    workload = files.load(file)
     array = zarr.open_array(ObjectStore(open_store(target, prefix=workload.array.key)), mode="r")
     expected = array[tuple(slice(*axis) for axis in workload.reads[0])]
     assert (tmp_path / "raw").read_bytes() == expected.tobytes()

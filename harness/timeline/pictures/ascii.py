@@ -4,7 +4,7 @@ import textwrap
 
 from harness.timeline.model import Timeline
 from harness.timeline.pictures.rows import FIVE, FIVE_NAMES, Row, facts, rows, title
-from harness.timeline.schedule import analyse
+from harness.timeline.schedule import OPTIMUM_IS, analyse
 
 MOST_ROWS = 40
 _LEAST_COLUMNS = 20
@@ -22,6 +22,7 @@ def ascii_picture(timeline: Timeline, *, width: int = 80) -> str:
     below = [
         f"{legend}; {grouped}one column is {span / columns / 1e6:.2g} ms, nearer events stand side by side",
         analysis.sentence,
+        OPTIMUM_IS,
         *timeline.notes,
     ]
     if not timeline.valid.ok:

@@ -7,7 +7,7 @@ from harness.timeline.model import EVENTS, Chunk, Request, Timeline
 from harness.timeline.pictures.colours import COLOURS
 from harness.timeline.pictures.render import render
 from harness.timeline.pictures.rows import facts, name, ordered, title
-from harness.timeline.schedule import ENDS, STAGES, analyse, in_flight
+from harness.timeline.schedule import ENDS, LIMIT_IS, OPTIMUM_IS, STAGES, analyse, in_flight
 from harness.timeline.schedule.critical import PATH_STAGES
 
 _TIMES = tuple(event for event, _ in ENDS)
@@ -28,6 +28,7 @@ def constants() -> dict[str, Any]:
         "stages": [{"key": key, "name": text, "colour": COLOURS[key]} for key, text in STAGES.items()],
         "ending": [list(STAGES).index(stage) for _, stage in ENDS],
         "times": [time.removesuffix("_ns") for time in _TIMES],
+        "terms": [OPTIMUM_IS, LIMIT_IS],
     }
 
 

@@ -15,6 +15,10 @@ _LEAST_SHARE = 0.05
 _MOST = 0.5
 
 
+OPTIMUM_IS = "Optimum: computed, the best schedule of this recording's own requests."
+LIMIT_IS = "Network limit: measured, the same bytes fetched without decoding."
+
+
 class StageTime(msgspec.Struct, frozen=True, kw_only=True):
     """Time that chunks spent in a stage."""
 

@@ -177,6 +177,14 @@ def test_latest_without_the_index_is_the_newest_present(index, tmp_path, no_inde
         history.build(tmp_path / "other", ["latest"])
 
 
+def test_a_release_that_does_not_exist_and_one_that_was_yanked_are_said_in_words(index, tmp_path, logged):
+    index.release("1.11.0", "2024-07-02T00:00:00Z", yanked="it deletes data")
+    with pytest.raises(BadUseError, match=r"^zarr 9\.9\.9 does not exist: the newest is 1\.10\.0$"):
+        history.build(tmp_path / "r", ["9.9.9"])
+    assert versions(history.build(tmp_path / "r", ["1.11.0"])) == ["1.11.0"]
+    assert "zarr 1.11.0 was yanked: it deletes data" in logged
+
+
 def test_latest_is_final_and_not_withdrawn(index, tmp_path):
     index.release("2.0.0rc1", "2024-07-01T00:00:00Z")
     index.release("1.11.0", "2024-07-02T00:00:00Z", yanked="broken")

@@ -14,9 +14,11 @@ from harness.results.cells import DEFAULT_BASELINE
 from harness.results.sample import NETWORK_LIMIT
 from harness.targets.target import Target
 from harness.verdict import crates
-from harness.verdict.run import Request, usual_readers
+from harness.verdict import run as runs
+from harness.verdict.run import Request, plan, usual_readers
 
 SCHEMES = ("s3", "gs", "az", "https")
+PLACE = Target(name="t", url="s3://nowhere")
 ROWS = [*benchmarked(), NETWORK_LIMIT]
 """A reader may be new to docs/; what is told of one has to be true."""
 
@@ -71,6 +73,28 @@ def test_who_is_compared_unless_readers_are_named():
     assert usual_readers(Request(base="=", head="=", target=target)) == ["zarr-python+obstore", "zarr-python+fsspec"]
     assert usual_readers(Request(base="=", head="=", target=target, quick=True)) == ["zarr-python+obstore"]
     assert usual_readers(Request(base="=", head="crate:1.0", target=target)) == ["zarrs", "zarrs-planned"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"base": "3.2.1", "head": "3.3.0"},
+        {"base": "=", "head": "main"},
+        {"base": "=", "head": "=", "head_config": {"async.concurrency": "1"}},
+    ],
+)
+def test_a_reader_without_zarr_is_not_compared_between_versions_of_zarr(asked):
+    request = Request(target=PLACE, readers=["zarr-python+obstore", "tensorstore"], **asked)
+    with pytest.raises(BadUseError, match=r"^tensorstore does not use zarr-python, so there is nothing to compare"):
+        plan(request)
+
+
+@pytest.mark.parametrize("sides", [("=", "="), ("=", "tensorstore==0.1.70")])
+def test_a_reader_without_zarr_is_compared_with_itself_and_between_its_own_versions(sides, monkeypatch):
+    base, head = sides
+    monkeypatch.setattr(runs, "create_workload", lambda *_, **__: None)
+    readers, _ = plan(Request(base=base, head=head, target=PLACE, readers=["tensorstore"]))
+    assert readers == ["tensorstore"]
     assert crates.readers() == ["zarrs", "zarrs-planned"]
 
 

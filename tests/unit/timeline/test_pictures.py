@@ -13,6 +13,7 @@ from harness.cli import zcb
 from harness.errors import BadUseError
 from harness.timeline.model import Capture, Chunk, Lag, Request, Timeline, Validity, save
 from harness.timeline.pictures import ascii_picture, html_page, perfetto_trace, svg_picture
+from harness.timeline.schedule import LIMIT_IS, OPTIMUM_IS
 from tests.support.chromium import visit
 
 MS = 1_000_000
@@ -143,6 +144,7 @@ def test_timelines_are_drawn_from_files(tmp_path: Path):
     assert len(body(done.stdout)) == 3
     better = CliRunner().invoke(zcb, ["timeline", str(tmp_path / "t.json"), "--optimum"])
     assert "optimum of test-reader" in better.stdout
+    assert OPTIMUM_IS in better.stdout
     for form in ("html", "perfetto", "svg"):
         out = tmp_path / f"t.{form}"
         done = CliRunner().invoke(zcb, ["timeline", str(tmp_path / "t.json"), "--format", form, "-o", str(out)])
@@ -177,6 +179,7 @@ def test_the_page_zooms_filters_and_switches(tmp_path: Path, browser, width):
         page.get_by_label("Zoom in").click()
         assert page.evaluate("timelineView.end - timelineView.begin") == pytest.approx(everything["end"] / 2)
         page.get_by_label("Show everything").click()
+        assert [page.get_by_text(term, exact=True).count() for term in (OPTIMUM_IS, LIMIT_IS)] == [1, 1]
         page.locator("#what").select_option("optimum")
         assert page.evaluate("timelineView.what") == "optimum"
         canvas = page.locator("canvas").first

@@ -33,6 +33,7 @@ from harness.timeline.zarr_python import Recorder, record
 from harness.timeline.zarr_python.assemble import NOTE_BULK, NOTE_SPLIT
 from harness.timeline.zarr_python.http import http_trace
 from harness.timeline.zarr_python.selection import inner_chunks
+from harness.workload import files
 from harness.workload import model as workloads
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
@@ -414,7 +415,7 @@ def test_zcb_read_writes_a_valid_timeline_with_its_overhead(target, tmp_path, re
     assert (timeline.reader, timeline.target, timeline.workload["digest"]) == (
         reader,
         "embedded:loopback",
-        workloads.load(tmp_path / "w.json").digest,
+        files.load(tmp_path / "w.json").digest,
     )
     assert timeline.versions["zarr"] == zarr.__version__
     assert {r.wire for r in timeline.requests} == {None}

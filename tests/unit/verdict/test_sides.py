@@ -1,7 +1,9 @@
 """What a person may compare: how it is read, built, kept, and refused in one line."""
 
+import os
 import subprocess
 import textwrap
+import zipfile
 
 import pytest
 
@@ -32,8 +34,8 @@ def git(repository, *arguments):
     return done.stdout.strip()
 
 
-def commit(repository, version, message, extra=""):
-    (repository / "pyproject.toml").write_text(PYPROJECT.format(version=version))
+def commit(repository, version, message, extra="", pyproject=PYPROJECT):
+    (repository / "pyproject.toml").write_text(pyproject.format(version=version))
     (repository / "zarr.py").write_text(MODULE.format(extra=textwrap.dedent(extra)))
     git(repository, "add", "-A")
     git(repository, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", message)
@@ -85,6 +87,61 @@ def test_a_requirement_names_one_version(spec):
         sides.requirement(spec)
 
 
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """An index of pip's with three releases, one of them yanked."""
+    folder = tmp_path / "simple" / "zarr"
+    folder.mkdir(parents=True)
+    links = ""
+    for version, yanked in {"9.0": "", "9.1": 'data-yanked="it deletes data"', "9.9rc1": ""}.items():
+        name = f"zarr-{version}-py3-none-any.whl"
+        with zipfile.ZipFile(folder / name, "w") as wheel:
+            wheel.writestr("zarr.py", MODULE.format(extra=""))
+            wheel.writestr(
+                f"zarr-{version}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: zarr\nVersion: {version}\n"
+            )
+            wheel.writestr(
+                f"zarr-{version}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            )
+            wheel.writestr(f"zarr-{version}.dist-info/RECORD", "")
+        links += f'<a href="{name}" {yanked}>{name}</a>'
+    (folder / "index.html").write_text(f"<!doctype html><html><body>{links}</body></html>")
+    monkeypatch.setenv("PIP_INDEX_URL", f"file://{tmp_path}/simple")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.slow
+def test_a_release_that_does_not_exist_is_said_in_words(index, own):
+    with pytest.raises(BadUseError, match=r"^zarr 9\.8 does not exist: the newest is 9\.0$"):
+        builds.overlay("9.8", None)
+    with pytest.raises(BadUseError, match=r"^pip's package index knows no nobody, or cannot be reached$"):
+        builds.overlay("nobody==1.0", None)
+    assert list((own / "sides").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_release_that_was_yanked_is_used_with_a_warning_each_time(index, own, logged):
+    for _ in range(2):
+        logged.clear()
+        folder = builds.overlay("9.1", None)
+        assert "zarr 9.1 was yanked: it deletes data" in logged
+    assert sides.make("9.1", folder, {}).detail == "zarr 9.1 (yanked)"
+    logged.clear()
+    assert sides.make("9.0", builds.overlay("9.0", None), {}).detail == "zarr 9.0"
+    assert not any("yanked" in line for line in logged)
+
+
+@pytest.mark.slow
+def test_a_dependency_that_is_not_pinned_is_said_in_words(history, own):
+    work, _ = history
+    asked = PYPROJECT.replace('version = "{version}"', 'version = "{version}"\ndependencies = ["nobody-has-this>=2"]')
+    commit(work, "9.8", "needs more", extra="import nobody_has_this", pyproject=asked)
+    with pytest.raises(BadUseError, match=r"^main does not fit .*: zarr 9\.8 requires nobody-has-this, which is not"):
+        sides.make("main", builds.overlay("main", str(work)), {})
+
+
 @pytest.mark.slow
 def test_a_commit_is_built_once_and_imported_from_its_own_folder(history, own, logged):
     work, commits = history
@@ -111,12 +168,24 @@ def test_a_working_tree_with_uncommitted_changes_is_what_is_compared(history, ow
 
 def test_an_open_pull_request_is_its_merge_base_against_its_head(history):
     work, commits = history
-    assert builds.pull_request(work, 7) == (commits["first"], commits["head"])
+    assert builds.pull_request(work, 7) == (commits["first"], commits["head"], "feature")
 
 
 def test_a_squashed_pull_request_is_its_commit_against_the_parent(history):
     work, commits = history
-    assert builds.pull_request(work, 6) == (commits["second"], commits["squashed"])
+    assert builds.pull_request(work, 6) == (commits["second"], commits["squashed"], "Read faster")
+
+
+def test_a_merged_pull_request_has_the_title_below_its_subject_and_one_of_several_commits_none(history):
+    work, _ = history
+    identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
+    git(work, "checkout", "-q", "feature")
+    git(work, "update-ref", "refs/pull/8/head", commit(work, "9.5", "one more"))
+    assert builds.pull_request(work, 8).title is None
+    git(work, "checkout", "-q", "main")
+    message = "Merge pull request #8 from somebody/feature\n\nRead in pieces"
+    git(work, *identity, "merge", "-q", "-X", "ours", "--no-ff", "-m", message, "feature")
+    assert builds.pull_request(work, 8).title == "Read in pieces"
 
 
 @pytest.mark.parametrize(

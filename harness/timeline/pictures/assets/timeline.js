@@ -46,6 +46,7 @@ function showTimelines(root, shared, timelines) {
     item.appendChild(make("i")).style.background = stage.colour;
     item.append(stage.name);
   });
+  for (const term of shared.terms) root.appendChild(make("p", term, "soft"));
 
   const tip = document.body.appendChild(make("div"));
   tip.id = "tip"; tip.hidden = true;
