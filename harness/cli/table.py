@@ -14,9 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.values import default_config
 from harness.errors import BadUseError
-from harness.paths import repository_file
 from harness.results import cells, drift, intervals, metrics, records
+from harness.results.answer import change
 from harness.results.cells import Cell, Workload
 from harness.results.intervals import Interval
 from harness.results.metrics import Metric
@@ -65,7 +66,7 @@ def table(
     shown = metrics.metric(metric)
     if by == "commit" and (commit or baseline):
         raise BadUseError("--by commit compares all commits with the first: it takes neither --commit nor --baseline")
-    passes = _at_one_place(records.load(config or _default_config()), target)
+    passes = cells.at_one_place(records.load(config or default_config()), target)
     versions = cells.variants(passes)
     notices = drift.drift_notices(drift.control_changes(versions))
     if by == "commit":
@@ -84,20 +85,6 @@ def table(
     console.print(view.drawn(console, cells.place(passes[0])))
     for notice in notices:
         console.print(f"[bold yellow]![/] {escape(notice)}")
-
-
-def _default_config() -> Path:
-    return repository_file("asv.releases.conf.json", instead="name an asv configuration by --config")
-
-
-def _at_one_place(found: Sequence[PassRecord], target: str | None) -> list[PassRecord]:
-    """Return the passes of one place: that of the newest pass, of those that read from `target` where it is given."""
-    known = sorted({record.target for record in found})
-    chosen = [record for record in found if target in (None, record.target)]
-    if not chosen:
-        raise BadUseError(f"no results of target {target!r}: there are {', '.join(known)}")
-    newest = max(chosen, key=lambda record: record.started)
-    return [record for record in chosen if cells.place(record) == cells.place(newest)]
 
 
 def _version(versions: dict[str, list[PassRecord]], asked: str | None) -> str:
@@ -330,19 +317,9 @@ class _ByCommit(_View):
         if base is None or base is cell:
             return None
         new, old = _interval(cell.row, self.metric), _interval(base.row, self.metric)
-        if new is None or old is None or not old.median:
+        if new is None or old is None:
             return None
-        quotient = new.median / old.median
-        if old.low <= 0:
-            return Interval(median=quotient, low=quotient, high=quotient, coverage=0, count=0)
-        # Both medians lie in their intervals: wider than need be, and so never falsely sure.
-        return Interval(
-            median=quotient,
-            low=new.low / old.high,
-            high=new.high / old.low,
-            coverage=max(0.0, new.coverage + old.coverage - 1),
-            count=min(new.count, old.count),
-        )
+        return change(new, old)
 
     def drawn(self, console: Console, place: str) -> Group:
         """Return the table."""

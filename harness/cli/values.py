@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from harness.errors import BadUseError
-from harness.paths import write_atomically
+from harness.paths import repository_file, write_atomically
 
 
 class FiniteRange(click.FloatRange):
@@ -39,6 +39,11 @@ class OutputFile(click.Path):
         if not possible:
             self.fail(f"cannot write {str(path)[:200]!r}: it is a directory, or cannot be made where it is", param, ctx)
         return path
+
+
+def default_config() -> Path:
+    """Return the asv configuration whose results are shown unless another is named: that of the releases."""
+    return repository_file("asv.releases.conf.json", instead="name an asv configuration by --config")
 
 
 def write_output(path: Path, content: bytes) -> None:
