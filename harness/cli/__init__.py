@@ -17,6 +17,7 @@ _LONGEST = 500
 
 
 _COMMANDS = {
+    "answer": "answer",
     "cloud": "cloud",
     "compare": "compare",
     "cost": "cost",

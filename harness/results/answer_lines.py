@@ -190,10 +190,10 @@ def _undecided(steps: Sequence[Step]) -> Iterator[Line]:
 def _why(found: Sequence[Finding]) -> Iterator[str]:
     few, overlapping = [f for f in found if f.few], [f for f in found if not f.few]
     if few:
-        yield f"{len(few)} with fewer than {_fewest()} samples"
+        yield f"{f'{len(few)} with ' if overlapping else ''}fewer than {_fewest()} samples"
     if overlapping:
         most = 100 * (max(finding.size for finding in overlapping) - 1)
-        yield f"{len(overlapping)} with medians up to {most:.0f} % apart and intervals that overlap"
+        yield f"{f'{len(overlapping)} with ' if few else ''}medians up to {most:.0f} % apart and intervals that overlap"
 
 
 def _fewest() -> int:

@@ -10,7 +10,7 @@ from typing import Literal
 from xml.sax.saxutils import escape
 
 from harness.results import cells, drift
-from harness.results.answer import best, comparable, distance, usual_flags
+from harness.results.answer import Answer, best, comparable, distance, usual_flags
 from harness.results.answer_lines import factor
 from harness.results.cells import Cell, Workload
 from harness.results.intervals import Interval
@@ -40,6 +40,13 @@ class Bar:
             return self.note
         few = "" if self.slower.sure else f"({self.slower.count} sample{'' if self.slower.count == 1 else 's'})"
         return " ".join(filter(None, (f"{factor(self.slower.median)}x", few, self.note)))
+
+    @property
+    def interval(self) -> str:
+        """The interval in words; empty where there are too few samples for one."""
+        if self.slower is None or not self.slower.sure:
+            return ""
+        return f"{factor(self.slower.low)} to {factor(self.slower.high)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,16 +120,18 @@ def _bar(label: str, kind: Kind, row: RowRecord) -> Bar:
 
 
 _ROW, _BAR, _HEAD, _AXIS, _EDGE = 16, 11, 30, 22, 8
+_LABEL_ABOVE = 15
+"""Height of a label that stands above its bar and not beside it."""
 _LETTER = 6.4
 _ROOM = 104
 """Width that is kept for a bar's value."""
 _NARROW = 500
-"""Below this width texts are smaller."""
-_TICKS = (1, 2, 5)
+"""Below this width labels stand above their bars."""
+_TICKS, _CLOSE_TICKS = (1, 2, 5), (1, 1.5, 2, 3, 5, 7)
 _STYLE = (
     ".zcb-chart text{font:12px system-ui,-apple-system,'Segoe UI',sans-serif;fill:#1b1f24}"
-    ".zcb-chart.narrow text{font-size:11px}"
-    ".zcb-chart .soft{fill:#5b6472}.zcb-chart .head{font-weight:600}.zcb-chart .ground{fill:#fff}"
+    ".zcb-chart .soft{fill:#5b6472}.zcb-chart .head{font-weight:600}.zcb-chart .plain{font-weight:400}"
+    ".zcb-chart .ground{fill:#fff}"
     ".zcb-chart .line{stroke:#e2e5ea}.zcb-chart .limit{stroke:#5b6472}.zcb-chart .whisker{stroke:#1b1f24;fill:none}"
     ".zcb-chart .tested{fill:#0a58b8}.zcb-chart .earlier{fill:#8fb9ec}.zcb-chart .other{fill:#2f8f7b}"
     ".zcb-chart .control{fill:#a7d3c9}.zcb-chart .few{fill:#d3d7dd;stroke:#8a93a0;stroke-dasharray:3 2}"
@@ -134,7 +143,9 @@ _STYLE = (
 )
 
 
-def svg(shown: Sequence[Panel], *, title: str, name: str, width: int = 860, ends: tuple[float, float] | None = None) -> str:
+def svg(
+    shown: Sequence[Panel], *, title: str, name: str, width: int = 860, ends: tuple[float, float] | None = None
+) -> str:
     """Return panels as one SVG document, which can also stand in a page.
 
     Parameters
@@ -146,11 +157,16 @@ def svg(shown: Sequence[Panel], *, title: str, name: str, width: int = 860, ends
     name
         Begins the picture's ids: another one for each picture of a page.
     width
-        In the units of the picture, in which letters are 11 or 12 high.
+        In the units of the picture, in which letters are 12 high; in a narrow one labels stand above their bars.
     ends
         Of the axis, as `axis` returns them, so that several pictures share theirs; by default the panels' own.
     """
     return _Drawing(shown, title, name, width, ends or axis(shown)).document()
+
+
+def title(said: Answer) -> str:
+    """Return what the picture of an answer's place shows, in words."""
+    return f"Times slower than the network limit, by pattern and reader, {said.place}"
 
 
 def axis(shown: Iterable[Panel]) -> tuple[float, float]:
@@ -165,17 +181,18 @@ class _Drawing:
     def __init__(self, shown: Sequence[Panel], title: str, name: str, width: int, ends: tuple[float, float]) -> None:
         self._panels, self._title, self._name, self._width = shown, title, name, width
         self._low, self._high = (math.log(end) for end in ends)
-        letter = _LETTER if width >= _NARROW else _LETTER * 0.93
         longest = max((len(bar.label) for panel in shown for bar in panel.bars), default=0)
-        self._left = _EDGE + longest * letter + 6
-        self._height = _AXIS + sum(_HEAD + len(panel.bars) * _ROW for panel in shown) + _EDGE
+        self._above = _LABEL_ABOVE if width < _NARROW else 0
+        self._left = _EDGE if self._above else _EDGE + longest * _LETTER + 6
+        self._head = _HEAD + self._above
+        self._row = _ROW + self._above + (4 if self._above else 0)
+        self._height = _AXIS + sum(self._head + len(panel.bars) * self._row for panel in shown) + _EDGE
 
     def document(self) -> str:
-        narrow = " narrow" if self._width < _NARROW else ""
         ids = f"{self._name}-title {self._name}-desc"
         body = "\n".join([*self._axis(), *self._all()])
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="zcb-chart{narrow}" width="{self._width}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="zcb-chart" width="{self._width}" '
             f'viewBox="0 0 {self._width} {self._height}" role="img" aria-labelledby="{ids}">\n'
             f'<title id="{self._name}-title">{escape(self._title)}</title>\n'
             f'<desc id="{self._name}-desc">{escape(self._described())}</desc>\n<style>{_STYLE}</style>\n'
@@ -196,22 +213,27 @@ class _Drawing:
         for tick in _ticks(math.exp(self._low), math.exp(self._high)):
             x, kind = self._x(tick), "limit" if tick == 1 else "line"
             yield f'<path class="{kind}" d="M{x:.1f} {_AXIS}V{self._height - _EDGE}"/>'
-            text = "network limit" if tick == 1 and self._width >= _NARROW else f"{tick:g}x"
+            text = "network limit" if tick == 1 and not self._above else f"{tick:g}x"
             yield _text(x, _AXIS - 7, text, "soft", anchor="middle")
 
     def _all(self) -> Iterator[str]:
         y = _AXIS
         for panel in self._panels:
-            head = f'{escape(panel.pattern)}<tspan class="soft" font-weight="400"> {escape(panel.workload)}</tspan>'
-            yield f'<rect class="ground" x="0" y="{y + 4}" width="{self._width}" height="{_HEAD - 7}"/>'
-            yield f'<text x="{_EDGE}" y="{y + 20}" class="head">{head}</text>'
-            y += _HEAD
+            yield f'<rect class="ground" x="0" y="{y}" width="{self._width}" height="{self._head - 4}"/>'
+            place = f'x="{_EDGE}" dy="{_LABEL_ABOVE}"' if self._above else 'dx="4"'
+            workload = f'<tspan class="soft plain" {place}>{escape(panel.workload)}</tspan>'
+            yield f'<text x="{_EDGE}" y="{y + 20}" class="head">{escape(panel.pattern)}{workload}</text>'
+            y += self._head
             for bar in panel.bars:
                 yield from self._bar(bar, y)
-                y += _ROW
+                y += self._row
 
     def _bar(self, bar: Bar, y: int) -> Iterator[str]:
-        yield _text(self._left - 6, y + _BAR - 1, bar.label, "", anchor="end")
+        if self._above:
+            yield _text(self._left, y + _BAR - 1, bar.label, "")
+        else:
+            yield _text(self._left - 6, y + _BAR - 1, bar.label, "", anchor="end")
+        y += self._above
         if bar.slower is None:
             yield _text(self._x(1) + 5, y + _BAR - 1, bar.value, "soft")
             return
@@ -237,8 +259,9 @@ def _said(slower: Interval) -> str:
 
 def _ticks(low: float, high: float) -> Iterator[float]:
     """Yield 1, 2, 5, 10 and so on within the ends; 0.5 and so on where something was faster than the limit."""
+    ticks = _CLOSE_TICKS if high / low < 8 else _TICKS
     for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1):
-        for tick in _TICKS:
+        for tick in ticks:
             if low <= tick * 10.0**power <= high:
                 yield tick * 10.0**power
 
