@@ -17,7 +17,6 @@ from rich.text import Text
 from harness.cli.values import default_config
 from harness.errors import BadUseError
 from harness.results import cells, drift, intervals, metrics, records
-from harness.results.answer import change
 from harness.results.cells import Cell, Workload
 from harness.results.intervals import Interval
 from harness.results.metrics import Metric
@@ -317,9 +316,19 @@ class _ByCommit(_View):
         if base is None or base is cell:
             return None
         new, old = _interval(cell.row, self.metric), _interval(base.row, self.metric)
-        if new is None or old is None:
+        if new is None or old is None or not old.median:
             return None
-        return change(new, old)
+        quotient = new.median / old.median
+        if old.low <= 0:
+            return Interval(median=quotient, low=quotient, high=quotient, coverage=0, count=0)
+        # Both medians lie in their intervals: wider than need be, and so never falsely sure.
+        return Interval(
+            median=quotient,
+            low=new.low / old.high,
+            high=new.high / old.low,
+            coverage=max(0.0, new.coverage + old.coverage - 1),
+            count=min(new.count, old.count),
+        )
 
     def drawn(self, console: Console, place: str) -> Group:
         """Return the table."""

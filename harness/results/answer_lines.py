@@ -1,6 +1,7 @@
 """The answer in words: at most ten lines, which the terminal and the site's first page show."""
 
 import math
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
@@ -14,6 +15,9 @@ from harness.results.text import number
 MOST = 10
 """Lines of an answer at most."""
 
+
+_REASON = 120
+"""Letters of a reason at most."""
 
 _Change = Literal["failed", "slower", "faster"]
 _CHANGES: tuple[_Change, ...] = ("failed", "slower", "faster")
@@ -90,7 +94,9 @@ def _group(group: Sequence[Finding], kind: _Change, compared: int) -> str:
     count = "" if compared == 1 else f"; {len(group)} of {compared} compared"
     where = f"{first.reader}, {first.workload}{others}{count}"
     if first.ratio is None or first.seconds is None:
-        return f"{kind}, and did not before ({where}): {first.error}"
+        return (
+            f"{kind}, and did not before ({where}): {textwrap.shorten(first.error or '', _REASON, placeholder=' ...')}"
+        )
     upto = "up to " if len(group) > 1 else ""
     before, after = (number(1e3 * seconds) for seconds in first.seconds)
     return f"{upto}{_speed(first.ratio)}, {before} -> {after} ms{_requests(first)} ({where})"
