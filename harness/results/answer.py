@@ -40,21 +40,21 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Its name, e.g. ``chunks_of_one_shard``."""
     workload: str
     """Its name within the pattern, e.g. ``small gap=1``."""
-    ratio: Interval | None = None
-    """Seconds after over seconds before; None where it failed."""
+    ratio: float | None = None
+    """Seconds after over seconds before, of the medians; None where it failed."""
+    interval: tuple[float, float] | None = None
+    """Of the ratio; None where one of the two medians has too few samples."""
     seconds: tuple[float, float] | None = None
     """Medians before and after."""
     requests: tuple[float | None, float | None] = (None, None)
     """Medians before and after; None where they are unknown."""
-    few: bool = False
-    """Whether one of the two has too few samples to be sure of anything."""
     error: str | None = None
     """Why the later version failed where the earlier one did not."""
 
     @property
     def size(self) -> float:
         """How many times faster or slower, 1 or more."""
-        return 1.0 if self.ratio is None else times(self.ratio.median)
+        return 1.0 if self.ratio is None else times(self.ratio)
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,8 +78,11 @@ class Distance(msgspec.Struct, frozen=True, kw_only=True):
     reader: str
     pattern: str
     workload: str
-    slower: Interval
-    """Times slower than the network limit."""
+    slower: float
+    """Times slower than the network limit, the median."""
+    interval: tuple[float, float] | None
+    """Of `slower`; None where there are too few samples."""
+    samples: int
     flags: list[str]
     """Keys of the flags that at least half of the samples carry."""
 
@@ -158,25 +161,6 @@ def times(ratio: float) -> float:
     return max(ratio, 1 / ratio)
 
 
-def change(new: Interval, old: Interval) -> Interval | None:
-    """Return the ratio of two medians of different passes; None where the old one is 0.
-
-    Its interval lets both medians lie anywhere in theirs: wider than need be, and so never falsely sure.
-    """
-    if not old.median:
-        return None
-    over = new.median / old.median
-    if old.low <= 0:
-        return Interval(median=over, low=over, high=over, coverage=0, count=0)
-    return Interval(
-        median=over,
-        low=new.low / old.high,
-        high=new.high / old.low,
-        coverage=max(0.0, new.coverage + old.coverage - 1),
-        count=min(new.count, old.count),
-    )
-
-
 def distance(row: RowRecord) -> Interval | None:
     """Return how many times slower than the network limit a row is.
 
@@ -236,19 +220,26 @@ def _finding(row: RowRecord, base: RowRecord) -> Finding | None:
             kind="failed", reader=row.reader, pattern=_pattern(row), workload=short_label(row), error=row.error
         )
     new, old = interval(values(row, DEFAULT_METRIC)), interval(values(base, DEFAULT_METRIC))
-    ratio = change(new, old) if new and old else None
-    if new is None or old is None or ratio is None:
+    if new is None or old is None:
         return None
     return Finding(
         kind=_kind(new, old),
         reader=row.reader,
         pattern=_pattern(row),
         workload=short_label(row),
-        ratio=ratio,
+        ratio=new.median / old.median,
+        interval=_ratio_interval(new, old),
         seconds=(old.median, new.median),
         requests=(_median(base, "requests"), _median(row, "requests")),
-        few=not (new.sure and old.sure),
     )
+
+
+def _ratio_interval(new: Interval, old: Interval) -> tuple[float, float] | None:
+    """Return between what the ratio of two medians of different passes lies.
+
+    Both medians may lie anywhere in their intervals: wider than need be, and so never falsely sure.
+    """
+    return (new.low / old.high, new.high / old.low) if new.sure and old.sure else None
 
 
 def _kind(new: Interval, old: Interval) -> Kind:
@@ -273,7 +264,13 @@ def _farthest(found: Sequence[Cell], under_test: Collection[str]) -> Distance | 
         return None
     row = pair[0].row
     return Distance(
-        reader=row.reader, pattern=_pattern(row), workload=short_label(row), slower=pair[1], flags=usual_flags(row)
+        reader=row.reader,
+        pattern=_pattern(row),
+        workload=short_label(row),
+        slower=pair[1].median,
+        interval=(pair[1].low, pair[1].high) if pair[1].sure else None,
+        samples=pair[1].count,
+        flags=usual_flags(row),
     )
 
 

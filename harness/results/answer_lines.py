@@ -7,8 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from harness.results.answer import Answer, Distance, Finding, Standing, Step, times
-from harness.results.intervals import Interval, rank
+from harness.results.answer import Answer, Distance, Finding, Standing, Step
+from harness.results.intervals import interval
 from harness.results.sample import FLAG_CPU_BOUND
 from harness.results.text import number
 
@@ -99,7 +99,7 @@ def _group(group: Sequence[Finding], kind: _Change, compared: int) -> str:
         )
     upto = "up to " if len(group) > 1 else ""
     before, after = (number(1e3 * seconds) for seconds in first.seconds)
-    return f"{upto}{_speed(first.ratio)}, {before} -> {after} ms{_requests(first)} ({where})"
+    return f"{upto}{_speed(first)}, {before} -> {after} ms{_requests(first)} ({where})"
 
 
 def _others(group: Sequence[Finding], first: Finding) -> str:
@@ -119,17 +119,15 @@ def _requests(finding: Finding) -> str:
     return f", {number(before)} -> {number(after)} requests"
 
 
-def _speed(ratio: Interval) -> str:
-    """Return ``2.3x faster [2.1, 2.5]``, from seconds after over seconds before: the numbers are 1 or more."""
-    faster = ratio.median < 1
-    low, high = (1 / ratio.high, 1 / ratio.low) if faster else (ratio.low, ratio.high)
-    size = times(ratio.median)
-    return f"{factor(size)}x {'faster' if faster else 'slower'} {_between(low, high, size)}"
+def _speed(finding: Finding) -> str:
+    """Return ``2.3x faster [2.1, 2.5]``: the numbers are 1 or more, whichever way it goes."""
+    low, high = finding.interval or (1.0, 1.0)
+    ends = (low, high) if finding.kind == "slower" else (1 / high, 1 / low)
+    return f"{factor(finding.size)}x {finding.kind}{_between(finding.interval and ends, finding.size)}"
 
 
-def _between(low: float, high: float, size: float) -> str:
-    digits = _digits(size)
-    return f"[{low:.{digits}f}, {high:.{digits}f}]"
+def _between(ends: tuple[float, float] | None, size: float) -> str:
+    return f" [{ends[0]:.{_digits(size)}f}, {ends[1]:.{_digits(size)}f}]" if ends else ""
 
 
 def factor(value: float) -> str:
@@ -153,15 +151,14 @@ def _limit(said: Answer) -> Iterator[Line]:
 
 
 def _farthest(most: Distance, version: str) -> str:
-    slower, notes = most.slower, [f"best there: {most.reader}"]
+    notes = [f"best there: {most.reader}"]
     if FLAG_CPU_BOUND in most.flags:
         notes.append("bound by the CPU")
-    if not slower.sure:
-        notes.append(f"undecided, with {slower.count} sample{'' if slower.count == 1 else 's'}")
-    spread = f" {_between(slower.low, slower.high, slower.median)}" if slower.sure else ""
+    if most.interval is None:
+        notes.append(f"undecided, with {most.samples} sample{'' if most.samples == 1 else 's'}")
     return (
         f"At {version} zarr-python is farthest from the network limit in {_words(most.pattern)}, {most.workload}: "
-        f"{factor(slower.median)}x slower{spread} ({'; '.join(notes)})."
+        f"{factor(most.slower)}x slower{_between(most.interval, most.slower)} ({'; '.join(notes)})."
     )
 
 
@@ -194,7 +191,7 @@ def _undecided(steps: Sequence[Step]) -> Iterator[Line]:
 
 
 def _why(found: Sequence[Finding]) -> Iterator[str]:
-    few, overlapping = [f for f in found if f.few], [f for f in found if not f.few]
+    few, overlapping = [f for f in found if f.interval is None], [f for f in found if f.interval]
     if few:
         yield f"{f'{len(few)} with ' if overlapping else ''}fewer than {_fewest()} samples"
     if overlapping:
@@ -204,9 +201,7 @@ def _why(found: Sequence[Finding]) -> Iterator[str]:
 
 def _fewest() -> int:
     """Return how many samples are enough to be sure of something."""
-    return next(
-        count for count in range(1, 100) if Interval(median=1, low=1, high=1, coverage=rank(count)[1], count=count).sure
-    )
+    return next(count for count in range(1, 100) if (known := interval([1.0] * count)) and known.sure)
 
 
 def _drift(notices: Sequence[str]) -> Iterator[Line]:

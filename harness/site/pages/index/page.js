@@ -10,5 +10,5 @@
     }
 
     addEventListener("hashchange", forward);
-    forward();
+    addEventListener("load", forward);
 })();
