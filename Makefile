@@ -10,27 +10,19 @@ ACTIVE := . $(VENV)/bin/activate &&
 
 # The main job: releases of zarr without and with #3004, on the embedded store, in a quick profile.
 # What is there is kept: the store, its data, the environments, and results of releases measured before.
-# `make bench SAMPLES=15 SECONDS=` measures thoroughly; `make bench REMEASURE=1` measures again.
+# `make bench FULL=1` measures every case and reader at every release, `REMEASURE=1` measures again, `SAMPLES=15 SECONDS=0`
+# takes 15 samples of everything, and `LINK=lo` stays on loopback, where bytes on the wire cannot be counted.
 RELEASES := 3.2.1,3.3.0,latest
-SAMPLES  := 5
-SECONDS  := 5
-# The store's network: a virtual one, whose packets can be counted, where that is allowed (auto), else loopback.
 LINK     := auto
-# The configuration that keeps figures of this route apart from the others'.
-CONFIG   := asv.releases.conf.json
 
-bench: $(VENV)/.ready rust
-	$(ACTIVE) zcb store start --profile s3 --link $(LINK)
-	$(ACTIVE) zcb data create --target embedded --preset demo
-	$(ACTIVE) zcb data create --target embedded --preset headline
-	$(ACTIVE) zcb history --releases $(RELEASES) -o .zcb/history
-	@$(ACTIVE) if zcb store status --json | grep -q '"name":"veth"'; then config=asv.veth.conf.json; \
-	  else config=asv.releases.conf.json; fi; $(MAKE) --no-print-directory measure CONFIG=$$config
+bench: $(VENV)/.ready
+	$(ACTIVE) zcb bench --releases $(RELEASES) --link $(LINK) $(if $(FULL),--full) $(if $(REMEASURE),--remeasure) \
+	  $(if $(SAMPLES),--samples $(SAMPLES)) $(if $(SECONDS),--seconds $(SECONDS))
 
-# What `make bench` measures and publishes, on the store as it is running.
+# Every case and reader by an asv configuration of one's own, as on a VM.
 measure: $(VENV)/.ready
 	$(ACTIVE) asv machine --yes --config $(CONFIG)
-	$(ACTIVE) ZCB_SAMPLES=$(SAMPLES) ZCB_WORKLOAD_SECONDS=$(SECONDS) asv run --config $(CONFIG) \
+	$(ACTIVE) ZCB_SAMPLES=$(or $(SAMPLES),15) ZCB_WORKLOAD_SECONDS=$(SECONDS) asv run --config $(CONFIG) \
 	  --record-samples $(if $(REMEASURE),,--skip-existing-successful) ALL
 	$(ACTIVE) asv publish --config $(CONFIG)
 	$(ACTIVE) zcb table --by commit --config $(CONFIG)
@@ -70,18 +62,27 @@ check: $(VENV)/.ready-dev
 docs: $(VENV)/.ready-dev
 	$(PYTHON) -m studies.document
 
+# uv installs in parallel, from pip's index if pip was told of one; where uv cannot, pip does.
+define install
+	index=$${PIP_INDEX_URL:-$$($(PYTHON) -m pip config get global.index-url 2>/dev/null)}; \
+	$${index:+env UV_DEFAULT_INDEX="$$index"} $(VENV)/bin/uv pip install --quiet --system-certs --python $(PYTHON) \
+	  --require-hashes --requirement $(1) || $(PYTHON) -m pip install --quiet --require-hashes --requirement $(1)
+endef
+
 # .python-version lets pyenv, uv and virtualenv find 3.13; elsewhere python3 has to be 3.12 or newer.
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@command -v cargo >/dev/null || { echo "make: cargo is missing: install Rust (https://rustup.rs)" >&2; exit 2; }
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 12))' || { echo "make: python3 is older than 3.12" >&2; exit 2; }
+	@echo "make: installing what is needed into $(VENV), half a minute"
 	python3 -m venv --clear $(VENV)
-	$(PYTHON) -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(PYTHON) -m pip install --quiet --require-hashes --requirement requirements-uv.lock
+	$(call install,requirements.lock)
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 # What tests and checks need besides.
 $(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.lock
-	$(PYTHON) -m pip install --quiet --require-hashes --requirement requirements-dev.lock
+	$(call install,requirements-dev.lock)
 	touch $@
 
 # Resolve the direct dependencies of pyproject.toml. What is locked stays as it is; `make lock UPGRADE=1` takes the newest.
@@ -90,6 +91,7 @@ COMPILE = $(ACTIVE) pip-compile --quiet $(if $(UPGRADE),--upgrade) --generate-ha
 lock: $(VENV)/.ready-dev
 	$(COMPILE) --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	echo uv | $(COMPILE) --output-file requirements-uv.lock -
 	$(MAKE) --no-print-directory asv-configs
 
 # asv*.conf.json, with the versions of requirements.lock: needs them installed, to know what requires what.

@@ -2,7 +2,8 @@
 
 from harness.asv import plain, tracked
 
-GRID = tracked.grid("chunks_of_many_shards")
+GRID = tracked.grid("chunks_of_many_shards", without="large")
+LARGE = tracked.grid("chunks_of_many_shards", only="large")
 PLAIN = tracked.grid("chunks_of_many_shards", "plain")
 
 
@@ -14,6 +15,18 @@ class ChunksOfManyShards(tracked.Tracked):
 
     def setup_cache(self):
         return tracked.run_pass("chunks_of_many_shards", tracked.READERS, GRID.cases)
+
+    setup_cache.timeout = tracked.PASS_SECONDS
+
+
+class ChunksOfManyLargeShards(tracked.Tracked):
+    """The same of `large`, which has four shards: asv knows no grid with a corner missing."""
+
+    params = [tracked.READERS, *LARGE.values]
+    param_names = ["reader", *LARGE.names]
+
+    def setup_cache(self):
+        return tracked.run_pass("chunks_of_many_large_shards", tracked.READERS, LARGE.cases)
 
     setup_cache.timeout = tracked.PASS_SECONDS
 

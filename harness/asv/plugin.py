@@ -9,10 +9,14 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar
 
+from asv.console import log
 from asv.machine import Machine
 from asv.plugins.git import Git
 from asv.publishing import OutputPublisher
+from asv.runner import Spawner
 
+from harness.asv.builds import install_at_once
+from harness.machine.log import reason_in
 from harness.paths import ZARR_REPOSITORY, ZARR_REPOSITORY_VARIABLE
 from harness.results.records import FOLDER_VARIABLE
 
@@ -21,6 +25,8 @@ def setup() -> None:
     """Change what asv does for our benchmarks; asv calls this once, after importing the module."""
     _tell_where_records_go()
     _take_the_repository_that_is_named()
+    _say_why_a_pass_failed()
+    install_at_once()
 
 
 def _tell_where_records_go() -> None:
@@ -37,6 +43,20 @@ def _tell_where_records_go() -> None:
         saved(machine, results_dir)
 
     Machine.save = save
+
+
+def _say_why_a_pass_failed() -> None:
+    """Print why a `setup_cache` failed; asv prints what it wrote only where ``--show-stderr`` asks for all."""
+    created = Spawner.create_setup_cache
+
+    @functools.wraps(created)
+    def create(spawner: Any, benchmark: str, timeout: float, params: str) -> tuple[str | None, str]:
+        folder, output = created(spawner, benchmark, timeout, params)
+        if folder is None:
+            log.error(reason_in(output))
+        return folder, output
+
+    Spawner.create_setup_cache = create
 
 
 def _take_the_repository_that_is_named() -> None:

@@ -1,16 +1,20 @@
 """One timeline per reader and workload under asv: kept for the site, its stages as metrics."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.asv.tracked import Cell, Key, LookedUp, environment_target, tell_asv, tracked
+from harness.asv.tracked import Cell, Key, LookedUp, chosen, environment_target, is_quick, tell_asv, tracked
 from harness.errors import ZcbError
+from harness.machine import log
 from harness.workload import cases
 from harness.workload.cases import Case
 
 if TYPE_CHECKING:
     from harness.timeline.schedule import Analysis
     from harness.workload.model import Workload
+
+_log = logging.getLogger(__name__)
 
 _DIGITS = 6
 
@@ -63,7 +67,8 @@ METRICS = (
 def reads() -> dict[str, Case]:
     """Return the cases that are recorded, by name; a malformed file ends asv's process with a line."""
     try:
-        return {case.timeline.name: case for case in cases.load().all if case.timeline is not None}
+        recorded = {case.timeline: case for case in cases.load().all if case.timeline is not None}
+        return {how.name: case for how, case in recorded.items() if how.quick or not is_quick()}
     except ZcbError as error:
         raise SystemExit(f"zcb: {error}") from error
 
@@ -77,7 +82,7 @@ def run_pass(readers: Iterable[str], reads: Mapping[str, Case]) -> dict[Key, Cel
 
     die_with_parent()
     tell_asv()
-    readers = list(readers)
+    readers = chosen(readers)
     cells: dict[Key, Cell] = {}
     try:
         target = resolve(environment_target())
@@ -88,8 +93,10 @@ def run_pass(readers: Iterable[str], reads: Mapping[str, Case]) -> dict[Key, Cel
             except TooLargeError as reason:
                 cells |= {(reader, name): {"na": str(reason)} for reader in readers}
                 continue
-            for reader in readers:
+            for number, reader in enumerate(readers, 1):
                 cells[reader, name] = _cell(reader, name, workload, pairs)
+                done = f"timeline of {name}: {reader}"
+                log.report(_log, done, step=f"timeline of {name}", share=number / len(readers))
     except ZcbError as error:
         raise SystemExit(f"zcb: {error}") from error
     return cells

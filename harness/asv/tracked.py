@@ -27,6 +27,9 @@ _log = logging.getLogger(__name__)
 PASS_SECONDS = 600
 """asv's timeout for `setup_cache`: seconds without a line of progress."""
 
+STEPS_VARIABLE = "ZCB_STEPS"
+"""Environment variable with the file that passes append to how far they are; `zcb bench` follows it."""
+
 READERS = benchmarked()
 """The readers in every pattern."""
 
@@ -41,19 +44,28 @@ Cell = dict[str, Any]
 def environment_plan() -> "Plan":
     """Return how much to measure: ``ZCB_SAMPLES`` rounds per workload, at most ``ZCB_WORKLOAD_SECONDS`` each.
 
-    Environment variables, because asv's own ``--quick`` does not reach `setup_cache`.
+    With the quick grid a reader takes turns for ``ZCB_READER_SECONDS`` of each workload, and warms up only where its
+    connections are cold. Environment variables, because asv's own ``--quick`` does not reach `setup_cache`.
     """
     from harness.errors import BadUseError
     from harness.measure.conductor import DEFAULT_SAMPLES, Plan
 
     try:
-        budget = os.environ.get("ZCB_WORKLOAD_SECONDS")
         return Plan(
             samples=int(os.environ.get("ZCB_SAMPLES", DEFAULT_SAMPLES)),
-            budget_seconds=float(budget) if budget else None,
+            budget_seconds=_seconds("ZCB_WORKLOAD_SECONDS"),
+            reader_seconds=_seconds("ZCB_READER_SECONDS"),
+            always_discards=not is_quick(),
         )
     except ValueError as error:
-        raise BadUseError(f"ZCB_SAMPLES and ZCB_WORKLOAD_SECONDS must be numbers: {error}") from error
+        raise BadUseError(
+            f"ZCB_SAMPLES, ZCB_WORKLOAD_SECONDS and ZCB_READER_SECONDS must be numbers: {error}"
+        ) from error
+
+
+def _seconds(variable: str) -> float | None:
+    given = os.environ.get(variable)
+    return float(given) if given else None
 
 
 def environment_target() -> str:
@@ -61,23 +73,44 @@ def environment_target() -> str:
     return os.environ.get("ZCB_TARGET", "embedded")
 
 
-def grid(pattern: str, use: Use = "asv") -> Grid:
-    """Return the cases of a pattern as parameters; a malformed file ends asv's process with a line."""
-    try:
-        return cases.grid(pattern, use)
-    except ZcbError as error:
-        raise SystemExit(f"zcb: {error}") from error
+def is_quick() -> bool:
+    """Whether the quick grid is asked for (``ZCB_GRID=quick``): the part of the cases that a quick `make bench` has."""
+    return os.environ.get("ZCB_GRID") == "quick"
 
 
-def run_pass(pattern: str, readers: Iterable[str], grid: Mapping[cases.Key, Case]) -> dict[Key, Cell]:
-    """Measure `readers` on every case of `grid` and return ``(reader, *key) -> cell``.
+def chosen(readers: Iterable[str]) -> list[str]:
+    """Return those of the readers that ``ZCB_READERS`` names, by commas; all where it is not set."""
+    named = os.environ.get("ZCB_READERS")
+    return [reader for reader in readers if not named or reader in named.split(",")]
+
+
+def grid(pattern: str, use: Use | None = None, *, only: str | None = None, without: str | None = None) -> Grid:
+    """Return the cases of a pattern as parameters; a malformed file ends asv's process with a line.
 
     Parameters
     ----------
     pattern
         Name of the read pattern.
+    use
+        What the cases are used for; None is what is tracked, on the grid that is asked for.
+    only, without
+        The only data set, and one that is left out.
+    """
+    try:
+        return cases.grid(pattern, use or ("quick" if is_quick() else "asv"), only=only, without=without)
+    except ZcbError as error:
+        raise SystemExit(f"zcb: {error}") from error
+
+
+def run_pass(name: str, readers: Iterable[str], grid: Mapping[cases.Key, Case]) -> dict[Key, Cell]:
+    """Measure `readers` on every case of `grid` and return ``(reader, *key) -> cell``.
+
+    Parameters
+    ----------
+    name
+        The benchmark class's, in words: ``chunks_of_one_shard`` for ``ChunksOfOneShard``.
     readers
-        The readers that take turns.
+        The readers that take turns, those that ``ZCB_READERS`` names.
     grid
         asv's parameter values after the reader -> what is read.
     """
@@ -92,7 +125,7 @@ def run_pass(pattern: str, readers: Iterable[str], grid: Mapping[cases.Key, Case
 
     die_with_parent()
     tell_asv()
-    readers = list(readers)
+    readers = chosen(readers)
     cells: dict[Key, Cell] = {}
     measured: list[Row] = []
     started = datetime.datetime.now().astimezone()
@@ -105,22 +138,22 @@ def run_pass(pattern: str, readers: Iterable[str], grid: Mapping[cases.Key, Case
                 try:
                     workload = create_workload(case.pattern, target, dataset=case.dataset, parameters=case.parameters)
                 except TooLargeError as reason:
-                    _log.info(f"{pattern} {case.dataset}: n/a: {reason}")
+                    _log.info(f"{case.pattern} {case.dataset}: n/a: {reason}")
                     cells |= {(reader, *key): {"na": str(reason)} for reader in (*readers, NETWORK_LIMIT)}
                     continue
                 rows = conductor.measure(workload)
                 limit_holds = next(row for row in rows if row.reader == NETWORK_LIMIT).error is None
                 cells |= {(row.reader, *key): cell(row, limit_holds=limit_holds) for row in rows}
                 measured += rows
-        write_pass(_class_name(pattern), target.identity, plan, measured, started)
+        write_pass(_class_name(name), target.identity, plan, measured, started)
     except ZcbError as error:
         raise SystemExit(f"zcb: {error}") from error
     return cells
 
 
-def _class_name(pattern: str) -> str:
-    """Return the benchmark class of a pattern: ``ChunksOfOneShard`` for ``chunks_of_one_shard``."""
-    return "".join(word.capitalize() for word in pattern.split("_"))
+def _class_name(name: str) -> str:
+    """Return the benchmark class that is so called in words: ``ChunksOfOneShard`` for ``chunks_of_one_shard``."""
+    return "".join(word.capitalize() for word in name.split("_"))
 
 
 def cell(row: "Row", *, limit_holds: bool = True) -> Cell:
@@ -199,6 +232,9 @@ def _samples(cells: dict[Key, Cell], key: Key, metric: str) -> dict[str, Any]:
 
 def tell_asv() -> None:
     """Show progress where asv sees it: its timeout is one of silence."""
-    from harness.machine.log import show_progress
+    from harness.machine.log import show_progress, steps_to
 
+    followed = os.environ.get(STEPS_VARIABLE)
+    if followed:
+        steps_to(Path(followed))
     show_progress(lambda line: print(f"[zcb] {line}", flush=True))  # noqa: T201

@@ -18,6 +18,7 @@ _LONGEST = 500
 
 _COMMANDS = {
     "answer": "answer",
+    "bench": "bench",
     "cloud": "cloud",
     "compare": "compare",
     "cost": "cost",

@@ -3,11 +3,15 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import override
+
+import msgspec
 
 from harness.machine.redact import redacted
 
 _OURS = ("harness", "setup_data", "studies")
+_STEP = "zcb_step"
 
 
 def show_progress(write: Callable[[str], None]) -> None:
@@ -49,6 +53,56 @@ def silenced(name: str) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+def report(logger: logging.Logger, line: str, *, step: str, share: float) -> None:
+    """Log a line that also tells how far a step is, for `steps_to`.
+
+    Parameters
+    ----------
+    logger
+        The module's.
+    line
+        For people.
+    step
+        What is being done, in the words of who asked for it.
+    share
+        How much of it is done, 1 when it is.
+    """
+    logger.info(line, extra={_STEP: Step(step, min(1.0, share))})
+
+
+def steps_to(path: Path) -> None:
+    """Append each step that our modules report from now on to a file, as a line of JSON."""
+    for name in _OURS:
+        logging.getLogger(name).addHandler(_Steps(path))
+
+
+def reason_in(output: str) -> str:
+    """Return the line of what a failed program printed that says why: the last of ours, else simply the last."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    ours = [line for line in lines if line.startswith("zcb: ")]
+    return (ours or lines or ["it printed nothing"])[-1].removeprefix("zcb: ")
+
+
+class Step(msgspec.Struct, frozen=True, array_like=True):
+    """How far something is."""
+
+    name: str
+    share: float
+
+
+class _Steps(logging.Handler):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        step = getattr(record, _STEP, None)
+        if step is not None:
+            with self._path.open("ab") as file:
+                file.write(msgspec.json.encode(step) + b"\n")
 
 
 class _Lines(logging.Handler):

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,9 @@ STORE = Program(crate="s3-store", called="the embedded store")
 ZARRS_READER = Program(crate="zarrs-reader", called="the Rust reader")
 
 
+PROGRAMS = (STORE, ZARRS_READER)
+
+
 def _has_sources() -> bool:
     """Whether this is the repository: an installed package holds nothing in Rust."""
     return (WORKSPACE / "Cargo.toml").is_file()
@@ -101,3 +105,11 @@ def _has_sources() -> bool:
 def find_cargo() -> str | None:
     """Return the path of cargo, on PATH or where its installer puts it, or None."""
     return shutil.which("cargo") or shutil.which("cargo", path=Path.home() / ".cargo" / "bin")
+
+
+if __name__ == "__main__":  # what cargo prints is a log
+    try:
+        for program in PROGRAMS:
+            program.build()
+    except BadUseError as error:
+        sys.exit(f"zcb: {error}")

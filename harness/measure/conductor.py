@@ -6,6 +6,7 @@ network-limit turn. So drift of the machine hits all readers alike, and every sa
 
 import contextlib
 import logging
+import math
 import random
 import statistics
 import time
@@ -16,6 +17,7 @@ from typing import Any
 import msgspec
 
 from harness.errors import UnsupportedError, ZcbError
+from harness.machine import log
 from harness.machine.network import Network
 from harness.measure.evidence import Probe, attach_limit, make_sample
 from harness.measure.process import WorkerProcess
@@ -40,11 +42,16 @@ class Plan:
 
     samples: int = DEFAULT_SAMPLES
     budget_seconds: float | None = None
-    """No new round of a workload starts after this long, once it has `minimum` rounds, and a reader that alone took as
-    long sits the others out; None is no budget."""
+    """No new round of a workload starts after this long, once it has `minimum` rounds; None is no budget."""
+    reader_seconds: float | None = None
+    """A reader whose turns took as long sits a workload's other rounds out; None is the budget."""
     minimum: int = 2
     trials: int = 3
-    """Executions of each candidate before the measurement, where there is more than one way to do the work."""
+    """Executions of each candidate before the measurement, where there is more than one way to do the work; one is
+    enough where the first took `reader_seconds`."""
+    always_discards: bool = True
+    """Whether each turn starts with a discarded execution. Otherwise a turn is one execution, and another one where the
+    store accepted a new connection during the first."""
     seed: int = 0
     """Of the order in which readers take turns."""
     deadline_seconds: float | None = None
@@ -56,6 +63,11 @@ class Plan:
         """Whether a workload has been measured enough after `rounds` rounds that took `seconds`."""
         spent = self.budget_seconds is not None and seconds >= self.budget_seconds and rounds >= self.minimum
         return rounds >= self.samples or spent
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a reader's turns of one workload may take before it sits the others out."""
+        return self.reader_seconds or self.budget_seconds or math.inf
 
 
 @dataclass(frozen=True)
@@ -141,17 +153,18 @@ class Conductor:
             while not self._plan.enough(rounds, time.monotonic() - begin) and self._left(rows):
                 self._round(rows, probe)
                 rounds += 1
-                _log.info(f"{workload.label}: round {rounds}: {_summary(rows.values())}")
+                done = f"{workload.label}: round {rounds}: {_summary(rows.values())}"
+                log.report(_log, done, step=workload.label, share=rounds / self._plan.samples)
         return list(rows.values())
 
     def _left(self, rows: dict[str, Row]) -> bool:
         """Whether any reader is still worth a round; the limit alone is so only when nothing else was asked for."""
-        return any(rows[name].measured for name in self._readers or [NETWORK_LIMIT])
+        left = [rows[name] for name in self._readers or [NETWORK_LIMIT] if rows[name].measured]
+        return any(not self._sits_out(row) for row in left)
 
     def _sits_out(self, row: Row) -> bool:
-        """Whether a reader has used the whole budget up: one that is slow by itself must not stretch every pass."""
-        budget = self._plan.budget_seconds
-        return budget is not None and bool(row.samples) and row.seconds >= budget
+        """Whether a reader has had its time: one that is slow by itself must not stretch every pass."""
+        return bool(row.samples) and row.reader != NETWORK_LIMIT and row.seconds >= self._plan.patience
 
     def _round(self, rows: dict[str, Row], probe: Probe) -> None:
         order = [name for name in self._readers if rows[name].measured and not self._sits_out(rows[name])]
@@ -177,16 +190,32 @@ class Conductor:
         return None
 
     def _execute(self, row: Row, candidate: Candidate, probe: Probe) -> Sample:
-        """Execute twice, the first time to warm up, and return the second execution's sample."""
-        deadline = self._plan.deadline_seconds or turn_deadline(row.workload)
-        request = {"op": "sample", "variant": candidate.variant}
+        """Return the sample of a warm execution: the second, or the first where it needed no new connection.
+
+        An execution that alone takes a reader's time is not repeated, and keeps its mark.
+        """
         if candidate.reader not in self._workers:  # another variant of it has failed
             self._ask_open(candidate.reader, row.workload)
-        self._ask(candidate.reader, {**request, "discard": True}, deadline)
+        if self._plan.always_discards or not probe.sees_connections:
+            self._ask(candidate.reader, self._sample_request(candidate, discard=True), self._deadline(row))
+            return self._sample(row, candidate, probe)
+        sample = self._sample(row, candidate, probe)
+        if not sample.new_connections or sample.seconds >= self._plan.patience:
+            return sample
+        return self._sample(row, candidate, probe)
+
+    def _sample(self, row: Row, candidate: Candidate, probe: Probe) -> Sample:
         probe.begin()
-        answer = self._ask(candidate.reader, request, deadline)
+        answer = self._ask(candidate.reader, self._sample_request(candidate), self._deadline(row))
         timed = msgspec.convert(answer["timed"], Timed)
         return make_sample(row.workload, timed, probe.end(), with_faults=self._plan.with_faults)
+
+    @staticmethod
+    def _sample_request(candidate: Candidate, *, discard: bool = False) -> dict[str, Any]:
+        return {"op": "sample", "variant": candidate.variant, "discard": discard}
+
+    def _deadline(self, row: Row) -> float:
+        return self._plan.deadline_seconds or turn_deadline(row.workload)
 
     def _open(self, row: Row, probe: Probe) -> None:
         """Open the row's workload and settle who measures it; the row fails when nobody can."""
@@ -208,14 +237,17 @@ class Conductor:
         if len(candidates) == 1:
             return candidates[0]
         seconds: dict[Candidate, list[float]] = {candidate: [] for candidate in candidates}
-        for _ in range(self._plan.trials):
+        begin = time.monotonic()
+        for trial in range(self._plan.trials):
+            if trial and self._plan.reader_seconds and time.monotonic() - begin >= self._plan.reader_seconds:
+                break
             for candidate in [c for c in candidates if c in seconds]:
-                trial = Row(reader=row.reader, workload=row.workload)
-                with self._guard(trial, candidate.reader, probe):
-                    seconds[candidate].append(self._execute(trial, candidate, probe).seconds)
-                if not trial.measured:
+                tried = Row(reader=row.reader, workload=row.workload)
+                with self._guard(tried, candidate.reader, probe):
+                    seconds[candidate].append(self._execute(tried, candidate, probe).seconds)
+                if not tried.measured:
                     del seconds[candidate]
-                    row.error = trial.error
+                    row.error = tried.error
         if not seconds:
             return None
         row.error = None

@@ -72,6 +72,11 @@ class Probe:
         self.network = network.observe(interfaces)
         self._nics = network.read_all(interfaces)
 
+    @property
+    def sees_connections(self) -> bool:
+        """Whether new connections are counted, so that a sample tells whether its reader was warm."""
+        return self._control is not None
+
     def begin(self) -> None:
         """Start counting, and rewind the store's random stream: every execution gets the same draws."""
         if self._control is not None:

@@ -18,7 +18,7 @@ from harness.errors import BadUseError
 from harness.paths import shipped
 from harness.workload.patterns import Parameters, pattern
 
-Use = Literal["asv", "plain", "verdict", "verdict-quick", "verdict-named", "soak"]
+Use = Literal["asv", "quick", "plain", "verdict", "verdict-quick", "verdict-named", "soak"]
 """What a case can be used for; workloads.toml says what each means."""
 
 Key = tuple[str | int, ...]
@@ -35,6 +35,8 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """On the page of timelines."""
     pairs: Annotated[int, msgspec.Meta(ge=0)]
     """Recorded and plain executions that show what recording costs."""
+    quick: bool = False
+    """Whether it is recorded in a quick `make bench`."""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,6 +53,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     timeline: Recording | None = None
     """None where it is not recorded."""
 
+    @property
+    def label(self) -> str:
+        """The label of its workload, e.g. ``chunks_of_one_shard small gap=1``."""
+        return self.parameters.label(self.pattern, self.dataset)
+
 
 class PatternRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What holds for all cases of a pattern."""
@@ -61,6 +68,9 @@ class PatternRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A verdict's budget for each reader and case."""
     survey_share: Annotated[float, msgspec.Meta(gt=0, le=1)]
     """Part of the samples asked for that a survey takes."""
+    quick_seconds: Annotated[float, msgspec.Meta(gt=0)]
+    full_seconds: Annotated[float, msgspec.Meta(gt=0)]
+    """What a case takes in a quick and in a full `make bench` with every reader on two cores."""
 
 
 class _Table(PatternRules, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,8 +137,8 @@ def load() -> Cases:
     return _load(cases_file())
 
 
-def grid(pattern_name: str, use: Use = "asv") -> Grid:
-    """Return a pattern's cases of one use as asv's parameters.
+def grid(pattern_name: str, use: Use = "asv", *, only: str | None = None, without: str | None = None) -> Grid:
+    """Return a pattern's cases of one use as asv's parameters: all, on the data set `only`, or on all but `without`.
 
     Raises
     ------
@@ -136,9 +146,12 @@ def grid(pattern_name: str, use: Use = "asv") -> Grid:
         As `load`, or there are no such cases.
     """
     known = load()
-    found = {known.key(case): case for case in known.needed(use, pattern=pattern_name)}
-    values = [list(dict.fromkeys(column)) for column in zip(*found, strict=True)]
-    return Grid(names=list(known.patterns[pattern_name].axes), values=values, cases=found)
+    needed = known.needed(use, pattern=pattern_name)
+    asked = [case for case in needed if only in (None, case.dataset) and case.dataset != without]
+    found = {known.key(case): case for case in asked}
+    names = list(known.patterns[pattern_name].axes)
+    values = [list(dict.fromkeys(key[axis] for key in found)) for axis in range(len(names))]
+    return Grid(names=names, values=values, cases=found)
 
 
 @cache

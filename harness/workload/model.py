@@ -56,8 +56,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def label(self) -> str:
         """Short name for tables, e.g. ``chunks_of_one_shard small gap=1``."""
-        given = (f"{name}={Parameters.text(value)}" for name, value in self.parameters.given().items())
-        return " ".join([self.pattern, self.array.key.rpartition("/")[2], *given])
+        return self.parameters.label(self.pattern, self.array.key)
 
     @property
     def digest(self) -> str:

@@ -53,6 +53,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Return a parameter's value as it is shown, e.g. ``4x64x64``."""
         return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
+    def label(self, pattern: str, dataset: str) -> str:
+        """Return the short name of a pattern on a data set, e.g. ``chunks_of_one_shard small gap=1``."""
+        given = (f"{name}={self.text(value)}" for name, value in self.given().items())
+        return " ".join([pattern, dataset.rpartition("/")[2], *given])
+
 
 _FROM_ZERO = ("gap", "seed")
 _MOST = {"crops": 100_000, "reads": 100_000, "concurrent_reads": 10_000, "seed": 2**64 - 1}

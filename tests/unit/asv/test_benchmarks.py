@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import itertools
 import pkgutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import pytest
 import benchmarks
 from harness.asv import recorded, tracked
 from harness.paths import ROOT
+from harness.workload import cases
+from harness.workload.patterns import PATTERNS
 
 READERS = [
     "zarr-python+fsspec",
@@ -30,7 +33,8 @@ PARAMETERS = {
     "whole_array.PlainWholeArray": {"reader": PLAIN, "dataset": ["large"]},
     "chunks_of_one_shard.ChunksOfOneShard": {"reader": READERS, "dataset": BOTH, "gap": [0, 1, 3, 15]},
     "chunks_of_one_shard.PlainChunksOfOneShard": {"reader": PLAIN, "dataset": ["small"], "gap": [0, 15]},
-    "chunks_of_many_shards.ChunksOfManyShards": {"reader": READERS, "dataset": BOTH, "shards": [1, 4, 16, 64]},
+    "chunks_of_many_shards.ChunksOfManyShards": {"reader": READERS, "dataset": ["small"], "shards": [1, 4, 16, 64]},
+    "chunks_of_many_shards.ChunksOfManyLargeShards": {"reader": READERS, "dataset": ["large"], "shards": [1, 4]},
     "chunks_of_many_shards.PlainChunksOfManyShards": {"reader": PLAIN, "dataset": ["small"], "shards": [16]},
     "random_crops.RandomCrops": {"reader": READERS, "dataset": BOTH, "crop": ["1x64x64", "4x128x128"]},
     "random_crops.PlainRandomCrops": {"reader": PLAIN, "dataset": ["small"], "crop": ["4x128x128"]},
@@ -88,6 +92,28 @@ def test_importing_a_benchmark_is_cheap(module):
     asked = f"import sys, benchmarks.{module}; print(*(name for name in {HEAVY} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_asv_asks_for_no_row_that_is_not_there():
+    for name, use in ((name, use) for name in PATTERNS for use in ("asv", "quick", "plain")):
+        for part in ({"only": "large"}, {"without": "large"}) if name == "chunks_of_many_shards" else ({},):
+            grid = cases.grid(name, use, **part)
+            assert set(itertools.product(*grid.values)) == set(grid.cases), (name, use)
+
+
+def test_a_quick_grid_is_part_of_the_whole_one(monkeypatch):
+    whole, recordings = tracked.grid("chunks_of_one_shard"), recorded.reads()
+    monkeypatch.setenv("ZCB_GRID", "quick")
+    quick = tracked.grid("chunks_of_one_shard")
+    assert 0 < len(quick.cases) < len(whole.cases)
+    assert quick.cases.items() <= whole.cases.items()
+    assert 0 < len(recorded.reads()) < len(recordings)
+    assert tracked.grid("chunks_of_one_shard", "plain").cases  # that one has no quick form
+
+
+def test_a_pass_can_be_of_some_readers(monkeypatch):
+    monkeypatch.setenv("ZCB_READERS", "zarrs,tensorstore,unknown")
+    assert tracked.chosen(READERS) == ["tensorstore", "zarrs"]
 
 
 def test_a_malformed_file_of_cases_ends_asv_with_a_line(tmp_path, monkeypatch):

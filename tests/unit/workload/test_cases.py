@@ -75,6 +75,13 @@ def test_the_quick_comparison_is_part_of_the_whole_one():
     assert not any(case in usual for case in KNOWN.used("verdict-named"))
 
 
+def test_every_pattern_has_a_quick_form():
+    for name in PATTERNS:
+        quick = KNOWN.used("quick", pattern=name)
+        assert quick
+        assert all(case in KNOWN.used("asv") for case in quick)
+
+
 def test_a_grid_holds_the_values_that_asv_shows():
     grid = cases.grid("random_crops")
     assert grid.names == ["dataset", "crop"]

@@ -1,0 +1,165 @@
+"""What `zcb bench` measures: which readers and cases of which release, what of it is missing, and how long it takes."""
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asv.config import Config
+from asv.environment import get_environments
+from packaging.version import Version
+
+from harness.asv import tracked
+from harness.asv.history import LATEST
+from harness.results import records
+from harness.results.records import PassRecord
+from harness.results.sample import NETWORK_LIMIT
+from harness.workload import cases
+from harness.workload.cases import Case, PatternRules, Use
+
+LOOPBACK_CONFIG, VETH_CONFIG = Path("asv.releases.conf.json"), Path("asv.veth.conf.json")
+"""asv's configurations of the releases, one for each network of the embedded store."""
+
+FIRST_PATTERN = "chunks_of_one_shard"
+"""What the first table shows."""
+
+QUICK = {"ZCB_GRID": "quick", "ZCB_SAMPLES": "7", "ZCB_READER_SECONDS": "4"}
+"""The quick profile: seven samples, so that a median has an interval, of what takes turns within four seconds."""
+
+FULL = {"ZCB_SAMPLES": "7", "ZCB_WORKLOAD_SECONDS": "10"}
+"""All cases; a second profile of the same length is `make bench FULL=1 SAMPLES=15 SECONDS=`, which has no budget."""
+
+_TIMELINES = "timeline"
+_TIMELINE_SECONDS = 35.0
+_OVERHEAD_SECONDS = 25.0  # an asv run: install, discover, look up
+_FULL_TIMELINE_SECONDS = 60.0
+_PLAIN_SECONDS = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A release to measure, and the readers that take turns at it."""
+
+    version: str
+    readers: tuple[str, ...]
+    full: bool
+
+    @property
+    def tag(self) -> str:
+        """Its name in the history."""
+        return f"v{self.version}"
+
+    @property
+    def use(self) -> Use:
+        """The use of the cases that are measured."""
+        return "asv" if self.full else "quick"
+
+    @property
+    def selection(self) -> str:
+        """The regular expression by which asv chooses its rows."""
+        if self.full:
+            return "."
+        names = "|".join(re.escape(repr(name)) for name in self.readers)
+        return rf"^(?!.*\.Plain).*\((?:{names})"
+
+    def cases(self) -> list[Case]:
+        """Return what is measured."""
+        return cases.load().used(self.use)
+
+    def steps(self) -> dict[str, float]:
+        """Return the steps that a pass reports, by name, with the seconds that each takes on two cores."""
+        known = cases.load()
+        part = 1.0 if len(self.readers) == len(tracked.READERS) else 0.45  # the network limit takes turns all the same
+        found = {case.label: part * _seconds(known.patterns[case.pattern], self.full) for case in self.cases()}
+        recorded = [case.timeline for case in known.all if case.timeline and (self.full or case.timeline.quick)]
+        each = _FULL_TIMELINE_SECONDS if self.full else _TIMELINE_SECONDS
+        return found | {f"{_TIMELINES} of {how.name}": part * each for how in recorded}
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes on two cores."""
+        plain = _PLAIN_SECONDS * len(cases.load().used("plain")) if self.full else 0.0
+        return _OVERHEAD_SECONDS + plain + sum(self.steps().values())
+
+
+def _seconds(rules: PatternRules, full: bool) -> float:
+    return rules.full_seconds if full else rules.quick_seconds
+
+
+def versions(history: Path, asked: Iterable[str]) -> list[str]:
+    """Return the releases that were asked for by their numbers, oldest first.
+
+    Parameters
+    ----------
+    history
+        The repository of releases, which holds them.
+    asked
+        Versions; ``latest`` is the newest that the repository holds.
+    """
+    held = sorted((tag.removeprefix("v") for tag in records.tags(history).values()), key=Version)
+    return sorted({held[-1] if version == LATEST else version for version in asked}, key=Version)
+
+
+def plan(versions: Sequence[str], *, full: bool) -> list[Release]:
+    """Return the releases in the order in which they are measured: the newest with every reader, then the oldest.
+
+    The others follow. In a quick job they have the readers of zarr-python alone: nothing of the others changes.
+
+    Parameters
+    ----------
+    versions
+        Oldest first.
+    full
+        Whether everything is measured.
+    """
+    newest, older = versions[-1], versions[:-1]
+    every, of_zarr = tuple(tracked.READERS), tuple(tracked.PLAIN_READERS)
+    order = [newest, *older]
+    return [Release(version=v, readers=every if full or v == newest else of_zarr, full=full) for v in order]
+
+
+def is_measured(release: Release, passes: Iterable[PassRecord], environments: Iterable[str]) -> bool:
+    """Whether the passes hold a sample, or a reason why there is none, of all that is measured of a release.
+
+    Parameters
+    ----------
+    release
+        What is asked for.
+    passes
+        What has been recorded.
+    environments
+        asv's names of its environments as they are now: other versions of a library are other figures.
+    """
+    names = set(environments)
+    rows = [row for one in passes if one.commit_name == release.tag and one.env_name in names for row in one.rows]
+    known = {(row.reader, row.label) for row in rows if row.samples or row.na}
+    return known.issuperset(
+        itertools.product((*release.readers, NETWORK_LIMIT), (one.label for one in release.cases()))
+    )
+
+
+def environments(config: Path) -> list[str]:
+    """Return asv's names of the environments of a configuration."""
+    return [environment.name for environment in get_environments(Config.load(str(config)), None)]
+
+
+def recorded(config: Path) -> list[PassRecord]:
+    """Return the pass records of a configuration in the working directory; none is fine."""
+    return records.of(Config.load(str(config)), Path())
+
+
+def variables(release: Release, given: Mapping[str, str], steps: Path) -> dict[str, str]:
+    """Return the environment variables of an `asv run` of a release.
+
+    Parameters
+    ----------
+    release
+        What is measured.
+    given
+        What the person asks for, over the profile.
+    steps
+        The file that passes append to how far they are.
+    """
+    profile = FULL if release.full else QUICK
+    return {**profile, **given, "ZCB_READERS": ",".join(release.readers), tracked.STEPS_VARIABLE: str(steps)}
