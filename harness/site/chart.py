@@ -230,7 +230,7 @@ class _Drawing:
 
     def _bar(self, bar: Bar, y: int) -> Iterator[str]:
         if self._above:
-            yield _text(self._left, y + _BAR - 1, bar.label, "")
+            yield _text(self._left + 4, y + _BAR - 1, bar.label, "")  # beside the line of the limit
         else:
             yield _text(self._left - 6, y + _BAR - 1, bar.label, "", anchor="end")
         y += self._above
