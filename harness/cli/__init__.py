@@ -17,6 +17,7 @@ _LONGEST = 500
 
 
 _COMMANDS = {
+    "answer": "answer",
     "bench": "bench",
     "cloud": "cloud",
     "compare": "compare",

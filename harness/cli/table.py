@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.values import default_config
 from harness.errors import BadUseError
-from harness.paths import repository_file
 from harness.results import cells, drift, intervals, metrics, records
 from harness.results.cells import Cell, Workload
 from harness.results.intervals import Interval
@@ -65,7 +65,7 @@ def table(
     shown = metrics.metric(metric)
     if by == "commit" and (commit or baseline):
         raise BadUseError("--by commit compares commits with each other: it takes neither --commit nor --baseline")
-    passes = _at_one_place(records.load(config or _default_config()), target)
+    passes = cells.at_one_place(records.load(config or default_config()), target)
     versions = cells.variants(passes)
     notices = drift.drift_notices(drift.control_changes(versions))
     if by == "commit":
@@ -84,20 +84,6 @@ def table(
     console.print(view.drawn(console, cells.place(passes[0])))
     for notice in notices:
         console.print(f"[bold yellow]![/] {escape(notice)}")
-
-
-def _default_config() -> Path:
-    return repository_file("asv.releases.conf.json", instead="name an asv configuration by --config")
-
-
-def _at_one_place(found: Sequence[PassRecord], target: str | None) -> list[PassRecord]:
-    """Return the passes of one place: that of the newest pass, of those that read from `target` where it is given."""
-    known = sorted({record.target for record in found})
-    chosen = [record for record in found if target in (None, record.target)]
-    if not chosen:
-        raise BadUseError(f"no results of target {target!r}: there are {', '.join(known)}")
-    newest = max(chosen, key=lambda record: record.started)
-    return [record for record in chosen if cells.place(record) == cells.place(newest)]
 
 
 def _version(versions: dict[str, list[PassRecord]], asked: str | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from harness.errors import BadUseError
-from harness.paths import write_atomically
+from harness.paths import repository_file, write_atomically
 
 
 class FiniteRange(click.FloatRange):
@@ -48,6 +48,11 @@ def _why_not(path: Path) -> str | None:
         return None if os.access(folder, os.W_OK) else f"nothing may be written into {str(folder)[:200]!r}"
     except (OSError, ValueError):  # a name too long, or with a NUL
         return "it is no name of a file"
+
+
+def default_config() -> Path:
+    """Return the asv configuration whose results are shown unless another is named: that of the releases."""
+    return repository_file("asv.releases.conf.json", instead="name an asv configuration by --config")
 
 
 def write_output(path: Path, content: bytes) -> None:

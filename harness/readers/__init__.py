@@ -18,6 +18,7 @@ __all__ = [
     "limit_clients",
     "reader_class",
     "representatives",
+    "under_test",
 ]
 
 _NO_READERS = ("base", "worker")
@@ -46,6 +47,11 @@ def reader_class(name: str) -> type[Reader]:
 def benchmarked() -> list[str]:
     """Return the readers with a row of their own: those in every pattern, and what `all` means."""
     return [name for name, reader in all_readers().items() if reader.competes_for is None]
+
+
+def under_test() -> list[str]:
+    """Return the readers that read with the zarr-python under test, from store to array."""
+    return [name for name, reader in all_readers().items() if reader.decoder == ZARR_PYTHON]
 
 
 def limit_clients() -> list[str]:

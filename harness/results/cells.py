@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from harness.errors import BadUseError
 from harness.results.records import PassRecord, RowRecord
 from harness.results.sample import NETWORK_LIMIT
 from harness.workload.patterns import PATTERNS
@@ -28,6 +29,22 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 def place(record: PassRecord) -> str:
     """Return where a pass was measured: target, preset and machine; only there can passes be compared."""
     return " ".join(filter(None, (record.target, record.settings.get("ZCB_PRESET", ""), f"on {record.machine}")))
+
+
+def at_one_place(records: Sequence[PassRecord], target: str | None = None) -> list[PassRecord]:
+    """Return the passes of one place: that of the newest pass, of those that read from `target` where it is given.
+
+    Raises
+    ------
+    BadUseError
+        Nothing was measured at `target`.
+    """
+    chosen = [record for record in records if target in (None, record.target)]
+    if not chosen:
+        known = sorted({record.target for record in records})
+        raise BadUseError(f"no results of target {target!r}: there are {', '.join(known)}")
+    newest = max(chosen, key=lambda record: record.started)
+    return [record for record in chosen if place(record) == place(newest)]
 
 
 def variants(records: Sequence[PassRecord]) -> dict[str, list[PassRecord]]:

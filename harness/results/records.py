@@ -108,19 +108,24 @@ def load(config: Path) -> list[PassRecord]:
     MeasurementError
         A record is damaged.
     """
-    from asv.config import Config
-
-    if not config.is_file():
-        raise BadUseError(f"there is no asv configuration {config}")
-    try:
-        conf = Config.load(str(config))
-    except Exception as error:  # asv says no more of it
-        raise BadUseError(f"{config} is not an asv configuration: {error}") from error
+    conf = configuration(config)
     found = of(conf, config.parent)
     if not found:
         results = config.parent / conf.results_dir
         raise BadUseError(f"no results in {results}: run `make bench`, or `asv run --config {config.name}`")
     return found
+
+
+def configuration(path: Path) -> Any:
+    """Return what asv makes of a configuration; a BadUseError says that it is none."""
+    from asv.config import Config
+
+    if not path.is_file():
+        raise BadUseError(f"there is no asv configuration {path}")
+    try:
+        return Config.load(str(path))
+    except Exception as error:  # asv says no more of it
+        raise BadUseError(f"{path} is not an asv configuration: {error}") from error
 
 
 def of(conf: Any, folder: Path) -> list[PassRecord]:

@@ -6,12 +6,16 @@ from typing import Any
 from asv.console import log
 from asv.util import UserError
 
+from harness.paths import write_atomically
 from harness.site import offline
 from harness.site.page import Page
-from harness.site.pages import readers, timelines
+from harness.site.pages import index, readers, timelines
 
-PAGES: tuple[Page, ...] = (readers.PAGE, timelines.PAGE)
+PAGES: tuple[Page, ...] = (index.PAGE, readers.PAGE, timelines.PAGE)
 """Our pages, in the order of the navigation: a new one is a folder in harness/site/pages, and its name here."""
+
+GRAPHS = "graphs.html"
+"""asv's own page, whose place as the first one ours takes."""
 
 _NAVIGATION = '<li id="nav-li-regressions">'
 """asv's page has its navigation written out; our entry goes before this one."""
@@ -19,6 +23,8 @@ _NAVIGATION = '<li id="nav-li-regressions">'
 
 def complete(conf: Any) -> None:
     """Change the site that asv just wrote: add our own pages, and make asv's own page work without a network.
+
+    The first page is the answer, and asv's is called `GRAPHS`.
 
     Parameters
     ----------
@@ -31,14 +37,14 @@ def complete(conf: Any) -> None:
         asv's page is not the one this module knows, as after an update of asv.
     """
     html = Path(conf.html_dir)
-    index = html / "index.html"
+    first = html / index.PAGE.file
     try:
-        page = index.read_text()
+        page = first.read_text()
         shown = [(one, contents) for one in PAGES if (contents := one.contents(conf)) is not None]
         for one, contents in shown:
             one.write(contents, html, links=[other for other, _ in shown if other is not one])
             page = with_entry(page, one.file, one.title)
-        index.write_text(_offline(page, html))
+        write_atomically(html / GRAPHS, _offline(page, html).encode())
     except offline.ChangedError as error:
         raise UserError(f"asv's page has changed, harness/site has to follow: {error}") from error
 

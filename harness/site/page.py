@@ -1,7 +1,7 @@
 """What a page of ours is: a folder with a template, and a function that makes its data."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ class Contents:
     """JSON values, in the page itself; unknown is null."""
     beside: Iterable[tuple[str, str]] = ()
     """Path below the site's folder and text of each file that the page loads when it is wanted."""
+    pictures: Mapping[str, str] = field(default_factory=dict)
+    """SVG documents of our own making that stand in the page, by the name that its template uses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,15 @@ class Page:
             path = html / name
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
-        text = render("page.html", self.folder, self.folder.parent, data=shown.data, page=self, links=links)
+        text = render(
+            "page.html",
+            self.folder,
+            self.folder.parent,
+            data=shown.data,
+            pictures=shown.pictures,
+            page=self,
+            links=links,
+        )
         written = html / self.file
         written.write_text(text)
         return written

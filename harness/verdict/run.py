@@ -121,7 +121,7 @@ def _is_affected(reader: str, request: Request) -> bool:
     """Whether what is compared can matter to a reader: zarr only to those that use it."""
     named = {request.base, request.head} - {sides.AS_IT_IS}
     differs = bool(named or request.base_config or request.head_config)
-    return not differs or not all(map(sides.is_zarr, named)) or sides.ZARR in reader_class(reader).packages
+    return not differs or not all(map(sides.is_zarr, named)) or reader_class(reader).uses_zarr_python()
 
 
 def _compares_crates(request: Request) -> bool:

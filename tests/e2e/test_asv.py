@@ -181,6 +181,10 @@ def test_publish_draws_every_benchmark_and_the_table_shows_both_releases(config,
     assert len(measured) == 8  # seven metrics without the interface's, which loopback cannot tell, and two plain ones
     assert {f"{name}.json" for name in measured} <= graphs
     assert (html / "readers.html").stat().st_size > 10_000
+    said = CliRunner().invoke(zcb, ["answer", "--config", str(config)], env={"COLUMNS": "80"})
+    assert said.exit_code == 0, said.output
+    assert "Undecided from v3.2.1 to v3.3.0" in said.output  # three samples decide nothing
+    assert str(html / "index.html") in said.output
     chosen = ["--metric", "requests", "--by", "commit"]
     done = CliRunner().invoke(zcb, ["table", "--config", str(config), *chosen], env={"COLUMNS": "120"})
     assert done.exit_code == 0, done.output

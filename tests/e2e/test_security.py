@@ -18,7 +18,7 @@ from harness.machine.redact import redacted
 from harness.paths import ROOT
 from harness.results.timelines import TimelineRecord
 from harness.site.page import Contents
-from harness.site.pages import readers, timelines
+from harness.site.pages import index, readers, timelines
 from harness.timeline.pictures import html_page, svg_picture
 from harness.verdict.markdown import markdown
 from harness.verdict.model import Finding, SideRecord, Verdict
@@ -210,6 +210,7 @@ def kept():
 def pages(folder):
     """Every page of ours, with a name that would do harm wherever it is not escaped."""
     found = passes.run(rounds=3, extra={NASTY: 2.0})
+    index.PAGE.write(index.contents(found, project=NASTY), folder)
     readers.PAGE.write(Contents(data=readers.payload(found, project=NASTY)), folder)
     timelines.PAGE.write(timelines.contents([kept()]), folder)
     (folder / "verdict.html").write_text(page(verdict()))
@@ -221,7 +222,7 @@ def pages(folder):
 def test_names_are_text_in_the_files_of_every_page(tmp_path):
     made_pages = pages(tmp_path)
     assert [path.name for path in made_pages] == [
-        "readers.html", "timeline.html", "timelines.html", "verdict.html", "timeline.svg",
+        "index.html", "readers.html", "timeline.html", "timelines.html", "verdict.html", "timeline.svg",
     ]  # fmt: skip
     for path in made_pages:
         text = path.read_text()

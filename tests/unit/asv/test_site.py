@@ -21,7 +21,7 @@ from asv.util import UserError
 from harness import site
 from harness.paths import ROOT
 from harness.site import offline
-from harness.site.pages import readers
+from harness.site.pages import index, readers
 from tests.support import passes
 from tests.support.chromium import visit
 
@@ -106,11 +106,28 @@ def address(published):
         thread.join()
 
 
+@pytest.fixture(scope="module")
+def graphs(address):
+    """asv's own page."""
+    return address + site.GRAPHS
+
+
 @pytest.mark.parametrize("part", ["", "#/", "#/summarylist", "#/regressions", "#Bench.track_seconds"])
-def test_asv_page_asks_no_other_host_and_complains_of_nothing(browser, address, part):
-    with visit(browser, address + part) as page:
+def test_asv_page_asks_no_other_host_and_complains_of_nothing(browser, graphs, part):
+    with visit(browser, graphs + part) as page:
         assert "error.html" not in page.url
         assert page.locator("#project-name").inner_text() == "zarr-python"
+        assert page.evaluate("$.asv.main_json.project") == "zarr-python"  # its data came over http
+
+
+@pytest.mark.parametrize(
+    ("part", "shown"), [("#/summarylist", "#summarylist-body"), ("#Bench.track_seconds", "#main-graph")]
+)
+def test_an_address_of_asv_on_the_first_page_leads_to_its_page(browser, address, graphs, part, shown):
+    with visit(browser, address + "index.html" + part) as page:
+        page.wait_for_url(graphs + "**")
+        page.wait_for_selector(f"{shown} >> visible=true")
+        assert page.url.partition("#")[2].startswith(part.strip("#/"))
 
 
 def bars(page):
@@ -134,8 +151,8 @@ def bars(page):
 
 
 @pytest.mark.parametrize("metric", ["track_seconds", "track_requests"])
-def test_bars_over_names_are_drawn_side_by_side_from_zero(browser, address, metric):
-    with visit(browser, f"{address}#Bench.{metric}?x-axis=reader&p-gap=0&p-gap=1") as page:
+def test_bars_over_names_are_drawn_side_by_side_from_zero(browser, graphs, metric):
+    with visit(browser, f"{graphs}#Bench.{metric}?x-axis=reader&p-gap=0&p-gap=1") as page:
         page.wait_for_function("$('#main-graph').data('plot')?.getData().length == 2")
         drawn = bars(page)
     assert len(drawn) == 6  # three readers with two gaps
@@ -146,15 +163,15 @@ def test_bars_over_names_are_drawn_side_by_side_from_zero(browser, address, metr
     assert all(bar["opacity"] > 0 for bar in drawn), drawn  # something was painted inside of each bar
 
 
-def test_graph_over_commits_still_draws_lines(browser, address):
-    with visit(browser, f"{address}#Bench.track_seconds?x-axis=commit") as page:
+def test_graph_over_commits_still_draws_lines(browser, graphs):
+    with visit(browser, f"{graphs}#Bench.track_seconds?x-axis=commit") as page:
         page.wait_for_function("$('#main-graph').data('plot')?.getData().length > 0")
         points = page.evaluate("$('#main-graph').data('plot').getData()[0].datapoints.points.length")
         assert points == 4  # two commits, x and y
 
 
-def test_list_of_benchmarks_sorts_by_a_click(browser, address):
-    with visit(browser, address + "#/summarylist") as page:
+def test_list_of_benchmarks_sorts_by_a_click(browser, graphs):
+    with visit(browser, graphs + "#/summarylist") as page:
         page.wait_for_selector("#summarylist-body tbody tr")
 
         def values():
@@ -173,17 +190,23 @@ def test_list_of_benchmarks_sorts_by_a_click(browser, address):
 @pytest.mark.parametrize(
     "text", ["", "a", "Bench.track_seconds,1,2", "µ→" * 20, "x" * 55, "x" * 56, "x" * 64, "y" * 200]
 )
-def test_digests_are_those_of_md5(browser, address, text):
-    with visit(browser, address) as page:
+def test_digests_are_those_of_md5(browser, graphs, text):
+    with visit(browser, graphs) as page:
         assert page.evaluate("text => md5(text)", text) == hashlib.md5(text.encode()).hexdigest()  # noqa: S324
 
 
 def test_the_pages_lead_to_each_other(browser, address):
     with visit(browser, address) as page:
-        page.click("#nav-li-readers a")
+        page.click("nav >> text=Readers")
         assert page.url.partition("#")[0] == address + readers.PAGE.file
-        page.click("text=Graphs over time")
+        page.click("nav >> text=Graphs over time")
         page.wait_for_selector("#nav-li-readers")
+        page.click("#nav-li-readers a")
+        page.click("nav >> text=Answer")
+        page.click("nav >> text=Graphs over time")
+        page.click("#nav-li-answer a")
+        assert page.url == address + index.PAGE.file
+        assert page.locator("#answer li").count() > 3
 
 
 @pytest.fixture
@@ -207,7 +230,9 @@ def test_without_the_libraries_the_site_is_published_and_a_line_says_so(asv_site
     monkeypatch.setitem(offline.LOADED, "md5.min.js", ("no-such-package", "md5.js"))
     before = Path("html/index.html").read_text()
     site.complete(asv_site)
-    assert Path("html/index.html").read_text() == before
+    asv_page = site.with_entry(before, index.PAGE.file, index.PAGE.title)
+    assert Path("html", site.GRAPHS).read_text() == asv_page
+    assert "no pass records" in Path("html/index.html").read_text()
     assert len(said) == 2
     assert "readers.html" in said[0]
     assert said[1] == "asv's page will need the network: md5.js of the Python package no-such-package is not installed"
@@ -215,7 +240,7 @@ def test_without_the_libraries_the_site_is_published_and_a_line_says_so(asv_site
 
 def test_no_tag_keeps_an_address_or_a_digest_of_another_host(asv_site, said):
     site.complete(asv_site)
-    page = Path("html/index.html").read_text()
+    page = Path("html", site.GRAPHS).read_text()
     head = page.partition("</head>")[0]
     assert "integrity" not in head
     assert "https://" not in head
