@@ -16,7 +16,7 @@ RELEASES := 3.2.1,3.3.0,latest
 LINK     := auto
 
 bench: $(VENV)/.ready
-	$(ACTIVE) zcb bench --releases $(RELEASES) --link $(LINK) $(if $(FULL),--full) $(if $(REMEASURE),--remeasure) \
+	@$(ACTIVE) zcb bench --releases $(RELEASES) --link $(LINK) $(if $(FULL),--full) $(if $(REMEASURE),--remeasure) \
 	  $(if $(SAMPLES),--samples $(SAMPLES)) $(if $(SECONDS),--seconds $(SECONDS))
 
 # Every case and reader by an asv configuration of one's own, as on a VM.
@@ -64,7 +64,7 @@ docs: $(VENV)/.ready-dev
 
 # uv installs in parallel, from pip's index if pip was told of one; where uv cannot, pip does.
 define install
-	index=$${PIP_INDEX_URL:-$$($(PYTHON) -m pip config get global.index-url 2>/dev/null)}; \
+	@index=$${PIP_INDEX_URL:-$$($(PYTHON) -m pip config get global.index-url 2>/dev/null)}; \
 	$${index:+env UV_DEFAULT_INDEX="$$index"} $(VENV)/bin/uv pip install --quiet --system-certs --python $(PYTHON) \
 	  --require-hashes --requirement $(1) || $(PYTHON) -m pip install --quiet --require-hashes --requirement $(1)
 endef
@@ -74,16 +74,16 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@command -v cargo >/dev/null || { echo "make: cargo is missing: install Rust (https://rustup.rs)" >&2; exit 2; }
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 12))' || { echo "make: python3 is older than 3.12" >&2; exit 2; }
 	@echo "make: installing what is needed into $(VENV), half a minute"
-	python3 -m venv --clear $(VENV)
-	$(PYTHON) -m pip install --quiet --require-hashes --requirement requirements-uv.lock
+	@python3 -m venv --clear $(VENV)
+	@$(PYTHON) -m pip install --quiet --require-hashes --requirement requirements-uv.lock
 	$(call install,requirements.lock)
-	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --editable .
-	touch $@
+	@$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
 
 # What tests and checks need besides.
 $(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.lock
 	$(call install,requirements-dev.lock)
-	touch $@
+	@touch $@
 
 # Resolve the direct dependencies of pyproject.toml. What is locked stays as it is; `make lock UPGRADE=1` takes the newest.
 COMPILE = $(ACTIVE) pip-compile --quiet $(if $(UPGRADE),--upgrade) --generate-hashes --allow-unsafe --strip-extras \

@@ -21,7 +21,7 @@ from harness.workload.cases import Case, PatternRules, Use
 LOOPBACK_CONFIG, VETH_CONFIG = Path("asv.releases.conf.json"), Path("asv.veth.conf.json")
 """asv's configurations of the releases, one for each network of the embedded store."""
 
-FIRST_PATTERN = "chunks_of_one_shard"
+FIRST_PATTERN, FIRST_CLASS = "chunks_of_one_shard", "ChunksOfOneShard"
 """What the first table shows."""
 
 QUICK = {"ZCB_GRID": "quick", "ZCB_SAMPLES": "7", "ZCB_READER_SECONDS": "4"}

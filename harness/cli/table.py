@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from rich import box
 from rich.console import Console, Group
 from rich.markup import escape
@@ -46,6 +47,8 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
     show_default=True,
     help="What stands side by side: the readers at one commit, or the commits for each reader.",
 )
+@click.option("--pattern", help="Show the workloads of one pattern only.")
+@click.option("--readers", metavar="R,R,...", help="Show these readers only.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option(
     "--config",
@@ -58,6 +61,8 @@ def table(
     target: str | None,
     baseline: str | None,
     by: str,
+    pattern: str | None,
+    readers: str | None,
     as_json: bool,
     config: Path | None,
 ) -> None:
@@ -66,6 +71,7 @@ def table(
     if by == "commit" and (commit or baseline):
         raise BadUseError("--by commit compares commits with each other: it takes neither --commit nor --baseline")
     passes = cells.at_one_place(records.load(config or default_config()), target)
+    passes = _chosen(passes, pattern, readers.split(",") if readers else None)
     versions = cells.variants(passes)
     notices = drift.drift_notices(drift.control_changes(versions))
     if by == "commit":
@@ -86,6 +92,24 @@ def table(
         console.print(f"[bold yellow]![/] {escape(notice)}")
 
 
+def _chosen(passes: Sequence[PassRecord], pattern: str | None, readers: Sequence[str] | None) -> list[PassRecord]:
+    """Return the passes with the rows of one pattern and of some readers only; None is all of them."""
+    every = [row for one in passes for row in one.rows]
+    _demand_known("pattern", [pattern] if pattern else [], dict.fromkeys(row.pattern for row in every))
+    _demand_known("reader", readers or [], dict.fromkeys(row.reader for row in every))
+    kept = [
+        [row for row in one.rows if pattern in (None, row.pattern) and (readers is None or row.reader in readers)]
+        for one in passes
+    ]
+    return [msgspec.structs.replace(one, rows=rows) for one, rows in zip(passes, kept, strict=True) if rows]
+
+
+def _demand_known(what: str, asked: Iterable[str], known: Collection[str]) -> None:
+    for name in asked:
+        if name not in known:
+            raise BadUseError(f"no results of {what} {name!r}: there are {', '.join(known)}")
+
+
 def _version(versions: dict[str, list[PassRecord]], asked: str | None) -> str:
     """Return the version that was asked for by its name, its number or its commit; the newest one by default."""
     if asked is None:
@@ -100,8 +124,7 @@ def _version(versions: dict[str, list[PassRecord]], asked: str | None) -> str:
 
 def _baseline(found: Sequence[Cell], asked: str | None) -> str:
     known = cells.readers(found)
-    if asked is not None and asked not in known:
-        raise BadUseError(f"no results of reader {asked!r}: there are {', '.join(known)}")
+    _demand_known("reader", [asked] if asked else [], known)
     return asked or (cells.DEFAULT_BASELINE if cells.DEFAULT_BASELINE in known else known[0])
 
 
@@ -236,7 +259,7 @@ class _ByReader(_View):
         """Yield each workload's title below its pattern's, and the pattern's."""
         for readers in workloads.values():
             row = next(iter(readers.values())).row
-            yield f"  {short_label(row)}", row.label.partition(" ")[0].replace("_", " ")
+            yield f"  {short_label(row)}", row.pattern.replace("_", " ")
 
     def _block(
         self, names: Sequence[str], workloads: dict[Workload, dict[str, Cell]], notes: _Notes, ascii_only: bool
@@ -349,19 +372,7 @@ class _ByCommit(_View):
         if base is None or base is cell:
             return None
         new, old = _interval(cell.row, self.metric), _interval(base.row, self.metric)
-        if new is None or old is None or not old.median:
-            return None
-        quotient, count = new.median / old.median, min(new.count, old.count)
-        if old.low <= 0 or not (new.sure and old.sure):
-            return intervals.without_interval(quotient, count)
-        # Both medians lie in their intervals: wider than need be, and so never falsely sure.
-        return Interval(
-            median=quotient,
-            low=new.low / old.high,
-            high=new.high / old.low,
-            coverage=max(0.0, new.coverage + old.coverage - 1),
-            count=count,
-        )
+        return None if new is None or old is None else intervals.over(new, old)
 
     def drawn(self, console: Console, place: str) -> Group:
         """Return the table."""

@@ -14,7 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from harness.results import cells, drift
 from harness.results.cells import Cell
-from harness.results.intervals import Interval, interval
+from harness.results.intervals import Interval, interval, over
 from harness.results.metrics import DEFAULT_METRIC, values
 from harness.results.records import PassRecord, RowRecord
 from harness.results.sample import FLAG_IN_FLIGHT, NETWORK_LIMIT
@@ -141,7 +141,7 @@ def answer(passes: Sequence[PassRecord], under_test: Collection[str]) -> Answer:
         farthest=_farthest(newest, under_test),
         standings=[standing for standing in ranked if standing.reader not in drift.CONTROLS],
         possible=[standing for standing in ranked if standing.reader in drift.CONTROLS],
-        patterns=len({_pattern(cell.row) for cell in newest}),
+        patterns=len({cell.row.pattern for cell in newest}),
         notices=drift.drift_notices(drift.control_changes(versions)),
     )
 
@@ -186,10 +186,6 @@ def best(found: Iterable[Cell]) -> tuple[Cell, Interval] | None:
     return min(known, key=lambda pair: pair[1].median, default=None)
 
 
-def _pattern(row: RowRecord) -> str:
-    return row.label.partition(" ")[0]
-
-
 def _step(
     before: str,
     after: str,
@@ -217,29 +213,22 @@ def _finding(row: RowRecord, base: RowRecord) -> Finding | None:
     """Return what became of a row; None where one of the two has no figure and no later failure explains it."""
     if row.error is not None and base.samples:
         return Finding(
-            kind="failed", reader=row.reader, pattern=_pattern(row), workload=short_label(row), error=row.error
+            kind="failed", reader=row.reader, pattern=row.pattern, workload=short_label(row), error=row.error
         )
     new, old = interval(values(row, DEFAULT_METRIC)), interval(values(base, DEFAULT_METRIC))
-    if new is None or old is None:
+    ratio = over(new, old) if new and old else None
+    if new is None or old is None or ratio is None:
         return None
     return Finding(
         kind=_kind(new, old),
         reader=row.reader,
-        pattern=_pattern(row),
+        pattern=row.pattern,
         workload=short_label(row),
-        ratio=new.median / old.median,
-        interval=_ratio_interval(new, old),
+        ratio=ratio.median,
+        interval=(ratio.low, ratio.high) if ratio.sure else None,
         seconds=(old.median, new.median),
         requests=(_median(base, "requests"), _median(row, "requests")),
     )
-
-
-def _ratio_interval(new: Interval, old: Interval) -> tuple[float, float] | None:
-    """Return between what the ratio of two medians of different passes lies.
-
-    Both medians may lie anywhere in their intervals: wider than need be, and so never falsely sure.
-    """
-    return (new.low / old.high, new.high / old.low) if new.sure and old.sure else None
 
 
 def _kind(new: Interval, old: Interval) -> Kind:
@@ -265,7 +254,7 @@ def _farthest(found: Sequence[Cell], under_test: Collection[str]) -> Distance | 
     row = pair[0].row
     return Distance(
         reader=row.reader,
-        pattern=_pattern(row),
+        pattern=row.pattern,
         workload=short_label(row),
         slower=pair[1].median,
         interval=(pair[1].low, pair[1].high) if pair[1].sure else None,
@@ -280,7 +269,7 @@ def _standings(found: Sequence[Cell]) -> Iterator[Standing]:
         by_pattern: dict[str, list[Interval | None]] = {}
         for of in workloads.values():
             slower = distance(of[reader].row) if reader in of else None
-            by_pattern.setdefault(_pattern(next(iter(of.values())).row), []).append(slower)
+            by_pattern.setdefault(next(iter(of.values())).row.pattern, []).append(slower)
         known = [[slower for slower in of if slower is not None] for of in by_pattern.values()]
         complete = all(len(some) == len(of) for some, of in zip(known, by_pattern.values(), strict=True))
         if reader != NETWORK_LIMIT and complete:

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from harness.results.answer import Answer, Distance, Finding, Standing, Step
-from harness.results.intervals import interval
+from harness.results.intervals import FEWEST
 from harness.results.sample import FLAG_CPU_BOUND
 from harness.results.text import number
 
@@ -193,15 +193,10 @@ def _undecided(steps: Sequence[Step]) -> Iterator[Line]:
 def _why(found: Sequence[Finding]) -> Iterator[str]:
     few, overlapping = [f for f in found if f.interval is None], [f for f in found if f.interval]
     if few:
-        yield f"{f'{len(few)} with ' if overlapping else ''}fewer than {_fewest()} samples"
+        yield f"{f'{len(few)} with ' if overlapping else ''}fewer than {FEWEST} samples"
     if overlapping:
         most = 100 * (max(finding.size for finding in overlapping) - 1)
         yield f"{f'{len(overlapping)} with ' if few else ''}medians up to {most:.0f} % apart and intervals that overlap"
-
-
-def _fewest() -> int:
-    """Return how many samples are enough to be sure of something."""
-    return next(count for count in range(1, 100) if (known := interval([1.0] * count)) and known.sure)
 
 
 def _drift(notices: Sequence[str]) -> Iterator[Line]:

@@ -66,7 +66,7 @@ def newest(records: Iterable[PassRecord]) -> list[Cell]:
         passes[record.pattern, *sorted(record.settings.items())] = record
     found = [Cell(run=run, row=row) for run in passes.values() for row in run.rows]
     order = list(PATTERNS)
-    return sorted(found, key=lambda cell: _place_in(order, cell.row.label.partition(" ")[0]))
+    return sorted(found, key=lambda cell: _place_in(order, cell.row.pattern))
 
 
 def _place_in(order: Sequence[str], name: str) -> int:

@@ -102,3 +102,17 @@ def ratio(row: RowRecord, base: RowRecord, key: str) -> Interval | None:
     one, other = interval(values(row, key)), interval(values(base, key))
     over = quotient(one.median, other.median) if one and other else None
     return None if over is None else without_interval(over, 0)
+
+
+def over(new: Interval, old: Interval) -> Interval | None:
+    """Return the ratio of two medians of different passes; None where it is unknown.
+
+    Both medians may lie anywhere in their intervals: wider than need be, and so never falsely sure.
+    """
+    if not old.median:
+        return None
+    median, count = new.median / old.median, min(new.count, old.count)
+    if old.low <= 0 or not (new.sure and old.sure):
+        return without_interval(median, count)
+    covered = max(0.0, new.coverage + old.coverage - 1)
+    return Interval(median=median, low=new.low / old.high, high=new.high / old.low, coverage=covered, count=count)

@@ -52,6 +52,11 @@ class RowRecord(msgspec.Struct, frozen=True, kw_only=True):
     """In the order of rounds: samples of one pass with the same position belong to the same round, except the network
     limit's, which has one more per round than readers took turns."""
 
+    @property
+    def pattern(self) -> str:
+        """Name of the read pattern, e.g. ``chunks_of_one_shard``."""
+        return self.label.partition(" ")[0]
+
 
 class OfCommit(msgspec.Struct, frozen=True, kw_only=True):
     """What every kept record tells of the build that was measured."""

@@ -100,7 +100,7 @@ def _panel(
         if reader not in (*under_test, NETWORK_LIMIT):
             bars.append(_bar(reader, "control" if reader in drift.CONTROLS else "other", cell.row))
     any_row = next(iter(measured[newest].values())).row
-    return Panel(pattern=any_row.label.partition(" ")[0].replace("_", " "), workload=short_label(any_row), bars=bars)
+    return Panel(pattern=any_row.pattern.replace("_", " "), workload=short_label(any_row), bars=bars)
 
 
 def _tested(version: str, found: Sequence[Cell], kind: Kind) -> Bar:

@@ -92,7 +92,7 @@ def test_the_place_that_was_measured_last_is_answered_of(config):
 
 
 def test_the_picture_is_written_and_is_svg(config, tmp_path):
-    picture = tmp_path / "pictures" / "readers.svg"
+    picture = tmp_path / "readers.svg"
     shown(config, "--target", "embedded:s3", "--svg", str(picture))
     root = ElementTree.fromstring(picture.read_text())  # noqa: S314 - our own
     assert root.tag == "{http://www.w3.org/2000/svg}svg"

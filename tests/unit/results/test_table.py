@@ -169,6 +169,8 @@ def test_reasons_and_notices_stand_below(config):
         (["--target", "moon"], "no results of target 'moon': there are embedded:s3"),
         (["--commit", "v9"], f"no results of commit 'v9': there are {OLD}, {NEW}"),
         (["--baseline", "cat"], "no results of reader 'cat': there are zarr-python+fsspec, "),
+        (["--readers", "zarrs,cat"], "no results of reader 'cat': there are zarr-python+fsspec, "),
+        (["--pattern", "cat"], "no results of pattern 'cat': there are whole_array, chunks_of_one_shard"),
         (["--by", "commit", "--baseline", "zarrs"], "takes neither --commit nor --baseline"),
     ],
 )
@@ -178,6 +180,14 @@ def test_bad_use_is_one_line(config, arguments, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_one_pattern_and_some_readers_can_be_asked_for(config):
+    shown_rows = json.loads(shown(config, "--pattern", "whole_array", "--readers", "zarrs,tensorstore", "--json"))[
+        "rows"
+    ]
+    assert {row["workload"].partition(" ")[0] for row in shown_rows} == {"whole_array"}
+    assert {row["reader"] for row in shown_rows} == {"zarrs", "tensorstore"}
 
 
 @pytest.mark.parametrize("count", range(1, 13))

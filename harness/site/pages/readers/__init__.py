@@ -86,7 +86,7 @@ def _workload(found: Mapping[str, Cell], readers: Sequence[str]) -> dict[str, An
     any_row = next(iter(found.values())).row
     rows = [found[name].row if name in found else None for name in readers]
     return {
-        "pattern": any_row.label.partition(" ")[0],
+        "pattern": any_row.pattern,
         "title": short_label(any_row),
         "detail": detail(any_row),
         "rows": [row and _row(row) for row in rows],
