@@ -162,8 +162,7 @@ class _Job:
             self._failed.append(f"rows of zarr {release.version} failed: `zcb table --commit {release.tag}` says why")
         elif running.returncode:
             raise MeasurementError(f"asv could not measure zarr {release.version}: {self._last_line()}")
-        for name in release.steps():
-            self._course.reach(_step(release, name), 1.0)
+        self._course.finish(_step(release, name) for name in release.steps())
 
     def _show(self, release: Release, steps: Path, shown: int) -> int:
         """Show the steps that were reported after the first `shown`; return how many there are."""
