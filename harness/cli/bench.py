@@ -169,6 +169,9 @@ class _Job:
         reported = steps.read_bytes().splitlines()
         for line in reported[shown:]:
             step = msgspec.json.decode(line, type=Step)
+            if step.warning:
+                self._course.tell(f"zarr {release.version}: {step.warning}")
+                continue
             self._patterns.append(step.name.partition(" ")[0])
             self._course.reach(_step(release, step.name), step.share, doing=f"zarr {release.version}: {step.name}")
         return len(reported)

@@ -26,7 +26,7 @@ if "table" in sys.argv:
 if sys.argv[1:2] == ["run"]:
     for name in ("chunks_of_one_shard small gap=0", "headline_3004 gem3 reads=1"):
         with open(os.environ["ZCB_STEPS"], "a") as steps:
-            steps.write(json.dumps([name, 1.0]) + "\\n")
+            steps.write(json.dumps([name, 1.0]) + "\\n" + json.dumps(["", 0.0, "a busy machine"]) + "\\n")
         time.sleep(0.4)
 fails = Path({folder!r}) / ("fails-" + Path(sys.argv[0]).name + "-" + sys.argv[1])
 if fails.exists():
@@ -85,6 +85,7 @@ def test_releases_are_measured_in_order_and_the_answer_comes_last(programs, monk
     assert '"answer"' in lines[-1]
     assert sum('"table"' in line for line in lines) == 1
     assert "TABLE OF chunks_of_one_shard" in done.output
+    assert "zarr 3.4.2: a busy machine" in done.output
 
 
 def test_what_is_measured_is_not_measured_again_and_only_answered(programs, monkeypatch):
