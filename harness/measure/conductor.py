@@ -155,8 +155,9 @@ class Conductor:
                 self._open(row, opened, probe)
             begin, rounds = time.monotonic(), 0
             while not self._plan.enough(rounds, time.monotonic() - begin) and self._left(rows):
-                self._round(rows, probe)
                 rounds += 1
+                probe.round_number = rounds
+                self._round(rows, probe)
                 done = f"{workload.label}: round {rounds}: {_summary(rows.values())}"
                 log.report(_log, done, step=workload.label, share=rounds / self._plan.samples)
         return list(rows.values())

@@ -124,6 +124,7 @@ class Duel:
         return turn_deadline(self.workload)
 
     def _pair(self, block: int) -> Pair:
+        self._probe.round_number += 1
         head_first = self._random.random() < 0.5
         samples = {side: self._sample(side) for side in (reversed(_SIDES) if head_first else _SIDES)}
         return Pair(block=block, head_first=head_first, **samples)

@@ -135,6 +135,20 @@ def _first_byte_ms(control: StoreControl, endpoint: str, count: int) -> list[flo
     return [(line.first_byte_ns - line.received_ns) / 1e6 for line in control.requests("draws")]
 
 
+def _distance(one: list[float], two: list[float]) -> float:
+    return statistics.median(abs(math.log(a / b)) for a, b in zip(one, two, strict=True))
+
+
+def test_a_round_has_first_byte_times_of_its_own_and_brings_them_again(start):
+    endpoint, control = start(profile="loopback", first_byte_ms=5, first_byte_p99_ms=50)
+    times = []
+    for number in (1, 2, 1):
+        control.reset_draws(number)
+        times.append(_first_byte_ms(control, endpoint, 30))
+    first, other, again = times
+    assert _distance(first, again) < _distance(first, other) / 4
+
+
 def test_reset_draws_repeats_the_first_byte_times(start):
     endpoint, control = start(profile="loopback", first_byte_ms=5, first_byte_p99_ms=50)
     control.reset_draws()
@@ -143,10 +157,7 @@ def test_reset_draws_repeats_the_first_byte_times(start):
     control.reset_draws()
     again = _first_byte_ms(control, endpoint, 30)
 
-    def distance(one: list[float], two: list[float]) -> float:
-        return statistics.median(abs(math.log(a / b)) for a, b in zip(one, two, strict=True))
-
-    assert distance(first, again) < distance(first, other) / 4
+    assert _distance(first, again) < _distance(first, other) / 4
     slow = sorted(range(30), key=first.__getitem__)[-3:]
     assert set(slow) <= set(sorted(range(30), key=again.__getitem__)[-6:])
 
