@@ -28,6 +28,7 @@ _STATUS = re.compile(r"status code: (\d+ [A-Z][\w '-]*\w|\d+)")
 _SILENT = re.compile(r"operation timed out|TimedOut")
 _BAD_ANSWERS = {
     "non-partial response": "answers a request for a byte range with the whole object",
+    "Range request not supported": "answers a request for a byte range with the whole object",
     "Content-Range header not present": "does not say which byte range it answers (no Content-Range)",
     "416 Range Not Satisfiable": "refuses a byte range (416 Range Not Satisfiable): the object is shorter, or it knows "
     "no such ranges",

@@ -38,9 +38,9 @@ def test_a_full_stdout_is_an_error(recorded, form):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["doctor"], ["doctor", "--json"], ["store", "fault", "--help"], ["cost", "--json"]]
+    "arguments", [["--help"], ["doctor"], ["doctor", "--json"], ["store", "fault", "--help"], ["store", "status", "--json"]]
 )
-def test_a_full_stdout_is_an_error_for_every_way_of_printing(arguments):
+def test_a_full_stdout_is_an_error_for_every_way_of_printing(embedded_store, arguments):
     with FULL.open("wb") as full:
         done = zcb(*arguments, stdout=full)
     assert done.returncode == 2
