@@ -6,8 +6,14 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
+from harness.targets.client import open_store
+from harness.targets.target import Target
+from harness.workload import model
+from harness.workload.create import create_workload
+from setup_data import presets, write
 from tests.support import odd_server
 
 INTERRUPTED = 130
@@ -74,6 +80,31 @@ def test_ctrl_c_ends_a_command_that_waits_for_a_server(silent, tmp_path, monkeyp
     took, complaint = interrupt(running, after)
     assert (running.returncode, complaint) == (INTERRUPTED, "zcb: interrupted\n")
     assert took < 2
+
+
+@pytest.fixture
+def work(embedded_store, bucket, tmp_path, monkeypatch):
+    """A workload of the embedded store."""
+    target = Target(name="own", url=f"s3://{bucket}", endpoint=embedded_store.endpoint, anonymous=True)
+    for spec in presets.specs("tiny", ("small",)):
+        write.write(open_store(target), spec)
+    made = create_workload("chunks_of_one_shard", target, dataset="tiny/small")
+    (tmp_path / "w.json").write_bytes(model.encode(made))
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_measurement_and_its_workers(work, tmp_path):
+    running = start(tmp_path, "read", "zarr-python+obstore,tensorstore", "w.json", "--samples", "9999")
+    workers, deadline = [], time.monotonic() + 60
+    while len(workers) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+        workers = psutil.Process(running.pid).children(recursive=True)
+    took, complaint = interrupt(running, 1)
+    *talk, last = complaint.splitlines()
+    assert (running.returncode, last) == (INTERRUPTED, "zcb: interrupted")
+    assert not [line for line in talk if not line.startswith("zcb read: ")]
+    assert took < 2
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
 
 
 READY = """

@@ -38,7 +38,8 @@ def test_a_full_stdout_is_an_error(recorded, form):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["doctor"], ["doctor", "--json"], ["store", "fault", "--help"], ["store", "status", "--json"]]
+    "arguments",
+    [["--help"], ["doctor"], ["doctor", "--json"], ["store", "fault", "--help"], ["store", "status", "--json"]],
 )
 def test_a_full_stdout_is_an_error_for_every_way_of_printing(embedded_store, arguments):
     with FULL.open("wb") as full:
