@@ -36,8 +36,8 @@ _ALL = (
         key=FLAG_CPU_BOUND,
         letter="C",
         mark="cpu",
-        meaning="reader and store kept over 90 % of all cores busy, or of the CPU time that a quota leaves them: the CPU "
-        "was measured, not the network",
+        meaning="reader and store kept over 90 % of all cores busy, or of the CPU time that a quota leaves them: the "
+        "CPU was measured, not the network",
     ),
     Flag(
         key=FLAG_BUSY_MACHINE,
