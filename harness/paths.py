@@ -71,23 +71,29 @@ def state_dir() -> Path:
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path` that takes its name when the block ends without an error.
 
-    A reader of `path` sees the old content or the new, never a part.
+    A reader of `path` sees the old content or the new, never a part. A symbolic link stays, and what it names is
+    replaced. What is there and is no regular file, a device or a FIFO, stays too: it is written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    if path.exists() and not path.is_file():
+        with os.fdopen(os.open(path, os.O_WRONLY), "wb") as file:
+            yield file
+        return
+    named = Path(os.path.realpath(path))
+    named.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=named.parent, prefix=f".{named.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
-        Path(name).replace(path)
+        Path(name).replace(named)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Give `path` the `content`, all of it or nothing."""
+    """Give `path` the `content`, all of it or nothing; what is no regular file is written to (`replacing`)."""
     with replacing(path) as file:
         file.write(content)

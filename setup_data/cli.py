@@ -27,11 +27,13 @@ from harness.results.text import number
 from harness.targets.client import open_store, reaching
 from harness.targets.resolve import resolve
 from harness.targets.target import EMBEDDED, Target
+from harness.targets.timeouts import silence_allowed
 from harness.workload.patterns import Parameters
 from setup_data import cluster, presets, verify, write
 from setup_data.bucket import ensure_bucket
 
 _MIB = 1 << 20
+_WRITING_SECONDS = 180.0
 
 
 @click.group()
@@ -78,6 +80,8 @@ def create(
         raise BadUseError("--measure-put-rate measures this machine: leave it out with --dask")
     target = resolve(target_name)
     ensure_bucket(target)
+    # A cloud may refuse writes for minutes until it has made room for so many.
+    click.get_current_context().with_resource(silence_allowed(_WRITING_SECONDS))
     # The embedded store fails for good reasons only, such as a full disk: there is nothing to wait for.
     store = open_store(target, retry=target.name != EMBEDDED)
     reports = []

@@ -22,6 +22,7 @@ from obstore.store import ObjectStore
 
 from harness.datasets.manifest import DatasetSpec, Manifest, read
 from harness.errors import BadUseError
+from harness.machine.cpu import cores
 from setup_data.encode import (
     Coordinates,
     EncodedShard,
@@ -156,7 +157,7 @@ def _here(store: ObjectStore, in_flight: int) -> StoreShards:
     """Return what stores shards from this process."""
 
     def store_shards(ledger: Ledger, remaining: Iterator[Numbered], advance: Advance) -> None:
-        with ThreadPoolExecutor(_cores()) as encoders:
+        with ThreadPoolExecutor(cores()) as encoders:
             asyncio.run(_Uploader(store, ledger, encoders, in_flight, advance).run(remaining))
 
     return store_shards
@@ -257,7 +258,7 @@ class _Uploader:
         self._ledger = ledger
         self._encoders = encoders
         self._advance = advance
-        self._tasks = asyncio.Semaphore(in_flight + 2 * _cores())  # the encoders always have a next shard
+        self._tasks = asyncio.Semaphore(in_flight + 2 * cores())  # the encoders always have a next shard
         self._uploads = asyncio.Semaphore(in_flight)
         self._budget = _Budget(_BUDGET)
 
@@ -356,7 +357,3 @@ def _part_nbytes(spec: DatasetSpec) -> int:
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     error = errors.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
-def _cores() -> int:
-    return os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count() or 1

@@ -1,101 +1,28 @@
-"""The ``zcb`` command: one module per command, one way to fail."""
+"""The ``zcb`` command: one module per command, one way to fail.
+
+What the command needs takes a tenth of a second and more to import, and Ctrl-C shall be heard before that: so this
+module imports next to nothing, and `harness.cli.group` holds the rest.
+"""
 
 import importlib
-import sys
-from importlib.metadata import entry_points
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import click
-
-from harness.errors import BadUseError, ZcbError
-from harness.machine.exit import run_then_exit
-from harness.machine.log import show_progress
-from harness.machine.redact import redacted
-
-_INTERRUPTED = 130
-_LONGEST = 500
-
-
-_COMMANDS = {
-    "answer": "answer",
-    "bench": "bench",
-    "cloud": "cloud",
-    "compare": "compare",
-    "cost": "cost",
-    "doctor": "doctor",
-    "history": "history",
-    "netns": "netns",
-    "pr": "compare",
-    "read": "read",
-    "soak": "soak",
-    "store": "store",
-    "table": "table",
-    "timeline": "timeline",
-    "wheels": "wheels",
-    "workload": "workload",
-}
-"""Command -> module beside this one in which a function of the command's name is the command."""
-
-
-class _Commands(click.Group):
-    """Imports a command when it is asked for: all of them together take most of a second.
-
-    Packages that stand above harness have theirs as entry points of the group ``zcb.commands``.
-    """
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all commands, in order."""
-        return sorted({*_COMMANDS, *entry_points(group="zcb.commands").names, *super().list_commands(ctx)})
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command, or None where there is no such one."""
-        if cmd_name in _COMMANDS:
-            module = importlib.import_module(f"{__name__}.{_COMMANDS[cmd_name]}")
-            found: click.Command = getattr(module, cmd_name)
-            return found
-        for point in entry_points(group="zcb.commands", name=cmd_name):
-            return point.load()  # type: ignore[no-any-return]
-        return super().get_command(ctx, cmd_name)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.pass_context
-def zcb(context: click.Context, debug: bool) -> None:
-    """Measure how fast Zarr readers read sharded arrays from object storage."""
-    show_progress(lambda line: click.echo(f"zcb {context.invoked_subcommand}: {line}", err=True))
+from harness.machine import interrupts
 
 
 def command() -> NoReturn:
     """Run ``zcb`` as a process of its own."""
+    interrupts.end_at_once()
+    from harness.cli import output
+    from harness.cli.group import main
+    from harness.machine.exit import run_then_exit
+
+    output.take_over()
     run_then_exit(main)
 
 
-def main() -> None:
-    """Run ``zcb``: errors are one line on stderr, exit codes are those of docs/commands.md."""
-    debug = "--debug" in sys.argv[1:2]
-    try:
-        sys.exit(zcb.main(standalone_mode=False) or 0)
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        _fail("interrupted", _INTERRUPTED)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        sys.exit(2)
-    except click.ClickException as error:
-        _fail(error.format_message(), error.exit_code)
-    except ZcbError as error:
-        if debug:
-            raise
-        _fail(str(error), error.exit_code)
-    except Exception as error:  # the last resort: no traceback unless asked for
-        if debug:
-            raise
-        _fail(f"unexpected {type(error).__name__}: {error} (`zcb --debug` shows where)", 4)
-
-
-def _fail(message: str, code: int) -> None:
-    line = redacted(" ".join(message.split()))
-    if code == BadUseError.exit_code and len(line) > _LONGEST:  # it repeats something absurd that was asked for
-        line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
-    click.echo(f"zcb: {line}", err=True)
-    sys.exit(code)
+def __getattr__(name: str) -> Any:
+    """Return ``main`` or ``zcb``, imported when they are asked for."""
+    if name not in ("main", "zcb"):
+        raise AttributeError(name)
+    return getattr(importlib.import_module("harness.cli.group"), name)

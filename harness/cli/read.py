@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.cli.values import FiniteRange, OutputFile
+from harness.cli.values import FiniteRange, OutputFile, timeout_option
 from harness.errors import (
     WRONG_DATA,
     BadUseError,
@@ -26,6 +26,7 @@ from harness.results.metrics import METRICS
 from harness.results.sample import FLAGS, NETWORK_LIMIT, Flag, Sample
 from harness.results.text import number
 from harness.targets.client import require
+from harness.targets.timeouts import silence_allowed
 from harness.timeline.model import check_replaceable, save
 from harness.timeline.overhead import DEFAULT_PAIRS
 from harness.timeline.schedule import LIMIT_IS
@@ -58,6 +59,7 @@ _READER_WIDTH = 20  # "zarr-python+obstore+", "fused" below
     metavar="SECONDS",
     help="When an execution counts as hanging.  [default: 60 s and 120 s per GiB]",
 )
+@timeout_option
 @click.option("--timeline", type=OutputFile(), help="Record one execution into this file.")
 @click.option(
     "--pairs",
@@ -75,6 +77,7 @@ def read(
     workload: Path,
     samples: int | None,
     deadline: float | None,
+    timeout: float,
     timeline: Path | None,
     pairs: int,
     wire: bool,
@@ -90,6 +93,7 @@ def read(
     loaded = files.load(workload)
     if timeline is not None:
         check_replaceable(timeline)
+    click.get_current_context().with_resource(silence_allowed(timeout))
     require(loaded.target, f"{loaded.array.key}/zarr.json")
     if samples is not None or timeline is None:
         plan = Plan(samples=samples or _SAMPLES, deadline_seconds=deadline, with_faults=True)

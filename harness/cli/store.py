@@ -143,7 +143,7 @@ def _show(running: StoreState, counters: StoreCounters, faults: list[FaultRule],
         "profile": _profile_in_words(running),
         "link": _link_in_words(running.link),
         "objects in": running.root,
-        "process": f"{running.pid}, up {_duration(uptime_s)}",
+        "process": f"{running.pid}{_whose()}, up {_duration(uptime_s)}",
         "requests": f"{counters.requests:,} ({_kinds(counters)})",
         "errors": _errors(counters),
         "faults": _faults_in_words(faults, counters),
@@ -155,6 +155,11 @@ def _show(running: StoreState, counters: StoreCounters, faults: list[FaultRule],
     for name, value in rows.items():
         table.add_row(name, value)
     Console(highlight=False).print(table)
+
+
+def _whose() -> str:
+    owner = state.other_owner()
+    return "" if owner is None else f" (it is {owner}'s)"
 
 
 def _profile_in_words(running: StoreState) -> str:

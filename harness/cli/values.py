@@ -9,6 +9,7 @@ import click
 
 from harness.errors import BadUseError
 from harness.paths import repository_file, write_atomically
+from harness.targets.timeouts import DEFAULT_SECONDS
 
 
 class FiniteRange(click.FloatRange):
@@ -23,10 +24,13 @@ class FiniteRange(click.FloatRange):
 
 
 class OutputFile(click.Path):
-    """A file to write, in a folder that is there: what stands against it is said before the work and not after."""
+    """A file to write, in a folder that is there: what stands against it is said before the work and not after.
+
+    It may also be a device or a FIFO, which is written to (`harness.paths.replacing`).
+    """
 
     def __init__(self) -> None:
-        super().__init__(dir_okay=False, path_type=Path)
+        super().__init__(dir_okay=False, readable=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path."""
@@ -39,15 +43,28 @@ class OutputFile(click.Path):
 
 def _why_not(path: Path) -> str | None:
     """Return why a file cannot be written; None where nothing stands against it."""
-    folder = path.parent
     try:
         if path.is_dir():
             return "it is a directory"
+        if path.exists() and not path.is_file():
+            return None if os.access(path, os.W_OK) else "it may not be written to"
+        folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
         if not folder.is_dir():
             return f"there is no folder {str(folder)[:200]!r}"
         return None if os.access(folder, os.W_OK) else f"nothing may be written into {str(folder)[:200]!r}"
     except (OSError, ValueError):  # a name too long, or with a NUL
         return "it is no name of a file"
+
+
+timeout_option = click.option(
+    "--timeout",
+    type=FiniteRange(min=0.001, max=86_400),
+    default=DEFAULT_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the store may be silent: for a connection, for an answer, for the next part of its body.",
+)
+"""What a command takes that asks a store; it hands the value to `harness.targets.timeouts.silence_allowed`."""
 
 
 def default_config() -> Path:

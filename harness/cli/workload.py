@@ -6,9 +6,10 @@ from typing import Any
 import click
 
 from harness.cli.lengths import Lengths
-from harness.cli.values import OutputFile, write_output
+from harness.cli.values import OutputFile, timeout_option, write_output
 from harness.measure.agreement import agreed_truth
 from harness.targets.resolve import resolve
+from harness.targets.timeouts import silence_allowed
 from harness.workload import model as workloads
 from harness.workload.create import create_workload
 from harness.workload.patterns import DEFAULT_CROPS, DEFAULT_CROPS_AT_ONCE, DEFAULT_HEADLINE_READS, PATTERNS, Parameters
@@ -41,15 +42,18 @@ from harness.workload.patterns import pattern as find_pattern
     show_default=True,
     help="Requests asked for.",
 )
+@timeout_option
 @click.option("-o", "--output", required=True, type=OutputFile(), help="File to write.")
 def workload(  # noqa: D103 - its help is computed from the patterns
     pattern: str,
     target: str,
     dataset: str | None,
     in_flight: int,
+    timeout: float,
     output: Path,
     **asked: Any,
 ) -> None:
+    click.get_current_context().with_resource(silence_allowed(timeout))
     made = create_workload(
         pattern,
         resolve(target),

@@ -114,7 +114,7 @@ def load_prices(path: Path = PRICES) -> Prices:
         It cannot be read, or a row lacks something or has a negative price.
     """
     try:
-        return msgspec.convert(tomllib.loads(path.read_text()), Prices)
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Prices)
     except OSError as error:
         raise BadUseError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:

@@ -20,7 +20,7 @@ from obstore.exceptions import BaseError, NotFoundError
 
 from harness.datasets.array import MAX_NBYTES, check_shapes, grid, short
 from harness.errors import BadUseError, unknown
-from harness.targets.client import lacks_bucket, open_store, reaching
+from harness.targets.client import fetched, lacks_bucket, open_store, reaching
 from harness.targets.target import EMBEDDED, Target
 
 PRESETS = ("demo", "cloud", "tiny", "headline", "custom")
@@ -260,7 +260,7 @@ def find_all(store: obstore.store.ObjectStore, *, bucket_may_miss: bool = False)
 def read(store: obstore.store.ObjectStore, key: str, *, bucket_may_miss: bool = False) -> bytes | None:
     """Return the object at `key`, or None when there is none; a missing bucket is an error unless allowed."""
     try:
-        return bytes(obstore.get(store, key).bytes())
+        return fetched(store, key)
     except (NotFoundError, FileNotFoundError) as error:
         if lacks_bucket(error) and not bucket_may_miss:
             raise NotFoundError(str(error)) from error

@@ -20,6 +20,7 @@ from harness.datasets import presets
 from harness.doctor.checks import SERIOUS, Check, Row, Seen, Verdict
 from harness.doctor.target import TargetChecks
 from harness.machine import rust
+from harness.machine.cpu import allowed_cores, quota
 from harness.paths import ROOT, in_repository, state_dir
 from harness.store import state, veth
 from harness.targets.target import EMBEDDED
@@ -46,7 +47,7 @@ _MEMORY = (
     "without it whole_array is n/a, the rest can be measured"
 )
 _NETWORK = "see docs/network.md: root or `zcb netns`; without it they are n/a"
-_ONE_CORE = "expect CPU-bound rows: with one core the store slows the reader down"
+_FEW_CORES = "expect CPU-bound rows: with one core the store slows the reader down; with a quota the kernel stops both"
 _SLOW_CLOCK = "timelines cost more here: prefer a machine whose clock source is tsc"
 _STORE = "`zcb store start --profile s3` (make bench does it)"
 
@@ -112,7 +113,7 @@ def _table(size_of: Callable[[], _Size], target: str | None) -> tuple[Row, ...]:
         Row("disk", "{needed}: {what}", disk, "free some space, or set ZCB_STATE_DIR to another disk"),
         Row("open files", "100 requests in flight", _open_files, f"`ulimit -n {_FILES}` in this shell"),
         Row("virtual network", "raw network rates", _virtual_network, _NETWORK),
-        Row("cores", "store beside reader", _cores, _ONE_CORE),
+        Row("cores", "store beside reader", _cores, _FEW_CORES),
         Row("CPU governor", "figures with little noise", _governor, "`cpupower frequency-set -g performance` as root"),
         Row("other load", "figures with little noise", _other_load, "wait for other work to end before measuring"),
         Row("clock", "timelines: cheap stamps", _clock, _SLOW_CLOCK),
@@ -169,8 +170,11 @@ def _store_binary() -> Seen:
 
 
 def _store_running() -> Seen:
-    running = state.running()
-    return Seen(running is not None, f"profile {running.profile.name}, {running.endpoint}" if running else "no")
+    running, owner = state.running(), state.other_owner()
+    if running is None:
+        return Seen(False, "no")
+    whose = "" if owner is None else f", but it is {owner}'s"
+    return Seen(True, f"profile {running.profile.name}, {running.endpoint}{whose}")
 
 
 def _memory(size_of: Callable[[], _Size]) -> Seen:
@@ -215,8 +219,10 @@ def _virtual_network() -> Seen:
 
 def _cores() -> Seen:
     # The cores this process may use, not the machine's: containers and taskset restrict them.
-    count = len(os.sched_getaffinity(0))
-    return Seen(count > 1, str(count))
+    count, limit = allowed_cores(), quota()
+    if limit is None or limit >= count:
+        return Seen(count > 1, str(count))
+    return Seen(False, f"{count} core{'s' if count > 1 else ''}, quota of {limit:g}")
 
 
 def _governor() -> Seen:

@@ -26,6 +26,6 @@ def run_then_exit(main: Callable[[], None]) -> NoReturn:
         traceback.print_exc()
         code = 1
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # who read it is gone
+        with contextlib.suppress(Exception):  # who read it is gone, or `main` has told what is wrong with it
             stream.flush()
     os._exit(code)

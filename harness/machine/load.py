@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.machine.cpu import cores
+from harness.machine.cpu import allowed_cores
 
 _STAT = Path("/proc/stat")
 _THREADS = Path("/proc/self/task")
@@ -69,7 +69,7 @@ class OtherPrograms:
         if end is None:
             return None
         begin = next((r for r in reversed(self._readings) if end.now - r.now >= SHORTEST_SECONDS), None)
-        return None if begin is None else busy_with_others(begin, end, cores())
+        return None if begin is None else busy_with_others(begin, end, allowed_cores())
 
 
 def busy_with_others(begin: CpuTimes, end: CpuTimes, cores: int) -> float:

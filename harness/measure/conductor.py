@@ -19,7 +19,7 @@ import msgspec
 
 from harness.errors import UnsupportedError, ZcbError
 from harness.machine import log
-from harness.machine.cpu import cores
+from harness.machine.cpu import allowed_cores
 from harness.machine.network import Network
 from harness.measure.evidence import Probe, attach_limit, make_sample
 from harness.measure.process import WorkerProcess
@@ -201,7 +201,7 @@ class Conductor:
         if FLAG_BUSY_MACHINE in sample.flags and row.workload is not self._told_of_others:
             self._told_of_others = row.workload
             _log.warning(
-                f"{row.workload.label}: other programs keep {sample.other_cores:.1f} of {cores()} cores busy: "
+                f"{row.workload.label}: other programs keep {sample.other_cores:.1f} of {allowed_cores()} cores busy: "
                 "figures of this workload are disturbed"
             )
 

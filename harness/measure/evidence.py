@@ -9,7 +9,7 @@ import msgspec
 
 from harness.errors import BadUseError, MeasurementError, StoreError
 from harness.machine import network
-from harness.machine.cpu import cores
+from harness.machine.cpu import allowed_cores, capacity, throttled_periods
 from harness.machine.load import OtherPrograms
 from harness.results.sample import (
     FLAG_BELOW_LIMIT,
@@ -20,6 +20,7 @@ from harness.results.sample import (
     FLAG_NEW_CONNECTIONS,
     FLAG_NO_MANIFEST,
     FLAG_OTHER_TRAFFIC,
+    FLAG_THROTTLED,
     RequestCounts,
     Sample,
     Timed,
@@ -56,6 +57,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """What they received while no reader was at work."""
     other_cores: float | None = None
     """How many cores other programs kept busy, as `OtherPrograms.busy_cores` tells it."""
+    throttled_periods: int | None = None
+    """In how many periods a CPU quota stopped the reader; None without a quota."""
 
 
 class Probe:
@@ -80,6 +83,7 @@ class Probe:
         interfaces = target.nic or network.interfaces_to(_host(target))
         self.network = network.observe(interfaces)
         self._nics = network.read_all(interfaces)
+        self._throttled = throttled_periods()
         self._others.mark()
 
     @property
@@ -93,6 +97,7 @@ class Probe:
             self._control.reset_draws(self.round_number)
             self._control.mark(_MARK)
         self._nics = network.read_all(self.network.interfaces)
+        self._throttled = throttled_periods()
         self._others.mark()
 
     def end(self) -> Evidence:
@@ -104,6 +109,7 @@ class Probe:
             nic=nic,
             idle_rx_bytes_per_second=self.network.idle_rx_bytes_per_second,
             other_cores=self._others.busy_cores(),
+            throttled_periods=_growth(self._throttled, throttled_periods()),
         )
 
     def watch(self) -> None:
@@ -151,6 +157,10 @@ class Probe:
         self._lock.__exit__(kind, error, trace)
 
 
+def _growth(before: int | None, now: int | None) -> int | None:
+    return None if before is None or now is None else now - before
+
+
 def _host(target: Target) -> str:
     return urlsplit(target.service_url).hostname or ""
 
@@ -191,9 +201,10 @@ def make_sample(workload: Workload, timed: Timed, evidence: Evidence, *, with_fa
         nic_rx_packets=evidence.nic.rx_packets,
         other_rx_bytes=other,
         other_cores=evidence.other_cores,
+        throttled_periods=evidence.throttled_periods,
         cpu_seconds=timed.cpu_seconds,
         peak_rss_bytes=timed.peak_rss_bytes,
-        flags=_flags(workload, timed, store) + _traffic_flags(evidence.nic, other) + _load_flags(evidence.other_cores),
+        flags=_flags(workload, timed, store) + _traffic_flags(evidence.nic, other) + _load_flags(evidence),
         verified=True,
     )
     if counted is not None:
@@ -241,9 +252,10 @@ def _traffic_flags(nic: network.NicCounters, other: int | None) -> list[str]:
     return [FLAG_OTHER_TRAFFIC] if heavy else []
 
 
-def _load_flags(other_cores: float | None) -> list[str]:
-    busy = other_cores is not None and other_cores > _BUSY_WITH_OTHERS * cores()
-    return [FLAG_BUSY_MACHINE] if busy else []
+def _load_flags(evidence: Evidence) -> list[str]:
+    others = evidence.other_cores
+    flags = [FLAG_BUSY_MACHINE] if others is not None and others > _BUSY_WITH_OTHERS * allowed_cores() else []
+    return [*flags, FLAG_THROTTLED] if evidence.throttled_periods else flags
 
 
 def attach_limit(sample: Sample, before: Sample | None, after: Sample | None) -> None:
@@ -336,6 +348,6 @@ def _flags(workload: Workload, timed: Timed, store: StoreCounters | None) -> lis
         flags.append(FLAG_NEW_CONNECTIONS)
     if _is_off_in_flight(workload, store):
         flags.append(FLAG_IN_FLIGHT)
-    if timed.cpu_seconds + store.cpu_seconds > _BUSY * cores() * timed.seconds:
+    if timed.cpu_seconds + store.cpu_seconds > _BUSY * capacity() * timed.seconds:
         flags.append(FLAG_CPU_BOUND)
     return flags

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from harness.machine.cpu import allowed_cores, quota
 from harness.measure.conductor import Plan, Row
 from harness.paths import write_atomically
 from harness.results import records, timelines
@@ -48,7 +49,8 @@ def write_pass(pattern: str, target: str, plan: Plan, rows: Sequence[Row], start
         python=platform.python_version(),
         machine=Path(folder).parent.name,
         cpu=_cpu(),
-        cores=len(os.sched_getaffinity(0)),
+        cores=allowed_cores(),
+        cpu_quota=quota(),
         pattern=pattern,
         target=target,
         started=started.isoformat(timespec="seconds"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, override
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from harness.workload.model import Workload
+
+_UNKNOWN_CODEC = re.compile(r'"codecs".*?"name": (".*?") is not registered')
 
 
 class TensorStoreReader(Reader):
@@ -40,12 +43,19 @@ class TensorStoreReader(Reader):
 
         found = tensorstore_location(workload.target, workload.array.key, in_flight=workload.in_flight)
         resources = {"cache_pool": {"total_bytes_limit": 0}, "data_copy_concurrency": {"limit": cores()}}
-        self._array = tensorstore.open(
+        opening = tensorstore.open(
             {"driver": "zarr3", "kvstore": found.kvstore},
             context=tensorstore.Context(resources | found.context),
             open=True,
             read=True,
-        ).result()
+        )
+        try:
+            self._array = opening.result()
+        except ValueError as error:
+            unknown = _UNKNOWN_CODEC.search(str(error))
+            if unknown is None:
+                raise
+            raise UnsupportedError(f"tensorstore does not know the codec {unknown[1]}") from error
         self._selections = [tuple(slice(*axis) for axis in read) for read in workload.reads]
         self._turns = Turns(workload.concurrent_reads)
 

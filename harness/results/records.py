@@ -86,6 +86,9 @@ class PassRecord(OfCommit, frozen=True, kw_only=True):
     """asv's name of the machine."""
     cpu: str
     cores: int
+    """Those that the pass might run on."""
+    cpu_quota: float | None = None
+    """Cores' worth of time that control groups left it; None for no limit."""
     pattern: str
     """The benchmark's class, e.g. ``ChunksOfOneShard``."""
     target: str

@@ -12,6 +12,7 @@ FLAG_NEW_CONNECTIONS = "new-connections"
 FLAG_IN_FLIGHT = "in-flight"
 FLAG_CPU_BOUND = "cpu-bound"
 FLAG_BUSY_MACHINE = "busy-machine"
+FLAG_THROTTLED = "throttled"
 FLAG_BELOW_LIMIT = "below-limit"
 FLAG_OTHER_TRAFFIC = "other-traffic"
 FLAG_NO_MANIFEST = "no-manifest"
@@ -35,7 +36,8 @@ _ALL = (
         key=FLAG_CPU_BOUND,
         letter="C",
         mark="cpu",
-        meaning="reader and store kept over 90 % of all cores busy: the CPU was measured, not the network",
+        meaning="reader and store kept over 90 % of all cores busy, or of the CPU time that a quota leaves them: the "
+        "CPU was measured, not the network",
     ),
     Flag(
         key=FLAG_BUSY_MACHINE,
@@ -43,6 +45,12 @@ _ALL = (
         mark="busy",
         meaning="other programs kept over 10 % of all cores busy during the sample, or the last half second if it is "
         "shorter",
+    ),
+    Flag(
+        key=FLAG_THROTTLED,
+        letter="T",
+        mark="throttled",
+        meaning="a CPU quota stopped the reader for part of the sample: the quota was measured, not the network",
     ),
     Flag(
         key=FLAG_IN_FLIGHT,
@@ -141,6 +149,8 @@ class Sample(msgspec.Struct, kw_only=True):
     in as long a time. None on lo."""
     other_cores: float | None = None
     """Cores that other programs kept busy during the sample, or the last half second where it is shorter."""
+    throttled_periods: int | None = None
+    """Periods of the scheduler, usually of 100 ms, in which a CPU quota stopped the reader; None without a quota."""
     cpu_seconds: float
     store_cpu_seconds: float | None = None
     peak_rss_bytes: int | None

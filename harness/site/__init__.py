@@ -39,7 +39,7 @@ def complete(conf: Any) -> None:
     html = Path(conf.html_dir)
     first = html / index.PAGE.file
     try:
-        page = first.read_text()
+        page = first.read_text(encoding="utf-8")
         shown = [(one, contents) for one in PAGES if (contents := one.contents(conf)) is not None]
         for one, contents in shown:
             one.write(contents, html, links=[other for other, _ in shown if other is not one])

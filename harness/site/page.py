@@ -42,7 +42,7 @@ class Page:
         for name, text in shown.beside:
             path = html / name
             path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
         text = render(
             "page.html",
             self.folder,
@@ -53,5 +53,5 @@ class Page:
             links=links,
         )
         written = html / self.file
-        written.write_text(text)
+        written.write_text(text, encoding="utf-8")
         return written

@@ -123,6 +123,7 @@ def _only_one() -> Iterator[None]:
         store_dir().mkdir(parents=True, exist_ok=True)
         lock = (store_dir() / "lock").open("wb")
     except OSError as error:
+        _demand_own()
         raise BadUseError(f"cannot write to the state directory {store_dir()}: {error.strerror}") from error
     with lock:
         try:
@@ -131,6 +132,13 @@ def _only_one() -> Iterator[None]:
             _log.info("waiting for another `zcb store` command ...")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _demand_own() -> None:
+    """Raise StoreError where the running store is another user's."""
+    owner = state.other_owner()
+    if owner is not None and state.running() is not None:
+        raise StoreError(f"the store is running, but it is {owner}'s: only they can start and stop it here")
 
 
 def _running() -> _Record | None:
@@ -264,5 +272,6 @@ def _signal_until_gone(handle: int, pid: int) -> None:
             if poll.poll(_STOPS_WITHIN_S * 1000):
                 return
     except PermissionError as error:
+        _demand_own()
         raise StoreError(f"the store (pid {pid}) belongs to another user: they have to stop it") from error
     raise StoreError(f"the store (pid {pid}) does not end, not even by SIGKILL")

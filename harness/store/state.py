@@ -1,6 +1,7 @@
 """What is known of the running embedded store: the line it printed when it was ready."""
 
 import os
+import pwd
 from pathlib import Path
 from typing import Literal
 
@@ -67,32 +68,75 @@ def state_file() -> Path:
 def is_alive(pid: int, born: int | None = None) -> bool:
     """Whether `pid` is a running s3-store; a recycled process id of another program is not.
 
-    With `born`, a store that was started later under the same process id is not either.
+    With `born`, a store that was started later under the same process id is not either. Of another user's process only
+    the name can be seen; where not even that, as on machines that hide them, its existence has to do.
     """
     try:
         name = os.path.basename(os.readlink(f"/proc/{pid}/exe")).removesuffix(" (deleted)")  # noqa: PTH115, PTH119
+    except PermissionError:
+        name = (_stat(pid) or ("", []))[0]
     except OSError:
-        return False
+        return _is_hidden(pid)
     return name == "s3-store" and (born is None or born == birth(pid))
 
 
 def birth(pid: int) -> int | None:
     """Return when process `pid` started, in clock ticks since boot; None when there is no such process."""
+    stat = _stat(pid)
+    return None if stat is None else int(stat[1][19])
+
+
+def _stat(pid: int) -> tuple[str, list[str]] | None:
+    """Return a process's name and what the kernel tells after it; None when no such process can be seen."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    # The command's name stands in parentheses and may hold blanks; the start time is the 20th field after it.
-    return int(stat.rpartition(")")[2].split()[19])
+    # The name stands in parentheses and may hold blanks.
+    before, _, after = stat.rpartition(")")
+    return before.partition("(")[2], after.split()
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is a process that may neither be seen nor signalled."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def running() -> StoreState | None:
-    """Return the state of the running store, or None; a state file left by a dead one counts as none."""
+    """Return the state of the running store, or None; a state file left by a dead one counts as none.
+
+    Raises
+    ------
+    StoreError
+        Another user keeps to themselves whether one is running.
+    """
     try:
         state = msgspec.json.decode(state_file().read_bytes(), type=StoreState)
+    except PermissionError as error:
+        raise StoreError(f"cannot tell whether the store is running: {error.filename} is another user's") from error
     except (OSError, msgspec.DecodeError):
         return None
     return state if is_alive(state.pid, state.born) else None
+
+
+def other_owner() -> str | None:
+    """Return whose the store of the state file is; None where it is this user's own, or there is none."""
+    try:
+        owner = state_file().stat().st_uid
+    except OSError:
+        return None
+    if owner == os.geteuid():
+        return None
+    try:
+        return pwd.getpwuid(owner).pw_name
+    except KeyError:
+        return f"user {owner}"
 
 
 def require_running() -> StoreState:

@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import (
@@ -11,16 +12,29 @@ from obstore.exceptions import (
     PermissionDeniedError,
     UnauthenticatedError,
 )
+from obstore.store import ObjectStore
 
 from harness.errors import StoreError
 from harness.targets.obstore import Store, obstore_store
 from harness.targets.target import Target
+from harness.targets.timeouts import allowed_silence
 
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 _REFUSED = re.compile(r"status code: 40[13]\b")
 _KEY = re.compile(r"Object at location (\S+) not found")
 _DUMP = "\n\nDebug source"
+_STATUS = re.compile(r"status code: (\d+ [A-Z][\w '-]*\w|\d+)")
+_SILENT = re.compile(r"operation timed out|TimedOut")
+_BAD_ANSWERS = {
+    "non-partial response": "answers a request for a byte range with the whole object",
+    "Range request not supported": "answers a request for a byte range with the whole object",
+    "Content-Range header not present": "does not say which byte range it answers (no Content-Range)",
+    "416 Range Not Satisfiable": "refuses a byte range (416 Range Not Satisfiable): the object is shorter, or it knows "
+    "no such ranges",
+    "Content-Length Header missing": "does not say how long an object is (no Content-Length)",
+}
+"""What a library says of an answer that it cannot use -> what the server did."""
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 
 
@@ -54,9 +68,30 @@ def lacks_bucket(error: BaseException) -> bool:
 
 
 def require(target: Target, key: str) -> None:
-    """Check that `key` can be read at `target`; a StoreError says why not."""
+    """Check that `key` can be read at `target`; a StoreError says why not.
+
+    It is read: there are servers that refuse to be asked for less (HEAD), and no reader does.
+    """
     with reaching(target):
-        obstore.head(open_store(target, retry=False), key)
+        fetched(open_store(target, retry=False), key)
+
+
+def fetched(store: ObjectStore, key: str) -> bytes:
+    """Return the whole object at `key`.
+
+    Raises
+    ------
+    StoreError
+        It comes compressed: then a byte range of the answer is not that of the object.
+    """
+    answer = obstore.get(store, key)
+    encoding = answer.attributes.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        raise StoreError(
+            f"{key} comes with Content-Encoding: {encoding}, so that no byte range of a shard can be asked for: "
+            "let the server send objects as they are"
+        )
+    return bytes(answer.bytes())
 
 
 def _complaint(target: Target, error: BaseException) -> str:
@@ -64,16 +99,34 @@ def _complaint(target: Target, error: BaseException) -> str:
     text = str(error)
     code = _CODE.search(text)
     if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _REFUSED.search(text):
-        return f"{target.url} refuses these credentials{f' ({code[1]})' if code else ''}"
+        what = "to be read" if target.is_http else "these credentials"
+        return f"{target.url} refuses {what}{f' ({code[1]})' if code else ''}"
     if lacks_bucket(error):
         return f"{target.url}: no such bucket"
     if isinstance(error, NotFoundError | FileNotFoundError):
         missing = _KEY.search(text)
         return f"{target.url} holds no {missing[1] if missing else 'such object'}"
+    return _trouble(target, text, code) or _unreachable(target, error)
+
+
+def _trouble(target: Target, text: str, code: re.Match[str] | None) -> str | None:
+    """Return one line for a store that was reached: what it answered, or that it does not; None where it was not."""
     where = target.endpoint or target.url
+    if _SILENT.search(text):
+        seconds = allowed_silence()
+        host = urlsplit(target.service_url).netloc
+        return f"no answer from {host}" + ("" if seconds is None else f" within {seconds:g} s")
     if code:
         said = _MESSAGE.search(text)
         return f"{where} answers {code[1]}{f': {said[1]}' if said else ''}"
+    bad = next((words for sign, words in _BAD_ANSWERS.items() if sign in text), None)
+    if bad:
+        return f"{where} {bad}"
+    status = _STATUS.search(text)
+    return f"{where} answers {status[1]}" if status else None
+
+
+def _unreachable(target: Target, error: BaseException) -> str:
     # The library's chain of causes ends with the one that matters, before the dump of the whole error.
-    cause = text.partition(_DUMP)[0].strip().rpartition(" - ")[2][:200]
-    return f"cannot reach {where}: {cause or type(error).__name__}"
+    cause = str(error).partition(_DUMP)[0].strip().rpartition(" - ")[2][:200]
+    return f"cannot reach {target.endpoint or target.url}: {cause or type(error).__name__}"

@@ -1,6 +1,9 @@
 """How fsspec is told where a target is."""
 
+import ipaddress
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from harness.errors import UnsupportedError
 from harness.targets.target import Target, joined
@@ -38,7 +41,7 @@ def fsspec_location(target: Target, key: str, *, in_flight: int, trace: "aiohttp
         raise UnsupportedError(f"fsspec reads {target.scheme}:// with {needed}, which is no part of this project")
     if target.is_http:
         options = {"get_client": _traced_client(in_flight, trace), "skip_instance_cache": True}
-        return FsspecLocation(joined(target.url.rstrip("/"), key), options)
+        return FsspecLocation(joined(_without_colon_pairs(target.url).rstrip("/"), key), options)
     from harness.targets.tracing import traced_session
 
     return FsspecLocation(
@@ -52,6 +55,12 @@ def fsspec_location(target: Target, key: str, *, in_flight: int, trace: "aiohttp
             "skip_instance_cache": True,
         },
     )
+
+
+def _without_colon_pairs(url: str) -> str:
+    """Return a URL whose host is no shortened IPv6 address: fsspec takes ``::`` for the border of two URLs."""
+    host = urlsplit(url).hostname or ""
+    return re.sub(r"\[.*?\]", f"[{ipaddress.IPv6Address(host).exploded}]", url, count=1) if ":" in host else url
 
 
 def _traced_client(in_flight: int, trace: "aiohttp.TraceConfig") -> Any:

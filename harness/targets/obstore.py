@@ -1,16 +1,19 @@
 """How obstore, and all that is built on it, is told where a target is."""
 
+from datetime import timedelta
 from typing import Any
 
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
 from harness.errors import BadUseError
 from harness.targets.target import Target, joined
+from harness.targets.timeouts import allowed_silence
 
 Store = S3Store | GCSStore | AzureStore | HTTPStore
 """The stores of obstore that a target can be."""
 
-_TIMEOUT = "120s"
+_TIMEOUT_SECONDS = 120.0
+"""What a request may take as a whole, unless more silence than that is allowed."""
 
 
 def obstore_store(target: Target, *, prefix: str, retry: bool) -> Store:
@@ -28,9 +31,7 @@ def obstore_store(target: Target, *, prefix: str, retry: bool) -> Store:
     BadUseError
         A URL of another scheme than targets have.
     """
-    options: dict[str, Any] = {} if retry else {"retry_config": {"max_retries": 0}}
-    # Plain HTTP where an address says so, which may also stand in the environment (AWS_ENDPOINT_URL).
-    options["client_options"] = {"timeout": _TIMEOUT, "allow_http": True}
+    options: dict[str, Any] = {"client_options": _client_options(), "retry_config": _retries(retry)}
     if target.is_http:
         return HTTPStore(joined(target.url.rstrip("/"), prefix), **options)
     options["prefix"] = joined(target.prefix, prefix) or None
@@ -45,6 +46,23 @@ def obstore_store(target: Target, *, prefix: str, retry: bool) -> Store:
             return AzureStore(target.bucket, **options, **_given(account_name=target.account, endpoint=target.endpoint))
         case other:
             raise BadUseError(f"target {target.name!r}: there is no store for {other}:// URLs")
+
+
+def _client_options() -> dict[str, Any]:
+    silence = allowed_silence()
+    # Plain HTTP where an address says so, which may also stand in the environment (AWS_ENDPOINT_URL).
+    options: dict[str, Any] = {"allow_http": True, "timeout": timedelta(seconds=max(_TIMEOUT_SECONDS, silence or 0.0))}
+    if silence is not None:
+        options |= {"connect_timeout": timedelta(seconds=silence), "read_timeout": timedelta(seconds=silence)}
+    return options
+
+
+def _retries(allowed: bool) -> dict[str, Any]:
+    """Return how often a request is sent again: a silent store is not asked anew for longer than it may be silent."""
+    if not allowed:
+        return {"max_retries": 0}
+    silence = allowed_silence()
+    return {} if silence is None else {"retry_timeout": timedelta(seconds=silence)}
 
 
 def _obstore_s3(target: Target) -> dict[str, Any]:

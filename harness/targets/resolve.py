@@ -92,7 +92,7 @@ def found_again(target: Target) -> Target:
 def _entries() -> dict[str, _Entry]:
     path = targets_file()
     try:
-        tables: dict[str, Any] = tomllib.loads(path.read_text())
+        tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         return {name: msgspec.convert(table, _Entry) for name, table in tables.items()}
     except OSError as error:
         raise BadUseError(f"cannot read {path}: {error.strerror}") from error

@@ -4,6 +4,7 @@ The five events of a chunk: 1 GET sent, 2 first byte received, 3 last byte recei
 5 decompressed chunk copied into the final array. All times are nanoseconds of this machine's monotonic clock.
 """
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -195,11 +196,11 @@ def load(path: Path) -> Timeline:
 def check_replaceable(path: Path) -> None:
     """Check before a recording that `path` is free or an earlier timeline, which is then removed; else a BadUseError.
 
-    So a recording that fails leaves no file that could be taken for its result.
+    So a recording that fails leaves no file that could be taken for its result. A device or a FIFO stays.
     """
-    if path.exists():
+    if path.is_file():
         load(path)
-        path.unlink()
+        Path(os.path.realpath(path)).unlink()
 
 
 def save(path: Path, timeline: Timeline) -> None:

@@ -157,7 +157,7 @@ def grid(pattern_name: str, use: Use = "asv", *, only: str | None = None, withou
 @cache
 def _load(path: Path) -> Cases:
     try:
-        tables: dict[str, Any] = tomllib.loads(path.read_text())
+        tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         found = _cases(tables)
         _check(found)
     except OSError as error:

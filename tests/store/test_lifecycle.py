@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
+from harness.doctor import machine as doctor
 from harness.errors import StoreError
 from harness.machine import rust
 from harness.store import lifecycle, state
@@ -278,3 +280,71 @@ def test_a_store_whose_program_was_rebuilt_still_counts_as_running(store_binary,
     Path(copy).unlink()
     assert state.require_running() == msgspec.convert(store, state.StoreState, from_attributes=True)
     StoreControl(store.control).health()
+
+
+@pytest.fixture
+def store_of_root(monkeypatch):
+    """A running store of root in a state directory that others can look into."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        monkeypatch.setenv("ZCB_STATE_DIR", folder)
+        started = lifecycle.start(PLAIN)
+        yield started
+        lifecycle.stop()
+
+
+def as_nobody(look):
+    """Return what `look` finds, or what it raises, in a process of another user."""
+    read, written = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            said = repr(look())
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(written, said.encode())
+        os._exit(0)
+    os.close(written)
+    with os.fdopen(read) as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return said
+
+
+def test_a_store_of_root_runs_for_other_users_too(store_of_root):
+    assert as_nobody(lambda: state.require_running().pid) == str(store_of_root.pid)
+    assert as_nobody(lambda: state.is_alive(store_of_root.pid, store_of_root.born)) == "True"
+    assert as_nobody(lambda: state.is_alive(store_of_root.pid, 1)) == "False"  # another process under its id
+    assert as_nobody(lambda: state.is_alive(os.getppid())) == "False"  # this test's process: another program of root's
+    assert as_nobody(state.other_owner) == "'root'"
+    assert state.other_owner() is None
+
+
+def test_a_store_of_root_is_said_to_be_roots(store_of_root):
+    said = "StoreError: the store is running, but it is root's: only they can start and stop it here"
+    assert as_nobody(lambda: lifecycle.start(PLAIN)) == said
+    assert as_nobody(lifecycle.stop) == said
+    assert state.running() is not None
+    assert "but it is root" in as_nobody(lambda: doctor._store_running().found)
+
+
+def test_a_process_that_may_not_even_be_seen_is_not_taken_for_gone(monkeypatch):
+    def hidden(_path):
+        raise FileNotFoundError
+
+    def refused(_pid, _signal):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "readlink", hidden)
+    assert not state.is_alive(2**22)
+    monkeypatch.setattr(os, "kill", refused)
+    assert state.is_alive(2**22)
+
+
+def test_a_state_directory_that_another_user_keeps_closed_is_said(store_of_root):
+    state.state_file().chmod(0o600)
+    assert as_nobody(state.running).startswith("StoreError: cannot tell whether the store is running: /")

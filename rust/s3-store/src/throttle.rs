@@ -75,8 +75,9 @@ mod tests {
         let throttle = Throttle::new(1000.0);
         assert_eq!(admitted(&throttle, "/b/demo/small/c/0", SECOND, 500), 100);
         assert_eq!(admitted(&throttle, "/b/demo/large/c/1", SECOND, 500), 0, "it is the same prefix");
-        let later = (1..=100).map(|ms| admitted(&throttle, "/b/demo/small/c/0", SECOND + ms * 1_000_000, 5)).sum();
-        assert_eq!(later, 100_usize);
+        let later: usize =
+            (1..=100).map(|ms| admitted(&throttle, "/b/demo/small/c/0", SECOND + ms * 1_000_000, 5)).sum();
+        assert_eq!(later, 100);
         assert_eq!(admitted(&throttle, "/b/demo/small/c/0", 100 * SECOND, 500), 100, "no more is saved up");
     }
 

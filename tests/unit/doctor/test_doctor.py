@@ -84,6 +84,17 @@ def test_a_busy_machine_is_a_warning_only(monkeypatch):
     assert load.verdict == "warn"
 
 
+@pytest.mark.parametrize(
+    ("count", "limit", "verdict", "found"),
+    [(2, None, "ok", "2"), (2, 0.5, "warn", "2 cores, quota of 0.5"), (2, 4.0, "ok", "2"), (1, None, "warn", "1")],
+)
+def test_a_quota_stands_beside_the_cores(monkeypatch, count, limit, verdict, found):
+    monkeypatch.setattr(doctor, "allowed_cores", lambda: count)
+    monkeypatch.setattr(doctor, "quota", lambda: limit)
+    (cores,) = [check for check in doctor.examine() if check.name == "cores"]
+    assert (cores.verdict, cores.found) == (verdict, found)
+
+
 def test_a_check_that_breaks_leaves_the_others(monkeypatch):
     def broken() -> tuple[float, float, float]:
         raise OSError("no such thing here")

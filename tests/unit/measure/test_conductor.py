@@ -13,7 +13,7 @@ import pytest
 from harness import readers
 from harness.asv.tracked import READERS, Cell, Key, Tracked, cell
 from harness.datasets.array import ArrayInfo
-from harness.machine.cpu import cores
+from harness.machine.cpu import allowed_cores
 from harness.machine.load import OtherPrograms
 from harness.measure import conductor as conductors
 from harness.measure.conductor import Conductor, Plan
@@ -159,7 +159,7 @@ def _slower(sample):
     return sample
 
 
-@pytest.mark.parametrize(("busy", "said"), [(0.0, 0), (None, 0), (cores(), 1)])
+@pytest.mark.parametrize(("busy", "said"), [(0.0, 0), (None, 0), (allowed_cores(), 1)])
 def test_other_programs_are_told_of_while_they_disturb_once_per_workload(conduct, monkeypatch, busy, said):
     monkeypatch.setattr(OtherPrograms, "busy_cores", lambda _: busy)
     rows, lines = conduct("good", samples=3)
@@ -168,7 +168,7 @@ def test_other_programs_are_told_of_while_they_disturb_once_per_workload(conduct
     assert {FLAG_BUSY_MACHINE in sample.flags for sample in samples} == {bool(said)}
     told = [line for line in lines if "other programs keep" in line]
     assert len(told) == said
-    assert all(f"of {cores()} cores busy: figures of this workload are disturbed" in line for line in told)
+    assert all(f"of {allowed_cores()} cores busy: figures of this workload are disturbed" in line for line in told)
 
 
 def test_the_budget_stops_after_the_minimum():

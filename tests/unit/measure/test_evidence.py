@@ -4,10 +4,11 @@ import msgspec
 import pytest
 
 from harness.datasets.array import ArrayInfo
-from harness.machine.cpu import cores
+from harness.machine.cpu import allowed_cores
 from harness.machine.network import NicCounters
+from harness.measure import evidence
 from harness.measure.evidence import Evidence, make_sample
-from harness.results.sample import FLAG_BUSY_MACHINE, FLAG_IN_FLIGHT, Timed
+from harness.results.sample import FLAG_BUSY_MACHINE, FLAG_CPU_BOUND, FLAG_IN_FLIGHT, FLAG_THROTTLED, Timed
 from harness.store.control import StoreCounters
 from harness.targets.target import Target
 from harness.workload.model import Workload
@@ -85,5 +86,20 @@ def test_a_store_that_answers_at_once_has_few_in_flight():
 
 def test_a_sample_beside_a_busy_program_is_marked():
     for share, marked in ((None, False), (0.09, False), (0.11, True)):
-        found = flags(workload(), counters(), other_cores=None if share is None else share * cores())
+        found = flags(workload(), counters(), other_cores=None if share is None else share * allowed_cores())
         assert (FLAG_BUSY_MACHINE in found) is marked, share
+
+
+def test_cpu_bound_is_judged_against_what_a_quota_leaves(monkeypatch):
+    for capacity, marked in (
+        (4.0, False),
+        (0.5, False),
+        (0.2, True),
+    ):  # the reader took a tenth of a core, the store too
+        monkeypatch.setattr(evidence, "capacity", lambda capacity=capacity: capacity)
+        assert (FLAG_CPU_BOUND in flags(workload(), counters(cpu_seconds=0.1))) is marked, capacity
+
+
+def test_a_sample_that_a_quota_stopped_is_marked():
+    for periods, marked in ((None, False), (0, False), (1, True)):
+        assert (FLAG_THROTTLED in flags(workload(), counters(), throttled_periods=periods)) is marked, periods

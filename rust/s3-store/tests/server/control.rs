@@ -145,7 +145,7 @@ fn health_is_the_ready_line() {
     let server = Server::start(dir.path(), &["--profile", "s3", "--seed", "3"]);
     assert_eq!(server.control("GET", "/health"), server.ready);
     let profile = json!({"name": "s3", "first_byte_ms": 20.0, "first_byte_p99_ms": null, "connection_mb_s": 90.0,
-        "link_gbit_s": 2.0, "seed": 3});
+        "link_gbit_s": 2.0, "requests_per_second_per_prefix": null, "idle_seconds": null, "seed": 3});
     assert_eq!(server.ready["profile"], profile);
     assert_eq!(server.control_answer("GET", "/nothing").status, 404);
 }
