@@ -10,6 +10,13 @@ import click
 from harness.errors import BadUseError
 from harness.paths import repository_file, write_atomically
 
+ENV = click.option(
+    "--env",
+    multiple=True,
+    metavar="NAME",
+    help="Measure with this variable of the environment, which is otherwise left out; may be repeated.",
+)
+
 
 class FiniteRange(click.FloatRange):
     """A number within bounds, which neither nan (it compares with nothing) nor infinity is."""

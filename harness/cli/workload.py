@@ -7,6 +7,7 @@ import click
 
 from harness.cli.lengths import Lengths
 from harness.cli.values import OutputFile, write_output
+from harness.machine.environment import admit
 from harness.measure.agreement import agreed_truth
 from harness.targets.resolve import resolve
 from harness.workload import model as workloads
@@ -50,6 +51,7 @@ def workload(  # noqa: D103 - its help is computed from the patterns
     output: Path,
     **asked: Any,
 ) -> None:
+    admit()
     made = create_workload(
         pattern,
         resolve(target),

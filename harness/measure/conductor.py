@@ -10,8 +10,9 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ import msgspec
 from harness.errors import UnsupportedError, ZcbError
 from harness.machine import log
 from harness.machine.cpu import cores
+from harness.machine.environment import let_in
 from harness.machine.network import Network
 from harness.measure.evidence import Probe, attach_limit, make_sample
 from harness.measure.process import WorkerProcess
@@ -99,6 +101,8 @@ class Row:
 
     network: Network | None = None
     """The interfaces whose counters the samples hold."""
+    environment: list[str] = field(default_factory=list)
+    """Names of what its process had from outside: variables, and files with credentials."""
     seconds: float = 0.0
     """What its turns took, warm-ups included."""
 
@@ -114,11 +118,24 @@ class Row:
 
 
 class Conductor:
-    """Owns one worker per reader over all workloads of a pass; use it as a context manager."""
+    """Owns one worker per reader over all workloads of a pass; use it as a context manager.
 
-    def __init__(self, readers: Sequence[str], *, plan: Plan) -> None:
+    Parameters
+    ----------
+    readers
+        Those that take turns, beside the network limit.
+    plan
+        How much to measure.
+    environment
+        Variables that every worker has beside those of a sealed environment.
+    """
+
+    def __init__(
+        self, readers: Sequence[str], *, plan: Plan, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._readers = [name for name in readers if name not in limit_clients()]
         self._plan = plan
+        self._environment = environment
         self._random = random.Random(plan.seed)  # noqa: S311 - an order of turns, not a secret
         self._workers: dict[str, WorkerProcess] = {}
         self._candidates: dict[str, Candidate] = {}
@@ -146,7 +163,8 @@ class Conductor:
         StoreError
             The embedded store is not running, or ended: nothing can be measured.
         """
-        rows = {name: Row(reader=name, workload=workload) for name in (*self._readers, NETWORK_LIMIT)}
+        seen = let_in(self._environment)
+        rows = {name: Row(reader=name, workload=workload, environment=seen) for name in (*self._readers, NETWORK_LIMIT)}
         with Probe(workload.target) as probe:
             for row in rows.values():
                 row.network = probe.network
@@ -271,7 +289,7 @@ class Conductor:
 
     def _ask(self, reader: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         if reader not in self._workers:
-            self._workers[reader] = WorkerProcess(reader_class(reader))
+            self._workers[reader] = WorkerProcess(reader_class(reader), self._environment)
         return self._workers[reader].require(request, timeout=timeout)
 
     @contextlib.contextmanager

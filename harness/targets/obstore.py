@@ -5,7 +5,7 @@ from typing import Any
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
 from harness.errors import BadUseError
-from harness.targets.target import Target, joined
+from harness.targets.target import DEFAULT_REGION, Target, joined
 
 Store = S3Store | GCSStore | AzureStore | HTTPStore
 """The stores of obstore that a target can be."""
@@ -29,7 +29,6 @@ def obstore_store(target: Target, *, prefix: str, retry: bool) -> Store:
         A URL of another scheme than targets have.
     """
     options: dict[str, Any] = {} if retry else {"retry_config": {"max_retries": 0}}
-    # Plain HTTP where an address says so, which may also stand in the environment (AWS_ENDPOINT_URL).
     options["client_options"] = {"timeout": _TIMEOUT, "allow_http": True}
     if target.is_http:
         return HTTPStore(joined(target.url.rstrip("/"), prefix), **options)
@@ -48,10 +47,10 @@ def obstore_store(target: Target, *, prefix: str, retry: bool) -> Store:
 
 
 def _obstore_s3(target: Target) -> dict[str, Any]:
-    options = _given(endpoint=target.endpoint, region=target.region)
+    options = _given(endpoint=target.endpoint) | {"region": target.region or DEFAULT_REGION}
     return options | {"request_payer": True} if target.requester_pays else options
 
 
 def _given(**options: str | None) -> dict[str, Any]:
-    """Return the options that have a value: the libraries look for the others in the environment."""
+    """Return the options that have a value: the others are the cloud's own."""
     return {name: value for name, value in options.items() if value}
