@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import msgspec
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -30,18 +31,28 @@ from tests.support import hostile
 READER = "zarr-python+obstore"
 TIMEOUT = 60.0
 FEW = 3
-SEEN_TO_BEND = [
-    "ZARR_CODEC_PIPELINE__PATH",
-    "ZARR_ARRAY__SHARDING_COALESCE_MAX_GAP_BYTES",
-    "ZARR_CONFIG",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_ALLOW_HTTP",
-    "http_proxy",
-    "PYTHONASYNCIODEBUG",
-    "PYTHONPATH",
+SEEN_TO_BEND = {
+    "ZARR_CODEC_PIPELINE__PATH": READER,
+    "ZARR_ARRAY__SHARDING_COALESCE_MAX_GAP_BYTES": READER,
+    "ZARR_CONFIG": READER,
+    "AWS_ENDPOINT_URL_S3": READER,
+    "http_proxy": "zarr-python+fsspec",
+    "PYTHONASYNCIODEBUG": READER,
+    "PYTHONPATH": READER,
+    "HOME": READER,
+}
+"""Each of them alone, with a reader that heeded it; of all others the worker's variables are compared."""
+
+DIFFERENT = {
     "HOME",
-]
-"""Each of them alone; the others' effect is excluded where the worker's variables are compared."""
+    "ZARR_ROOT_CONFIG",
+    "DASK_ROOT_CONFIG",
+    "ZCB_CONDUCTOR_PID",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    *hostile.LET_IN,
+}
+"""What workers may have from outside, and what each has of its own."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +80,7 @@ def bad(elsewhere, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def executed(workload, embedded_store):
-    """Read once on a warm worker and return what the store was asked for, and the versions that read."""
+    """Read once on a warm worker and return what the store was asked for, the versions that read, its variables."""
     with StoreControl(embedded_store.control) as control:
 
         def run(reader, work=workload, **variables):
@@ -81,16 +92,21 @@ def executed(workload, embedded_store):
                 control.mark("sealed", log=True)
                 worker.require(sample, timeout=TIMEOUT)
                 asked = control.requests("sealed")
+                variables = psutil.Process(worker.pid).environ()
             finally:
                 worker.stop()
-            return sorted((one.method, one.key, one.kind, one.range, one.bytes) for one in asked), opened["versions"]
+            return (
+                sorted((one.method, one.key, one.kind, one.range, one.bytes) for one in asked),
+                opened["versions"],
+                {name: value for name, value in variables.items() if name not in DIFFERENT},
+            )
 
         yield run
 
 
 @pytest.fixture(scope="module")
 def clean(executed):
-    return executed(READER)
+    return {reader: executed(reader) for reader in dict.fromkeys(SEEN_TO_BEND.values())}
 
 
 def under(monkeypatch, bad, names):
@@ -103,14 +119,15 @@ def test_requests_bytes_and_versions_are_those_of_a_clean_environment(
     name, clean, executed, bad, elsewhere, monkeypatch
 ):
     under(monkeypatch, bad, [name])
-    assert executed(READER) == clean
+    reader = SEEN_TO_BEND[name]
+    assert executed(reader) == clean[reader]
     assert elsewhere.connections == 0
 
 
 @pytest.mark.parametrize("seed", range(FEW))
 def test_so_they_are_under_a_random_few(seed, clean, executed, bad, elsewhere, monkeypatch):
     under(monkeypatch, bad, random.Random(seed).sample(sorted(bad), 12))
-    assert executed(READER) == clean
+    assert executed(READER) == clean[READER]
     assert elsewhere.connections == 0
 
 
@@ -143,7 +160,7 @@ def test_a_signed_read_goes_to_the_target_alone_too(
 
 
 def test_a_setting_that_is_let_in_does_bend(clean, executed):
-    assert len(executed(READER, ZARR_ARRAY__SHARDING_COALESCE_MAX_GAP_BYTES="0")[0]) > len(clean[0])
+    assert len(executed(READER, ZARR_ARRAY__SHARDING_COALESCE_MAX_GAP_BYTES="0")[0]) > len(clean[READER][0])
 
 
 def test_a_command_says_what_it_left_out_and_what_it_let_in(workload, bad, elsewhere, tmp_path):
