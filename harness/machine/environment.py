@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.errors import BadUseError
-from harness.paths import state_dir
+from harness.paths import ROOT, state_dir
 
 _log = logging.getLogger(__name__)
 
@@ -191,8 +191,9 @@ def let_in(asked: Iterable[str] = ()) -> list[str]:
 
 def left_out(asked: Iterable[str] = ()) -> list[str]:
     """Return the names of the variables that could have had an effect and are kept out of what measures."""
-    effective = (name for name in {**_set_aside, **os.environ} if _has_effect(name))
-    return sorted(set(effective) - set(asked))
+    given = {**_set_aside, **os.environ}
+    as_set_by_us = {"PYTHONPATH"} if given.get("PYTHONPATH") == str(ROOT) else set()
+    return sorted({name for name in given if _has_effect(name)} - as_set_by_us - set(asked))
 
 
 def admit(asked: Sequence[str] = ()) -> dict[str, str]:

@@ -121,6 +121,13 @@ def test_nothing_is_told_where_nothing_is_left_out(logged):
     assert logged == []
 
 
+def test_a_path_of_packages_is_told_unless_it_is_the_harness_s_own(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    assert environment.left_out() == []
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    assert environment.left_out() == ["PYTHONPATH"]
+
+
 def test_a_variable_that_is_asked_for_is_let_in(monkeypatch, logged):
     given(monkeypatch, {"ZARR_ASYNC__CONCURRENCY": "17", "OMP_NUM_THREADS": "3"})
     assert environment.admit(["OMP_NUM_THREADS"]) == {"OMP_NUM_THREADS": "3"}
