@@ -27,7 +27,7 @@ measure: $(VENV)/.ready
 	$(ACTIVE) asv publish --config $(CONFIG)
 	$(ACTIVE) zcb table --by commit --config $(CONFIG)
 	$(ACTIVE) zcb table --config $(CONFIG)
-	@echo "Open html/readers.html, or see the graphs too with: $(PYTHON) -m http.server --bind 127.0.0.1 -d html"
+	@echo "Open html/index.html; asv's graphs need a server: $(PYTHON) -m http.server --bind 127.0.0.1 -d html"
 
 # The store and the Rust reader.
 rust:

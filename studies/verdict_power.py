@@ -16,7 +16,8 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -118,6 +119,25 @@ def _side(spec: str) -> Side:
     return sides.make(spec, builds.overlay(spec, None), {})
 
 
+def _built_anew(spec: str, folder: Path) -> Side:
+    """Return a side whose packages were built for it alone, in a state directory of its own."""
+    with _state_in(folder):
+        return _side(spec)
+
+
+@contextmanager
+def _state_in(folder: Path) -> Iterator[None]:
+    before = os.environ.get("ZCB_STATE_DIR")
+    os.environ["ZCB_STATE_DIR"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["ZCB_STATE_DIR"]
+        else:
+            os.environ["ZCB_STATE_DIR"] = before
+
+
 @click.group()
 def power() -> None:
     """Measure how often verdicts err, and what they find."""
@@ -179,11 +199,12 @@ def live(
     pattern: str, piece: int, reader: str, side: str, target: str, verdicts: int, slowdown: float,
     comparisons: int, seconds: float,
 ) -> None:  # fmt: skip
-    """Take verdicts of one version against itself, or against itself held up."""
-    workload, one = _workload(pattern, piece, target), _side(side)
+    """Take verdicts of one version against itself, built a second time, or against itself held up."""
+    workload = _workload(pattern, piece, target)
     rules = Rules(comparisons=comparisons, seconds=seconds)
     with tempfile.TemporaryDirectory() as folder:
-        held_up = _held_up(one, Path(folder), slowdown) if slowdown else one
+        one, other = (_built_anew(side, Path(folder, name)) for name in ("base", "head"))
+        held_up = _held_up(other, Path(folder), slowdown) if slowdown else other
         taken = []
         for seed in range(verdicts):
             finding = empty(reader, workload)

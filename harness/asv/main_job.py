@@ -13,6 +13,7 @@ from packaging.version import Version
 from harness.asv import tracked
 from harness.asv.history import LATEST
 from harness.results import records
+from harness.results.intervals import FEWEST
 from harness.results.records import PassRecord
 from harness.results.sample import NETWORK_LIMIT
 from harness.workload import cases
@@ -24,11 +25,11 @@ LOOPBACK_CONFIG, VETH_CONFIG = Path("asv.releases.conf.json"), Path("asv.veth.co
 FIRST_PATTERN, FIRST_CLASS = "chunks_of_one_shard", "ChunksOfOneShard"
 """What the first table shows."""
 
-QUICK = {"ZCB_GRID": "quick", "ZCB_SAMPLES": "7", "ZCB_READER_SECONDS": "4"}
-"""The quick profile: seven samples, so that a median has an interval, of what takes turns within four seconds."""
+QUICK = {"ZCB_GRID": "quick", "ZCB_SAMPLES": str(FEWEST), "ZCB_READER_SECONDS": "3"}
+"""The quick profile: as many samples as an interval needs, of readers whose turns take three seconds in all."""
 
 FULL = {"ZCB_SAMPLES": "7", "ZCB_WORKLOAD_SECONDS": "10"}
-"""All cases; a second profile of the same length is `make bench FULL=1 SAMPLES=15 SECONDS=`, which has no budget."""
+"""All cases, for ten seconds each; `make bench FULL=1 SAMPLES=15 SECONDS=0` takes 15 samples of everything."""
 
 _TIMELINES = "timeline"
 _TIMELINE_SECONDS = 35.0
@@ -102,9 +103,9 @@ def versions(history: Path, asked: Iterable[str]) -> list[str]:
 
 
 def plan(versions: Sequence[str], *, full: bool) -> list[Release]:
-    """Return the releases in the order in which they are measured: the newest with every reader, then the oldest.
+    """Return the releases in the order in which they are measured: the oldest and the newest, then what lies between.
 
-    The others follow. In a quick job they have the readers of zarr-python alone: nothing of the others changes.
+    In a quick job all but the newest have zarr-python's readers alone: nothing else changes with the release.
 
     Parameters
     ----------
@@ -113,9 +114,9 @@ def plan(versions: Sequence[str], *, full: bool) -> list[Release]:
     full
         Whether everything is measured.
     """
-    newest, older = versions[-1], versions[:-1]
+    newest = versions[-1]
     every, of_zarr = tuple(tracked.READERS), tuple(tracked.PLAIN_READERS)
-    order = [newest, *older]
+    order = dict.fromkeys([versions[0], newest, *versions[1:-1]])
     return [Release(version=v, readers=every if full or v == newest else of_zarr, full=full) for v in order]
 
 

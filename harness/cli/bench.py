@@ -74,6 +74,7 @@ class _Job:
         self._failed: list[str] = []
         self._course = Course()
         self._first_table_shown = False
+        self._patterns: list[str] = []
 
     def run(self) -> None:
         """Do it all; a MeasurementError says at the end which releases have rows that failed."""
@@ -143,8 +144,9 @@ class _Job:
 
     def _write_data(self) -> None:
         with self._course.step(_DATA):
-            for preset in ("demo", "headline"):
-                self._call(_zcb("data", "create", "--target", "embedded", "--preset", preset))
+            create = ("data", "create", "--target", "embedded", "--preset")
+            self._call(_zcb(*create, "demo", "--dataset", "small", "--dataset", "large"))
+            self._call(_zcb(*create, "headline"))
 
     def _measure(self, config: Path, release: Release, versions: Sequence[str]) -> None:
         """Measure a release; rows that fail are told at the end, since the others are right."""
@@ -154,30 +156,44 @@ class _Job:
         command = ["asv", "run", "--config", str(config), "--record-samples", "--bench", release.selection]
         self._call(["asv", "machine", "--yes", "--config", str(config)])
         with self._started([_program(command[0]), *command[1:], f"{release.tag}^!"], asked) as running:
+            shown = 0
             while running.poll() is None:
                 time.sleep(_POLL_SECONDS)
-                self._show(release, steps)
-                if not self._first_table_shown and release.version == versions[0]:
+                before, shown = shown, self._show(release, steps, shown)
+                if shown != before:
                     self._show_first_table(config, versions)
         if running.returncode == _ASV_ROWS_FAILED:
             self._failed.append(f"rows of zarr {release.version} failed: `zcb table --commit {release.tag}` says why")
         elif running.returncode:
             raise MeasurementError(f"asv could not measure zarr {release.version}: {self._last_line()}")
-        for name in release.steps():
-            self._course.reach(_step(release, name), 1.0)
+        self._course.finish(_step(release, name) for name in release.steps())
 
-    def _show(self, release: Release, steps: Path) -> None:
-        for line in steps.read_bytes().splitlines():
+    def _show(self, release: Release, steps: Path, shown: int) -> int:
+        """Show the steps that were reported after the first `shown`; return how many there are."""
+        reported = steps.read_bytes().splitlines()
+        for line in reported[shown:]:
             step = msgspec.json.decode(line, type=Step)
+            if step.warning:
+                self._course.tell(f"zarr {release.version}: {step.warning}")
+                continue
+            self._patterns.append(step.name.partition(" ")[0])
             self._course.reach(_step(release, step.name), step.share, doing=f"zarr {release.version}: {step.name}")
+        return len(reported)
 
     def _show_first_table(self, config: Path, versions: Sequence[str]) -> None:
-        """Print, as soon as there are two releases, what readers care for most; the rest takes minutes more."""
+        """Print what readers care for most as soon as two releases have it; the rest takes minutes more.
+
+        A pass writes its record when it ends, so records are looked for when the next one has begun.
+        """
+        if self._first_table_shown or self._patterns[-2:-1] != [main_job.FIRST_PATTERN]:
+            return
+        if self._patterns[-1] == main_job.FIRST_PATTERN:
+            return
         two = {f"v{version}" for version in (versions[0], versions[-1])}
         there = {one.commit_name for one in main_job.recorded(config) if one.pattern == main_job.FIRST_CLASS}
-        if len(two) < 2 or not two <= there:
+        self._first_table_shown = len(two) > 1 and two <= there
+        if not self._first_table_shown:
             return
-        self._first_table_shown = True
         chosen = ["--pattern", main_job.FIRST_PATTERN, "--readers", ",".join(tracked.PLAIN_READERS)]
         shown = subprocess.run(
             _zcb("table", "--by", "commit", "--config", str(config), *chosen),

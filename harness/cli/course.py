@@ -1,7 +1,7 @@
 """The course of a long job on a screen: what is being done, how far it is, and how long it still takes."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Self
 
@@ -61,12 +61,16 @@ class Course:
         minutes, seconds = divmod(int(self.elapsed), 60)
         self._console.print(f"{minutes:2}:{seconds:02}  {line}", markup=False, soft_wrap=True)
 
+    def finish(self, names: Iterable[str]) -> None:
+        """Take steps as done, whether or not anything was heard of them."""
+        self._share |= dict.fromkeys(names, 1.0)
+
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Do a step inside the block."""
         self.reach(name, 0.0)
         yield
-        self.reach(name, 1.0)
+        self.finish([name])
 
     def reach(self, name: str, share: float, *, doing: str | None = None) -> None:
         """Say how much of a step is done, from 0 to 1, and in what words it is shown."""
@@ -74,7 +78,7 @@ class Course:
         doing = doing or name
         if self._console.is_terminal:
             self._bar.update(self._task, completed=self.share, description=doing, times=self._times())
-        elif doing != self._doing and share < 1:
+        elif doing != self._doing:
             self.tell(f"{doing} ({self._times()})")
         self._doing = doing
 

@@ -53,6 +53,10 @@ def store() -> None:
 @click.option("--first-byte-p99-ms", type=_AMOUNT, help="Its 99th percentile; 0 is constant.")
 @click.option("--connection-mb-s", type=_AMOUNT, help="Rate of each connection in MB/s; 0 is no limit.")
 @click.option("--link-gbit-s", type=_AMOUNT, help="Rate of all connections in Gbit/s; 0 is no limit.")
+@click.option(
+    "--requests-per-second-per-prefix", type=_AMOUNT, help="GETs and HEADs of one data set's folder; more get 503."
+)
+@click.option("--idle-seconds", type=_AMOUNT, help="When a connection without a request is closed; 0 is never.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the draws.")
 @click.option("--json", "as_json", is_flag=True, help="Print the store's whole state as JSON instead of its URL.")
 def start(as_json: bool, **values: Any) -> None:
@@ -160,6 +164,8 @@ def _profile_in_words(running: StoreState) -> str:
         "p99 {:g} ms": profile.first_byte_p99_ms,
         "{:g} MB/s per connection": profile.connection_mb_s,
         "{:g} Gbit/s in all": profile.link_gbit_s,
+        "{:g} requests/s per prefix": profile.requests_per_second_per_prefix,
+        "connections closed after {:g} s": profile.idle_seconds,
     }
     words = [text.format(value) for text, value in parts.items() if value]
     return f"{profile.name}: {', '.join(words) or 'as fast as the machine'}"

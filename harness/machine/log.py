@@ -73,7 +73,7 @@ def report(logger: logging.Logger, line: str, *, step: str, share: float) -> Non
 
 
 def steps_to(path: Path) -> None:
-    """Append each step that our modules report from now on to a file, as a line of JSON."""
+    """Append each step that our modules report from now on, and each warning, to a file, as a line of JSON."""
     for name in _OURS:
         logging.getLogger(name).addHandler(_Steps(path))
 
@@ -86,10 +86,12 @@ def reason_in(output: str) -> str:
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
-    """How far something is."""
+    """How far something is, or a warning."""
 
     name: str
     share: float
+    warning: str = ""
+    """Then `name` is empty."""
 
 
 class _Steps(logging.Handler):
@@ -100,6 +102,8 @@ class _Steps(logging.Handler):
     @override
     def emit(self, record: logging.LogRecord) -> None:
         step = getattr(record, _STEP, None)
+        if record.levelno >= logging.WARNING:
+            step = Step("", 0.0, redacted(record.getMessage()))
         if step is not None:
             with self._path.open("ab") as file:
                 file.write(msgspec.json.encode(step) + b"\n")

@@ -11,6 +11,7 @@ import random
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -166,13 +167,15 @@ class Conductor:
         seen = let_in(self._environment)
         rows = {name: Row(reader=name, workload=workload, environment=seen) for name in (*self._readers, NETWORK_LIMIT)}
         with Probe(workload.target) as probe:
+            opened = self._open_workers(workload)
             for row in rows.values():
                 row.network = probe.network
-                self._open(row, probe)
+                self._open(row, opened, probe)
             begin, rounds = time.monotonic(), 0
             while not self._plan.enough(rounds, time.monotonic() - begin) and self._left(rows):
-                self._round(rows, probe)
                 rounds += 1
+                probe.round_number = rounds
+                self._round(rows, probe)
                 done = f"{workload.label}: round {rounds}: {_summary(rows.values())}"
                 log.report(_log, done, step=workload.label, share=rounds / self._plan.samples)
         return list(rows.values())
@@ -248,12 +251,25 @@ class Conductor:
     def _deadline(self, row: Row) -> float:
         return self._plan.deadline_seconds or turn_deadline(row.workload)
 
-    def _open(self, row: Row, probe: Probe) -> None:
+    def _open_workers(self, workload: Workload) -> dict[str, Future[dict[str, Any]]]:
+        """Let all workers open a workload at once, since importing a library takes most of it; return their answers."""
+        opened: dict[str, Future[dict[str, Any]]] = {}
+        with ThreadPoolExecutor(cores()) as threads:
+            for name in (name for row in (*self._readers, NETWORK_LIMIT) for name in clients(row)):
+                try:
+                    self._start(name)  # from this thread: a worker ends with the one that started it
+                    opened[name] = threads.submit(self._ask_open, name, workload)
+                except (ZcbError, OSError) as error:
+                    opened[name] = Future()
+                    opened[name].set_exception(error)
+        return opened
+
+    def _open(self, row: Row, opened: Mapping[str, Future[dict[str, Any]]], probe: Probe) -> None:
         """Open the row's workload and settle who measures it; the row fails when nobody can."""
         versions: dict[Candidate, dict[str, str]] = {}
         for name in clients(row.reader):
             with self._guard(row, name, probe):
-                answer = self._ask_open(name, row.workload)
+                answer = opened[name].result()
                 versions |= {Candidate(name, variant): answer["versions"] for variant in answer["variants"]}
         if not versions:
             return
@@ -288,9 +304,12 @@ class Conductor:
         return self._ask(reader, {"op": "open", "workload": msgspec.to_builtins(workload)}, OPEN_SECONDS)
 
     def _ask(self, reader: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+        self._start(reader)
+        return self._workers[reader].require(request, timeout=timeout)
+
+    def _start(self, reader: str) -> None:
         if reader not in self._workers:
             self._workers[reader] = WorkerProcess(reader_class(reader), self._environment)
-        return self._workers[reader].require(request, timeout=timeout)
 
     @contextlib.contextmanager
     def _guard(self, row: Row, worker: str, probe: Probe) -> Iterator[None]:

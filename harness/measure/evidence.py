@@ -75,6 +75,8 @@ class Probe:
         self._control = None if store is None else StoreControl(store.control)
         self._others = OtherPrograms(() if store is None else (store.pid,))
         self._lock = measurement_lock(target)
+        self.round_number = 0
+        """Whose draws of service times `begin` asks for: another round meets others."""
         interfaces = target.nic or network.interfaces_to(_host(target))
         self.network = network.observe(interfaces)
         self._nics = network.read_all(interfaces)
@@ -86,9 +88,9 @@ class Probe:
         return self._control is not None
 
     def begin(self) -> None:
-        """Start counting, and rewind the store's random stream: every execution gets the same draws."""
+        """Start counting, and rewind the store's random stream: every execution of a round gets the same draws."""
         if self._control is not None:
-            self._control.reset_draws()
+            self._control.reset_draws(self.round_number)
             self._control.mark(_MARK)
         self._nics = network.read_all(self.network.interfaces)
         self._others.mark()

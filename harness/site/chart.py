@@ -15,7 +15,7 @@ from harness.results.answer_lines import factor
 from harness.results.cells import Cell, Workload
 from harness.results.intervals import Interval
 from harness.results.records import PassRecord, RowRecord
-from harness.results.sample import FLAGS, NETWORK_LIMIT
+from harness.results.sample import FLAG_IN_FLIGHT, FLAGS, NETWORK_LIMIT
 from harness.results.text import short_label
 
 Kind = Literal["tested", "earlier", "other", "control"]
@@ -115,16 +115,24 @@ def _bar(label: str, kind: Kind, row: RowRecord) -> Bar:
     if slower is not None:
         marks = (FLAGS[flag].mark for flag in usual_flags(row) if flag in FLAGS)
         return Bar(label=label, kind=kind, slower=slower, note=" ".join(marks))
-    why = "n/a" if row.na is not None else "failed" if row.error is not None else "no distance"
-    return Bar(label=label, kind=kind, slower=None, note=why)
+    return Bar(label=label, kind=kind, slower=None, note=_why_not(row))
+
+
+def _why_not(row: RowRecord) -> str:
+    """Return why a row has no distance from the limit."""
+    if row.na is not None:
+        return "n/a"
+    if row.error is not None:
+        return "failed"
+    return "more in flight than asked" if FLAG_IN_FLIGHT in usual_flags(row) else "no limit"
 
 
 _ROW, _BAR, _HEAD, _AXIS, _EDGE = 16, 11, 30, 22, 8
 _LABEL_ABOVE = 15
 """Height of a label that stands above its bar and not beside it."""
 _LETTER = 6.4
-_ROOM = 104
-"""Width that is kept for a bar's value."""
+_ROOM, _MOST_ROOM = 104, 0.42
+"""Width that is kept for the values of bars, at least, and at most as a part of the picture's."""
 _NARROW = 500
 """Below this width labels stand above their bars."""
 _TICKS, _CLOSE_TICKS = (1, 2, 5), (1, 1.5, 2, 3, 5, 7)
@@ -182,6 +190,8 @@ class _Drawing:
         self._panels, self._title, self._name, self._width = shown, title, name, width
         self._low, self._high = (math.log(end) for end in ends)
         longest = max((len(bar.label) for panel in shown for bar in panel.bars), default=0)
+        said = max((len(bar.value) for panel in shown for bar in panel.bars), default=0)
+        self._room = max(_ROOM, min(said * _LETTER, _MOST_ROOM * width))
         self._above = _LABEL_ABOVE if width < _NARROW else 0
         self._left = _EDGE if self._above else _EDGE + longest * _LETTER + 6
         self._head = _HEAD + self._above
@@ -207,7 +217,7 @@ class _Drawing:
 
     def _x(self, times: float) -> float:
         share = (math.log(times) - self._low) / (self._high - self._low)
-        return self._left + share * (self._width - _EDGE - _ROOM - self._left)
+        return self._left + share * (self._width - _EDGE - self._room - self._left)
 
     def _axis(self) -> Iterator[str]:
         for tick in _ticks(math.exp(self._low), math.exp(self._high)):

@@ -156,9 +156,9 @@ class StoreControl:
         """Return the counters since the store started."""
         return self._decoded(StoreCounters, "/counters")
 
-    def reset_draws(self) -> None:
-        """Rewind service times and faults: the k-th request of a kind gets the same draw and fault again."""
-        self._ask("POST", "/reset-draws")
+    def reset_draws(self, round_number: int = 0) -> None:
+        """Rewind service times and faults: in a round the k-th request of a kind gets the same draw and fault again."""
+        self._ask("POST", f"/reset-draws/{round_number}")
 
     def add_fault(self, rule: FaultRule) -> None:
         """Have the store inject a fault; where several rules mean a request, the one set first decides."""

@@ -44,6 +44,8 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     first_byte_p99_ms: float | None = None
     connection_mb_s: float | None = None
     link_gbit_s: float | None = None
+    requests_per_second_per_prefix: float | None = None
+    idle_seconds: float | None = None
     seed: int | None = None
     link: Literal["auto", "lo", "veth"] = "lo"
     """Network to serve on; ``auto`` is veth where that is allowed, else lo, and any that a running store has."""

@@ -18,6 +18,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     first_byte_p99_ms: float | None = None
     connection_mb_s: float | None = None
     link_gbit_s: float | None = None
+    requests_per_second_per_prefix: float | None = None
+    idle_seconds: float | None = None
+    """After how long a connection without a request is closed."""
     seed: int | None = None
 
 

@@ -4,6 +4,7 @@ A wheel is built once per commit and kept; a folder appears whole or not at all.
 """
 
 import hashlib
+import importlib.metadata
 import logging
 import os
 import re
@@ -11,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from packaging.version import Version
 from harness.errors import BadUseError, MeasurementError
 from harness.machine import git
 from harness.paths import ZARR_REPOSITORY_VARIABLE, repository_file, state_dir
-from harness.verdict.sides import AS_IT_IS, YANKED_FILE, requirement, yanked
+from harness.verdict.sides import AS_IT_IS, YANKED_FILE, ZARR, requirement, yanked
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +58,31 @@ def overlay(spec: str, repository: str | None) -> Path | None:
         return _of_tree(Path(spec).resolve())
     clone = local_clone(repository)
     return _of_commit(clone, commit_of(clone, spec))
+
+
+def installed() -> Path | None:
+    """Return a folder with a copy of this environment's zarr, made as other sides' folders are; None where it cannot.
+
+    So a comparison of ``=`` with another version holds two folders against each other, and not a folder against the
+    environment's own. What is installed as a link to its sources has no files to copy.
+    """
+    found = importlib.metadata.distribution(ZARR)
+    files = [file for file in found.files or () if ".." not in file.parts]
+    if not any(file.parts[0] == ZARR for file in files):
+        return None
+
+    def copy(folder: Path) -> None:
+        for file in files:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(str(file.locate()), folder / file)
+
+    return cached_folder(f"installed-{ZARR}-{found.version}-{_digest(files)}", copy)
+
+
+def _digest(files: Iterable[importlib.metadata.PackagePath]) -> str:
+    """Return a digest of what an installed package's own record says of its files."""
+    listed = sorted(f"{file} {file.hash.value if file.hash else ''}" for file in files)
+    return hashlib.sha256("\n".join(listed).encode()).hexdigest()[:12]
 
 
 def _of_release(exact: str) -> Path:

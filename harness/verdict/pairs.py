@@ -1,14 +1,16 @@
 """Pairs: both sides of a comparison execute the same workload in turns, in random order, the other side idle.
 
 Each side has one worker process at a time. A block is a number of pairs with the same two processes; the next block
-starts new ones, so that what a process happens to be (its memory's layout, its connections) is drawn anew and cannot
-be mistaken for a difference between the sides.
+starts new ones, so that what a process happens to be (its memory's layout, its connections, the name of the folder
+that it imports from) is drawn anew and cannot be mistaken for a difference between the sides.
 """
 
 import math
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import msgspec
@@ -73,6 +75,7 @@ class Duel:
     def __post_init__(self) -> None:
         self._random = random.Random(f"{self.seed} {self.reader} {self.workload.digest}")  # noqa: S311 - an order
         self._probe = Probe(self.workload.target)
+        self._links = TemporaryDirectory(prefix="zcb-sides-")
 
     def pairs(self) -> Iterator[Pair]:
         """Yield pairs without end.
@@ -121,6 +124,7 @@ class Duel:
         return turn_deadline(self.workload)
 
     def _pair(self, block: int) -> Pair:
+        self._probe.round_number += 1
         head_first = self._random.random() < 0.5
         samples = {side: self._sample(side) for side in (reversed(_SIDES) if head_first else _SIDES)}
         return Pair(block=block, head_first=head_first, **samples)
@@ -139,10 +143,19 @@ class Duel:
         self._stop()
         order = self._random.sample(_SIDES, len(_SIDES))
         for side in order:  # both start at once: a block pays for one start
-            self._workers[side] = WorkerProcess(reader_class(self.reader), self.sides[side].environment)
+            self._workers[side] = WorkerProcess(reader_class(self.reader), self._environment(side))
         for side in order:
             request = {"op": "open", "workload": msgspec.to_builtins(self.workload)}
             self.versions[side] = self._ask(side, request, OPEN_SECONDS)["versions"]
+
+    def _environment(self, side: str) -> Mapping[str, str]:
+        """Return a side's variables, its folder under a name that is drawn and has the same length on both sides."""
+        of = self.sides[side]
+        if of.overlay is None:
+            return of.environment
+        link = Path(self._links.name, f"{self._random.getrandbits(64):016x}")
+        link.symlink_to(of.overlay, target_is_directory=True)
+        return {**of.environment, "PYTHONPATH": of.environment["PYTHONPATH"].replace(str(of.overlay), str(link))}
 
     def _ask(self, side: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         try:
@@ -162,6 +175,7 @@ class Duel:
 
     def __exit__(self, *_: object) -> None:
         self._stop()
+        self._links.cleanup()
         self._probe.__exit__(None, None, None)
 
 

@@ -141,10 +141,17 @@ def prepare(request: Request) -> dict[str, Side]:
         if _compares_crates(request):
             made[name] = crates.make(spec, configured)
         else:
-            made[name] = sides.make(spec, builds.overlay(spec, request.repository), configured)
+            made[name] = sides.make(spec, _overlay(spec, request), configured)
         made[name] = replace(made[name], environment={**request.environment, **made[name].environment})
         _log.info(f"{name}: {made[name].detail}")
     return made
+
+
+def _overlay(spec: str, request: Request) -> Path | None:
+    """Return a side's folder; both sides have one, or neither."""
+    if spec == sides.AS_IT_IS and request.base != request.head:
+        return builds.installed()
+    return builds.overlay(spec, request.repository)
 
 
 def run(request: Request, keep: Callable[[Verdict], None]) -> Verdict:

@@ -38,6 +38,8 @@ class Side:
     """What it turned out to be, e.g. ``zarr 3.2.2.dev45+g7531de5a``."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of its worker processes."""
+    overlay: Path | None = None
+    """Folder with the packages that differ, on the path of its processes."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Installed packages that belong to its figures."""
 
@@ -130,6 +132,7 @@ def make(label: str, overlay: Path | None, configured: Mapping[str, str]) -> Sid
         label=label + chosen,
         detail=_detail(facts.versions, overlay) + chosen,
         environment=environment | settings(configured),
+        overlay=overlay,
         versions=facts.versions,
     )
 

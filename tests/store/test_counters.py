@@ -135,6 +135,51 @@ def _first_byte_ms(control: StoreControl, endpoint: str, count: int) -> list[flo
     return [(line.first_byte_ns - line.received_ns) / 1e6 for line in control.requests("draws")]
 
 
+def test_more_reads_of_a_prefix_than_it_may_have_get_slow_down(start):
+    endpoint, control = start(profile="loopback", requests_per_second_per_prefix=50)
+    send = Raw(endpoint)
+    assert send("PUT", "/bench/other/k", BODY)[0] == 200
+    control.mark("burst")
+    statuses = [send("GET", "/bench/k", Range="bytes=0-9")[0] for _ in range(40)]
+    assert statuses[0] == 206
+    assert set(statuses) == {206, 503}
+    assert send("GET", "/bench/k")[1].count(b"<Code>SlowDown</Code>") == 1
+    assert send("GET", "/bench/other/k")[0] == 200  # another prefix
+    assert send("PUT", "/bench/k", BODY)[0] == 200  # what writes is not held
+    assert control.since("burst").errors_by_status == {"503": statuses.count(503) + 1}
+    deadline = time.monotonic() + 30
+    while send("GET", "/bench/k", Range="bytes=0-9")[0] != 206:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_connection_without_a_request_is_closed_and_a_busy_one_is_not(start):
+    endpoint, control = start(profile="loopback", first_byte_ms=600, idle_seconds=0.3)
+    send = Raw(endpoint)
+    assert send("GET", "/bench/k", Range="bytes=0-9")[0] == 206  # waiting for the first byte is no idling
+    deadline = time.monotonic() + 30
+    while control.counters().connections_open:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
+        send("GET", "/bench/k")
+    assert Raw(endpoint)("GET", "/bench/k", Range="bytes=0-9")[0] == 206
+
+
+def _distance(one: list[float], two: list[float]) -> float:
+    return statistics.median(abs(math.log(a / b)) for a, b in zip(one, two, strict=True))
+
+
+def test_a_round_has_first_byte_times_of_its_own_and_brings_them_again(start):
+    endpoint, control = start(profile="loopback", first_byte_ms=5, first_byte_p99_ms=50)
+    times = []
+    for number in (1, 2, 1):
+        control.reset_draws(number)
+        times.append(_first_byte_ms(control, endpoint, 30))
+    first, other, again = times
+    assert _distance(first, again) < _distance(first, other) / 4
+
+
 def test_reset_draws_repeats_the_first_byte_times(start):
     endpoint, control = start(profile="loopback", first_byte_ms=5, first_byte_p99_ms=50)
     control.reset_draws()
@@ -143,10 +188,7 @@ def test_reset_draws_repeats_the_first_byte_times(start):
     control.reset_draws()
     again = _first_byte_ms(control, endpoint, 30)
 
-    def distance(one: list[float], two: list[float]) -> float:
-        return statistics.median(abs(math.log(a / b)) for a, b in zip(one, two, strict=True))
-
-    assert distance(first, again) < distance(first, other) / 4
+    assert _distance(first, again) < _distance(first, other) / 4
     slow = sorted(range(30), key=first.__getitem__)[-3:]
     assert set(slow) <= set(sorted(range(30), key=again.__getitem__)[-6:])
 

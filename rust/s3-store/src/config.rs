@@ -51,6 +51,12 @@ struct Flags {
     /// Rate of all connections together, 10^9 bits per second; 0 for no limit
     #[arg(long, value_name = "F")]
     link_gbit_s: Option<f64>,
+    /// GETs and HEADs a second of one prefix, more get 503 SlowDown; 0 for no limit
+    #[arg(long, value_name = "N")]
+    requests_per_second_per_prefix: Option<f64>,
+    /// Seconds after which a connection without a request is closed; 0 for never
+    #[arg(long, value_name = "F")]
+    idle_seconds: Option<f64>,
     /// The network itself keeps the rate of all connections (tc, say), so that the store must not keep it a second time
     #[arg(long)]
     link_kept_by_network: bool,
@@ -135,6 +141,8 @@ impl Config {
             first_byte_p99_ms: flags.first_byte_p99_ms,
             connection_mb_s: flags.connection_mb_s,
             link_gbit_s: flags.link_gbit_s,
+            requests_per_second_per_prefix: flags.requests_per_second_per_prefix,
+            idle_seconds: flags.idle_seconds,
         };
         Ok(Self {
             root: flags.root,

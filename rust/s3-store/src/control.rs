@@ -66,16 +66,22 @@ impl Control {
                 self.settle().await;
                 ok(&self.counters.since_start())
             }
-            (&Method::POST, ["reset-draws"]) => {
-                self.draws.iter().for_each(|draws| draws.reset());
-                self.faults.rewind();
-                ok(&json!({}))
-            }
+            (&Method::POST, ["reset-draws"]) => self.answer_reset("0"),
+            (&Method::POST, ["reset-draws", round]) => self.answer_reset(round),
             (method, ["faults"]) => self.answer_faults(method, request.uri().query().unwrap_or_default()),
             (method, ["marks", name]) => self.answer_mark(method, name, request.uri().query()).await,
             (&Method::GET, ["marks", name, "requests"]) => self.answer_requests(name).await,
             _ => error(StatusCode::NOT_FOUND, "unknown path"),
         }
+    }
+
+    fn answer_reset(&self, round: &str) -> Response<Full<Bytes>> {
+        let Ok(round) = round.parse() else {
+            return error(StatusCode::BAD_REQUEST, "a round is a whole number below 2^64");
+        };
+        self.draws.iter().for_each(|draws| draws.reset(round));
+        self.faults.rewind();
+        ok(&json!({}))
     }
 
     async fn answer_mark(&self, method: &Method, name: &str, query: Option<&str>) -> Response<Full<Bytes>> {

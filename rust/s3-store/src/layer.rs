@@ -1,7 +1,7 @@
 //! What lies around the S3 service: layers, each one async function that is given the service inside.
 //!
-//! From the outside in: counters (`exchange`), faults (`faults`), first byte (`service_time`), link rate (`pacing`),
-//! signatures of anonymous mode (`anonymous`), S3 itself. All speak the same types, so that another layer fits anywhere.
+//! From the outside in: counters (`exchange`), faults (`faults`), request rate (`throttle`), first byte
+//! (`service_time`), link rate (`pacing`), signatures of anonymous mode (`anonymous`), S3 itself. All speak the same types, so that another layer fits anywhere.
 //! Their futures are nested, not boxed: a layer allocates nothing, and one that is off costs a comparison.
 
 use http::header::{CONTENT_RANGE, RANGE};

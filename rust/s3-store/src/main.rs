@@ -1,6 +1,7 @@
 //! `s3-store`: an S3 server over a directory for benchmarks of readers. See `docs/store.md`.
 
 mod anonymous;
+mod answers;
 mod api;
 mod backend;
 mod config;
@@ -17,6 +18,7 @@ mod profile;
 mod server;
 mod service_time;
 mod sys;
+mod throttle;
 mod timer;
 mod zero_copy;
 

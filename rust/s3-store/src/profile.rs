@@ -3,6 +3,9 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
+/// Seconds.
+const DAY: f64 = 86_400.0;
+
 /// A named service time, as `--profile` takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Preset {
@@ -27,6 +30,10 @@ pub struct Profile {
     pub connection_mb_s: Option<f64>,
     /// What all connections carry together, bodies of both directions, 10^9 bits per second.
     pub link_gbit_s: Option<f64>,
+    /// GETs and HEADs a second of one prefix, above which the answer is 503 `SlowDown`.
+    pub requests_per_second_per_prefix: Option<f64>,
+    /// After how long a connection without a request is closed, seconds.
+    pub idle_seconds: Option<f64>,
     /// Seed of the first-byte times.
     pub seed: u64,
 }
@@ -38,6 +45,8 @@ pub struct Overrides {
     pub first_byte_p99_ms: Option<f64>,
     pub connection_mb_s: Option<f64>,
     pub link_gbit_s: Option<f64>,
+    pub requests_per_second_per_prefix: Option<f64>,
+    pub idle_seconds: Option<f64>,
 }
 
 impl Profile {
@@ -53,6 +62,12 @@ impl Profile {
             (&mut profile.first_byte_p99_ms, overrides.first_byte_p99_ms, "--first-byte-p99-ms"),
             (&mut profile.connection_mb_s, overrides.connection_mb_s, "--connection-mb-s"),
             (&mut profile.link_gbit_s, overrides.link_gbit_s, "--link-gbit-s"),
+            (
+                &mut profile.requests_per_second_per_prefix,
+                overrides.requests_per_second_per_prefix,
+                "--requests-per-second-per-prefix",
+            ),
+            (&mut profile.idle_seconds, overrides.idle_seconds, "--idle-seconds"),
         ] {
             let Some(given) = given else { continue };
             if !given.is_finite() || given < 0.0 {
@@ -75,6 +90,8 @@ impl Profile {
             first_byte_p99_ms: None,
             connection_mb_s: None,
             link_gbit_s: None,
+            requests_per_second_per_prefix: None,
+            idle_seconds: None,
             seed,
         };
         let s3 =
@@ -87,6 +104,9 @@ impl Profile {
     }
 
     fn check(&self) -> Result<(), String> {
+        if self.idle_seconds.is_some_and(|idle| idle > DAY) {
+            return Err("--idle-seconds must be at most a day".into());
+        }
         match (self.first_byte_ms, self.first_byte_p99_ms) {
             (None, Some(_)) => Err("--first-byte-p99-ms needs --first-byte-ms, the median".into()),
             (Some(median), Some(p99)) if p99 < median => {
@@ -119,5 +139,8 @@ mod tests {
         assert!(Profile::new(Preset::S3, overrides(Some(f64::NAN), None), 0).is_err());
         assert!(Profile::new(Preset::S3, overrides(None, Some(10.0)), 0).is_err());
         assert!(Profile::new(Preset::Loopback, overrides(None, Some(10.0)), 0).is_err());
+        let idle = |seconds| Overrides { idle_seconds: Some(seconds), ..Overrides::default() };
+        assert!(Profile::new(Preset::S3, idle(1e300), 0).is_err());
+        assert_eq!(Profile::new(Preset::S3, idle(5.0), 0).unwrap().name, "custom");
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use hyper_util::rt::TokioTimer;
 use s3s::service::S3ServiceBuilder;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -30,6 +31,7 @@ use crate::layer::{Around, Service};
 use crate::pacing::Link;
 use crate::service_time::Draws;
 use crate::sys;
+use crate::throttle::Throttle;
 use crate::zero_copy::{Abort, Socket};
 
 /// How long a stop waits for answers under way.
@@ -66,10 +68,13 @@ async fn serve(config: Config, store: Arc<Store>) -> Result<(), Failure> {
     if let Some(keys) = config.keys {
         s3.set_auth(KeyCheck(keys));
     }
-    let stack = Around(faults.clone(), Around(draws.clone(), Around(link, Around(anonymous, s3.build()))));
+    let throttle = config.profile.requests_per_second_per_prefix.map(|rate| Arc::new(Throttle::new(rate)));
+    let served = Around(draws.clone(), Around(link, Around(anonymous, s3.build())));
+    let stack = Around(faults.clone(), Around(throttle, served));
 
     let (stopping, stopped) = watch::channel(false);
-    let workers = Workers::start(&Arc::new(stack), &counters, &stopped)?;
+    let idle = config.profile.idle_seconds.map(Duration::from_secs_f64);
+    let workers = Workers::start(&Arc::new(stack), &counters, &stopped, idle)?;
     // Signals are caught before the ready line invites anybody to send one.
     let stop_signals = StopSignals::catch()?;
     let control = Control { counters: counters.clone(), draws, faults, health: ready.clone() };
@@ -175,9 +180,10 @@ impl Workers {
         stack: &Arc<S>,
         counters: &Arc<Counters>,
         stopped: &watch::Receiver<bool>,
+        idle: Option<Duration>,
     ) -> Result<Self, Failure> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let start = |_| Worker::start(stack.clone(), counters.clone(), stopped.clone());
+        let start = |_| Worker::start(stack.clone(), counters.clone(), stopped.clone(), idle);
         (0..cores).map(start).collect::<Result<_, _>>().map(Self)
     }
 
@@ -196,6 +202,7 @@ impl Worker {
         stack: Arc<S>,
         counters: Arc<Counters>,
         stopped: watch::Receiver<bool>,
+        idle: Option<Duration>,
     ) -> Result<Self, Failure> {
         let (queue, mut incoming) = mpsc::unbounded_channel();
         let connections = Arc::new(AtomicUsize::new(0));
@@ -208,7 +215,7 @@ impl Worker {
                     let edge = Edge::new(stack.clone(), counters.clone(), counters.connection_opened(), abort.clone());
                     let (counters, open, stopped) = (counters.clone(), open.clone(), stopped.clone());
                     tokio::spawn(async move {
-                        serve_connection(stream, edge, abort, stopped).await;
+                        serve_connection(stream, edge, abort, stopped, idle).await;
                         counters.connection_closed();
                         open.fetch_sub(1, Relaxed);
                     });
@@ -224,13 +231,16 @@ async fn serve_connection<S: Service>(
     edge: Edge<S>,
     abort: Abort,
     mut stopped: watch::Receiver<bool>,
+    idle: Option<Duration>,
 ) {
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
-    let http = hyper::server::conn::http1::Builder::new()
-        .writev(true)
-        .max_buf_size(WRITE_BUFFER)
-        .serve_connection(Socket::new(stream, abort), edge);
-    let mut http = pin!(http);
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.writev(true).max_buf_size(WRITE_BUFFER);
+    if let Some(idle) = idle {
+        // hyper waits as long for the next request's header, counted from the end of the answer before.
+        builder.timer(TokioTimer::new()).header_read_timeout(idle);
+    }
+    let mut http = pin!(builder.serve_connection(Socket::new(stream, abort), edge));
     let stop = async { stopped.wait_for(|stopped| *stopped).await.map(drop) };
     // Errors here are clients that went away; what they were sent is counted.
     tokio::select! {

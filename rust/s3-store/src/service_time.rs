@@ -16,10 +16,11 @@ use crate::{sys, timer};
 /// The 99th percentile of the standard normal distribution.
 const Z99: f64 = 2.326_347_874_040_841;
 
-/// Times to the first byte. The time of the k-th request of a kind depends on the seed, the kind and k alone, so that
-/// every reader of a benchmark meets the same ones.
+/// Times to the first byte. The time of the k-th request of a kind depends on the seed, the round, the kind and k alone,
+/// so that every reader of a round meets the same ones, and the next round brings others.
 pub struct Draws {
     seed: u64,
+    round: AtomicU64,
     median_ms: f64,
     /// Standard deviation of the logarithm; 0 makes every draw the median.
     sigma: f64,
@@ -32,7 +33,7 @@ impl Draws {
         let median_ms = profile.first_byte_ms?;
         let sigma = profile.first_byte_p99_ms.map_or(0.0, |p99| (p99 / median_ms).ln() / Z99);
         let next = std::array::from_fn(|_| AtomicU64::new(0));
-        Some(Self { seed: profile.seed, median_ms, sigma, next })
+        Some(Self { seed: profile.seed, round: AtomicU64::new(0), median_ms, sigma, next })
     }
 
     /// The next time of this kind, nanoseconds.
@@ -41,8 +42,9 @@ impl Draws {
         (self.draw_ms(kind, k) * 1e6) as u64
     }
 
-    /// Every kind starts again with its first draw.
-    pub fn reset(&self) {
+    /// Every kind starts again with its first draw of the round.
+    pub fn reset(&self, round: u64) {
+        self.round.store(round, Relaxed);
         self.next.iter().for_each(|next| next.store(0, Relaxed));
     }
 
@@ -50,7 +52,8 @@ impl Draws {
         if self.sigma == 0.0 {
             return self.median_ms;
         }
-        let stream = mix(self.seed).wrapping_add(mix(kind as u64 + 1));
+        let round = self.round.load(Relaxed);
+        let stream = mix(self.seed ^ mix(round)).wrapping_add(mix(kind as u64 + 1));
         self.median_ms * (self.sigma * normal(mix(stream), k)).exp()
     }
 }
@@ -106,12 +109,24 @@ mod tests {
         let tail = draws(Preset::S3Tail, 1);
         let first = take(&tail, Kind::GetData, 50);
         let other = take(&tail, Kind::GetIndex, 50);
-        tail.reset();
+        tail.reset(0);
         // The order in which kinds alternate makes no difference.
         assert_eq!(take(&tail, Kind::GetIndex, 50), other);
         assert_eq!(take(&tail, Kind::GetData, 50), first);
         assert_ne!(first, other);
         assert_ne!(first, take(&draws(Preset::S3Tail, 2), Kind::GetData, 50));
+    }
+
+    #[test]
+    fn a_round_has_draws_of_its_own_and_brings_them_again() {
+        let tail = draws(Preset::S3Tail, 1);
+        let rounds = [0, 1, 2, u64::MAX].map(|round| {
+            tail.reset(round);
+            take(&tail, Kind::GetData, 50)
+        });
+        assert!((1..rounds.len()).all(|later| !rounds[..later].contains(&rounds[later])));
+        tail.reset(1);
+        assert_eq!(take(&tail, Kind::GetData, 50), rounds[1]);
     }
 
     #[test]

@@ -53,14 +53,19 @@ def test_steps_are_appended_to_a_file_and_shown_as_lines(tmp_path):
         log.report(logging.getLogger("harness.measure.conductor"), "round 1", step="whole array", share=0.25)
         log.report(logging.getLogger("harness.measure.conductor"), "round 9", step="whole array", share=2.25)
         logging.getLogger("harness.measure.conductor").info("no step")
+        logging.getLogger("harness.measure.conductor").warning("read from http://me:secret@host failed")
     finally:
         show_progress(lambda _: None)
         for name in ("harness", "setup_data", "studies"):
             for handler in [each for each in logging.getLogger(name).handlers if isinstance(each, log._Steps)]:
                 logging.getLogger(name).removeHandler(handler)
-    assert lines == ["round 1", "round 9", "no step"]
+    assert lines == ["round 1", "round 9", "no step", "read from http://...@host failed"]
     found = [msgspec.json.decode(line, type=Step) for line in (tmp_path / "steps").read_bytes().splitlines()]
-    assert found == [Step("whole array", 0.25), Step("whole array", 1.0)]
+    assert found == [
+        Step("whole array", 0.25),
+        Step("whole array", 1.0),
+        Step("", 0.0, "read from http://...@host failed"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from harness.machine.cpu import cores
 from harness.machine.load import OtherPrograms
 from harness.measure import conductor as conductors
 from harness.measure.conductor import Conductor, Plan
-from harness.measure.evidence import attach_limit
+from harness.measure.evidence import Probe, attach_limit
 from harness.measure.process import WorkerProcess
 from harness.readers.base import Reader
 from harness.results.sample import FLAG_BELOW_LIMIT, FLAG_BUSY_MACHINE, NETWORK_LIMIT
@@ -195,6 +195,18 @@ def test_a_round_without_anybody_is_not_begun(workload, monkeypatch):
         rows = {row.reader: row for row in one.measure(workload)}
     assert len(rows["slow"].samples) == 1
     assert len(rows["network-limit"].samples) == 2
+
+
+def test_every_round_asks_for_draws_of_its_own(workload, monkeypatch):
+    registry = {cls.name: cls for cls in map(fake, ("good",))} | {"network-limit": fake("limit")}
+    monkeypatch.setattr(readers, "all_readers", lambda: registry)
+    rounds = []
+    begun = Probe.begin
+    monkeypatch.setattr(Probe, "begin", lambda self: (rounds.append(self.round_number), begun(self))[1])
+    with Conductor(["good"], plan=Plan(samples=3, trials=1)) as one:
+        one.measure(workload)
+    # Two trials of the limit before the first round; then the limit, the reader and the limit in each.
+    assert rounds == [0] * 2 + [1] * 3 + [2] * 3 + [3] * 3
 
 
 class Connections:

@@ -68,7 +68,7 @@ def test_what_has_no_figure_says_why_and_marks_stand_beside_their_value():
         row("tensorstore", LIMIT, limit=None),
     ]
     (panel,) = panels(rows)
-    assert [bar.value for bar in panel.bars] == [f"2.0x {FLAGS[FLAG_CPU_BOUND].mark}", "n/a", "failed", "no distance"]
+    assert [bar.value for bar in panel.bars] == [f"2.0x {FLAGS[FLAG_CPU_BOUND].mark}", "n/a", "failed", "no limit"]
     assert len(bars(drawn([panel]))) == 1
 
 

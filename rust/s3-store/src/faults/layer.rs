@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use s3s::Body;
 
 use super::body::spoil_body;
 use super::rules::{Asked, Faults};
+use crate::answers::error_answer;
 use crate::fault::Fault;
 use crate::kind::{Call, Kind};
 use crate::layer::{Answer, Layer, Service};
@@ -46,14 +45,4 @@ fn spoil(fault: Fault, kind: Kind, response: Response<Body>) -> Response<Body> {
     };
     spoiled.extensions_mut().insert(Spoiled { kind, is_reset: fault == Fault::Reset });
     spoiled
-}
-
-fn error_answer(status: StatusCode, code: &str, message: &str) -> Response<Body> {
-    let xml = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"
-    );
-    let mut response = Response::new(Body::from(Bytes::from(xml)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-    response
 }
