@@ -23,6 +23,7 @@ from harness.datasets import manifest, metadata
 from harness.datasets.array import ArrayInfo
 from harness.datasets.manifest import CODECS, DTYPES, SUBCHUNK_ORDERS, DatasetSpec
 from harness.errors import AnswerIsNoError, BadUseError, unknown
+from harness.machine.environment import admit
 from harness.results.text import number
 from harness.targets.client import open_store, reaching
 from harness.targets.resolve import resolve
@@ -39,6 +40,7 @@ _WRITING_SECONDS = 180.0
 @click.group()
 def data() -> None:
     """Write the data sets that are read, verify and list them."""
+    admit()
 
 
 @data.command(epilog="\b\nExample:\n  zcb data create --target embedded --preset demo")

@@ -14,7 +14,7 @@ from botocore.config import Config
 from playwright.sync_api import Browser
 
 from harness.errors import BadUseError
-from harness.machine import rust
+from harness.machine import environment, rust
 from harness.machine.lifeline import die_with_parent
 from harness.machine.log import progress_to
 from harness.store import lifecycle
@@ -55,9 +55,14 @@ def _guard(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def state_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A state directory for the session: no test sees or stops the store that a user has running."""
+    """A state directory for the session: no test sees or stops the store that a user has running.
+
+    Nor does a test see settings of the user's for the libraries that are measured.
+    """
     directory = tmp_path_factory.mktemp("state")
     with pytest.MonkeyPatch.context() as patch:
+        for name in environment.left_out():
+            patch.delenv(name)
         patch.setenv("ZCB_STATE_DIR", str(directory))
         yield directory
 

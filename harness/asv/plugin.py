@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from asv.publishing import OutputPublisher
 from asv.runner import Spawner
 
 from harness.asv.builds import install_at_once
+from harness.machine import environment
 from harness.machine.log import reason_in
 from harness.paths import ZARR_REPOSITORY, ZARR_REPOSITORY_VARIABLE
 from harness.results.records import FOLDER_VARIABLE
@@ -28,12 +30,24 @@ from harness.results.records import FOLDER_VARIABLE
 
 def setup() -> None:
     """Change what asv does for our benchmarks; asv calls this once, after importing the module."""
+    _leave_out_settings()
     _tell_where_records_go()
     _take_the_repository_that_is_named()
     _compare_readers_of_zarr_python_only()
     _look_for_regressions_of_zarr_python_only()
     _say_why_a_pass_failed()
     install_at_once()
+
+
+def _leave_out_settings() -> None:
+    """Let this asv, its builds and its benchmarks see nothing of what libraries would heed.
+
+    asv's processes inherit its environment; `benchmarks/` seals those that measure.
+    """
+    names = environment.left_out()
+    environment.strip()
+    if names:
+        sys.stderr.write(f"zcb: left out of what asv measures: {', '.join(names)} (docs/reliability.md)\n")
 
 
 def _tell_where_records_go() -> None:

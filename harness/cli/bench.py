@@ -17,6 +17,7 @@ from harness.asv.main_job import Release
 from harness.cli.course import Course, duration
 from harness.errors import BadUseError, MeasurementError, StoreError, ZcbError
 from harness.machine import rust
+from harness.machine.environment import admit
 from harness.machine.log import Step, reason_in
 from harness.paths import repository_file, state_dir
 from harness.store import state, veth
@@ -54,6 +55,8 @@ def bench(releases: str, full: bool, remeasure: bool, link: str, samples: int | 
 
     What is there is kept: programs, builds, the store, its data, and results of what was measured before.
     """
+    if _INSIDE not in os.environ:
+        admit()
     os.chdir(repository_file(".", instead="clone zarr-cloud-bench and run `make bench` there"))
     given = {} if samples is None else {"ZCB_SAMPLES": str(samples)}
     if seconds is not None:

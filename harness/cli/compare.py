@@ -6,8 +6,9 @@ from typing import Any
 import click
 import msgspec
 
-from harness.cli.values import FiniteRange, OutputFile, write_output
+from harness.cli.values import ENV, FiniteRange, OutputFile, write_output
 from harness.errors import AnswerIsNoError, MeasurementError
+from harness.machine.environment import admit
 from harness.machine.redact import redacted
 from harness.targets.resolve import resolve
 from harness.verdict import builds
@@ -49,6 +50,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             click.option(
                 "--head-config", multiple=True, metavar="NAME=VALUE", help="A setting of zarr on head's side."
             ),
+            ENV,
             click.option("--quick", is_flag=True, help="Few-chunk patterns over obstore only, within a minute."),
             click.option("--seconds", type=FiniteRange(min=1), help="Budget of each reader and workload."),
             click.option(
@@ -101,6 +103,7 @@ def pr(number: int, repo: str | None, **given: Any) -> None:
 
 
 def _compare(base: str, head: str, repo: str | None, given: dict[str, Any], subject: str | None = None) -> None:
+    environment = admit(given["env"])
     request = Request(
         base=base,
         head=head,
@@ -110,6 +113,7 @@ def _compare(base: str, head: str, repo: str | None, given: dict[str, Any], subj
         patterns=_names(given["patterns"]),
         base_config=dict(map(parse_setting, given["base_config"])),
         head_config=dict(map(parse_setting, given["head_config"])),
+        environment=environment,
         quick=given["quick"],
         seconds=given["seconds"],
         smallest=given["smallest"] / 100,

@@ -15,6 +15,7 @@ from harness.doctor.checks import SERIOUS, Check
 from harness.doctor.machine import can_bench, examine
 from harness.doctor.speed import Speed
 from harness.errors import ZcbError
+from harness.machine.environment import admit
 from harness.machine.redact import redacted
 from harness.targets.resolve import resolve
 
@@ -34,6 +35,8 @@ _COLOURS = {"ok": "green", "warn": "yellow", "missing": "bold red", "wrong": "bo
 def doctor(target: str | None, preset: str, as_json: bool) -> None:
     """Say what is missing on this machine and for what; exit code 1 when a benchmark cannot run."""
     presets.specs(preset)
+    if target:
+        admit()
     checks = examine(target, preset)
     fine = can_bench(checks)
     measured = _speed(target) if target and _can_be_read(checks) else None

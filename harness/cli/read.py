@@ -1,7 +1,8 @@
 """``zcb read``: one reader on one workload, measured like in asv."""
 
+import functools
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.cli.values import FiniteRange, OutputFile, timeout_option
+from harness.cli.values import ENV, FiniteRange, OutputFile, timeout_option
 from harness.errors import (
     WRONG_DATA,
     BadUseError,
@@ -18,6 +19,7 @@ from harness.errors import (
     blamed,
     wrong_data_first,
 )
+from harness.machine.environment import admit
 from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_report, read_reports
 from harness.measure.timelines import record_with_wire
@@ -27,7 +29,7 @@ from harness.results.sample import FLAGS, NETWORK_LIMIT, Flag, Sample
 from harness.results.text import number
 from harness.targets.client import require
 from harness.targets.timeouts import silence_allowed
-from harness.timeline.model import check_replaceable, save
+from harness.timeline.model import Timeline, check_replaceable, save
 from harness.timeline.overhead import DEFAULT_PAIRS
 from harness.timeline.schedule import LIMIT_IS
 from harness.workload import files
@@ -71,6 +73,7 @@ _READER_WIDTH = 20  # "zarr-python+obstore+", "fused" below
 @click.option(
     "--wire/--no-wire", default=True, help="With --timeline: capture packets too, where that is possible (default)."
 )
+@ENV
 @click.option("--json", "as_json", is_flag=True, help="Print the samples as JSON.")
 def read(
     readers: str,
@@ -81,6 +84,7 @@ def read(
     timeline: Path | None,
     pairs: int,
     wire: bool,
+    env: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Let READER execute a workload file, between turns of the network limit, and show what it cost.
@@ -90,6 +94,7 @@ def read(
     names = _names(readers)
     if timeline is not None and len(names) > 1:
         raise BadUseError("a timeline is of one reader: name only one with --timeline")
+    environment = admit(env)
     loaded = files.load(workload)
     if timeline is not None:
         check_replaceable(timeline)
@@ -97,15 +102,16 @@ def read(
     require(loaded.target, f"{loaded.array.key}/zarr.json")
     if samples is not None or timeline is None:
         plan = Plan(samples=samples or _SAMPLES, deadline_seconds=deadline, with_faults=True)
-        _measure(names, loaded, plan, as_json)
+        _measure(names, loaded, plan, environment, as_json)
     if timeline is not None:
-        _record(names[0], loaded, timeline, pairs, wire)
+        record = functools.partial(record_with_wire, pairs=pairs, wire=wire, environment=environment)
+        _record(names[0], loaded, timeline, record)
 
 
-def _record(name: str, loaded: Workload, file: Path, pairs: int, wire: bool) -> None:
+def _record(name: str, loaded: Workload, file: Path, record: Callable[[str, Workload], Timeline]) -> None:
     """Record a timeline into `file`; one that is not valid is kept for looking at, marked as such, and is a failure."""
     try:
-        recorded = record_with_wire(name, loaded, pairs=pairs, wire=wire)
+        recorded = record(name, loaded)
     except UnsupportedError as reason:
         raise BadUseError(f"{name} cannot be recorded: {reason}") from reason
     save(file, recorded)
@@ -130,8 +136,8 @@ def _names(readers: str) -> list[str]:
     return names
 
 
-def _measure(names: list[str], loaded: Workload, plan: Plan, as_json: bool) -> None:
-    with Conductor(names, plan=plan) as conductor:
+def _measure(names: list[str], loaded: Workload, plan: Plan, environment: Mapping[str, str], as_json: bool) -> None:
+    with Conductor(names, plan=plan, environment=environment) as conductor:
         by_name = {row.reader: row for row in conductor.measure(loaded)}
     rows, limit = [by_name[name] for name in names], by_name[NETWORK_LIMIT]
     if all(row.na is not None for row in rows):

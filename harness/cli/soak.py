@@ -10,6 +10,7 @@ from rich.table import Table
 
 from harness.cli.values import FiniteRange
 from harness.errors import AnswerIsNoError, BadUseError
+from harness.machine.environment import admit
 from harness.measure import soak as soaking
 from harness.measure.soak import Slope, Soak
 from harness.paths import state_dir, write_atomically
@@ -32,6 +33,7 @@ def soak(minutes: float, readers: str, in_flight: int, as_json: bool) -> None:
 
     The data sets are those of `zcb data create --target embedded --preset demo`, or of the preset in ZCB_PRESET.
     """
+    admit()
     target = resolve(EMBEDDED)
     names = [reader_class(name.strip()).name for name in (benchmarked() if readers == "all" else readers.split(","))]
     if not names:

@@ -11,6 +11,13 @@ from harness.errors import BadUseError
 from harness.paths import repository_file, write_atomically
 from harness.targets.timeouts import DEFAULT_SECONDS
 
+ENV = click.option(
+    "--env",
+    multiple=True,
+    metavar="NAME",
+    help="Measure with this variable of the environment, which is otherwise left out; may be repeated.",
+)
+
 
 class FiniteRange(click.FloatRange):
     """A number within bounds, which neither nan (it compares with nothing) nor infinity is."""

@@ -7,6 +7,7 @@ import click
 
 from harness.cli.lengths import Lengths
 from harness.cli.values import OutputFile, timeout_option, write_output
+from harness.machine.environment import admit
 from harness.measure.agreement import agreed_truth
 from harness.targets.resolve import resolve
 from harness.targets.timeouts import silence_allowed
@@ -53,6 +54,7 @@ def workload(  # noqa: D103 - its help is computed from the patterns
     output: Path,
     **asked: Any,
 ) -> None:
+    admit()
     click.get_current_context().with_resource(silence_allowed(timeout))
     made = create_workload(
         pattern,

@@ -17,6 +17,9 @@ import msgspec
 from harness.errors import StoreError
 from harness.targets.target import Target
 
+S3_ADDRESS = "https://s3.amazonaws.com"
+"""Where every bucket of S3 can be asked for by its path."""
+
 _LINK_LOCAL = "http://169.254.169.254"
 _METADATA_SECONDS = 1.0
 _STORE_SECONDS = 5.0
@@ -107,10 +110,7 @@ def ask_bucket(target: Target) -> Answer:
 
 def _own_endpoint(target: Target) -> str:
     """Return the address of a cloud's own store, at which every bucket of S3 can be asked for by its path."""
-    if urlsplit(target.url).scheme == "s3":
-        own = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        return own or "https://s3.amazonaws.com"
-    return "https://storage.googleapis.com"
+    return S3_ADDRESS if urlsplit(target.url).scheme == "s3" else "https://storage.googleapis.com"
 
 
 def _request(

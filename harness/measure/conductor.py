@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ import msgspec
 from harness.errors import UnsupportedError, ZcbError
 from harness.machine import log
 from harness.machine.cpu import allowed_cores
+from harness.machine.environment import let_in
 from harness.machine.network import Network
 from harness.measure.evidence import Probe, attach_limit, make_sample
 from harness.measure.process import WorkerProcess
@@ -100,6 +102,8 @@ class Row:
 
     network: Network | None = None
     """The interfaces whose counters the samples hold."""
+    environment: list[str] = field(default_factory=list)
+    """Names of what its process had from outside: variables, and files with credentials."""
     seconds: float = 0.0
     """What its turns took, warm-ups included."""
 
@@ -115,11 +119,24 @@ class Row:
 
 
 class Conductor:
-    """Owns one worker per reader over all workloads of a pass; use it as a context manager."""
+    """Owns one worker per reader over all workloads of a pass; use it as a context manager.
 
-    def __init__(self, readers: Sequence[str], *, plan: Plan) -> None:
+    Parameters
+    ----------
+    readers
+        Those that take turns, beside the network limit.
+    plan
+        How much to measure.
+    environment
+        Variables that every worker has beside those of a sealed environment.
+    """
+
+    def __init__(
+        self, readers: Sequence[str], *, plan: Plan, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._readers = [name for name in readers if name not in limit_clients()]
         self._plan = plan
+        self._environment = environment
         self._random = random.Random(plan.seed)  # noqa: S311 - an order of turns, not a secret
         self._workers: dict[str, WorkerProcess] = {}
         self._candidates: dict[str, Candidate] = {}
@@ -147,7 +164,8 @@ class Conductor:
         StoreError
             The embedded store is not running, or ended: nothing can be measured.
         """
-        rows = {name: Row(reader=name, workload=workload) for name in (*self._readers, NETWORK_LIMIT)}
+        seen = let_in(self._environment)
+        rows = {name: Row(reader=name, workload=workload, environment=seen) for name in (*self._readers, NETWORK_LIMIT)}
         with Probe(workload.target) as probe:
             opened = self._open_workers(workload)
             for row in rows.values():
@@ -236,7 +254,7 @@ class Conductor:
     def _open_workers(self, workload: Workload) -> dict[str, Future[dict[str, Any]]]:
         """Let all workers open a workload at once, since importing a library takes most of it; return their answers."""
         opened: dict[str, Future[dict[str, Any]]] = {}
-        with ThreadPoolExecutor(cores()) as threads:
+        with ThreadPoolExecutor(math.ceil(allowed_cores())) as threads:
             for name in (name for row in (*self._readers, NETWORK_LIMIT) for name in clients(row)):
                 try:
                     self._start(name)  # from this thread: a worker ends with the one that started it
@@ -291,7 +309,7 @@ class Conductor:
 
     def _start(self, reader: str) -> None:
         if reader not in self._workers:
-            self._workers[reader] = WorkerProcess(reader_class(reader))
+            self._workers[reader] = WorkerProcess(reader_class(reader), self._environment)
 
     @contextlib.contextmanager
     def _guard(self, row: Row, worker: str, probe: Probe) -> Iterator[None]:

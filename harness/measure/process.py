@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from harness.errors import WRONG_DATA, MeasurementError, UnsupportedError, WrongDataError
+from harness.machine.environment import sealed
 from harness.paths import ROOT
 from harness.readers.base import Reader
 from harness.readers.worker import PARENT_VARIABLE
@@ -39,7 +40,7 @@ class WorkerProcess:
     reader
         What it runs.
     environment
-        Variables that differ from this process's.
+        Its variables beside those of `harness.machine.environment.sealed`.
     """
 
     def __init__(self, reader: type[Reader], environment: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -47,8 +48,7 @@ class WorkerProcess:
         self._unread = b""
         # asv waits for every process that holds its pipe, so a worker must never inherit it as stderr.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
-        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        whole = {**os.environ, "PYTHONPATH": path, **environment, PARENT_VARIABLE: str(os.getpid())}
+        whole = {**sealed(), "PYTHONPATH": str(ROOT), **environment, PARENT_VARIABLE: str(os.getpid())}
         self._process = subprocess.Popen(
             list(reader.command(whole)),
             stdin=subprocess.PIPE,

@@ -57,6 +57,7 @@ def write_pass(pattern: str, target: str, plan: Plan, rows: Sequence[Row], start
         rounds=plan.samples,
         budget_seconds=plan.budget_seconds,
         network=next((row.network for row in reversed(rows) if row.network is not None), None),
+        environment=rows[0].environment if rows else [],
         rows=[_row(row) for row in rows],
     )
     path = Path(folder) / f"{build.name}-{pattern}{records.SUFFIX}"

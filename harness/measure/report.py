@@ -32,6 +32,7 @@ def _report(row: Row, limit: Row) -> dict[str, Any]:
         "workload": summary(row.workload),
         "target": row.workload.target.identity,
         "network": row.network,
+        "environment": row.environment,
         "truth": _truth(row.workload),
         "samples": row.samples,
         "network_limit": {

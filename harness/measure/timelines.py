@@ -1,8 +1,9 @@
 """The conductor's part in a timeline: one recorded execution between counters, checked, with what recording costs."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -35,6 +36,7 @@ def record_timeline(
     *,
     pairs: int = overhead.DEFAULT_PAIRS,
     capture: StartCapture | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Timeline:
     """Record one execution of `workload` and check it; look at `valid` before believing it.
 
@@ -50,6 +52,8 @@ def record_timeline(
         Pairs of recorded and plain executions that show the cost of recording; 0 leaves it unknown.
     capture
         Starts a packet capture of a target; None records what the reader itself can tell.
+    environment
+        Variables of its process beside those of a sealed environment.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def record_timeline(
     """
     with Probe(workload.target) as probe:
         probe.demand_no_faults()
-        with _Session(reader, workload, probe) as session:
+        with _Session(reader, workload, probe, environment) as session:
             timeline = session.record(capture)
             timeline.valid = validate(timeline, wanted(workload), counted=session.counted)
             if timeline.valid.ok and session.has_hooks:
@@ -71,19 +75,27 @@ def record_timeline(
             return timeline
 
 
-def record_with_wire(reader: str, workload: Workload, *, pairs: int, wire: bool = True) -> Timeline:
+def record_with_wire(
+    reader: str,
+    workload: Workload,
+    *,
+    pairs: int,
+    wire: bool = True,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Timeline:
     """Record as `record_timeline` does, with a packet capture where that is possible, and a note why where it is not.
 
     Parameters
     ----------
-    reader, workload, pairs
+    reader, workload, pairs, environment
         As there.
     wire
         Whether to capture packets at all.
     """
     without = why_not(workload.target) if wire else "no packets were captured (--no-wire)"
     try:
-        timeline = record_timeline(reader, workload, pairs=pairs, capture=None if without else capture_packets)
+        capture = None if without else capture_packets
+        timeline = record_timeline(reader, workload, pairs=pairs, capture=capture, environment=environment)
     except UnsupportedError as reason:
         raise UnsupportedError(f"{reason}; {without}" if without else str(reason)) from reason
     if without:
@@ -94,7 +106,8 @@ def record_with_wire(reader: str, workload: Workload, *, pairs: int, wire: bool 
 class _Session:
     """A reader's worker with a workload opened; each execution is warmed up by a discarded one."""
 
-    def __init__(self, reader: str, workload: Workload, probe: Probe) -> None:
+    def __init__(self, reader: str, workload: Workload, probe: Probe, environment: Mapping[str, str]) -> None:
+        self._environment = environment
         self._workload = workload
         self._probe = probe
         self._deadline = turn_deadline(workload)
@@ -104,7 +117,7 @@ class _Session:
         """What the store counted in the last execution."""
 
     def __enter__(self) -> "_Session":
-        self._worker = WorkerProcess(reader_class(self._reader))
+        self._worker = WorkerProcess(reader_class(self._reader), self._environment)
         try:
             opened = {"op": "open", "workload": msgspec.to_builtins(self._workload)}
             answer = self._worker.require(opened, timeout=OPEN_SECONDS)

@@ -98,6 +98,8 @@ class PassRecord(OfCommit, frozen=True, kw_only=True):
     budget_seconds: float | None
     network: Network | None = None
     """The interfaces whose counters the samples hold, as they were before the pass's last workload."""
+    environment: list[str] | None = None
+    """Names of what the workers had from outside: variables, and files with credentials; None where nobody noted it."""
     rows: list[RowRecord]
 
     @property

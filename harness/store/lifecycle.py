@@ -17,6 +17,7 @@ import msgspec
 
 from harness.errors import BadUseError, StoreError, unknown
 from harness.machine import rust
+from harness.machine.environment import sealed
 from harness.paths import write_atomically
 from harness.store import state, veth
 from harness.store.state import PROFILES, Link, StoreState, state_file, store_dir
@@ -195,6 +196,7 @@ def _recorded(
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
+            env=sealed(),
             start_new_session=True,  # outlives the terminal and its Ctrl-C
         )
     try:

@@ -15,6 +15,7 @@ from obstore.exceptions import (
 from obstore.store import ObjectStore
 
 from harness.errors import StoreError
+from harness.machine.environment import direct
 from harness.targets.obstore import Store, obstore_store
 from harness.targets.target import Target
 from harness.targets.timeouts import allowed_silence
@@ -50,7 +51,8 @@ def open_store(target: Target, *, prefix: str = "", retry: bool = True) -> Store
     retry
         False fails at the first refused request instead of retrying for minutes.
     """
-    return obstore_store(target, prefix=prefix, retry=retry)
+    with direct():  # as the readers' processes reach it
+        return obstore_store(target, prefix=prefix, retry=retry)
 
 
 @contextlib.contextmanager

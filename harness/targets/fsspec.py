@@ -6,13 +6,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from harness.errors import UnsupportedError
-from harness.targets.target import Target, joined
+from harness.targets.target import DEFAULT_REGION, Target, joined
 
 if TYPE_CHECKING:
     import aiohttp
 
 UNREAD = {"gs": "gcsfs", "az": "adlfs"}
 """What fsspec reads these schemes with; their dependencies are too many to bring along for one reader of one cloud."""
+
+
+_BOTOCORE_DEFAULTS: dict[str, Any] = {
+    "retries": {"mode": "legacy", "total_max_attempts": 5},
+    "s3": {"addressing_style": "auto", "use_accelerate_endpoint": False},
+    "use_dualstack_endpoint": False,
+    "use_fips_endpoint": False,
+}
+"""botocore's defaults: unless said, it takes them from the file in which it also looks for credentials."""
 
 
 class FsspecLocation(NamedTuple):
@@ -50,8 +59,12 @@ def fsspec_location(target: Target, key: str, *, in_flight: int, trace: "aiohttp
             "anon": target.anonymous,
             "requester_pays": target.requester_pays,
             "endpoint_url": target.endpoint,
-            "client_kwargs": {"region_name": target.region} if target.region else {},
-            "config_kwargs": {"max_pool_connections": in_flight, "http_session_cls": traced_session(trace)},
+            "client_kwargs": {"region_name": target.region or DEFAULT_REGION},
+            "config_kwargs": {
+                "max_pool_connections": in_flight,
+                "http_session_cls": traced_session(trace),
+                **_BOTOCORE_DEFAULTS,
+            },
             "skip_instance_cache": True,
         },
     )

@@ -6,7 +6,7 @@ from typing import Any
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
 from harness.errors import BadUseError
-from harness.targets.target import Target, joined
+from harness.targets.target import DEFAULT_REGION, Target, joined
 from harness.targets.timeouts import allowed_silence
 
 Store = S3Store | GCSStore | AzureStore | HTTPStore
@@ -66,10 +66,10 @@ def _retries(allowed: bool) -> dict[str, Any]:
 
 
 def _obstore_s3(target: Target) -> dict[str, Any]:
-    options = _given(endpoint=target.endpoint, region=target.region)
+    options = _given(endpoint=target.endpoint) | {"region": target.region or DEFAULT_REGION}
     return options | {"request_payer": True} if target.requester_pays else options
 
 
 def _given(**options: str | None) -> dict[str, Any]:
-    """Return the options that have a value: the libraries look for the others in the environment."""
+    """Return the options that have a value: the others are the cloud's own."""
     return {name: value for name, value in options.items() if value}

@@ -29,6 +29,7 @@ _ONLY_FOR = {"region": ("s3",), "requester_pays": ("s3",), "account": ("az",), "
 """The schemes that a key means something for; the others stand for all."""
 
 _ACCOUNT_VARIABLE = "AZURE_STORAGE_ACCOUNT_NAME"
+_REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -151,12 +152,19 @@ def _checked(target: Target) -> Target:
         raise _refused(target, "requester_pays and anonymous exclude each other: who pays has to be known")
     _check_endpoint(target)
     _check_nics(target)
+    if parts.scheme == "s3" and not target.region:
+        target = msgspec.structs.replace(target, region=_from_environment(*_REGION_VARIABLES))
     if parts.scheme == "az" and not target.account:
-        account = os.environ.get(_ACCOUNT_VARIABLE)
+        account = _from_environment(_ACCOUNT_VARIABLE)
         if not account:
             raise _refused(target, f"say whose container it is: account in targets.toml, or {_ACCOUNT_VARIABLE}")
         return msgspec.structs.replace(target, account=account)
     return msgspec.structs.replace(target, anonymous=True) if target.is_http else target
+
+
+def _from_environment(*variables: str) -> str | None:
+    """Return the first that is set: it becomes part of the target, since libraries do not read the same ones."""
+    return next((os.environ[name] for name in variables if os.environ.get(name)), None)
 
 
 def _parsed(target: Target, url: str) -> SplitResult:

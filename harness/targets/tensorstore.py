@@ -4,14 +4,12 @@ import os
 from typing import Any, NamedTuple
 
 from harness.errors import UnsupportedError
-from harness.targets.target import Target, joined
+from harness.targets.target import DEFAULT_REGION, Target, joined
 
 UNREAD = {"az": "driver for Azure Blob Storage"}
 """What TensorStore would need for these schemes, and does not have."""
 
 _GCS_ADDRESS_VARIABLE = "TENSORSTORE_GCS_HTTP_URL"
-
-_REGION_OF_COMPATIBLE_STORES = "us-east-1"
 
 
 class TensorstoreLocation(NamedTuple):
@@ -59,13 +57,12 @@ def _tensorstore_s3(target: Target, path: str) -> dict[str, Any]:
         "driver": "s3",
         "bucket": target.bucket,
         "path": path,
+        "aws_region": target.region or DEFAULT_REGION,
         "aws_credentials": {"type": "anonymous" if target.anonymous else "default"},
     }
     if target.endpoint:
         kvstore["endpoint"] = target.endpoint
-    region = target.region or (_REGION_OF_COMPATIBLE_STORES if target.endpoint else None)
-    # Without a region the driver asks the bucket for its own.
-    return kvstore if region is None else kvstore | {"aws_region": region}
+    return kvstore
 
 
 def _limit(driver: str, in_flight: int) -> dict[str, Any]:

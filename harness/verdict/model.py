@@ -119,6 +119,8 @@ class Verdict(msgspec.Struct, kw_only=True):
     error_rate: float
     comparisons: int
     """Planned: readers times workloads."""
+    environment: list[str] | None = None
+    """Names of what both sides' workers had from outside: variables, and files with credentials; None is not noted."""
     complete: bool = False
     """False until every comparison was carried out: what is there counts, what is missing is unknown."""
     seconds: float = 0.0

@@ -8,12 +8,13 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
 from harness.errors import BadUseError
+from harness.machine.environment import let_in
 from harness.machine.redact import redacted
 from harness.paths import state_dir, write_atomically
 from harness.readers import ZARR_PYTHON, benchmarked, reader_class, representatives
@@ -48,6 +49,8 @@ class Request:
     patterns: Sequence[str] = ()
     base_config: Mapping[str, str] = field(default_factory=dict)
     head_config: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that both sides' processes have beside those of a sealed environment."""
     quick: bool = False
     seconds: float | None = None
     """Budget of each reader and workload; None takes the pattern's."""
@@ -139,6 +142,7 @@ def prepare(request: Request) -> dict[str, Side]:
             made[name] = crates.make(spec, configured)
         else:
             made[name] = sides.make(spec, _overlay(spec, request), configured)
+        made[name] = replace(made[name], environment={**request.environment, **made[name].environment})
         _log.info(f"{name}: {made[name].detail}")
     return made
 
@@ -211,6 +215,7 @@ def _empty(request: Request, made: Mapping[str, Side], comparisons: int) -> Verd
         smallest_effect=request.smallest,
         error_rate=ERROR_RATE,
         comparisons=comparisons,
+        environment=let_in(request.environment),
     )
 
 

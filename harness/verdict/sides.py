@@ -16,6 +16,7 @@ import msgspec
 from packaging.requirements import InvalidRequirement, Requirement
 
 from harness.errors import BadUseError, MeasurementError
+from harness.machine.environment import sealed
 from harness.paths import ROOT
 
 _RELEASE = re.compile(r"\d+(\.\d+)+((a|b|rc)\d+)?(\.(post|dev)\d+)?")
@@ -183,7 +184,7 @@ def _demand_fit(label: str, environment: Mapping[str, str]) -> None:
 
 def _python(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
-    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env={**sealed(), **environment}, capture_output=True, text=True, check=False)
 
 
 def _last_line(text: str) -> str:

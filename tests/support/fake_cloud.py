@@ -94,9 +94,8 @@ def serving(cloud):
 
 
 def environment(cloud):
-    """Return the variables by which SDKs, and we, find the fake instead of a cloud."""
+    """Return the variables by which SDKs, and we, find the fake instead of a cloud's metadata service."""
     return {
         "AWS_EC2_METADATA_SERVICE_ENDPOINT": cloud.address,
         "GCE_METADATA_HOST": cloud.address.removeprefix("http://"),
-        "AWS_ENDPOINT_URL_S3": cloud.address,
     }

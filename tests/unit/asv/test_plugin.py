@@ -12,6 +12,7 @@ import pytest
 from asv.plugins.regressions import Regressions, _GraphDataFilter
 
 from harness.asv import plugin
+from harness.machine import environment
 from harness.paths import ROOT
 from harness.readers import all_readers
 
@@ -99,6 +100,29 @@ def test_a_single_sample_has_no_error_and_several_have(measured):
     assert found["Few.track_seconds('zarr-python+obstore', 0)"][1:] == ("12.3ms", "24.6ms", "2")
     assert re.match(r"1\.05±0\.\d*s", found["Several.track_seconds('zarr-python+obstore', 0)"][1])
     assert "±0ms" not in run(measured, "asv", "show", "v1")
+
+
+def test_asv_and_all_that_it_starts_see_no_settings_of_libraries(monkeypatch, capsys):
+    monkeypatch.setattr(environment, "_set_aside", {})
+    monkeypatch.setenv("ZARR_ASYNC__CONCURRENCY", "17")
+    monkeypatch.setenv("https_proxy", "http://proxy")
+    plugin._leave_out_settings()
+    assert "ZARR_ASYNC__CONCURRENCY" not in os.environ
+    assert "https_proxy" in os.environ  # builds need the package index
+    left_out = "ZARR_ASYNC__CONCURRENCY, https_proxy"
+    assert capsys.readouterr().err == f"zcb: left out of what asv measures: {left_out} (docs/reliability.md)\n"
+
+
+@pytest.mark.parametrize("measures", [True, False])
+def test_processes_of_asv_that_measure_are_sealed(tmp_path, measures):
+    modules = "asv_runner.run, benchmarks" if measures else "benchmarks"
+    command = [sys.executable, "-c", f"import json, os, {modules}; print(json.dumps(dict(os.environ)))"]
+    given = {"HOME": str(tmp_path), "https_proxy": "http://proxy", "ASV_COMMIT": "abc", "ZCB_TARGET": "embedded"}
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **given}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    kept = {"ASV_COMMIT", "ZCB_TARGET"} if measures else set(given)
+    assert {name for name in given if seen.get(name) == given[name]} == kept
 
 
 @pytest.fixture

@@ -183,6 +183,7 @@ def cloud(monkeypatch, tmp_path):
     with fake_cloud.serving(Cloud()) as served:
         for name, value in fake_cloud.environment(served).items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setattr(metadata, "S3_ADDRESS", served.address)
         monkeypatch.setattr(network, "interfaces_to", lambda _: ("eth7",))
         monkeypatch.setattr(network, "receive_offloads", lambda _: ("rx-gro",))
         yield served
@@ -215,7 +216,9 @@ def test_the_command_prints_no_secret(cloud):
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_SESSION_TOKEN": SECRET,
     }
-    command = [sys.executable, "-m", "harness.cli", "doctor", "--target", BUCKET, "--preset", "tiny"]
+    at_the_fake = f"from harness.cloud import metadata; metadata.S3_ADDRESS = {cloud.address!r}"
+    program = f"{at_the_fake}; from harness.cli import command; command()"
+    command = [sys.executable, "-c", program, "doctor", "--target", BUCKET, "--preset", "tiny"]
     for form in ([], ["--json"]):
         done = subprocess.run([*command, *form], capture_output=True, text=True, check=False, env=environment)
         assert "c6in.32xlarge" in done.stdout, done.stderr
@@ -350,7 +353,7 @@ def test_without_a_target_nothing_is_asked(cloud):
 
 
 def test_a_store_that_does_not_answer(cloud, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setattr(metadata, "S3_ADDRESS", "http://127.0.0.1:9")
     found = looked_at(BUCKET)
     assert found["region"].verdict == "warn"
     assert "cannot reach http://127.0.0.1:9" in found["region"].found

@@ -79,7 +79,13 @@ def kept(config, workload, sample, monkeypatch):
     monkeypatch.setenv("ASV_COMMIT", COMMIT)
     monkeypatch.setenv("ASV_ENV_NAME", "virtualenv-py3.13")
     rows = [
-        Row(reader="good", workload=workload, versions={"zarr": "3.3.0"}, samples=[sample, sample]),
+        Row(
+            reader="good",
+            workload=workload,
+            versions={"zarr": "3.3.0"},
+            samples=[sample, sample],
+            environment=["AWS_ACCESS_KEY_ID", "PATH"],
+        ),
         Row(reader="other", workload=workload, na="cannot stride"),
         Row(reader="broken", workload=workload, error="ValueError: broken chunk"),
     ]
@@ -90,6 +96,7 @@ def test_a_pass_is_found_again_with_samples_reasons_and_versions(kept, config, s
     (record,) = records.load(config)
     good, other, broken = record.rows
     assert (record.pattern, record.target, record.machine) == ("ChunksOfOneShard", "embedded:s3", "box")
+    assert record.environment == ["AWS_ACCESS_KEY_ID", "PATH"]
     assert record.variant == record.commit_name == COMMIT[:8]
     assert record.packages["msgspec"] == msgspec.__version__
     assert good.samples == [sample, sample]

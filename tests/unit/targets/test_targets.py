@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import urlsplit
 
+import aiohttp
 import msgspec
 import psutil
 import pytest
@@ -19,8 +20,11 @@ from harness.measure.conductor import Conductor, Plan
 from harness.measure.evidence import Probe
 from harness.readers import reader_class
 from harness.targets.client import open_store
+from harness.targets.fsspec import fsspec_location
+from harness.targets.obstore import obstore_store
 from harness.targets.resolve import resolve
 from harness.targets.target import Target
+from harness.targets.tensorstore import tensorstore_location
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
 from setup_data import presets, write
@@ -122,6 +126,29 @@ def test_a_workload_of_an_unknown_scheme_is_refused():
 def test_the_account_is_that_of_the_environment_where_none_is_named(monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "mine")
     assert resolve("az://c/p").identity == "az://c/p@mine"
+
+
+@pytest.mark.parametrize(
+    ("variables", "region"),
+    [
+        ({}, None),
+        ({"AWS_DEFAULT_REGION": "eu-west-1"}, "eu-west-1"),
+        ({"AWS_DEFAULT_REGION": "eu-west-1", "AWS_REGION": "eu-north-1"}, "eu-north-1"),
+    ],
+)
+def test_every_library_is_told_the_same_region(monkeypatch, variables, region):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    target = resolve("s3://b/p")
+    assert target.region == region
+    told = region or "us-east-1"
+    assert obstore_store(target, prefix="", retry=True).config["region"] == told
+    assert tensorstore_location(target, "a", in_flight=1).kvstore["aws_region"] == told
+    trace = aiohttp.TraceConfig()
+    options = fsspec_location(target, "a", in_flight=1, trace=trace).options
+    assert options["client_kwargs"] == {"region_name": told}
 
 
 # --- interfaces

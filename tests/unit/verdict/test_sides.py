@@ -8,7 +8,9 @@ import zipfile
 import pytest
 
 from harness.errors import BadUseError, MeasurementError
+from harness.targets.resolve import resolve
 from harness.verdict import builds, sides
+from harness.verdict.run import Request, prepare
 
 PYPROJECT = """
 [build-system]
@@ -232,3 +234,21 @@ def test_a_setting_that_zarr_does_not_have(history, own):
         sides.settings({"PATH;rm": "1"})
     with pytest.raises(BadUseError, match="name=value"):
         sides.parse_setting("async.concurrency")
+
+
+def test_a_variable_that_is_let_in_reaches_both_sides_and_no_side_s_own_setting(embedded_store):
+    asked = {"OMP_NUM_THREADS": "1", "ZARR_ASYNC__CONCURRENCY": "7"}
+    request = Request(
+        base="=", head="=", target=resolve("embedded"), head_config={"async.concurrency": "50"}, environment=asked
+    )
+    made = prepare(request)
+    assert {side: one.environment["OMP_NUM_THREADS"] for side, one in made.items()} == {"base": "1", "head": "1"}
+    found = {side: one.environment["ZARR_ASYNC__CONCURRENCY"] for side, one in made.items()}
+    assert found == {"base": "7", "head": "50"}
+
+
+def test_what_a_side_is_asked_for_its_settings_sees_nothing_of_the_user_s(monkeypatch):
+    monkeypatch.setenv("PYTHONOPTIMIZE", "2")
+    monkeypatch.setenv("ZARR_NO__SUCH", "1")
+    with pytest.raises(BadUseError, match=r"has no setting 'no\.such'"):
+        sides.make("=", None, {"no.such": "1"})
