@@ -1,9 +1,10 @@
 """The ``zcb`` command: one module per command, one way to fail."""
 
 import importlib
+import select
 import sys
 from importlib.metadata import entry_points
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -13,6 +14,8 @@ from harness.machine.log import show_progress
 from harness.machine.redact import redacted
 
 _INTERRUPTED = 130
+_READER_GONE = 141
+"""What a shell says of a program that the end of its pipe ended: 128 and SIGPIPE."""
 _LONGEST = 500
 
 
@@ -57,6 +60,20 @@ class _Commands(click.Group):
             return point.load()  # type: ignore[no-any-return]
         return super().get_command(ctx, cmd_name)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; it ends without a word where nobody reads what it prints any more, as after `| head`.
+
+        click and rich would end it with 1, which here means that the answer is no.
+        """
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            if _somebody_reads():
+                raise ConnectionError(str(error)) from error  # another pipe; click takes each for the output's
+            sys.exit(_READER_GONE)
+        except SystemExit as end:
+            sys.exit(_READER_GONE if isinstance(end.__context__, BrokenPipeError) else end.code)
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -91,6 +108,14 @@ def main() -> None:
         if debug:
             raise
         _fail(f"unexpected {type(error).__name__}: {error} (`zcb --debug` shows where)", 4)
+
+
+def _somebody_reads() -> bool:
+    """Whether both outputs still have somebody at their other end."""
+    outputs = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        outputs.register(stream.fileno(), 0)
+    return not any(events & select.POLLERR for _, events in outputs.poll(0))
 
 
 def _fail(message: str, code: int) -> None:

@@ -27,6 +27,7 @@ class TensorStoreReader(Reader):
     rank = 50
     decoder = "tensorstore"
     represents = 1
+    client = "tensorstore"
     unread = UNREAD
     requester_pays = False
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import UnsupportedError
-from harness.targets.target import Target, joined
+from harness.targets.target import Target, address, joined
 
 if TYPE_CHECKING:
     import aiohttp
@@ -15,7 +15,9 @@ UNREAD = {"gs": "gcsfs", "az": "adlfs"}
 class FsspecLocation(NamedTuple):
     """What fsspec needs to find an array."""
 
-    url: str
+    protocol: str
+    path: str
+    """Inside the file system; of plain HTTP the whole address."""
     options: dict[str, Any]
     """Of the file system."""
 
@@ -38,11 +40,12 @@ def fsspec_location(target: Target, key: str, *, in_flight: int, trace: "aiohttp
         raise UnsupportedError(f"fsspec reads {target.scheme}:// with {needed}, which is no part of this project")
     if target.is_http:
         options = {"get_client": _traced_client(in_flight, trace), "skip_instance_cache": True}
-        return FsspecLocation(joined(target.url.rstrip("/"), key), options)
+        return FsspecLocation(target.scheme, address(target.url, key), options)
     from harness.targets.tracing import traced_session
 
     return FsspecLocation(
-        f"s3://{joined(target.bucket, target.prefix, key)}",
+        "s3",
+        joined(target.bucket, target.prefix, key),
         {
             "anon": target.anonymous,
             "requester_pays": target.requester_pays,

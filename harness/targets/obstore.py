@@ -5,7 +5,7 @@ from typing import Any
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
 from harness.errors import BadUseError
-from harness.targets.target import Target, joined
+from harness.targets.target import Target, address, joined
 
 Store = S3Store | GCSStore | AzureStore | HTTPStore
 """The stores of obstore that a target can be."""
@@ -32,7 +32,7 @@ def obstore_store(target: Target, *, prefix: str, retry: bool) -> Store:
     # Plain HTTP where an address says so, which may also stand in the environment (AWS_ENDPOINT_URL).
     options["client_options"] = {"timeout": _TIMEOUT, "allow_http": True}
     if target.is_http:
-        return HTTPStore(joined(target.url.rstrip("/"), prefix), **options)
+        return HTTPStore(address(target.url, prefix), **options)
     options["prefix"] = joined(target.prefix, prefix) or None
     if target.anonymous:
         options["skip_signature"] = True
