@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 UNREAD = {"gs": "gcsfs", "az": "adlfs"}
 """What fsspec reads these schemes with; their dependencies are too many to bring along for one reader of one cloud."""
 
+_VERSION = "?versionId="
+
 
 class FsspecLocation(NamedTuple):
     """What fsspec needs to find an array."""
@@ -33,7 +35,7 @@ def fsspec_location(target: Target, key: str, *, in_flight: int, trace: "aiohttp
     Raises
     ------
     UnsupportedError
-        The scheme needs a file system that is no part of this project.
+        The scheme needs a file system that is no part of this project, or the file system cannot be told this key.
     """
     if target.scheme in UNREAD:
         needed = UNREAD[target.scheme]
@@ -43,9 +45,12 @@ def fsspec_location(target: Target, key: str, *, in_flight: int, trace: "aiohttp
         return FsspecLocation(target.scheme, address(target.url, key), options)
     from harness.targets.tracing import traced_session
 
+    path = joined(target.bucket, target.prefix, key)
+    if _VERSION in path:
+        raise UnsupportedError(f"s3fs takes what follows {_VERSION} in a key for an object's version")
     return FsspecLocation(
         "s3",
-        joined(target.bucket, target.prefix, key),
+        path,
         {
             "anon": target.anonymous,
             "requester_pays": target.requester_pays,
