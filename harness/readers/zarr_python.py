@@ -257,13 +257,13 @@ class _HttpCounts:
 
     def request_counts(self) -> RequestCounts:
         """Return what was counted; whatever had no good answer was sent again, else the read would have failed."""
-        lost = sum(body.exception() is not None for body in self._bodies)
+        cut = sum(not body.is_eof() for body in self._bodies)
         return RequestCounts(
             requests=self._sent.requests,
             index_requests=self._sent.index_requests,
             head_requests=self._sent.head_requests,
-            retries=self._sent.requests - self._good + lost,
-            fetched_bytes=sum(body.total_bytes for body in self._bodies),
+            retries=self._sent.requests - self._good + cut,
+            fetched_bytes=self._sent.fetched_bytes + sum(body.total_bytes for body in self._bodies),
         )
 
     def trace(self) -> aiohttp.TraceConfig:
@@ -272,7 +272,7 @@ class _HttpCounts:
 
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(self._headers_sent)
-        trace.on_request_redirect.append(self._answered)
+        trace.on_request_redirect.append(self._redirected)
         trace.on_request_end.append(self._answered)
         return trace
 
@@ -281,12 +281,11 @@ class _HttpCounts:
         self._sent.head_requests += params.method == "HEAD"
         self._sent.index_requests += params.headers.get("Range", "").startswith(_SUFFIX)
 
-    async def _answered(
-        self,
-        _session: Any,
-        _context: Any,
-        params: aiohttp.TraceRequestEndParams | aiohttp.TraceRequestRedirectParams,
-    ) -> None:
+    async def _redirected(self, _session: Any, _context: Any, params: aiohttp.TraceRequestRedirectParams) -> None:
+        self._good += 1
+        self._sent.fetched_bytes += params.response.content_length or 0  # it is thrown away, maybe before it has come
+
+    async def _answered(self, _session: Any, _context: Any, params: aiohttp.TraceRequestEndParams) -> None:
         status = params.response.status
         self._good += status < _FAILURE and status != _TOO_MANY
         self._bodies.append(params.response.content)

@@ -1,5 +1,6 @@
 """A small HTTP server of objects that misbehaves as it is told, and notes every request: what a client may claim."""
 
+import contextlib
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -88,7 +89,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("ETag", '"1"')
         self.end_headers()
         if sent:
-            self.wfile.write(body)
+            with contextlib.suppress(OSError):  # a client need not wait for what it will not use
+                self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

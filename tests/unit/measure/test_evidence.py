@@ -4,10 +4,11 @@ import msgspec
 import pytest
 
 from harness.datasets.array import ArrayInfo
+from harness.errors import MeasurementError
 from harness.machine.cpu import cores
 from harness.machine.network import NicCounters
 from harness.measure.evidence import Evidence, make_sample
-from harness.results.sample import FLAG_BUSY_MACHINE, FLAG_IN_FLIGHT, Timed
+from harness.results.sample import FLAG_BUSY_MACHINE, FLAG_IN_FLIGHT, RequestCounts, Timed
 from harness.store.control import StoreCounters
 from harness.targets.target import Target
 from harness.workload.model import Workload
@@ -45,9 +46,13 @@ def counters(**fields):
     return msgspec.convert(known | fields, StoreCounters)
 
 
-def flags(work, store=None, **fields):
+def sample(work, store=None, timed=TIMED, *, counts_alone=False, **fields):
     nic = NicCounters(interface="lo", rx_bytes=None, rx_packets=None)
-    return make_sample(work, TIMED, Evidence(store=store, nic=nic, **fields)).flags
+    return make_sample(work, timed, Evidence(store=store, nic=nic, **fields), counts_alone=counts_alone)
+
+
+def flags(work, store=None, **fields):
+    return sample(work, store, **fields).flags
 
 
 @pytest.mark.parametrize(
@@ -87,3 +92,34 @@ def test_a_sample_beside_a_busy_program_is_marked():
     for share, marked in ((None, False), (0.09, False), (0.11, True)):
         found = flags(workload(), counters(), other_cores=None if share is None else share * cores())
         assert (FLAG_BUSY_MACHINE in found) is marked, share
+
+
+COUNTED = msgspec.structs.replace(TIMED, request_counts=RequestCounts(requests=2, retries=0, fetched_bytes=8))
+
+
+@pytest.mark.parametrize(("alone", "requests", "source"), [(False, None, None), (True, 2, "reader")])
+def test_where_no_store_counts_only_a_count_of_every_request_stands(alone, requests, source):
+    found = sample(workload(), None, COUNTED, counts_alone=alone)
+    assert (found.requests, found.requests_source) == (requests, source)
+    assert (found.fetched_bytes is None, found.retries is None) == (not alone, not alone)
+
+
+def test_where_the_store_counts_a_reader_still_has_to_agree_with_it():
+    seen = counters(requests=2, bytes_out=8)
+    assert sample(workload(), seen, COUNTED).requests_source == "reader"
+    with pytest.raises(MeasurementError, match="the reader counts 2 requests, the store 3"):
+        sample(workload(), counters(requests=3, bytes_out=8), COUNTED)
+
+
+@pytest.mark.parametrize(("came", "fails"), [(0, True), (7, True), (8, False), (9, False)])
+def test_an_array_of_which_fewer_bytes_came_than_are_stored_is_no_sample(came, fails):
+    """As by a reader that asks another service than the one that counts."""
+    work = workload(least_bytes=8)
+    seen = counters(requests=2, bytes_out=came)
+    counted = msgspec.structs.replace(TIMED, request_counts=RequestCounts(requests=2, fetched_bytes=came))
+    for store, timed, alone in ((seen, TIMED, False), (None, counted, True)):
+        if not fails:
+            assert sample(work, store, timed, counts_alone=alone).fetched_bytes == came
+            continue
+        with pytest.raises(MeasurementError, match=f"{came} bytes were counted, and the wanted chunks are stored as 8"):
+            sample(work, store, timed, counts_alone=alone)
