@@ -123,8 +123,10 @@ def test_a_reader_that_cannot_do_it_says_why_and_is_not_asked_again(conduct):
     assert len(rows["good"].samples) == 3
 
 
-def test_a_reader_that_cannot_do_it_says_so_at_every_workload(workload):
+def test_a_reader_that_cannot_do_it_says_so_at_every_workload(workload, monkeypatch):
     """A worker in Python that was not opened: it holds nothing, and closes nothing, before the next one."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
     payer = msgspec.structs.replace(workload.target, requester_pays=True, anonymous=False)
     with Conductor(["tensorstore"], plan=Plan(samples=1)) as one:
         found = [one.measure(msgspec.structs.replace(workload, target=payer)) for _ in range(3)]
