@@ -1,8 +1,10 @@
 """The ``zcb`` command: one module per command, one way to fail."""
 
+import contextlib
 import importlib
 import select
 import sys
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import Any, NoReturn
 
@@ -60,19 +62,31 @@ class _Commands(click.Group):
             return point.load()  # type: ignore[no-any-return]
         return super().get_command(ctx, cmd_name)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; it ends without a word where nobody reads what it prints any more, as after `| head`.
+    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
+        """Read the arguments; `--help` prints here."""
+        with _unread_output():
+            return super().make_context(*arguments, **extra)
 
-        click and rich would end it with 1, which here means that the answer is no.
-        """
-        try:
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        with _unread_output():
             return super().invoke(ctx)
-        except BrokenPipeError as error:
-            if _somebody_reads():
-                raise ConnectionError(str(error)) from error  # another pipe; click takes each for the output's
-            sys.exit(_READER_GONE)
-        except SystemExit as end:
-            sys.exit(_READER_GONE if isinstance(end.__context__, BrokenPipeError) else end.code)
+
+
+@contextlib.contextmanager
+def _unread_output() -> Iterator[None]:
+    """End without a word where nobody reads what the block prints any more, as after `| head`.
+
+    click and rich would end with 1, which here means that the answer is no.
+    """
+    try:
+        yield
+    except BrokenPipeError as error:
+        if _somebody_reads():
+            raise ConnectionError(str(error)) from error  # another pipe; click takes each for the output's
+        sys.exit(_READER_GONE)
+    except SystemExit as end:
+        sys.exit(_READER_GONE if isinstance(end.__context__, BrokenPipeError) else end.code)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
