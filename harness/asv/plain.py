@@ -40,10 +40,11 @@ class Plain:
         try:
             workload = create_workload(case.pattern, target, dataset=case.dataset, parameters=case.parameters)
             self._probe = Probe(target)
-            self._reader = reader_class(reader)()
-            self._reader.open(workload)
+            opened = reader_class(reader)()
+            opened.open(workload)
         except (UnsupportedError, TooLargeError) as reason:
             raise NotImplementedError(str(reason)) from reason
+        self._reader = opened  # one that cannot be opened holds nothing that could be closed
         self._reader.check(workload, self._reader.read())
 
     def read(self) -> None:

@@ -5,6 +5,7 @@ asv imports it in each of its commands, so what is slow to import is imported wh
 
 import functools
 import itertools
+import json
 import math
 import os
 import re
@@ -14,18 +15,21 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from asv.commands import compare
+from asv.commands.setup import Setup
 from asv.console import log
+from asv.environment import Environment
 from asv.machine import Machine
 from asv.plugins.git import Git
 from asv.plugins.regressions import Regressions
 from asv.publishing import OutputPublisher
 from asv.runner import Spawner
 
+from harness.asv import installed
 from harness.asv.builds import install_at_once
 from harness.machine import environment
 from harness.machine.log import reason_in
 from harness.paths import ZARR_REPOSITORY, ZARR_REPOSITORY_VARIABLE
-from harness.results.records import FOLDER_VARIABLE
+from harness.results.records import FOLDER_VARIABLE, VERSIONS_VARIABLE
 
 
 def setup() -> None:
@@ -35,7 +39,9 @@ def setup() -> None:
     _take_the_repository_that_is_named()
     _compare_readers_of_zarr_python_only()
     _look_for_regressions_of_zarr_python_only()
+    _measure_what_is_installed()
     _say_why_a_pass_failed()
+    _one_at_a_time()
     install_at_once()
 
 
@@ -64,6 +70,54 @@ def _tell_where_records_go() -> None:
         saved(machine, results_dir)
 
     Machine.save = save
+
+
+def _one_at_a_time() -> None:
+    """Refuse to use environments that another asv uses, before anything is changed in them.
+
+    The first asks for all, since asv may make them in processes that it forks.
+    """
+    performed, created, installed_project = Setup.perform_setup, Environment.create, Environment.install_project
+
+    @functools.wraps(performed)
+    def perform_setup(environments: Sequence[Any], *arguments: Any, **options: Any) -> Any:
+        for one in environments:
+            _hold(one)
+        return performed(environments, *arguments, **options)
+
+    @functools.wraps(created)
+    def create(environment: Any) -> None:
+        _hold(environment)
+        created(environment)
+
+    @functools.wraps(installed_project)
+    def install_project(environment: Any, *arguments: Any) -> None:
+        _hold(environment)
+        installed_project(environment, *arguments)
+
+    Setup.perform_setup = staticmethod(perform_setup)
+    Environment.create, Environment.install_project = create, install_project
+
+
+def _hold(environment: Any) -> None:
+    if not installed.is_existing(environment):
+        installed.hold(environment._env_dir)
+
+
+def _measure_what_is_installed() -> None:
+    """Let no pass begin in an environment that is not the commit's, and tell each pass what its environment holds."""
+    created = Spawner.create_setup_cache
+
+    @functools.wraps(created)
+    def create(spawner: Any, *arguments: Any) -> tuple[str | None, str]:
+        trouble = installed.trouble(spawner.env)
+        if trouble is not None:
+            return None, f"zcb: {trouble}"
+        os.environ[VERSIONS_VARIABLE] = json.dumps(installed.versions(spawner.env))
+        found: tuple[str | None, str] = created(spawner, *arguments)
+        return found
+
+    Spawner.create_setup_cache = create
 
 
 def _say_why_a_pass_failed() -> None:

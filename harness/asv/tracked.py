@@ -118,7 +118,7 @@ def run_pass(name: str, readers: Iterable[str], grid: Mapping[cases.Key, Case]) 
     from harness.machine.lifeline import die_with_parent
     from harness.measure.conductor import Conductor
     from harness.measure.evidence import Probe
-    from harness.measure.recording import write_pass
+    from harness.measure.recording import demand_installed, write_pass
     from harness.results.sample import NETWORK_LIMIT
     from harness.targets.resolve import resolve
     from harness.workload.create import create_workload
@@ -145,6 +145,7 @@ def run_pass(name: str, readers: Iterable[str], grid: Mapping[cases.Key, Case]) 
                 limit_holds = next(row for row in rows if row.reader == NETWORK_LIMIT).error is None
                 cells |= {(row.reader, *key): cell(row, limit_holds=limit_holds) for row in rows}
                 measured += rows
+        demand_installed(measured)
         write_pass(_class_name(name), target.identity, plan, measured, started)
     except ZcbError as error:
         raise SystemExit(f"zcb: {error}") from error

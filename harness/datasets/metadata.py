@@ -91,8 +91,19 @@ def at_url(target: Target) -> tuple[Target, ArrayInfo] | None:
     above, _, key = target.url.rstrip("/").rpartition("/")
     if not target.prefix:
         raise BadUseError(f"{target.url} is an array without a name: put it below a prefix")
-    array = of_metadata(unquote(key) if target.is_http else key, document)
+    array = of_metadata(_decoded(target, key) if target.is_http else key, document)
     return msgspec.structs.replace(target, url=above), array
+
+
+def _decoded(target: Target, part: str) -> str:
+    """Return the name that a part of an address stands for; a BadUseError says that it cannot be a key's last part."""
+    try:
+        name = unquote(part, errors="strict")
+    except UnicodeDecodeError:
+        name = ""
+    if not name.isprintable() or name in ("", ".", "..") or "/" in name:
+        raise BadUseError(f"{target.url} ends with {part!r}, which stands for no name that an array can have")
+    return name
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,6 +24,8 @@ class ShardIndex:
 
     offsets: npt.NDArray[np.uint64]
     lengths: npt.NDArray[np.uint64]
+    object_nbytes: int | None = None
+    """Size of the whole shard, where the store said it: it may hold more than its chunks."""
 
 
 def index_nbytes(chunks_per_shard: Sequence[int]) -> int:

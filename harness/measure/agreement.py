@@ -1,6 +1,9 @@
 """The truth of an array without a manifest: what two readers that share no decoding code agree on."""
 
+import itertools
 import logging
+import re
+from collections.abc import Iterator
 
 import msgspec
 
@@ -8,18 +11,21 @@ from harness.errors import MeasurementError, UnsupportedError
 from harness.measure.conductor import OPEN_SECONDS, turn_deadline
 from harness.measure.process import WorkerProcess
 from harness.readers import reader_class, representatives
+from harness.targets.target import joined
 from harness.workload.model import Workload
 from harness.workload.truth import Truth, first_difference
 
 _log = logging.getLogger(__name__)
 
-_NEEDED = 2
+_PLAIN = re.compile(r"[\w./~-]*", re.ASCII)
+"""Keys that nothing has to encode: no client can take such a one for another."""
 
 
 def agreed_truth(workload: Workload) -> Truth:
     """Return the checksums of the arrays that two independent readers both return for `workload`.
 
-    Of the readers that stand for a decoder the first that can do the work counts.
+    The first pair counts that can do the work: its readers share no decoding code and, so that a mistake in where they
+    read does not pass for the truth either, no client.
 
     Parameters
     ----------
@@ -29,25 +35,19 @@ def agreed_truth(workload: Workload) -> Truth:
     Raises
     ------
     MeasurementError
-        The two disagree, or fewer than two can read the array.
+        The two disagree, or no such two can read the array.
     """
-    found: dict[str, str] = {}
-    reasons: list[str] = []
-    for stack in representatives().values():
-        for name in stack:
-            try:
-                found[name] = _checksums(name, workload)
-                _log.info(f"{workload.label}: read by {name}")
-                break
-            except (UnsupportedError, MeasurementError) as reason:
-                reasons.append(f"{name}: {reason}")
-        if len(found) == _NEEDED:
+    asked = _Asked(workload)
+    for pair in _pairs(workload):
+        if all(map(asked.can_read, pair)):
             break
     else:
         raise MeasurementError(
-            f"{workload.array.key!r} has no manifest, and no two independent readers can read it: {'; '.join(reasons)}"
+            f"{workload.array.key!r} has no manifest, and no two independent readers can read it: "
+            f"{'; '.join(f'{name}: {reason}' for name, reason in asked.reasons.items())}"
         )
-    (one, other), (left, right) = found, found.values()
+    one, other = pair
+    left, right = asked.found[one], asked.found[other]
     different = first_difference(left, right)
     if different is not None:
         raise MeasurementError(
@@ -55,6 +55,39 @@ def agreed_truth(workload: Workload) -> Truth:
             "nobody can tell who is right"
         )
     return Truth(reads_crc32c=left, agreed_by=(one, other))
+
+
+class _Asked:
+    """What readers returned, each asked once."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
+        self.found: dict[str, str] = {}
+        self.reasons: dict[str, str] = {}
+        """Why the others could not."""
+
+    def can_read(self, name: str) -> bool:
+        """Whether a reader returned arrays."""
+        if name not in self.found and name not in self.reasons:
+            try:
+                self.found[name] = _checksums(name, self._workload)
+                _log.info(f"{self._workload.label}: read by {name}")
+            except (UnsupportedError, MeasurementError) as reason:
+                self.reasons[name] = str(reason)
+        return name in self.found
+
+
+def _pairs(workload: Workload) -> Iterator[tuple[str, str]]:
+    """Yield pairs of readers with different decoders, those asked first that stand for theirs at the front.
+
+    Two with the same client come last, and only for a key that nothing has to encode.
+    """
+    stacks = itertools.combinations(representatives().values(), 2)
+    pairs = [pair for one, other in stacks for pair in itertools.product(one, other)]
+    shares = {pair: len({reader_class(name).client for name in pair}) == 1 for pair in pairs}
+    yield from (pair for pair in pairs if not shares[pair])
+    if _PLAIN.fullmatch(joined(workload.target.prefix, workload.array.key)):
+        yield from (pair for pair in pairs if shares[pair])
 
 
 def _checksums(reader: str, workload: Workload) -> str:

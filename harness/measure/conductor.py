@@ -242,7 +242,13 @@ class Conductor:
         probe.begin()
         answer = self._ask(candidate.reader, self._sample_request(candidate), self._deadline(row))
         timed = msgspec.convert(answer["timed"], Timed)
-        return make_sample(row.workload, timed, probe.end(), with_faults=self._plan.with_faults)
+        return make_sample(
+            row.workload,
+            timed,
+            probe.end(),
+            counts_alone=reader_class(candidate.reader).counts_alone(row.workload.target),
+            with_faults=self._plan.with_faults,
+        )
 
     @staticmethod
     def _sample_request(candidate: Candidate, *, discard: bool = False) -> dict[str, Any]:

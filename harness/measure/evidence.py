@@ -165,7 +165,9 @@ def _host(target: Target) -> str:
     return urlsplit(target.service_url).hostname or ""
 
 
-def make_sample(workload: Workload, timed: Timed, evidence: Evidence, *, with_faults: bool = False) -> Sample:
+def make_sample(
+    workload: Workload, timed: Timed, evidence: Evidence, *, counts_alone: bool, with_faults: bool = False
+) -> Sample:
     """Put what the reader and the counters say of one verified execution together.
 
     Parameters
@@ -174,6 +176,8 @@ def make_sample(workload: Workload, timed: Timed, evidence: Evidence, *, with_fa
         What was executed.
     timed, evidence
         What the reader's process and the counters say of it.
+    counts_alone
+        Whether the reader's count stands where no store counts (`Reader.counts_alone`); else nothing was counted there.
     with_faults
         Whether a sample counts during which the store injected faults: it is flagged, and what the store counted
         stands for what the reader did, since a library hides what it sends again.
@@ -181,10 +185,12 @@ def make_sample(workload: Workload, timed: Timed, evidence: Evidence, *, with_fa
     Raises
     ------
     MeasurementError
-        A request failed, or the reader's count of its requests is not the store's.
+        A request failed, the reader's count of its requests is not the store's, or fewer bytes came than were wanted.
     """
     store, request_counts = evidence.store, timed.request_counts
-    if store is not None:
+    if store is None:
+        request_counts = request_counts if counts_alone else None
+    else:
         if store.faults:
             request_counts = None
             _check_faults(store, with_faults)
@@ -192,6 +198,8 @@ def make_sample(workload: Workload, timed: Timed, evidence: Evidence, *, with_fa
         if request_counts is not None:
             _check_agreement(request_counts, store)
     counted = request_counts or (None if store is None else _counted_by(store))
+    if counted is not None:
+        _check_bytes(workload, counted)
     other = other_rx_bytes(evidence, timed.seconds, counted, encrypted=_is_encrypted(workload.target))
     sample = Sample(
         seconds=timed.seconds,
@@ -310,6 +318,15 @@ def _check_agreement(request_counts: RequestCounts, store: StoreCounters) -> Non
                 f"the reader counts {claimed} {name.replace('_', ' ')}, the store {counted}: "
                 "a retry, another client of this store, or a miscount"
             )
+
+
+def _check_bytes(workload: Workload, counted: RequestCounts) -> None:
+    """Refuse an array whose bytes cannot have come from where they were counted: from a cache, or another service."""
+    if counted.fetched_bytes < workload.least_bytes:
+        raise MeasurementError(
+            f"{counted.fetched_bytes} bytes were counted, and the wanted chunks are stored as {workload.least_bytes}: "
+            "the array came from elsewhere, in part or in whole"
+        )
 
 
 def _counted_by(store: StoreCounters) -> RequestCounts:

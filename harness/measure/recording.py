@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import json
 import os
 import platform
 from collections.abc import Sequence
@@ -11,11 +12,13 @@ from typing import NamedTuple
 
 import msgspec
 
+from harness.errors import MeasurementError
 from harness.machine.cpu import allowed_cores, quota
 from harness.measure.conductor import Plan, Row
 from harness.paths import write_atomically
+from harness.readers import reader_class
 from harness.results import records, timelines
-from harness.results.records import FOLDER_VARIABLE
+from harness.results.records import FOLDER_VARIABLE, VERSIONS_VARIABLE
 from harness.timeline.model import Timeline
 
 _SETTINGS = ("ZCB_TARGET", "ZCB_PRESET")
@@ -64,6 +67,27 @@ def write_pass(pattern: str, target: str, plan: Plan, rows: Sequence[Row], start
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
     return path
+
+
+def demand_installed(rows: Sequence[Row]) -> None:
+    """Raise a MeasurementError where a pass was not measured with what asv's environment held before it.
+
+    Workers say what they read with, each time a workload is opened. Outside asv there is nothing to compare with.
+    """
+    held: dict[str, str] = json.loads(os.environ.get(VERSIONS_VARIABLE, "{}"))
+    used = [(f"{row.reader} used", name, row.versions[name]) for row in rows for name in _packages_of(row)]
+    holds = [("it holds", name, version) for name, version in _packages().items()]
+    for who, name, version in [*used, *holds]:
+        if held.get(name, version) != version:
+            raise MeasurementError(
+                f"the environment changed during the pass: {who} {name} {version}, and asv had installed "
+                f"{held[name]}; nothing of the pass is kept"
+            )
+
+
+def _packages_of(row: Row) -> list[str]:
+    """Return the Python packages that a row's worker told of: a program in Rust tells of crates."""
+    return [name for name in reader_class(row.reader).packages if name in row.versions]
 
 
 def _row(row: Row) -> records.RowRecord:

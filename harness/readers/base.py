@@ -16,6 +16,7 @@ from harness.errors import UnsupportedError
 from harness.results.sample import RequestCounts
 
 if TYPE_CHECKING:
+    from harness.targets.target import Target
     from harness.timeline.model import Timeline
     from harness.workload.model import Workload
 
@@ -44,6 +45,8 @@ class Reader(ABC):
     """The row that its samples go to where it is the fastest client for it; None where it has a row of its own."""
     decoder: ClassVar[str | None] = None
     """What decodes chunks, e.g. `ZARR_PYTHON`: readers with different ones are independent of each other."""
+    client: ClassVar[str | None] = None
+    """What fetches for it, where it represents its decoder."""
     represents: ClassVar[int | None] = None
     """Place among those that stand for their decoder, 1 first: where the truth of an array without a manifest is asked
     for, and where versions are compared and no reader is named. None is not asked."""
@@ -79,6 +82,11 @@ class Reader(ABC):
     def uses_zarr_python(cls) -> bool:
         """Whether it reads with zarr-python, so that its figures can change with the commit of it under test."""
         return "zarr" in cls.packages
+
+    @classmethod
+    def counts_alone(cls, target: Target) -> bool:
+        """Whether its count holds where no store counts: taken request by request, below retries and redirects."""
+        return False
 
     @abstractmethod
     def open(self, workload: Workload) -> None:

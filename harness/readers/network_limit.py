@@ -32,7 +32,8 @@ class _Shard(NamedTuple):
 class NetworkLimit(Reader):
     """obstore fetching indexes and chunks with the workload's requests in flight, bodies kept, nothing decoded.
 
-    Two plans compete (see `PLANS`), as does a client in Rust: the conductor tries all and measures the fastest.
+    Two plans compete (see `PLANS`), as does a client in Rust: the conductor tries all and measures the fastest. What it
+    counts are calls of obstore, which hides retries and redirects.
     """
 
     name = NETWORK_LIMIT
@@ -109,7 +110,7 @@ class NetworkLimit(Reader):
         from harness.datasets.shards import index_nbytes
 
         async with self._permits:
-            body, heads = await self._fetch_suffix(self._store, key, index_nbytes(self._per_shard))
+            body, heads, _ = await self._fetch_suffix(self._store, key, index_nbytes(self._per_shard))
         self._request_counts.requests += heads
         self._request_counts.head_requests += heads
         self._count(body, index=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, override
 
@@ -16,7 +15,9 @@ if TYPE_CHECKING:
 
     from harness.workload.model import Workload
 
-_UNKNOWN_CODEC = re.compile(r'"codecs".*?"name": (".*?") is not registered')
+
+_CODECS_REFUSED = 'Error parsing object member "codecs"'
+"""What it says where it does not know a codec, or not with these settings."""
 
 
 class TensorStoreReader(Reader):
@@ -30,6 +31,7 @@ class TensorStoreReader(Reader):
     rank = 50
     decoder = "tensorstore"
     represents = 1
+    client = "tensorstore"
     unread = UNREAD
     requester_pays = False
 
@@ -43,19 +45,14 @@ class TensorStoreReader(Reader):
 
         found = tensorstore_location(workload.target, workload.array.key, in_flight=workload.in_flight)
         resources = {"cache_pool": {"total_bytes_limit": 0}, "data_copy_concurrency": {"limit": cores()}}
-        opening = tensorstore.open(
-            {"driver": "zarr3", "kvstore": found.kvstore},
-            context=tensorstore.Context(resources | found.context),
-            open=True,
-            read=True,
-        )
+        context = tensorstore.Context(resources | found.context)
+        spec = {"driver": "zarr3", "kvstore": found.kvstore}
         try:
-            self._array = opening.result()
+            self._array = tensorstore.open(spec, context=context, open=True, read=True).result()
         except ValueError as error:
-            unknown = _UNKNOWN_CODEC.search(str(error))
-            if unknown is None:
+            if _CODECS_REFUSED not in str(error):
                 raise
-            raise UnsupportedError(f"tensorstore does not know the codec {unknown[1]}") from error
+            raise UnsupportedError(f"tensorstore does not know how the chunks are coded: {_cause(error)}") from error
         self._selections = [tuple(slice(*axis) for axis in read) for read in workload.reads]
         self._turns = Turns(workload.concurrent_reads)
 
@@ -70,3 +67,8 @@ class TensorStoreReader(Reader):
     @override
     def close(self) -> None:
         self._turns.close()
+
+
+def _cause(error: ValueError) -> str:
+    """Return the end of the library's chain of causes, without its dump of the whole specification."""
+    return str(error).partition(" [tensorstore_spec=")[0].rpartition(f"{_CODECS_REFUSED}: ")[2]

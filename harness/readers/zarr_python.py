@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, override
 
 from harness.errors import UnsupportedError
@@ -16,11 +15,13 @@ if TYPE_CHECKING:
     import aiohttp
     import numpy.typing as npt
 
+    from harness.targets.target import Target
     from harness.timeline.model import Timeline
     from harness.timeline.zarr_python import Recorder
     from harness.workload.model import Workload
 
-_ATTEMPT = re.compile(r"attempt=(\d+)")
+_SUFFIX = "bytes=-"
+_FAILURE, _TOO_MANY = 500, 429
 
 
 class _ZarrPython(Reader):
@@ -33,7 +34,6 @@ class _ZarrPython(Reader):
     """Class of the codec pipeline to use; None is zarr-python's default."""
 
     def __init__(self) -> None:
-        self._request_counts = RequestCounts()
         self._array: Any = None
         self._selections: list[tuple[slice, ...]] = []
         self._workload: Workload | None = None
@@ -96,14 +96,6 @@ class _ZarrPython(Reader):
         return self._recorder
 
     @override
-    def request_counts(self) -> RequestCounts | None:
-        return self._request_counts
-
-    @override
-    def reset_request_counts(self) -> None:
-        self._request_counts = RequestCounts()
-
-    @override
     def close(self) -> None:
         self._turns.close()
 
@@ -115,6 +107,19 @@ class ZarrPythonObstore(_ZarrPython):
     packages = ("zarr", "obstore", "numcodecs", "numpy")
     rank = 20
     represents: ClassVar[int | None] = 1
+    client = "obstore"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._request_counts = RequestCounts()
+
+    @override
+    def request_counts(self) -> RequestCounts:
+        return self._request_counts
+
+    @override
+    def reset_request_counts(self) -> None:
+        self._request_counts = RequestCounts()
 
     def _store(self, workload: Workload) -> Any:
         try:
@@ -127,7 +132,7 @@ class ZarrPythonObstore(_ZarrPython):
         suffixes = workload.target.knows_suffixes
 
         class CountingStore(ObjectStore):  # type: ignore[type-arg] # generic since 3.1 only
-            """Counts at the one method every read goes through: each call is one HTTP GET.
+            """Counts at the one method every read goes through: each call is one HTTP GET, as long as none is repeated.
 
             Where the cloud knows no suffix ranges, it asks for the object's size first.
             """
@@ -177,14 +182,29 @@ class ZarrPythonFsspec(_ZarrPython):
     packages = ("zarr", "s3fs", "fsspec", "aiobotocore", "aiohttp", "numcodecs", "numpy")
     rank = 10
     represents = 2
+    client = "fsspec"
     unread = UNREAD
 
     def __init__(self) -> None:
         super().__init__()
         self._filesystems: list[Any] = []
+        self._http = _HttpCounts()
+
+    @classmethod
+    @override
+    def counts_alone(cls, target: Target) -> bool:
+        return True
+
+    @override
+    def request_counts(self) -> RequestCounts:
+        return self._http.request_counts()
+
+    @override
+    def reset_request_counts(self) -> None:
+        self._http.reset()
 
     def _store(self, workload: Workload) -> Any:
-        return self._opened_store(workload, _counting_trace(lambda: self._request_counts))
+        return self._opened_store(workload, self._http.trace())
 
     @override
     def _recorded_store(self, workload: Workload) -> Any:
@@ -193,15 +213,19 @@ class ZarrPythonFsspec(_ZarrPython):
         return self._opened_store(workload, http_trace())
 
     def _opened_store(self, workload: Workload, trace: Any) -> Any:
-        """Return a store whose HTTP requests `trace` is told of."""
+        """Return a store whose HTTP requests `trace` is told of.
+
+        Of a URL fsspec would take apart what may stand in a key, as `::`.
+        """
+        import fsspec
         from zarr.storage import FsspecStore
 
         from harness.targets.fsspec import fsspec_location
 
         found = fsspec_location(workload.target, workload.array.key, in_flight=workload.in_flight, trace=trace)
-        store = FsspecStore.from_url(found.url, read_only=True, storage_options=found.options)
-        self._filesystems.append(store.fs)
-        return store
+        filesystem = fsspec.filesystem(found.protocol, asynchronous=True, **found.options)
+        self._filesystems.append(filesystem)
+        return FsspecStore(filesystem, read_only=True, path=found.path)
 
     @override
     def close(self) -> None:
@@ -215,29 +239,56 @@ class ZarrPythonFsspec(_ZarrPython):
                     sync(client.close())
 
 
-def _counting_trace(request_counts: Callable[[], RequestCounts]) -> Any:
-    """Return an aiohttp trace that counts requests.
+class _HttpCounts:
+    """What aiohttp sends and receives, request by request.
 
-    s3fs adds HEADs and splits large objects behind one store call, so only the HTTP level can be counted.
+    s3fs adds HEADs, splits large objects and asks again behind one store call, and aiohttp follows redirects, so only
+    the HTTP level can be counted.
     """
-    import aiohttp
 
-    async def started(_session: Any, _context: Any, params: aiohttp.TraceRequestStartParams) -> None:
-        now = request_counts()
-        now.requests += 1
-        now.head_requests += params.method == "HEAD"
-        now.index_requests += params.headers.get("Range", "").startswith("bytes=-")
-        attempt = _ATTEMPT.search(params.headers.get("amz-sdk-request", ""))
-        now.retries = (now.retries or 0) + (attempt is not None and int(attempt[1]) > 1)
+    def __init__(self) -> None:
+        self.reset()
 
-    async def answered(_session: Any, _context: Any, params: aiohttp.TraceRequestEndParams) -> None:
-        if params.method == "GET":
-            request_counts().fetched_bytes += int(params.response.headers.get("Content-Length", 0))
+    def reset(self) -> None:
+        """Start counting from zero."""
+        self._sent = RequestCounts()
+        self._good = 0
+        self._bodies: list[aiohttp.StreamReader] = []
 
-    trace = aiohttp.TraceConfig()
-    trace.on_request_start.append(started)
-    trace.on_request_end.append(answered)
-    return trace
+    def request_counts(self) -> RequestCounts:
+        """Return what was counted; whatever had no good answer was sent again, else the read would have failed."""
+        cut = sum(not body.is_eof() for body in self._bodies)
+        return RequestCounts(
+            requests=self._sent.requests,
+            index_requests=self._sent.index_requests,
+            head_requests=self._sent.head_requests,
+            retries=self._sent.requests - self._good + cut,
+            fetched_bytes=self._sent.fetched_bytes + sum(body.total_bytes for body in self._bodies),
+        )
+
+    def trace(self) -> aiohttp.TraceConfig:
+        """Return the trace by which aiohttp tells of its requests, to be given to each session."""
+        import aiohttp
+
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(self._headers_sent)
+        trace.on_request_redirect.append(self._redirected)
+        trace.on_request_end.append(self._answered)
+        return trace
+
+    async def _headers_sent(self, _session: Any, _context: Any, params: aiohttp.TraceRequestHeadersSentParams) -> None:
+        self._sent.requests += 1
+        self._sent.head_requests += params.method == "HEAD"
+        self._sent.index_requests += params.headers.get("Range", "").startswith(_SUFFIX)
+
+    async def _redirected(self, _session: Any, _context: Any, params: aiohttp.TraceRequestRedirectParams) -> None:
+        self._good += 1
+        self._sent.fetched_bytes += params.response.content_length or 0  # it is thrown away, maybe before it has come
+
+    async def _answered(self, _session: Any, _context: Any, params: aiohttp.TraceRequestEndParams) -> None:
+        status = params.response.status
+        self._good += status < _FAILURE and status != _TOO_MANY
+        self._bodies.append(params.response.content)
 
 
 def demand_pipeline(array: Any, wanted: str | None) -> None:

@@ -28,6 +28,7 @@ class Zarrista(Reader):
     rank = 60
     decoder = "zarrs"
     represents = 1
+    client = "obstore"
     strides = False
 
     @override

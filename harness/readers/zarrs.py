@@ -11,6 +11,7 @@ from harness.readers.base import Reader
 from harness.results.sample import NETWORK_LIMIT
 
 if TYPE_CHECKING:
+    from harness.targets.target import Target
     from harness.workload.model import Workload
 
 BINARY_VARIABLE = "ZCB_ZARRS_READER"
@@ -18,7 +19,10 @@ BINARY_VARIABLE = "ZCB_ZARRS_READER"
 
 
 class _RustReader(Reader):
-    """Describes a worker process in Rust; nothing of it runs in a Python process."""
+    """Describes a worker process in Rust; nothing of it runs in a Python process.
+
+    Its requests are counted below object_store's retries, but above the redirects that the HTTP client follows.
+    """
 
     engine: ClassVar[str]
     is_python = False
@@ -73,3 +77,9 @@ class NetworkLimitRust(_RustReader):
     name = "network-limit+rust"
     engine = "network-limit"
     competes_for = NETWORK_LIMIT
+
+    @classmethod
+    @override
+    def counts_alone(cls, target: Target) -> bool:
+        """Whether a client of its own fetches, as by plain HTTP without credentials: it follows and repeats nothing."""
+        return target.anonymous and target.service_url.startswith("http:")

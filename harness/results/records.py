@@ -19,6 +19,9 @@ SCHEMA = 1
 FOLDER_VARIABLE = "ZCB_PASSES"
 """Environment variable with the folder for pass records; harness/asv/plugin.py sets it in every ``asv run``."""
 
+VERSIONS_VARIABLE = "ZCB_VERSIONS"
+"""Environment variable with the versions, as JSON, that asv's environment held before a pass; the plugin sets it."""
+
 SUFFIX = ".pass"  # asv reads every *.json below its results directory
 _SHORT = 8
 

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from harness.errors import UnsupportedError
-from harness.targets.target import DEFAULT_REGION, Target, joined
+from harness.targets.target import DEFAULT_REGION, Target, address, joined
 
 if TYPE_CHECKING:
     import aiohttp
 
 UNREAD = {"gs": "gcsfs", "az": "adlfs"}
 """What fsspec reads these schemes with; their dependencies are too many to bring along for one reader of one cloud."""
+
+_VERSION = "?versionId="
 
 
 _BOTOCORE_DEFAULTS: dict[str, Any] = {
@@ -27,7 +29,9 @@ _BOTOCORE_DEFAULTS: dict[str, Any] = {
 class FsspecLocation(NamedTuple):
     """What fsspec needs to find an array."""
 
-    url: str
+    protocol: str
+    path: str
+    """Inside the file system; of plain HTTP the whole address."""
     options: dict[str, Any]
     """Of the file system."""
 
@@ -43,18 +47,22 @@ def fsspec_location(target: Target, key: str, *, in_flight: int, trace: "aiohttp
     Raises
     ------
     UnsupportedError
-        The scheme needs a file system that is no part of this project.
+        The scheme needs a file system that is no part of this project, or the file system cannot be told this key.
     """
     if target.scheme in UNREAD:
         needed = UNREAD[target.scheme]
         raise UnsupportedError(f"fsspec reads {target.scheme}:// with {needed}, which is no part of this project")
     if target.is_http:
         options = {"get_client": _traced_client(in_flight, trace), "skip_instance_cache": True}
-        return FsspecLocation(joined(_without_colon_pairs(target.url).rstrip("/"), key), options)
+        return FsspecLocation(target.scheme, address(_without_colon_pairs(target.url), key), options)
     from harness.targets.tracing import traced_session
 
+    path = joined(target.bucket, target.prefix, key)
+    if _VERSION in path:
+        raise UnsupportedError(f"s3fs takes what follows {_VERSION} in a key for an object's version")
     return FsspecLocation(
-        f"s3://{joined(target.bucket, target.prefix, key)}",
+        "s3",
+        path,
         {
             "anon": target.anonymous,
             "requester_pays": target.requester_pays,

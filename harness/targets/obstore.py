@@ -6,7 +6,7 @@ from typing import Any
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
 from harness.errors import BadUseError
-from harness.targets.target import DEFAULT_REGION, Target, joined
+from harness.targets.target import DEFAULT_REGION, Target, address, joined
 from harness.targets.timeouts import allowed_silence
 
 Store = S3Store | GCSStore | AzureStore | HTTPStore
@@ -33,7 +33,7 @@ def obstore_store(target: Target, *, prefix: str, retry: bool) -> Store:
     """
     options: dict[str, Any] = {"client_options": _client_options(), "retry_config": _retries(retry)}
     if target.is_http:
-        return HTTPStore(joined(target.url.rstrip("/"), prefix), **options)
+        return HTTPStore(address(target.url, prefix), **options)
     options["prefix"] = joined(target.prefix, prefix) or None
     if target.anonymous:
         options["skip_signature"] = True

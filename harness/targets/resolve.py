@@ -5,7 +5,7 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
 import msgspec
 import psutil
@@ -141,6 +141,9 @@ def _checked(target: Target) -> Target:
     parts = _parsed(target, target.url)
     if parts.scheme not in _FORMS:
         raise _refused(target, f"{target.url!r} is none of {', '.join(_FORMS.values())}")
+    if target.is_http:
+        target = msgspec.structs.replace(target, url=_one_spelling(target.url))
+        parts = urlsplit(target.url)
     if parts.path.strip("/") and {"", ".", ".."} & set(parts.path.strip("/").split("/")):
         raise _refused(target, f"{target.url!r} has an empty part, . or .. in its path")
     if not target.is_http and ":" in parts.netloc:
@@ -152,9 +155,14 @@ def _checked(target: Target) -> Target:
         raise _refused(target, "requester_pays and anonymous exclude each other: who pays has to be known")
     _check_endpoint(target)
     _check_nics(target)
-    if parts.scheme == "s3" and not target.region:
-        target = msgspec.structs.replace(target, region=_from_environment(*_REGION_VARIABLES))
-    if parts.scheme == "az" and not target.account:
+    return _completed(target, parts.scheme)
+
+
+def _completed(target: Target, scheme: str) -> Target:
+    """Return the target with what its scheme needs and it does not say."""
+    if scheme == "s3" and not target.region:
+        return msgspec.structs.replace(target, region=_from_environment(*_REGION_VARIABLES))
+    if scheme == "az" and not target.account:
         account = _from_environment(_ACCOUNT_VARIABLE)
         if not account:
             raise _refused(target, f"say whose container it is: account in targets.toml, or {_ACCOUNT_VARIABLE}")
@@ -181,6 +189,13 @@ def _parsed(target: Target, url: str) -> SplitResult:
         form = _FORMS.get(parts.scheme, _FORMS["s3"])
         raise _refused(target, f"{_shown(url)!r} is not of the form {form}, without user, query or fragment")
     return parts
+
+
+def _one_spelling(url: str) -> str:
+    """Return an address whose path is percent-encoded as keys are: libraries differ in what they leave as it stands."""
+    parts = urlsplit(url)
+    path = "/".join(quote(unquote_to_bytes(part), safe="") for part in parts.path.split("/"))
+    return parts._replace(path=path).geturl()
 
 
 def _check_endpoint(target: Target) -> None:

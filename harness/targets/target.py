@@ -1,6 +1,6 @@
 """A target: a place that data is read from."""
 
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
@@ -90,8 +90,20 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def prefix(self) -> str:
-        """The key prefix in the URL, without slashes at its ends; empty for the whole bucket."""
-        return urlsplit(self.url).path.strip("/")
+        """The key prefix in the URL, without slashes at its ends; empty for the whole bucket.
+
+        Of plain HTTP it is decoded: an address holds keys percent-encoded, other URLs hold them as they are.
+        """
+        path = urlsplit(self.url).path.strip("/")
+        return unquote(path) if self.is_http else path
+
+
+def address(url: str, key: str) -> str:
+    """Return the address of a key below a plain HTTP address, which stands as it is: what every library is told.
+
+    Whatever is not unreserved is percent-encoded, so that no library takes a part of the key for something else.
+    """
+    return joined(url.rstrip("/"), quote(key, safe="/"))
 
 
 def joined(*parts: str) -> str:

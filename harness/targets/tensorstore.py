@@ -4,7 +4,7 @@ import os
 from typing import Any, NamedTuple
 
 from harness.errors import UnsupportedError
-from harness.targets.target import DEFAULT_REGION, Target, joined
+from harness.targets.target import DEFAULT_REGION, Target, address, joined
 
 UNREAD = {"az": "driver for Azure Blob Storage"}
 """What TensorStore would need for these schemes, and does not have."""
@@ -37,8 +37,7 @@ def tensorstore_location(target: Target, key: str, *, in_flight: int) -> Tensors
     if target.scheme in UNREAD:
         raise UnsupportedError(f"tensorstore has no {UNREAD[target.scheme]}")
     if target.is_http:
-        # The URL stands as it is, percent signs included; the key below it is encoded by the driver.
-        kvstore = {"driver": "http", "base_url": target.url.rstrip("/"), "path": f"{key}/"}
+        kvstore = {"driver": "http", "base_url": f"{address(target.url, key)}/"}
         return TensorstoreLocation(kvstore, _limit("http", in_flight))
     path = joined(target.prefix, key) + "/"
     if target.scheme == "gs":

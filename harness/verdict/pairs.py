@@ -135,7 +135,9 @@ class Duel:
         self._probe.begin()
         answer = self._ask(side, {"op": "sample"}, self._deadline)
         try:
-            return make_sample(self.workload, msgspec.convert(answer["timed"], Timed), self._probe.end())
+            timed = msgspec.convert(answer["timed"], Timed)
+            alone = reader_class(self.reader).counts_alone(self.workload.target)
+            return make_sample(self.workload, timed, self._probe.end(), counts_alone=alone)
         except MeasurementError as error:
             raise SideFailedError(side, str(error)) from error
 

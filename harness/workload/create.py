@@ -1,6 +1,6 @@
 """Making a pattern concrete for a dataset."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -18,9 +18,21 @@ from harness.targets.target import Target
 from harness.workload import expected
 from harness.workload import truth as truths
 from harness.workload.model import DEFAULT_IN_FLIGHT, MOST_IN_FLIGHT, SCHEMA, Workload, check_memory
-from harness.workload.patterns import Parameters, Pattern, pattern, selection_size
+from harness.workload.patterns import Parameters, Pattern, Slices, pattern, selection_size
 from harness.workload.selections import chunks_by_shard, covers_whole_chunks, wanted_chunks
 from harness.workload.truth import Truth
+
+_INDIVISIBLE = {"zstd", "gzip", "blosc", "blosc-lz4"}
+"""Codecs of which no part of a chunk can be decoded without all of its bytes."""
+
+_DIVISIBLE = {"sharding_indexed"}
+"""Codecs whose chunks can be read without some of their bytes, though they are wanted whole."""
+
+Indexes = Mapping[tuple[int, ...], ShardIndex]
+"""Of shards, by their coordinates."""
+
+ByShard = Mapping[tuple[int, ...], tuple[npt.NDArray[np.intp], ...]]
+"""The wanted chunks inside each shard, as `chunks_by_shard` groups them."""
 
 Agreement = Callable[[Workload], Truth]
 """Returns the truth of a workload whose own is unknown."""
@@ -67,9 +79,12 @@ def _made(
     reads = rule.selections(array, asked)
     array_bytes = sum(map(selection_size, reads)) * np.dtype(array.dtype).itemsize
     check_memory(array_bytes)
-    wanted = [chunk for read in reads for chunk in wanted_chunks(array, read)]
-    by_shard = chunks_by_shard(array, wanted)
-    indexes = read_indexes(target, array, list(by_shard))
+    per_read = [chunks_by_shard(array, list(wanted_chunks(array, read))) for read in reads]
+    shards = list(dict.fromkeys(shard for by_shard in per_read for shard in by_shard))
+    indexes = read_indexes(target, array, shards)
+    at_once = asked.concurrent_reads or rule.concurrent_reads
+    held_bytes = sum(sorted(_held_bytes(indexes, by_shard) for by_shard in per_read)[-at_once:])
+    check_memory(array_bytes, held_bytes)
     made = Workload(
         schema=SCHEMA,
         pattern=rule.name,
@@ -78,20 +93,24 @@ def _made(
         array=array,
         in_flight=in_flight,
         reads=reads,
-        concurrent_reads=asked.concurrent_reads or rule.concurrent_reads,
+        concurrent_reads=at_once,
         array_bytes=array_bytes,
-        wanted_chunks=len(wanted),
-        wanted_bytes=sum(_stored_bytes(indexes[shard], inner) for shard, inner in by_shard.items()),
-        wanted_shards=len(by_shard),
-        gap_bytes=_gaps(indexes, chunks_by_shard(array, list(wanted_chunks(array, reads[0])))),
+        wanted_chunks=sum(len(inner[0]) for by_shard in per_read for inner in by_shard.values()),
+        wanted_bytes=sum(_stored_bytes(indexes, by_shard) for by_shard in per_read),
+        least_bytes=_least_bytes(array, indexes, reads),
+        held_bytes=held_bytes,
+        wanted_shards=len(shards),
+        gap_bytes=_gaps(indexes, per_read[0]),
         truth=truths.UNKNOWN,
     )
     if known is None:
         if agree is None:
             raise BadUseError(f"{array.key!r} at {target.url} has no manifest: only `zcb workload` can do with that")
         return msgspec.structs.replace(made, truth=agree(made))
-    whole = all(covers_whole_chunks(read, array.chunk_shape) for read in reads)
-    truth = expected.of_chunks(known, wanted) if whole else expected.of_reads(target, known, array, reads, indexes)
+    if _wants_whole_chunks(array, reads):
+        truth = expected.of_chunks(known, [chunk for read in reads for chunk in wanted_chunks(array, read)])
+    else:
+        truth = expected.of_reads(target, known, array, reads, indexes)
     return msgspec.structs.replace(made, truth=truth)
 
 
@@ -104,15 +123,38 @@ def _described(target: Target, dataset: str | None, default: str) -> tuple[Targe
     return target, arrays.of_spec(known.spec), known
 
 
-def _stored_bytes(index: ShardIndex, inner: tuple[npt.NDArray[np.intp], ...]) -> int:
-    stored = index.offsets[inner] != MISSING
-    return int(index.lengths[inner][stored].sum())
+def _wants_whole_chunks(array: ArrayInfo, reads: Sequence[Slices]) -> bool:
+    return all(covers_whole_chunks(read, array.chunk_shape) for read in reads)
 
 
-def _gaps(
-    indexes: dict[tuple[int, ...], ShardIndex],
-    by_shard: dict[tuple[int, ...], tuple[npt.NDArray[np.intp], ...]],
-) -> tuple[int, ...]:
+def _held_bytes(indexes: Indexes, by_shard: ByShard) -> int:
+    """Return what a read may fetch: an object of which every chunk is wanted comes whole, whatever else it holds."""
+    held = 0
+    for shard, inner in by_shard.items():
+        index = indexes[shard]
+        size = index.object_nbytes if len(inner[0]) == index.offsets.size else None
+        held += _stored_bytes(indexes, {shard: inner}) if size is None else size
+    return held
+
+
+def _least_bytes(array: ArrayInfo, indexes: Indexes, reads: Sequence[Slices]) -> int:
+    """Return the stored bytes that no reader can do without, as `Workload.least_bytes` says."""
+    codecs = set(array.codec.split("+"))
+    if codecs & _DIVISIBLE or not (codecs & _INDIVISIBLE or _wants_whole_chunks(array, reads)):
+        return 0
+    different = {chunk for read in reads for chunk in wanted_chunks(array, read)}
+    return _stored_bytes(indexes, chunks_by_shard(array, list(different)))
+
+
+def _stored_bytes(indexes: Indexes, by_shard: ByShard) -> int:
+    total = 0
+    for shard, inner in by_shard.items():
+        stored = indexes[shard].offsets[inner] != MISSING
+        total += int(indexes[shard].lengths[inner][stored].sum())
+    return total
+
+
+def _gaps(indexes: Indexes, by_shard: ByShard) -> tuple[int, ...]:
     shard, inner = next(iter(by_shard.items()))
     index = indexes[shard]
     if len(inner[0]) == index.offsets.size:

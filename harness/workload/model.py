@@ -48,6 +48,12 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Stored bytes of the wanted chunks: what must be fetched besides the shard indexes."""
     wanted_shards: int
     """Different shards the reads touch."""
+    least_bytes: int = 0
+    """Stored bytes that no reader can do without: those of the different chunks, since it may keep one that several
+    reads want at the same time; 0 where a part of a chunk is enough, or nobody said."""
+    held_bytes: int = 0
+    """Stored bytes that a reader may hold at once: what the `concurrent_reads` largest reads want, where an object of
+    which every chunk is wanted counts whole; 0 where nobody said."""
     gap_bytes: tuple[int, ...]
     """Stored bytes between the first read's neighbouring wanted chunks in its first shard (empty for a whole shard)."""
     truth: Truth
@@ -60,18 +66,28 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def digest(self) -> str:
         """Identity of the work itself, whatever the store's address and this machine's interfaces: 16 hex digits."""
-        same = msgspec.structs.replace(self, target=msgspec.structs.replace(self.target, endpoint=None, nic=()))
+        target = msgspec.structs.replace(self.target, endpoint=None, nic=())
+        same = msgspec.structs.replace(self, target=target, least_bytes=0, held_bytes=0)
         return hashlib.sha256(msgspec.json.encode(same)).hexdigest()[:16]
 
 
-def check_memory(array_bytes: int) -> None:
-    """Refuse arrays of `array_bytes` bytes that take more than a quarter of the memory; a TooLargeError says so."""
+def check_memory(array_bytes: int, held_bytes: int = 0) -> None:
+    """Refuse what takes more than a quarter of the memory; a TooLargeError says so.
+
+    Parameters
+    ----------
+    array_bytes
+        Of the final arrays.
+    held_bytes
+        Stored bytes that a reader may hold at once, as in `Workload`: a few decoded bytes may stand in a huge object.
+    """
     ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if array_bytes > ram // _RAM_SHARE:
-        raise TooLargeError(
-            f"the arrays take {array_bytes / 2**30:.1f} GiB, "
-            f"more than a quarter of this machine's {ram / 2**30:.1f} GiB of memory"
-        )
+    for nbytes, what in ((array_bytes, "the arrays take"), (held_bytes, "the shards that are read whole take")):
+        if nbytes > ram // _RAM_SHARE:
+            raise TooLargeError(
+                f"{what} {nbytes / 2**30:.1f} GiB, "
+                f"more than a quarter of this machine's {ram / 2**30:.1f} GiB of memory"
+            )
 
 
 def encode(workload: Workload) -> bytes:
@@ -95,7 +111,7 @@ def decode(data: bytes | dict[str, Any], *, origin: str = "workload") -> Workloa
         _check(workload)
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise BadUseError(f"{origin} is not a workload file: {error}") from error
-    check_memory(workload.array_bytes)
+    check_memory(workload.array_bytes, workload.held_bytes)
     return workload
 
 

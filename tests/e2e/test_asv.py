@@ -166,6 +166,24 @@ def test_the_environment_holds_nothing_but_pins(config, records):
             assert pins.get(key, pins.get(f"pip+{name}")) == [version], line
 
 
+def test_an_environment_that_somebody_changed_is_not_measured(config, records):
+    """asv's own note still says that the commit is installed."""
+    (note,) = Path(load_path(config, "env_dir")).glob("*/asv-install-status.json")
+    (metadata,) = note.parent.glob("lib/python*/site-packages/zarr-*.dist-info/METADATA")
+    before = metadata.read_text()
+    metadata.write_text(re.sub(r"(?m)^Version: .*$", "Version: 9.9.9", before, count=1))
+    folder = Path(load_path(config, "results_dir"))
+    kept = {path: path.read_bytes() for path in folder.glob("*/passes/*")}
+    try:
+        commit = json.loads(note.read_text())["commit_hash"]
+        run = asv(config, "run", "--bench", LOOKED_UP[0], f"{commit}^!")
+    finally:
+        metadata.write_text(before)
+    assert run.returncode != 0
+    assert "it holds zarr 9.9.9, and zarr-3." in run.stdout + run.stderr
+    assert {path: path.read_bytes() for path in folder.glob("*/passes/*")} == kept
+
+
 def load_path(config, name):
     return json.loads(config.read_text())[name]
 

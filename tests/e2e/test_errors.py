@@ -105,6 +105,29 @@ def test_a_store_that_is_not_running_is_said_with_its_cure(zcb, tmp_path):
     assert "zcb store start" in one_line(err)
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["data", "list", "--target", "embedded"], ["read"], ["read", "--json"]]
+)
+def test_nobody_reads_the_output_any_more(zcb, embedded_store, targets, tmp_path, arguments):
+    """As after `| head`: neither the answer no nor an error."""
+    targets(embedded_store.endpoint)
+    assert zcb(*CREATE, "embedded")[0] == 0
+    if arguments[0] == "read":
+        assert zcb(*WORKLOAD, "embedded", "--dataset", "large")[0] == 0
+        arguments = [*arguments, "zarr-python+obstore", "w.json", "--samples", "1"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        code = "from harness.cli import command; command()"
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writing)
+    assert done.returncode == 141, done.stderr
+    assert "zcb: " not in done.stderr
+    assert "Error" not in done.stderr
+
+
 def test_wrong_credentials_are_refused_in_a_line(zcb, locked, tmp_path):
     assert zcb(*CREATE, "embedded")[0] == 0
     assert zcb(*WORKLOAD, "embedded", "--dataset", "large")[0] == 0

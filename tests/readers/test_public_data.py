@@ -28,6 +28,7 @@ from harness.targets.resolve import resolve
 from harness.targets.target import Target
 from harness.workload import files
 from harness.workload.create import create_workload
+from harness.workload.model import encode
 from harness.workload.patterns import Parameters
 from harness.workload.truth import checksums
 from setup_data import presets, write
@@ -126,9 +127,10 @@ def test_every_reader_reads_a_url_and_is_compared(place, control, everyone, patt
     assert {name: row.na or row.error for name, row in rows.items() if row.na or row.error} == {}
     assert counted.errors == 0
     for row in rows.values():
+        counts = reader_class(row.variant.partition(" ")[0] or row.reader).counts_alone(work.target)
         for sample in row.samples:
             assert sample.flags.count(FLAG_NO_MANIFEST) == 1
-            assert (sample.requests_source == "reader") == (row.reader in COUNT)
+            assert sample.requests_source == ("reader" if counts else None)
     reports = json.loads(read_reports(list(rows.values()), rows[NETWORK_LIMIT]))
     agreed = {"source": "agreement", "readers": list(work.truth.agreed_by)}
     assert [report["truth"] for report in reports] == [agreed] * len(rows)
@@ -165,6 +167,26 @@ def test_edges_fill_values_and_chunks_that_are_not_stored(place, ragged, everyon
     assert (work.array.key, work.array.codec, work.array.shard_grid) == ("ragged.zarr", "zstd", (3, 2, 2))
     rows = measure(work, everyone)
     assert {name: row.na or row.error for name, row in rows.items() if row.na or row.error} == {}
+
+
+def test_a_codec_that_one_library_does_not_know_is_na_for_it_and_nobody_elses_failure(own_place, everyone, tmp_path):
+    target, address = own_place
+    store = ObjectStore(open_store(target, prefix="shuffled.zarr"))
+    shuffled = {"name": "numcodecs.shuffle", "configuration": {"elementsize": 2}}
+    settings = {"shape": (8, 32, 32), "chunks": (1, 16, 16), "shards": (8, 32, 32), "dtype": "uint16"}
+    array = zarr.create_array(store, compressors=[shuffled, zarr.codecs.ZstdCodec()], zarr_format=3, **settings)
+    array[...] = np.arange(8 * 32 * 32, dtype="u2").reshape(8, 32, 32)
+    file = tmp_path / "w.json"
+    file.write_bytes(encode(make(f"{address}/shuffled.zarr", "whole_array")))
+    assert files.load(file).truth.agreed_by == ("zarr-python+fsspec", "zarrista")
+    rows = measure(files.load(file), everyone)
+    reason = "tensorstore does not know how the chunks are coded: "
+    assert {name: row.error for name, row in rows.items() if row.error} == {}
+    assert [name for name, row in rows.items() if row.na] == ["tensorstore"]
+    assert rows["tensorstore"].na.startswith(reason)
+    assert '"numcodecs.shuffle" is not registered' in rows["tensorstore"].na
+    shown = zcb_run(zcb, "read", "tensorstore,zarrista", str(file), "--samples", "1")
+    assert (shown.exit_code, reason in " ".join(shown.output.split())) == (0, True)
 
 
 def test_a_shard_that_is_not_stored_is_named(own_place):

@@ -1,8 +1,12 @@
 """Readers against the embedded store: what they fetch, byte by byte, and that a wrong array is never a figure."""
 
+import functools
 import json
 from pathlib import Path
 
+import google_crc32c
+import msgspec
+import numpy as np
 import obstore
 import pytest
 from click.testing import CliRunner
@@ -10,7 +14,7 @@ from click.testing import CliRunner
 from harness.cli import zcb
 from harness.datasets.indexes import read_indexes
 from harness.datasets.shards import index_nbytes
-from harness.errors import BadUseError, MeasurementError, UnsupportedError
+from harness.errors import BadUseError, MeasurementError, TooLargeError, UnsupportedError
 from harness.measure.conductor import Conductor, Plan
 from harness.readers import all_readers, benchmarked, reader_class
 from harness.results.sample import FLAG_NEW_CONNECTIONS, NETWORK_LIMIT
@@ -21,7 +25,9 @@ from harness.workload import model as workloads
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
 from harness.workload.selections import chunks_by_shard, wanted_chunks
+from harness.workload.truth import Truth
 from setup_data.cli import data
+from tests.support import origin
 
 MIB = 1 << 20
 ZARR_READERS = ["zarr-python+fsspec", "zarr-python+obstore"]
@@ -244,6 +250,65 @@ def test_an_array_too_large_for_the_memory_is_refused(target, monkeypatch):
     monkeypatch.setattr("harness.workload.model.os.sysconf", {"SC_PAGE_SIZE": MIB, "SC_PHYS_PAGES": 4}.__getitem__)
     with pytest.raises(BadUseError, match="more than a quarter"):
         create_workload("whole_array", target, dataset="tiny/small")
+
+
+def sparse_shard(hole):
+    """Return the objects of an array of 256 bytes in one shard of four chunks, `hole` bytes before the last of them."""
+    grid = {"name": "regular", "configuration": {"chunk_shape": [4, 4, 8]}}
+    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    settings = {"chunk_shape": [1, 4, 8], "codecs": [little], "index_codecs": [little, {"name": "crc32c"}]}
+    described = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [4, 4, 8],
+        "data_type": "uint16",
+        "fill_value": 0,
+        "chunk_grid": grid,
+        "chunk_key_encoding": {"name": "default"},
+        "codecs": [{"name": "sharding_indexed", "configuration": settings}],
+    }
+    chunk = np.arange(32, dtype="<u2").tobytes()
+    index = np.array([[0, 64], [64, 64], [128, 64], [192 + hole, 64]], "<u8").tobytes()
+    checksum = google_crc32c.value(index).to_bytes(4, "little")
+    body = 3 * chunk + bytes(hole) + chunk + index + checksum
+    return {"/s.zarr/zarr.json": json.dumps(described).encode(), "/s.zarr/c/0/0/0": body}
+
+
+@pytest.mark.parametrize(("hole", "fits"), [(0, True), (2 * MIB, False)])
+def test_a_few_bytes_in_a_huge_object_are_refused_where_a_reader_would_fetch_all_of_it(monkeypatch, hole, fits):
+    monkeypatch.setattr("harness.workload.model.os.sysconf", {"SC_PAGE_SIZE": MIB, "SC_PHYS_PAGES": 4}.__getitem__)
+    nobody_asked = Truth(reads_crc32c="AAAAAA==")
+    with origin.serving(origin.Origin(sparse_shard(hole))) as place:
+        target = resolve(f"{place.address}/s.zarr")
+        make = functools.partial(create_workload, target=target, agree=lambda _: nobody_asked)
+        crop = make("random_crops", parameters=Parameters(crop=(1, 4, 8), crops=1))  # a chunk, which is fetched alone
+        assert (crop.held_bytes, crop.array_bytes) == (64, 64)
+        if fits:
+            whole = make("whole_array")
+            assert (whole.array_bytes, whole.held_bytes) == (256, len(place.objects["/s.zarr/c/0/0/0"]))
+            return
+        with pytest.raises(TooLargeError, match=r"the shards that are read whole take .* more than a quarter"):
+            make("whole_array")
+        large = msgspec.to_builtins(crop) | {"held_bytes": 2 * MIB}
+        with pytest.raises(TooLargeError, match="the shards that are read whole take"):  # made on a larger machine
+            workloads.decode(large)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "asked", "repeats"),
+    [
+        ("whole_array", {}, False),
+        ("chunks_of_one_shard", {"gap": 1}, False),
+        ("random_crops", {"crop": (2, 20, 20), "crops": 200}, True),  # they overlap
+    ],
+)
+def test_what_no_reader_can_do_without_is_what_different_chunks_are_stored_as(target, pattern, asked, repeats):
+    work = create_workload(pattern, target, dataset="tiny/small", parameters=Parameters(**asked))
+    assert 0 < work.least_bytes <= work.wanted_bytes
+    assert (work.least_bytes < work.wanted_bytes) is repeats
+    assert work.held_bytes > 0
+    older = msgspec.structs.replace(work, least_bytes=0, held_bytes=0)
+    assert (older.digest, workloads.decode(workloads.encode(older)).least_bytes) == (work.digest, 0)
 
 
 @pytest.mark.parametrize(

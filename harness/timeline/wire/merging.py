@@ -15,6 +15,9 @@ from harness.timeline.wire.http import Exchange
 
 _P95 = 0.95
 
+_ARRIVALS = ("first_byte_ns", "last_byte_ns")
+"""Events that the wire has before any reader."""
+
 
 class Matches(NamedTuple):
     """Which captured request is which recorded one."""
@@ -30,8 +33,8 @@ class Matches(NamedTuple):
 def merge(timeline: Timeline, captured: Captured) -> Timeline:
     """Return `timeline` with the wire's times in its requests and chunks, how far the reader lags, and what is wrong.
 
-    Requests are matched by method, key and range, and those that are equal in all three in the order of time. Each
-    must have its partner, and a reader cannot have seen a byte before the wire did; else `valid` says what is wrong.
+    Requests are matched by method, key and range, and those that are equal in all three by their times. Each must have
+    its partner, and a reader cannot have seen a byte before the wire did; else `valid` says what is wrong.
 
     Parameters
     ----------
@@ -40,7 +43,7 @@ def merge(timeline: Timeline, captured: Captured) -> Timeline:
     captured
         A capture around it, of nothing but this execution.
     """
-    found = match(timeline.requests, captured.exchanges)
+    found = match(timeline.requests, captured.exchanges, captured.clock_error_ns)
     requests = [msgspec.structs.replace(r, wire=_wire_times(found.exchanges.get(r.id))) for r in timeline.requests]
     by_key = defaultdict(list)
     for request in requests:
@@ -50,7 +53,7 @@ def merge(timeline: Timeline, captured: Captured) -> Timeline:
         msgspec.structs.replace(chunk, wire=arrival(chunk, found.exchanges.get(_request_id(chunk)), by_key[chunk.key]))
         for chunk in timeline.chunks
     ]
-    failures = [*captured.failures, *_leftovers(found), *_too_early(requests, captured.clock_error_ns)]
+    failures = [*captured.failures, *_leftovers(found), *_too_early(requests, found.exchanges, captured.clock_error_ns)]
     failures = [*timeline.valid.failures, *failures]
     return msgspec.structs.replace(
         timeline,
@@ -71,30 +74,102 @@ def merge(timeline: Timeline, captured: Captured) -> Timeline:
     )
 
 
-def match(requests: Sequence[Request], exchanges: Sequence[Exchange]) -> Matches:
+def match(requests: Sequence[Request], exchanges: Sequence[Exchange], clock_error_ns: int = 0) -> Matches:
     """Match each recorded request with a captured one.
 
     First those whose range is known on both sides, then those where one side does not know it: a reader cannot say
     which bytes a suffix is if the request failed.
+
+    Parameters
+    ----------
+    requests, exchanges
+        As recorded and as captured.
+    clock_error_ns
+        How far the two clocks may be apart.
     """
     keys = _keys(requests, exchanges)
-    found: dict[int, Exchange] = {}
     unseen = sorted(requests, key=lambda r: r.sent_ns if r.sent_ns is not None else r.last_byte_ns or 0)
     strange = [(keys[exchange.path], exchange) for exchange in exchanges]
-    for exact in (True, False):
-        waiting: dict[tuple[str, str], list[Exchange]] = defaultdict(list)
-        for key, exchange in strange:
-            waiting[exchange.method, key].append(exchange)
-        for request in unseen:
-            queue = waiting[request.method, request.key]
-            partner = next((e for e in queue if _same(request.range, e.range, exact=exact)), None)
-            if partner is not None:
-                queue.remove(partner)
-                found[request.id] = partner
-        unseen = [r for r in unseen if r.id not in found]
-        taken = {id(exchange) for exchange in found.values()}
-        strange = [(key, exchange) for key, exchange in strange if id(exchange) not in taken]
+    found = _equal_ones(unseen, strange, clock_error_ns)
+    unseen, strange = _without(found, unseen, strange)
+    waiting: dict[tuple[str, str], list[Exchange]] = defaultdict(list)
+    for key, exchange in strange:
+        waiting[exchange.method, key].append(exchange)
+    for request in unseen:
+        queue = waiting[request.method, request.key]
+        partner = next((e for e in queue if request.range is None or e.range is None), None)
+        if partner is not None:
+            queue.remove(partner)
+            found[request.id] = partner
+    unseen, strange = _without(found, unseen, strange)
     return Matches(found, unseen, [exchange for _, exchange in strange])
+
+
+def _equal_ones(
+    requests: Sequence[Request], exchanges: Sequence[tuple[str, Exchange]], clock_error_ns: int
+) -> dict[int, Exchange]:
+    """Return by the id of a request what was captured of one with the same method, key and range."""
+    recorded, captured = defaultdict(list), defaultdict(list)
+    for request in requests:
+        recorded[request.method, request.key, request.range].append(request)
+    for key, exchange in exchanges:
+        captured[exchange.method, key, exchange.range].append(exchange)
+    return {
+        request.id: exchange
+        for what, those in recorded.items()
+        for request, exchange in _assigned(those, captured[what], clock_error_ns)
+    }
+
+
+def _assigned(
+    requests: Sequence[Request], exchanges: Sequence[Exchange], clock_error_ns: int
+) -> list[tuple[Request, Exchange]]:
+    """Return pairs of equal requests, those in which the reader saw no byte before the wire as many as there can be.
+
+    Several equal ones may be under way at once and be answered in any order, so the order in which they were sent says
+    nothing. Each takes the exchange whose times are nearest, and gives it up where another has no other choice (a
+    bipartite matching by augmenting paths). What cannot be paired so is paired in order, to be found wrong.
+    """
+    taken: dict[int, int] = {}
+
+    def take(request: int, refused: set[int]) -> bool:
+        nearest = sorted(range(len(exchanges)), key=lambda e: _distance(requests[request], exchanges[e]))
+        for exchange in nearest:
+            if exchange in refused or _early_events(requests[request], exchanges[exchange], clock_error_ns):
+                continue
+            refused.add(exchange)
+            if exchange not in taken or take(taken[exchange], refused):
+                taken[exchange] = request
+                return True
+        return False
+
+    for request in range(len(requests)):
+        take(request, set())
+    paired = {request: exchange for exchange, request in taken.items()}
+    left = iter(sorted(set(range(len(exchanges))) - taken.keys()))
+    for request in range(len(requests)):
+        if request not in paired and (exchange := next(left, None)) is not None:
+            paired[request] = exchange
+    return [(requests[request], exchanges[exchange]) for request, exchange in paired.items()]
+
+
+def _distance(request: Request, exchange: Exchange) -> int:
+    """Return how far a recorded and a captured request are apart, summed over the events that both have."""
+    stamps = _wire_stamps(exchange)
+    return sum(abs(seen - stamps[event]) for event, seen in _reader_times(request).items() if seen is not None)
+
+
+def _early_events(request: Request, exchange: Exchange, clock_error_ns: int) -> list[str]:
+    """Return what a reader says to have seen of a response before it happened."""
+    stamps, seen = _wire_stamps(exchange), _reader_times(request)
+    return [event for event in _ARRIVALS if (at := seen[event]) is not None and at < stamps[event] - clock_error_ns]
+
+
+def _without(
+    found: Mapping[int, Exchange], requests: Sequence[Request], exchanges: Sequence[tuple[str, Exchange]]
+) -> tuple[list[Request], list[tuple[str, Exchange]]]:
+    taken = {id(exchange) for exchange in found.values()}
+    return [r for r in requests if r.id not in found], [pair for pair in exchanges if id(pair[1]) not in taken]
 
 
 def lags(requests: Iterable[Request]) -> dict[str, Lag]:
@@ -141,9 +216,15 @@ def _request_id(chunk: Chunk) -> int:
 
 
 def _wire_times(exchange: Exchange | None) -> WireTimes | None:
-    if exchange is None:
-        return None
-    return WireTimes(sent_ns=exchange.sent_ns, first_byte_ns=exchange.response_ns, last_byte_ns=exchange.last_byte_ns)
+    return None if exchange is None else WireTimes(**_wire_stamps(exchange))
+
+
+def _wire_stamps(exchange: Exchange) -> dict[str, int]:
+    return {
+        "sent_ns": exchange.sent_ns,
+        "first_byte_ns": exchange.response_ns,
+        "last_byte_ns": exchange.last_byte_ns,
+    }
 
 
 def _reader_times(request: Request) -> dict[str, int | None]:
@@ -163,10 +244,6 @@ def _lag(values: list[int]) -> Lag:
         median_ns=round(statistics.median(values)),
         p95_ns=distances[math.ceil(_P95 * len(values)) - 1],
     )
-
-
-def _same(recorded: tuple[int, int] | None, captured: tuple[int, int] | None, *, exact: bool) -> bool:
-    return recorded == captured or (not exact and (recorded is None or captured is None))
 
 
 def _keys(requests: Sequence[Request], exchanges: Sequence[Exchange]) -> Mapping[str, str]:
@@ -202,14 +279,10 @@ def _leftovers(found: Matches) -> Iterator[str]:
         )
 
 
-def _too_early(requests: Iterable[Request], error_ns: int) -> Iterator[str]:
+def _too_early(requests: Iterable[Request], exchanges: Mapping[int, Exchange], error_ns: int) -> Iterator[str]:
     """Yield requests of which a reader says to have seen an event before it happened."""
-    for event in ("first_byte_ns", "last_byte_ns"):
-        wrong = [
-            request
-            for request in requests
-            for seen, stamp in [(_reader_times(request)[event], getattr(request.wire, event, None))]
-            if seen is not None and stamp is not None and seen < stamp - error_ns
-        ]
+    early = [(r.id, _early_events(r, exchanges[r.id], error_ns)) for r in requests if r.id in exchanges]
+    for event in _ARRIVALS:
+        wrong = [number for number, events in early if event in events]
         if wrong:
-            yield f"{len(wrong)} requests have {event} before the wire has it, first {wrong[0].id}: mismatched?"
+            yield f"{len(wrong)} requests have {event} before the wire has it, first {wrong[0]}: mismatched?"

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import psutil
 import pytest
 
@@ -122,6 +123,17 @@ def test_a_reader_that_cannot_do_it_says_why_and_is_not_asked_again(conduct):
     assert len(rows["good"].samples) == 3
 
 
+def test_a_reader_that_cannot_do_it_says_so_at_every_workload(workload, monkeypatch):
+    """A worker in Python that was not opened: it holds nothing, and closes nothing, before the next one."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
+    payer = msgspec.structs.replace(workload.target, requester_pays=True, anonymous=False)
+    with Conductor(["tensorstore"], plan=Plan(samples=1)) as one:
+        found = [one.measure(msgspec.structs.replace(workload, target=payer)) for _ in range(3)]
+    reasons = {(row.na, row.error) for rows in found for row in rows if row.reader == "tensorstore"}
+    assert reasons == {("tensorstore misspells the header of requester-pays, so that S3 refuses it", None)}
+
+
 def test_a_failing_limit_costs_only_the_ratios(conduct):
     rows, _ = conduct("good", limit="raises")
     assert rows["network-limit"].error
@@ -231,9 +243,10 @@ def turn(workload, monkeypatch, probe, *, patience=60.0, always=False):
         asked.append(request.get("discard", request["op"]))
         return {"timed": {"seconds": 1.0}}
 
-    def made(workload, timed, connections, *, with_faults):
+    def made(workload, timed, connections, **_):
         return SimpleNamespace(seconds=timed.seconds, new_connections=connections)
 
+    monkeypatch.setattr(readers, "all_readers", lambda: {"good": fake("good")})
     monkeypatch.setattr(one, "_ask", ask)
     monkeypatch.setattr(one, "_workers", {"good": None})
     monkeypatch.setattr(conductors, "make_sample", made)

@@ -4,11 +4,19 @@ import msgspec
 import pytest
 
 from harness.datasets.array import ArrayInfo
+from harness.errors import MeasurementError
 from harness.machine.cpu import allowed_cores
 from harness.machine.network import NicCounters
 from harness.measure import evidence
 from harness.measure.evidence import Evidence, make_sample
-from harness.results.sample import FLAG_BUSY_MACHINE, FLAG_CPU_BOUND, FLAG_IN_FLIGHT, FLAG_THROTTLED, Timed
+from harness.results.sample import (
+    FLAG_BUSY_MACHINE,
+    FLAG_CPU_BOUND,
+    FLAG_IN_FLIGHT,
+    FLAG_THROTTLED,
+    RequestCounts,
+    Timed,
+)
 from harness.store.control import StoreCounters
 from harness.targets.target import Target
 from harness.workload.model import Workload
@@ -46,9 +54,13 @@ def counters(**fields):
     return msgspec.convert(known | fields, StoreCounters)
 
 
-def flags(work, store=None, **fields):
+def sample(work, store=None, timed=TIMED, *, counts_alone=False, **fields):
     nic = NicCounters(interface="lo", rx_bytes=None, rx_packets=None)
-    return make_sample(work, TIMED, Evidence(store=store, nic=nic, **fields)).flags
+    return make_sample(work, timed, Evidence(store=store, nic=nic, **fields), counts_alone=counts_alone)
+
+
+def flags(work, store=None, **fields):
+    return sample(work, store, **fields).flags
 
 
 @pytest.mark.parametrize(
@@ -103,3 +115,34 @@ def test_cpu_bound_is_judged_against_what_a_quota_leaves(monkeypatch):
 def test_a_sample_that_a_quota_stopped_is_marked():
     for periods, marked in ((None, False), (0, False), (1, True)):
         assert (FLAG_THROTTLED in flags(workload(), counters(), throttled_periods=periods)) is marked, periods
+
+
+COUNTED = msgspec.structs.replace(TIMED, request_counts=RequestCounts(requests=2, retries=0, fetched_bytes=8))
+
+
+@pytest.mark.parametrize(("alone", "requests", "source"), [(False, None, None), (True, 2, "reader")])
+def test_where_no_store_counts_only_a_count_of_every_request_stands(alone, requests, source):
+    found = sample(workload(), None, COUNTED, counts_alone=alone)
+    assert (found.requests, found.requests_source) == (requests, source)
+    assert (found.fetched_bytes is None, found.retries is None) == (not alone, not alone)
+
+
+def test_where_the_store_counts_a_reader_still_has_to_agree_with_it():
+    seen = counters(requests=2, bytes_out=8)
+    assert sample(workload(), seen, COUNTED).requests_source == "reader"
+    with pytest.raises(MeasurementError, match="the reader counts 2 requests, the store 3"):
+        sample(workload(), counters(requests=3, bytes_out=8), COUNTED)
+
+
+@pytest.mark.parametrize(("came", "fails"), [(0, True), (7, True), (8, False), (9, False)])
+def test_an_array_of_which_fewer_bytes_came_than_are_stored_is_no_sample(came, fails):
+    """As by a reader that asks another service than the one that counts."""
+    work = workload(least_bytes=8)
+    seen = counters(requests=2, bytes_out=came)
+    counted = msgspec.structs.replace(TIMED, request_counts=RequestCounts(requests=2, fetched_bytes=came))
+    for store, timed, alone in ((seen, TIMED, False), (None, counted, True)):
+        if not fails:
+            assert sample(work, store, timed, counts_alone=alone).fetched_bytes == came
+            continue
+        with pytest.raises(MeasurementError, match=f"{came} bytes were counted, and the wanted chunks are stored as 8"):
+            sample(work, store, timed, counts_alone=alone)

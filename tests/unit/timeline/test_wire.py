@@ -608,6 +608,39 @@ def test_a_reader_cannot_see_bytes_before_the_wire(line):
     assert merge(recording([request(0, 5, 29, headers_ns=28)]), captured).valid.ok
 
 
+def test_equal_requests_under_way_are_answered_in_any_order(line):
+    """Three crops want the same chunk; the first to ask has its answer last, as under a tail."""
+    captured = fetched(line, (10, 90, "c/0", 0, 100), (11, 30, "c/0", 0, 100), (12, 60, "c/0", 0, 100))
+    requests = [request(0, 5, 31), request(1, 6, 91), request(2, 7, 61)]
+    merged = merge(recording(requests), captured)
+    assert merged.valid.failures == []
+    assert [r.wire.last_byte_ns for r in merged.requests] == [30, 90, 60]
+
+
+@given(st.randoms(use_true_random=False), st.integers(2, 12))
+def test_any_order_of_answers_to_equal_requests_has_its_partners(chance, count):
+    """Whatever the lags: each reader saw its own answer after the wire did, so there is an assignment."""
+    answers = [(100 + 10 * n, chance.randrange(1_000, 5_000)) for n in range(count)]
+    captured = fetched(Line(), *((sent, last, "c/0", 0, 100) for sent, last in answers))
+    requests = [
+        request(n, sent - 5, last + (lag := chance.randrange(2, 2_000)), headers_ns=last + lag - 1)
+        for n, (sent, last) in enumerate(answers)
+    ]
+    chance.shuffle(requests)
+    merged = merge(recording(requests), captured)
+    assert merged.valid.failures == []
+    assert len({r.wire.sent_ns for r in merged.requests}) == count
+
+
+def test_equal_requests_that_cannot_all_be_right_are_still_found(line):
+    captured = fetched(line, (10, 90, "c/0", 0, 100), (11, 95, "c/0", 0, 100))
+    merged = merge(recording([request(0, 5, 50), request(1, 6, 96)]), captured)
+    assert [failure.partition(" before")[0] for failure in merged.valid.failures] == [
+        "1 requests have first_byte_ns",
+        "1 requests have last_byte_ns",
+    ]
+
+
 def test_dropped_packets_and_earlier_failures_stay(line):
     captured = fetched(line, (10, 30, "c/0", 0, 100))
     captured.packets_dropped = 3

@@ -1,0 +1,137 @@
+"""What is claimed to have been requested where no store counts: what the server saw, or nothing."""
+
+import threading
+
+import msgspec
+import pytest
+
+from harness.asv.tracked import READERS
+from harness.measure.conductor import Conductor, Plan
+from harness.results.sample import NETWORK_LIMIT
+from harness.targets.resolve import resolve
+from harness.targets.target import Target
+from harness.workload.create import create_workload
+from harness.workload.patterns import Parameters
+from tests.support import origin
+
+COUNT = ["zarr-python+fsspec"]
+"""Who counts below retries and redirects whatever is asked."""
+
+
+class Redirect:
+    """Answers each first request of an object by 302 to the same place by another name."""
+
+    def __call__(self, handler):
+        if handler.path.startswith("/there"):
+            handler.path = handler.path.removeprefix("/there")
+            return False
+        handler.answer(302, b"it is there", location=f"/there{handler.path}")
+        return True
+
+
+class NoSuffixes:
+    """Answers a suffix range with the whole object, as a server that does not know them."""
+
+    def __call__(self, handler):
+        if not handler.asked.startswith("bytes=-"):
+            return False
+        handler.answer(200, handler.origin.objects[handler.key])
+        return True
+
+
+class Busy:
+    """Answers the first range of each object and client by 503."""
+
+    def __init__(self):
+        self._seen, self._lock = set(), threading.Lock()
+
+    def __call__(self, handler):
+        with self._lock:
+            if not handler.asked or handler.asked in self._seen:
+                return False
+            self._seen.add(handler.asked)
+        handler.answer(503, b"busy", retry_after="0")
+        return True
+
+
+@pytest.fixture(scope="module")
+def place():
+    with origin.serving(origin.Origin({f"/{key}": body for key, body in origin.tiny("small").items()})) as serving:
+        yield serving
+
+
+@pytest.fixture(scope="module")
+def work(place):
+    return create_workload(
+        "chunks_of_one_shard", resolve(place.address), dataset="tiny/small", parameters=Parameters(gap=1)
+    )
+
+
+@pytest.fixture(scope="module")
+def conductor(rust_reader):
+    with Conductor(READERS, plan=Plan(samples=1, trials=1)) as one:
+        yield one
+
+
+def measured(work, place, conductor, monkeypatch, spoil):
+    """Return each row with what the server saw during its sample."""
+    seen = {}
+    sample = Conductor._sample
+
+    def watched(self, row, candidate, probe):
+        place.spoil = spoil() if spoil else lambda _: False
+        place.seen.clear()
+        found = sample(self, row, candidate, probe)
+        seen[row.reader] = list(place.seen)
+        return found
+
+    monkeypatch.setattr(Conductor, "_sample", watched)
+    try:
+        return [(row, seen.get(row.reader, [])) for row in conductor.measure(work)]
+    finally:
+        place.spoil = lambda _: False
+
+
+def check(rows):
+    """Hold what each row claims against what the server saw."""
+    for row, seen in rows:
+        for sample in row.samples[-1:]:
+            if sample.requests is None:
+                assert (sample.requests_source, sample.fetched_bytes, sample.index_requests) == (None, None, None)
+                assert (sample.head_requests, sample.retries) == (None, None)
+                continue
+            assert sample.requests_source == "reader"
+            assert sample.requests == len(seen), row.reader
+            assert sample.fetched_bytes == sum(one.nbytes for one in seen), row.reader
+            assert sample.index_requests == sum(one.range.startswith("bytes=-") for one in seen), row.reader
+            assert sample.head_requests == sum(one.method == "HEAD" for one in seen), row.reader
+            assert sample.retries == sum(one.status >= 500 for one in seen), row.reader
+    return {row.reader: row.samples[-1] for row, _ in rows if row.samples}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spoil", "count", "cannot"),
+    [
+        (None, ["zarr-python+fsspec", NETWORK_LIMIT], []),
+        (Redirect, ["zarr-python+fsspec"], ["tensorstore"]),
+        (NoSuffixes, [], ["zarr-python+fsspec", "tensorstore"]),
+        (Busy, [], ["zarr-python+fsspec"]),
+    ],
+)
+def test_a_count_is_the_servers_or_nothing(work, place, conductor, monkeypatch, spoil, count, cannot):
+    found = check(measured(work, place, conductor, monkeypatch, spoil))
+    assert [name for name, sample in found.items() if sample.requests is not None] == count
+    assert [name for name in (*READERS, NETWORK_LIMIT) if name not in found] == cannot
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spoil", [None, Busy])
+def test_what_s3fs_asks_again_is_counted(work, place, monkeypatch, spoil):
+    (name,) = COUNT
+    place.objects = {f"/bench{key}": body for key, body in place.objects.items()} | place.objects
+    target = Target(name="x", url="s3://bench", endpoint=place.address, region="us-east-1", anonymous=True)
+    with Conductor(COUNT, plan=Plan(samples=1, trials=1)) as one:
+        there = msgspec.structs.replace(work, target=target)
+        sample = check(measured(there, place, one, monkeypatch, spoil))[name]
+    assert (sample.requests, sample.retries) == ((2, 0) if spoil is None else (4, 2))
