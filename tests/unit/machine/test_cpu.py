@@ -137,8 +137,8 @@ SPIN = """
 import os, sys, time
 from harness.machine import cpu
 open(sys.argv[1] + "/cgroup.procs", "w").write(str(os.getpid()))
-before, end = cpu.throttled_periods(), time.monotonic() + 1
-while time.monotonic() < end:
+before, end = cpu.throttled_periods(), time.monotonic() + 30  # beside busy programs it takes time to get so much
+while cpu.throttled_periods() == before and time.monotonic() < end:
     pass
 print(cpu.quota(), cpu.cores(), cpu.throttled_periods() - before)
 """
