@@ -244,6 +244,8 @@ presets = ["tiny"]
 [chunks_of_one_shard]
 axes = ["dataset", "gap"]
 verdict_seconds = 180
+quick_seconds = 10
+full_seconds = 20
 survey_share = 1.0
 """
 

@@ -379,6 +379,7 @@ def test_a_configuration_for_another_target(tmp_path, monkeypatch, name):
     monkeypatch.setenv("ZCB_TARGET", "s3://bucket/prefix")
     monkeypatch.setenv("ZCB_PRESET", "cloud")
     output = tmp_path / "new" / "asv.conf.json"
+    output.parent.mkdir()
     done = CliRunner().invoke(zcb, ["cloud", "config", str(ROOT / name), "-o", str(output)])
     assert done.exit_code == 0, done.exception
     old, new = json.loads((ROOT / name).read_text()), json.loads(output.read_text())
@@ -439,7 +440,10 @@ def test_nothing_to_bring_home(tmp_path):
 def test_arrays_that_do_not_fit_are_not_applicable(embedded_store, monkeypatch):
     assert CliRunner().invoke(data, ["create", "--target", "embedded", "--preset", "tiny"]).exit_code == 0
     monkeypatch.setattr("harness.machine.lifeline.die_with_parent", lambda: None)
-    monkeypatch.setattr("harness.workload.model.os.sysconf", {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": 2**8}.__getitem__)
+    monkeypatch.setattr(
+        "harness.workload.model.os.sysconf",
+        {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": 2**8, "SC_CLK_TCK": 100}.__getitem__,
+    )
     monkeypatch.setenv("ZCB_PRESET", "tiny")
     case = Case(pattern="whole_array", dataset="small")
     cells = tracked.run_pass("whole_array", ["zarrs"], {("small",): case})
