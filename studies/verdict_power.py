@@ -31,7 +31,7 @@ from harness.paths import write_atomically
 from harness.targets.resolve import resolve
 from harness.verdict import builds, sides
 from harness.verdict.judge import Rules, compare, empty
-from harness.verdict.pairs import Duel
+from harness.verdict.pairs import PairedRuns
 from harness.verdict.run import of_pattern
 from harness.verdict.sides import Side
 from harness.verdict.statistics import LOOKS, Answer, judge_blocks, next_look
@@ -152,9 +152,9 @@ def record(pattern: str, piece: int, reader: str, side: str, target: str, pairs:
     workload, one = _workload(pattern, piece, target), _side(side)
     taken: list[RecordedPair] = []
     try:
-        with Duel(reader, workload, {"base": one, "head": one}) as duel:
+        with PairedRuns(reader, workload, {"base": one, "head": one}) as runs:
             before = time.monotonic()
-            for pair in itertools.islice(duel.pairs(), pairs):
+            for pair in itertools.islice(runs.pairs(), pairs):
                 now = time.monotonic()
                 taken.append(RecordedPair(pair.block, pair.log_ratio, now - before))
                 before = now

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.asv.tracked import Cell, Key, LookedUp, chosen, environment_target, is_quick, tell_asv, tracked
+from harness.asv.tracked import Cell, Key, LookedUp, chosen, environment_target, is_quick, show_progress_in_asv, tracked
 from harness.errors import ZcbError
 from harness.machine import log
 from harness.workload import cases
@@ -81,13 +81,14 @@ def run_pass(readers: Iterable[str], reads: Mapping[str, Case]) -> dict[Key, Cel
     from harness.workload.create import create_workload
 
     die_with_parent()
-    tell_asv()
+    show_progress_in_asv()
     readers = chosen(readers)
     cells: dict[Key, Cell] = {}
     try:
         target = resolve(environment_target())
         for name, case in reads.items():
-            pairs = case.timeline.pairs if case.timeline else 0
+            asked = case.timeline.pairs if case.timeline else 0
+            pairs = min(asked, 1) if is_quick() else asked
             try:
                 workload = create_workload(case.pattern, target, dataset=case.dataset, parameters=case.parameters)
             except TooLargeError as reason:

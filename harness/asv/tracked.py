@@ -56,6 +56,7 @@ def environment_plan() -> "Plan":
             budget_seconds=_seconds("ZCB_WORKLOAD_SECONDS"),
             reader_seconds=_seconds("ZCB_READER_SECONDS"),
             always_discards=not is_quick(),
+            readers_between_limits=2 if is_quick() else 1,
         )
     except ValueError as error:
         raise BadUseError(
@@ -124,7 +125,7 @@ def run_pass(name: str, readers: Iterable[str], grid: Mapping[cases.Key, Case]) 
     from harness.workload.create import create_workload
 
     die_with_parent()
-    tell_asv()
+    show_progress_in_asv()
     readers = chosen(readers)
     cells: dict[Key, Cell] = {}
     measured: list[Row] = []
@@ -235,7 +236,7 @@ def _samples(cells: dict[Key, Cell], key: Key, metric: str) -> dict[str, Any] | 
     return {"samples": values, "number": 1}
 
 
-def tell_asv() -> None:
+def show_progress_in_asv() -> None:
     """Show progress where asv sees it: its timeout is one of silence."""
     from harness.machine.log import show_progress, steps_to
 

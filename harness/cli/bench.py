@@ -21,16 +21,18 @@ from harness.machine.environment import admit
 from harness.machine.log import Step, reason_in
 from harness.paths import repository_file, state_dir
 from harness.store import state, veth
+from harness.store.lock import MeasurementLock
 
 _INSIDE = "ZCB_BENCH_INSIDE"
 """Set where the job runs in a network namespace of its own."""
 
 _PROGRAMS, _BUILDS, _DATA, _PUBLISH = "compiling the store and the Rust reader", "building zarr", "data", "pages"
-_SECONDS = {_PROGRAMS: 300.0, _BUILDS: 30.0, _DATA: 20.0, _PUBLISH: 20.0}
+_MEASURING = "measuring"
+_SECONDS = {_PROGRAMS: 400.0, _BUILDS: 30.0, _DATA: 20.0, _PUBLISH: 20.0}
 """What each takes on two cores; builds go on while the programs are compiled."""
 
 _HISTORY = Path(".zcb/history")
-_POLL_SECONDS = 0.25
+_POLL_SECONDS = 0.5
 _ASV_ROWS_FAILED = 2
 _ERRORS: dict[int, type[ZcbError]] = {error.exit_code: error for error in (BadUseError, StoreError)}
 
@@ -73,8 +75,8 @@ class _Job:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._failed: list[str] = []
         self._course = Course()
-        self._first_table_shown = False
-        self._patterns: list[str] = []
+        self._first_table_is_due = self._first_table_was_shown = False
+        self._pattern = ""
 
     def run(self) -> None:
         """Do it all; a MeasurementError says at the end which releases have rows that failed."""
@@ -83,6 +85,7 @@ class _Job:
             versions = self._prepare()
             config = self._start_store(versions)
             todo = [one for one in main_job.plan(versions, full=self._full) if not self._has(config, one)]
+            self._course.forget(_MEASURING)
             for release in todo:
                 self._course.expect({_step(release, name): took for name, took in release.steps().items()})
             if self._full and todo:
@@ -101,6 +104,9 @@ class _Job:
     def _prepare(self) -> list[str]:
         """Compile our programs and, meanwhile, build the releases; return these, oldest first."""
         self._course.expect(_SECONDS)
+        if not Path("results").is_dir():  # else it is known soon enough what has to be measured
+            asked = main_job.plan(self._releases.split(","), full=self._full)
+            self._course.expect({_MEASURING: sum(release.seconds for release in asked)})
         if all(program.is_built() for program in rust.PROGRAMS):
             self._course.forget(_PROGRAMS)
             return self._build()
@@ -153,14 +159,14 @@ class _Job:
         steps = self._log.with_suffix(".steps")
         steps.write_bytes(b"")
         asked = main_job.variables(release, self._given, steps)
-        command = ["asv", "run", "--config", str(config), "--record-samples", "--bench", release.selection]
-        self._call(["asv", "machine", "--yes", "--config", str(config)])
-        with self._started([_program(command[0]), *command[1:], f"{release.tag}^!"], asked) as running:
+        command = [_program("asv"), "run", "--config", str(config), "--record-samples", "--bench", release.selection]
+        self._call([_program("asv"), "machine", "--yes", "--config", str(config)])
+        with self._started([*command, f"{release.tag}^!"], asked) as running:
             shown = 0
             while running.poll() is None:
                 time.sleep(_POLL_SECONDS)
-                before, shown = shown, self._show(release, steps, shown)
-                if shown != before:
+                shown = self._show(release, steps, shown)
+                if self._first_table_is_due:
                     self._show_first_table(config, versions)
         if running.returncode == _ASV_ROWS_FAILED:
             self._failed.append(f"rows of zarr {release.version} failed: `zcb table --commit {release.tag}` says why")
@@ -176,7 +182,8 @@ class _Job:
             if step.warning:
                 self._course.tell(f"zarr {release.version}: {step.warning}")
                 continue
-            self._patterns.append(step.name.partition(" ")[0])
+            before, self._pattern = self._pattern, step.name.partition(" ")[0]
+            self._first_table_is_due |= before == main_job.FIRST_PATTERN != self._pattern
             self._course.reach(_step(release, step.name), step.share, doing=f"zarr {release.version}: {step.name}")
         return len(reported)
 
@@ -185,22 +192,16 @@ class _Job:
 
         A pass writes its record when it ends, so records are looked for when the next one has begun.
         """
-        if self._first_table_shown or self._patterns[-2:-1] != [main_job.FIRST_PATTERN]:
-            return
-        if self._patterns[-1] == main_job.FIRST_PATTERN:
-            return
+        self._first_table_is_due = False
         two = {f"v{version}" for version in (versions[0], versions[-1])}
         there = {one.commit_name for one in main_job.recorded(config) if one.pattern == main_job.FIRST_CLASS}
-        self._first_table_shown = len(two) > 1 and two <= there
-        if not self._first_table_shown:
+        if self._first_table_was_shown or len(two) < 2 or not two <= there:
             return
+        self._first_table_was_shown = True
         chosen = ["--pattern", main_job.FIRST_PATTERN, "--readers", ",".join(tracked.PLAIN_READERS)]
-        shown = subprocess.run(
-            _zcb("table", "--by", "commit", "--config", str(config), *chosen),
-            stdout=subprocess.PIPE,
-            check=True,
-            text=True,
-        )
+        table = _zcb("table", "--by", "commit", "--config", str(config), *chosen)
+        with MeasurementLock():  # between two workloads, which it would disturb
+            shown = subprocess.run(table, stdout=subprocess.PIPE, check=True, text=True)
         self._course.tell(f"The first table; the rest follows.\n\n{shown.stdout}")
 
     def _publish(self, config: Path, *, changed: bool) -> None:

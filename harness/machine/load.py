@@ -1,6 +1,7 @@
 """What other programs make of this machine's cores while ours measure."""
 
 import contextlib
+import functools
 import os
 import resource
 import time
@@ -15,6 +16,7 @@ _STAT = Path("/proc/stat")
 _THREADS = Path("/proc/self/task")
 _NOT_PROGRAMS = (3, 4, 5, 6)
 """Columns of a core's line in /proc/stat: idle, waiting for disks, interrupts, soft interrupts."""
+_INTERRUPT_THREAD = "ksoftirqd/"
 _TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
 
 SHORTEST_SECONDS = 0.5
@@ -36,6 +38,7 @@ class OtherPrograms:
 
     What is neither idle, nor spent on interrupts, nor the CPU time of this process, of its children and of `own` is
     theirs; what a hypervisor gave to other machines is so too. The CPU time of processes comes from their exact clocks.
+    A virtual network's packets keep the kernel's threads for interrupts busy: that is ours.
 
     Parameters
     ----------
@@ -46,7 +49,7 @@ class OtherPrograms:
     """
 
     def __init__(self, own: Iterable[int] = (), read: Callable[[Iterable[int]], CpuTimes | None] | None = None) -> None:
-        self._own = tuple(own)
+        self._own = (*own, *_interrupt_threads())
         self._read = read or cpu_times
         self._readings: deque[CpuTimes] = deque()
 
@@ -111,6 +114,17 @@ def _own_seconds(pids: Iterable[int]) -> float:
         with contextlib.suppress(OSError):
             seconds += time.clock_gettime(_clock(pid))
     return seconds
+
+
+@functools.cache
+def _interrupt_threads() -> tuple[int, ...]:
+    """Return the process ids of the kernel's threads for soft interrupts, one per core."""
+    found = []
+    for name in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            if name.read_text().startswith(_INTERRUPT_THREAD):
+                found.append(int(name.parent.name))
+    return tuple(found)
 
 
 def _children() -> set[int]:

@@ -1,10 +1,12 @@
 """The conductor: lets readers take turns on the same workloads and puts the counters around each turn.
 
 A round of a workload is: a network-limit turn, then for each reader in shuffled order its turn and another
-network-limit turn. So drift of the machine hits all readers alike, and every sample stands between two limits.
+network-limit turn. So drift of the machine hits all readers alike, and every sample stands between two limits. (In the
+quick profile two readers take turns between two limits.)
 """
 
 import contextlib
+import itertools
 import logging
 import math
 import random
@@ -56,6 +58,8 @@ class Plan:
     always_discards: bool = True
     """Whether each turn starts with a discarded execution. Otherwise a turn is one execution, and another one where the
     store accepted a new connection during the first."""
+    readers_between_limits: int = 1
+    """Turns of readers between two of the network limit."""
     seed: int = 0
     """Of the order in which readers take turns."""
     deadline_seconds: float | None = None
@@ -193,10 +197,10 @@ class Conductor:
         order = [name for name in self._readers if rows[name].measured and not self._sits_out(rows[name])]
         self._random.shuffle(order)
         before = self._turn(rows[NETWORK_LIMIT], probe)
-        for name in order:
-            sample = self._turn(rows[name], probe)
+        for names in itertools.batched(order, self._plan.readers_between_limits):
+            samples = [self._turn(rows[name], probe) for name in names]
             after = self._turn(rows[NETWORK_LIMIT], probe)
-            if sample is not None:
+            for sample in filter(None, samples):
                 attach_limit(sample, before, after)
             before = after
 
@@ -297,7 +301,8 @@ class Conductor:
             for candidate in [c for c in candidates if c in seconds]:
                 tried = Row(reader=row.reader, workload=row.workload)
                 with self._guard(tried, candidate.reader, probe):
-                    seconds[candidate].append(self._execute(tried, candidate, probe).seconds)
+                    execute = self._execute if self._plan.always_discards else self._sample
+                    seconds[candidate].append(execute(tried, candidate, probe).seconds)
                 if not tried.measured:
                     del seconds[candidate]
                     row.error = tried.error

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from harness.errors import UnsupportedError, ZcbError
 from harness.timeline.model import Timeline
 from harness.verdict.model import Finding, PlanChange, counts
-from harness.verdict.pairs import Duel, Pair
+from harness.verdict.pairs import Pair, PairedRuns
 from harness.verdict.sides import Side
 from harness.verdict.statistics import (
     ERROR_RATE,
@@ -87,11 +87,11 @@ def compare(finding: Finding, workload: Workload, sides: Mapping[str, Side], rul
     begin = time.monotonic()
     finding.budget_seconds = rules.seconds
     try:
-        with _kept_failures(finding), Duel(finding.reader, workload, sides, seed) as duel:
-            finding.plan = _plan_change(duel)
-            finding.versions = duel.versions
-            judge(finding, _reported(duel.pairs(), finding), rules)
-            finding.timelines = _timelines(duel)
+        with _kept_failures(finding), PairedRuns(finding.reader, workload, sides, seed) as runs:
+            finding.plan = _plan_change(runs)
+            finding.versions = runs.versions
+            judge(finding, _reported(runs.pairs(), finding), rules)
+            finding.timelines = _timelines(runs)
     finally:
         finding.seconds = time.monotonic() - begin
         _summarise(finding)
@@ -118,17 +118,17 @@ def _summarise(finding: Finding) -> None:
         finding.counts = counts(finding.pairs)
 
 
-def _plan_change(duel: Duel) -> PlanChange | None:
-    plans = [duel.plan_of(side) for side in ("base", "head")]
+def _plan_change(runs: PairedRuns) -> PlanChange | None:
+    plans = [runs.plan_of(side) for side in ("base", "head")]
     if plans[0] is None or plans[1] is None:
         return None
     base, head = (Counter(plan.requests) for plan in plans if plan is not None)
     return PlanChange(same=base == head, only_base=(base - head).total(), only_head=(head - base).total())
 
 
-def _timelines(duel: Duel) -> dict[str, Timeline]:
+def _timelines(runs: PairedRuns) -> dict[str, Timeline]:
     """Return one recorded execution of each side, or none: one alone compares nothing."""
-    found = {side: duel.timeline_of(side) for side in ("base", "head")}
+    found = {side: runs.timeline_of(side) for side in ("base", "head")}
     known = {side: timeline for side, timeline in found.items() if timeline is not None}
     return known if len(known) == len(found) else {}
 

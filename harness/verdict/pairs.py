@@ -61,7 +61,7 @@ class SideFailedError(MeasurementError):
 
 
 @dataclass
-class Duel:
+class PairedRuns:
     """Takes pairs of one reader and one workload; use it as a context manager."""
 
     reader: str

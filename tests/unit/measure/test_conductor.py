@@ -183,6 +183,16 @@ def test_other_programs_are_told_of_while_they_disturb_once_per_workload(conduct
     assert all(f"of {allowed_cores()} cores busy: figures of this workload are disturbed" in line for line in told)
 
 
+def test_several_readers_can_stand_between_two_limits(workload, monkeypatch):
+    names = ["good", "good2", "good3"]
+    registry = {cls.name: cls for cls in map(fake, names)} | {"network-limit": fake("limit")}
+    monkeypatch.setattr(readers, "all_readers", lambda: registry)
+    with Conductor(names, plan=Plan(samples=2, readers_between_limits=2)) as one:
+        rows = {row.reader: row for row in one.measure(workload)}
+    assert len(rows["network-limit"].samples) == 2 * 3  # before the first, after the second and after the third reader
+    assert all(sample.times_slower == 2.0 for name in names for sample in rows[name].samples)
+
+
 def test_the_budget_stops_after_the_minimum():
     plan = Plan(samples=15, budget_seconds=1.0)
     assert not plan.enough(1, 100.0)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.verdict import builds, pairs
-from harness.verdict.pairs import Duel
+from harness.verdict.pairs import PairedRuns
 from harness.verdict.sides import Side
 
 
@@ -17,44 +17,44 @@ def folders(tmp_path):
 
 
 @pytest.fixture
-def duel(folders, monkeypatch):
+def runs(folders, monkeypatch):
     monkeypatch.setattr(pairs, "Probe", lambda target: SimpleNamespace(__exit__=lambda *_: None))
     made = {
         name: Side(label=name, detail=name, environment={"PYTHONPATH": f"{folder}:/harness", "A": "1"}, overlay=folder)
         for name, folder in zip(("base", "head"), folders, strict=True)
     }
-    return Duel("zarrs", SimpleNamespace(target=None, digest="d"), made, seed=3)
+    return PairedRuns("zarrs", SimpleNamespace(target=None, digest="d"), made, seed=3)
 
 
-def path_of(duel, side):
-    overlay, harness = duel._environment(side)["PYTHONPATH"].split(":")
+def path_of(runs, side):
+    overlay, harness = runs._environment(side)["PYTHONPATH"].split(":")
     assert harness == "/harness"
     return overlay
 
 
-def test_a_folder_has_another_name_in_each_block_and_names_tell_nothing_of_the_side(duel, folders):
-    with duel:
-        seen = [path_of(duel, side) for _ in range(4) for side in ("base", "head")]
+def test_a_folder_has_another_name_in_each_block_and_names_tell_nothing_of_the_side(runs, folders):
+    with runs:
+        seen = [path_of(runs, side) for _ in range(4) for side in ("base", "head")]
         assert len(set(seen)) == len(seen)
         assert len({len(path) for path in seen}) == 1
         assert not any(name in path for path in seen for name in ("base", "head", "other"))
-        assert duel._environment("head")["A"] == "1"
+        assert runs._environment("head")["A"] == "1"
 
 
-def test_the_name_leads_to_the_sides_folder_while_the_comparison_lasts(duel, folders):
-    with duel:
-        link = duel._links.name
+def test_the_name_leads_to_the_sides_folder_while_the_comparison_lasts(runs, folders):
+    with runs:
+        link = runs._links.name
         for side, folder in zip(("base", "head"), folders, strict=True):
-            from_link = pairs.Path(path_of(duel, side))
+            from_link = pairs.Path(path_of(runs, side))
             assert from_link.resolve() == folder.resolve()
     assert not pairs.Path(link).exists()
     assert all((folder / "zarr").is_dir() for folder in folders)  # what was linked to stays
 
 
-def test_this_environment_as_it_is_has_no_folder(duel):
-    with duel:
-        duel.sides = {"base": Side(label="=", detail="zarr", environment={"PYTHONPATH": "/harness"})}
-        assert duel._environment("base") == {"PYTHONPATH": "/harness"}
+def test_this_environment_as_it_is_has_no_folder(runs):
+    with runs:
+        runs.sides = {"base": Side(label="=", detail="zarr", environment={"PYTHONPATH": "/harness"})}
+        assert runs._environment("base") == {"PYTHONPATH": "/harness"}
 
 
 def test_the_installed_zarr_is_copied_whole_and_once(tmp_path, monkeypatch):
