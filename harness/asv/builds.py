@@ -68,7 +68,16 @@ def build(config: Path, commits: list[str]) -> None:
         environment.create()
         for commit in map(repo.get_hash_from_name, commits):
             if environment._cache.get_cache_dir(commit) is None:
-                environment.install_project(conf, repo, commit)
+                _build_only(environment, repo, commit)
+
+
+def _build_only(environment: Any, repo: Any, commit: str) -> None:
+    """Build a commit into asv's cache, as its own `install_project` does, without installing it."""
+    environment.checkout_project(repo, commit)
+    folder = environment._cache.create_cache_dir(commit)
+    environment._set_build_dirs(environment._build_root, folder)
+    environment._build_project(repo, commit, environment._build_root)
+    environment._cache.finalize_cache_dir(commit)
 
 
 def _load_plugins(conf: Any) -> None:

@@ -18,7 +18,7 @@ from harness.cli.course import Course, duration
 from harness.errors import BadUseError, MeasurementError, StoreError, ZcbError
 from harness.machine import rust
 from harness.machine.environment import admit
-from harness.machine.log import Step, reason_in
+from harness.machine.log import Step, reason_in, silenced
 from harness.paths import repository_file, state_dir
 from harness.store import state, veth
 from harness.store.lock import MeasurementLock
@@ -200,7 +200,7 @@ class _Job:
         self._first_table_was_shown = True
         chosen = ["--pattern", main_job.FIRST_PATTERN, "--readers", ",".join(tracked.PLAIN_READERS)]
         table = _zcb("table", "--by", "commit", "--config", str(config), *chosen)
-        with MeasurementLock():  # between two workloads, which it would disturb
+        with silenced(MeasurementLock.__module__), MeasurementLock():  # between two workloads, which it would disturb
             shown = subprocess.run(table, stdout=subprocess.PIPE, check=True, text=True)
         self._course.tell(f"The first table; the rest follows.\n\n{shown.stdout}")
 

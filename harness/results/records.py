@@ -152,8 +152,10 @@ class Commits:
     """Names and dates of the commits under test."""
 
     def __init__(self, conf: Any, folder: Path) -> None:
-        self._dates = dict(_dates(folder / conf.results_dir))
-        self._tags = tags(folder / conf.repo)
+        repository = folder / conf.repo
+        # asv's results hold dates once a run has ended; a repository knows them before.
+        self._dates = {**_tag_dates(repository), **dict(_dates(folder / conf.results_dir))}
+        self._tags = tags(repository)
         self._builds = bool(conf.build_command)
 
     def named[R: OfCommit](self, records: Iterable[R]) -> list[R]:
@@ -197,8 +199,20 @@ def _dates(results: Path) -> Iterator[tuple[str, int]]:
 
 def tags(repository: Path) -> Mapping[str, str]:
     """Return tag names by commit, where the repository is at hand."""
+    return dict(_of_tags(repository, "%(refname:short)"))
+
+
+def _tag_dates(repository: Path) -> dict[str, int]:
+    """Return the dates of tagged commits, milliseconds since 1970, where the repository is at hand."""
+    peeled = "%(if)%(*objectname)%(then)%(*committerdate:unix)%(else)%(committerdate:unix)%(end)"
+    return {commit: 1000 * int(date) for commit, date in _of_tags(repository, peeled) if date}
+
+
+def _of_tags(repository: Path, what: str) -> Iterator[tuple[str, str]]:
+    """Yield the commit of each tag, and what git's format `what` says of the tag."""
     if not repository.is_dir():
-        return {}
-    form = "%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(refname:short)"
-    listed = git.ask(repository, "for-each-ref", "refs/tags", f"--format={form}") or ""
-    return dict(line.split(" ", 1) for line in listed.splitlines())
+        return
+    form = f"%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) {what}"
+    for line in (git.ask(repository, "for-each-ref", "refs/tags", f"--format={form}") or "").splitlines():
+        commit, _, said = line.partition(" ")
+        yield commit, said
