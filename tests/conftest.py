@@ -3,6 +3,7 @@
 Each of pytest's workers (`pytest -n 2`) is a session with a state directory and a store of its own.
 """
 
+import os
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -45,6 +46,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     with alone.turn(Path(item.config.option.basetemp).parent, alone=item.get_closest_marker("alone") is not None):
         return (yield)
+
+
+@pytest.fixture(autouse=True)
+def _without_settings() -> None:
+    """Let no test see what a library set in this process before, as dask does for its workers."""
+    for name in environment.left_out():
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session", autouse=True)

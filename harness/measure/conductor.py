@@ -269,7 +269,7 @@ class Conductor:
                 try:
                     self._start(name)  # from this thread: a worker ends with the one that started it
                     opened[name] = threads.submit(self._ask_open, name, workload)
-                except (ZcbError, OSError) as error:
+                except (UnsupportedError, ZcbError, OSError) as error:  # `_open` tells them apart
                     opened[name] = Future()
                     opened[name].set_exception(error)
         return opened
