@@ -118,7 +118,7 @@ def check(rows):
     [
         (None, []),
         (Redirect, ["tensorstore"]),
-        (NoSuffixes, ["zarr-python+fsspec", "tensorstore"]),
+        (NoSuffixes, ["zarr-python+fsspec", "tensorstore", NETWORK_LIMIT]),  # no HEAD helps them out
         (Busy, ["zarr-python+fsspec"]),
     ],
 )
