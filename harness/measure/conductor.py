@@ -301,8 +301,7 @@ class Conductor:
             for candidate in [c for c in candidates if c in seconds]:
                 tried = Row(reader=row.reader, workload=row.workload)
                 with self._guard(tried, candidate.reader, probe):
-                    execute = self._execute if self._plan.always_discards else self._sample
-                    seconds[candidate].append(execute(tried, candidate, probe).seconds)
+                    seconds[candidate].append(self._execute(tried, candidate, probe).seconds)
                 if not tried.measured:
                     del seconds[candidate]
                     row.error = tried.error

@@ -1,9 +1,9 @@
 """The main job's order, its first table and its end, with programs that only note how they were called."""
 
+import importlib
 import shutil
 import stat
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -100,6 +100,7 @@ def test_a_full_job_says_first_how_long_it_takes(programs):
     done = run("--full")
     assert "all of it: about " in done.output
     full = [line for line in called(programs) if '"asv", "run"' in line]
+    assert len(full) == 3
     assert all("tensorstore" not in line and '"--bench", "."' in line for line in full)  # everything, so no names
 
 
@@ -143,6 +144,7 @@ def test_it_needs_the_repository(monkeypatch):
     assert "clone zarr-cloud-bench" in str(done.exception)
 
 
-def test_the_first_table_is_of_the_readers_that_every_release_has():
-    assert set(tracked.PLAIN_READERS) <= set(tracked.READERS)
-    assert Path(main_job.LOOPBACK_CONFIG).suffix == ".json"
+def test_the_first_table_is_of_a_pass_that_there_is_and_of_readers_that_every_release_has():
+    module = importlib.import_module(f"benchmarks.{main_job.FIRST_PATTERN}")
+    assert issubclass(getattr(module, main_job.FIRST_CLASS), tracked.Tracked)
+    assert all(set(tracked.PLAIN_READERS) <= set(one.readers) for one in main_job.plan(["3.2.1", "3.4.2"], full=False))
