@@ -3,6 +3,7 @@
 Each of pytest's workers (`pytest -n 2`) is a session with a state directory and a store of its own.
 """
 
+import logging
 import os
 import uuid
 from collections.abc import Generator, Iterator
@@ -15,7 +16,7 @@ from botocore.config import Config
 from playwright.sync_api import Browser
 
 from harness.errors import BadUseError
-from harness.machine import environment, rust
+from harness.machine import environment, log, rust
 from harness.machine.lifeline import die_with_parent
 from harness.machine.log import progress_to
 from harness.store import lifecycle
@@ -98,6 +99,17 @@ def embedded_store(store_binary: Path, state_directory: Path) -> Iterator[StoreS
     """A running store without service time; the target `embedded` of this session."""
     yield lifecycle.start(StoreSettings(profile="loopback"))
     lifecycle.stop()
+
+
+@pytest.fixture(autouse=True)
+def _own_handlers() -> Iterator[None]:
+    """Take away who was given our modules' lines in a test, in this process: the next one may print JSON there."""
+    loggers = [logging.getLogger(name) for name in log.OURS]
+    before = [(logger, logger.handlers[:], logger.level) for logger in loggers]
+    yield
+    for logger, handlers, level in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import msgspec
 
 from harness.machine.redact import redacted
 
-_OURS = ("harness", "setup_data", "studies")
+OURS = ("harness", "setup_data", "studies")
+"""The packages whose modules' lines are for people."""
 _STEP = "zcb_step"
 
 
@@ -19,7 +20,7 @@ def show_progress(write: Callable[[str], None]) -> None:
 
     Other libraries' messages are not shown.
     """
-    for name in _OURS:
+    for name in OURS:
         logger = logging.getLogger(name)
         for handler in [handler for handler in logger.handlers if isinstance(handler, _Lines)]:
             logger.removeHandler(handler)
@@ -31,7 +32,7 @@ def show_progress(write: Callable[[str], None]) -> None:
 def progress_to(write: Callable[[str], None]) -> Iterator[None]:
     """Give `write` each line that our modules log inside the block, beside who gets them anyway."""
     lines = _Lines(write)
-    loggers = [(logger, logger.level) for logger in map(logging.getLogger, _OURS)]
+    loggers = [(logger, logger.level) for logger in map(logging.getLogger, OURS)]
     for logger, _ in loggers:
         logger.addHandler(lines)
         logger.setLevel(logging.INFO)
@@ -74,7 +75,7 @@ def report(logger: logging.Logger, line: str, *, step: str, share: float) -> Non
 
 def steps_to(path: Path) -> None:
     """Append each step that our modules report from now on, and each warning, to a file, as a line of JSON."""
-    for name in _OURS:
+    for name in OURS:
         logging.getLogger(name).addHandler(_Steps(path))
 
 

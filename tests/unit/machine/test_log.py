@@ -13,12 +13,9 @@ def test_lines_of_ours_are_shown_once_and_without_secrets():
     seen: list[str] = []
     show_progress(lambda _: None)
     show_progress(seen.append)  # takes the place of the one before
-    try:
-        logging.getLogger("harness.store.lifecycle").info("reading http://me:secret@host/array")
-        logging.getLogger("harness.measure.conductor").debug("not for people")
-        logging.getLogger("botocore").info("another library's")
-    finally:
-        show_progress(lambda _: None)
+    logging.getLogger("harness.store.lifecycle").info("reading http://me:secret@host/array")
+    logging.getLogger("harness.measure.conductor").debug("not for people")
+    logging.getLogger("botocore").info("another library's")
     assert seen == ["reading http://...@host/array"]
 
 
@@ -26,12 +23,9 @@ def test_a_block_has_its_own_lines_beside_the_others():
     shown: list[str] = []
     own: list[str] = []
     show_progress(shown.append)
-    try:
-        with progress_to(own.append):
-            logging.getLogger("setup_data.write").info("inside")
-        logging.getLogger("setup_data.write").info("after")
-    finally:
-        show_progress(lambda _: None)
+    with progress_to(own.append):
+        logging.getLogger("setup_data.write").info("inside")
+    logging.getLogger("setup_data.write").info("after")
     assert (own, shown) == (["inside"], ["inside", "after"])
 
 
@@ -49,16 +43,10 @@ def test_steps_are_appended_to_a_file_and_shown_as_lines(tmp_path):
     lines: list[str] = []
     log.steps_to(tmp_path / "steps")
     show_progress(lines.append)
-    try:
-        log.report(logging.getLogger("harness.measure.conductor"), "round 1", step="whole array", share=0.25)
-        log.report(logging.getLogger("harness.measure.conductor"), "round 9", step="whole array", share=2.25)
-        logging.getLogger("harness.measure.conductor").info("no step")
-        logging.getLogger("harness.measure.conductor").warning("read from http://me:secret@host failed")
-    finally:
-        show_progress(lambda _: None)
-        for name in ("harness", "setup_data", "studies"):
-            for handler in [each for each in logging.getLogger(name).handlers if isinstance(each, log._Steps)]:
-                logging.getLogger(name).removeHandler(handler)
+    log.report(logging.getLogger("harness.measure.conductor"), "round 1", step="whole array", share=0.25)
+    log.report(logging.getLogger("harness.measure.conductor"), "round 9", step="whole array", share=2.25)
+    logging.getLogger("harness.measure.conductor").info("no step")
+    logging.getLogger("harness.measure.conductor").warning("read from http://me:secret@host failed")
     assert lines == ["round 1", "round 9", "no step", "read from http://...@host failed"]
     found = [msgspec.json.decode(line, type=Step) for line in (tmp_path / "steps").read_bytes().splitlines()]
     assert found == [
