@@ -34,6 +34,7 @@ _COMMANDS = {
     "store": "store",
     "table": "table",
     "timeline": "timeline",
+    "train": "train",
     "wheels": "wheels",
     "workload": "workload",
 }

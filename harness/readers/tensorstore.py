@@ -33,6 +33,7 @@ class TensorStoreReader(Reader):
     represents = 1
     client = "tensorstore"
     unread = UNREAD
+    reads_one = True
     requester_pays = False
 
     @override
@@ -58,10 +59,11 @@ class TensorStoreReader(Reader):
 
     @override
     def read(self) -> Sequence[npt.NDArray[Any]]:
-        return self._turns.each(self._read_one, self._selections)
+        return self._turns.each(self.read_one, range(len(self._selections)))
 
-    def _read_one(self, selection: tuple[slice, ...]) -> npt.NDArray[Any]:
-        answer: npt.NDArray[Any] = self._array[selection].read(order="C").result()
+    @override
+    def read_one(self, number: int) -> npt.NDArray[Any]:
+        answer: npt.NDArray[Any] = self._array[self._selections[number]].read(order="C").result()
         return answer
 
     @override

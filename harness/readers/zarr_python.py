@@ -30,6 +30,7 @@ class _ZarrPython(Reader):
     decoder = ZARR_PYTHON
     counts_requests = True
     records_timelines = True
+    reads_one = True
     pipeline: ClassVar[str | None] = None
     """Class of the codec pipeline to use; None is zarr-python's default."""
 
@@ -40,6 +41,11 @@ class _ZarrPython(Reader):
         self._recorder: Recorder | None = None
         self._recorded_array: Any = None
         self._turns = Turns(1)
+        self._keeps_indexes = False
+
+    @override
+    def keep_indexes(self) -> None:
+        self._keeps_indexes = True
 
     def _store(self, workload: Workload) -> Any:
         raise NotImplementedError
@@ -57,7 +63,8 @@ class _ZarrPython(Reader):
         self._workload = workload
         if self.pipeline is not None:
             zarr.config.set({"codec_pipeline.path": self.pipeline})
-        self._array = zarr.open_array(self._store(workload), mode="r", zarr_format=3)
+        store = self._store(workload)
+        self._array = zarr.open_array(_keeping(store) if self._keeps_indexes else store, mode="r", zarr_format=3)
         demand_pipeline(self._array, self.pipeline)
         self._selections = [tuple(slice(*axis) for axis in read) for read in workload.reads]
         self._turns = Turns(workload.concurrent_reads)
@@ -65,6 +72,11 @@ class _ZarrPython(Reader):
     @override
     def read(self) -> Sequence[npt.NDArray[Any]]:
         return self._turns.each(self._array.__getitem__, self._selections)
+
+    @override
+    def read_one(self, number: int) -> npt.NDArray[Any]:
+        array: npt.NDArray[Any] = self._array[self._selections[number]]
+        return array
 
     @override
     def timeline(self) -> tuple[Timeline, Sequence[npt.NDArray[Any]]]:
@@ -289,6 +301,23 @@ class _HttpCounts:
         status = params.response.status
         self._good += status < _FAILURE and status != _TOO_MANY
         self._bodies.append(params.response.content)
+
+
+def _keeping(store: Any) -> Any:
+    """Return a store that keeps what zarr-python asks for key by key: of a shard, that is its index.
+
+    The ranges of chunks are asked for together (`Store.get_ranges`), which goes past the cache.
+    """
+    from zarr.abc.store import Store
+    from zarr.storage import MemoryStore
+
+    try:
+        from zarr.experimental.cache_store import CacheStore
+    except ImportError as error:
+        raise UnsupportedError("this zarr has no CacheStore") from error
+    if not hasattr(Store, "get_ranges"):
+        raise UnsupportedError("the CacheStore of this zarr would keep chunks too: it has no get_ranges")
+    return CacheStore(store, cache_store=MemoryStore())
 
 
 def demand_pipeline(array: Any, wanted: str | None) -> None:

@@ -56,6 +56,7 @@ class Zarrs(_RustReader):
     rank = 70
     decoder = "zarrs"
     strides = False
+    reads_one = True
     records_timelines = True
 
 
@@ -68,6 +69,7 @@ class ZarrsPlanned(_RustReader):
     rank = 80
     decoder = "zarrs"
     is_control = True
+    reads_one = True
     records_timelines = True
 
 

@@ -1,0 +1,96 @@
+"""What ``zcb train`` says of each arm: version 1 of its JSON (docs/training.md), and the figures of its table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from harness.measure.report import summary
+from harness.results.intervals import Interval, interval
+
+if TYPE_CHECKING:
+    from harness.train.conductor import Epoch, Fed
+    from harness.workload.training import Training
+
+SCHEMA = 1
+
+
+def report(training: Training, rows: Sequence[Fed], step_ms: float) -> str:
+    """Return what was measured as JSON."""
+    told = {
+        "schema": SCHEMA,
+        "workload": described(training),
+        "step_ms": step_ms,
+        "arms": [arm(training, row, step_ms) for row in rows],
+    }
+    return msgspec.json.format(msgspec.json.encode(told), indent=1).decode()
+
+
+def described(training: Training) -> dict[str, Any]:
+    """Return what identifies a training workload, without its samples and their truth."""
+    fields: dict[str, Any] = msgspec.to_builtins(training)
+    fields["workloads"] = [
+        {key: value for key, value in summary(work).items() if key != "reads"} for work in training.workloads
+    ]
+    return fields
+
+
+def arm(training: Training, row: Fed, step_ms: float) -> dict[str, Any]:
+    """Return an arm's figures: medians over its runs, of the last epoch of each; unknown is None.
+
+    The first batch is that of each run's first epoch.
+    """
+    last = row.epochs[training.epochs - 1 :: training.epochs]
+    first = row.epochs[:: training.epochs]
+    waits = [wait for epoch in last for wait in epoch.waits]
+    rates = interval(epoch.samples_per_second for epoch in last)
+    fed = accelerators(row, step_ms)
+    return {
+        "arm": row.arm,
+        "versions": row.versions,
+        "runs": len(last),
+        "samples_per_second": None if rates is None else rates.median,
+        "samples_per_second_interval": _ends(rates),
+        "samples_per_second_without_step": _median(row.unpaused, lambda epoch: epoch.samples_per_second),
+        "array_bytes_per_second": _median(last, lambda epoch: epoch.tensor_bytes / epoch.seconds),
+        "utilisation": _median(last, lambda epoch: epoch.utilisation),
+        "first_batch_seconds": _median(first, lambda epoch: epoch.first_batch_seconds),
+        **{f"wait_p{share}_seconds": _percentile(waits, share) for share in (50, 95, 99)},
+        "requests_per_sample": _median(last, lambda epoch: _each(epoch.requests, training)),
+        "index_requests_per_sample": _median(last, lambda epoch: _each(epoch.index_requests, training)),
+        "fetched_bytes_per_sample": _median(last, lambda epoch: _each(epoch.fetched_bytes, training)),
+        "cpu_seconds_per_1000_samples": _median(last, lambda epoch: _each(1000 * epoch.cpu_seconds, training)),
+        "peak_rss_bytes": max((epoch.peak_rss_bytes for epoch in row.epochs), default=None),
+        "epochs": row.epochs,
+        "accelerators_fed": None if fed is None else fed.median,
+        "accelerators_fed_interval": _ends(fed),
+        "verified": bool(row.epochs),
+        "na": row.na,
+        "error": row.error,
+    }
+
+
+def accelerators(row: Fed, step_ms: float) -> Interval | None:
+    """Return how many accelerators with a step of `step_ms` an arm keeps fed: the step over the shortest one."""
+    return interval(None if step is None else step_ms / 1e3 / step for step in row.shortest_step) if step_ms else None
+
+
+def _each(total: float | None, training: Training) -> float | None:
+    return None if total is None else total / training.samples_per_epoch
+
+
+def _median(epochs: Sequence[Epoch], of: Callable[[Epoch], float | None]) -> float | None:
+    known = [value for epoch in epochs if (value := of(epoch)) is not None]
+    return statistics.median(known) if known else None
+
+
+def _percentile(values: Sequence[float], share: int) -> float | None:
+    return float(np.percentile(values, share)) if values else None
+
+
+def _ends(found: Interval | None) -> tuple[float, float] | None:
+    return (found.low, found.high) if found is not None and found.sure else None
