@@ -55,6 +55,15 @@ def test_asv_looks_up_what_a_pass_measures(row, in_newest, in_older):
     assert all(re.search(one.selection, row) for one in main_job.plan(["3.2.1"], full=True))
 
 
+def test_a_release_in_between_has_no_timelines_in_a_quick_job():
+    row = "timelines.Timelines.track_copy_seconds('zarr-python+obstore', 'one shard')"
+    assert re.search(OLDEST.selection, row)
+    assert re.search(NEWEST.selection, row)
+    assert not re.search(BETWEEN.selection, row)
+    assert not any(name.startswith("timeline of ") for name in BETWEEN.steps())
+    assert all(re.search(one.selection, row) for one in main_job.plan(["3.2.1", "3.3.0", "3.4.2"], full=True))
+
+
 def test_steps_bear_the_names_that_passes_report_and_take_longer_with_every_reader():
     steps = NEWEST.steps()
     assert {case.label for case in NEWEST.cases()} < steps.keys()
