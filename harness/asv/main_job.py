@@ -64,8 +64,8 @@ class Release:
         if self.full:
             return "."
         names = "|".join(re.escape(repr(name)) for name in self.readers)
-        left_out = "Plain" if self.recorded else "(?:Plain|Timelines)"
-        return rf"^(?!.*\.{left_out}).*\((?:{names})"
+        left_out = "Plain|Training" if self.recorded else "Plain|Training|Timelines"
+        return rf"^(?!.*\.(?:{left_out})).*\((?:{names})"
 
     def cases(self) -> list[Case]:
         """Return what is measured."""

@@ -13,7 +13,7 @@ from harness.machine.environment import admit
 from harness.results.text import number
 from harness.targets.client import require
 from harness.targets.timeouts import silence_allowed
-from harness.train import arms as all_arms
+from harness.train import names as arms_by_name
 from harness.train import report
 from harness.train.conductor import FED, Fed, Plan
 from harness.train.conductor import train as measure
@@ -37,7 +37,7 @@ _ARM_WIDTH = 20  # "zarr-python+obstore+", "fused" below
 
 @click.command(epilog="Example: zcb train tr.json --arm zarr-python+obstore,tensorstore --step-ms 20")
 @click.argument("workload", type=click.Path(path_type=Path))
-@click.option("--arm", "arms", required=True, metavar="ARM[,ARM]|all", help=f"From {', '.join(all_arms.names())}.")
+@click.option("--arm", "arms", required=True, metavar="ARM[,ARM]|all", help=f"From {', '.join(arms_by_name.names())}.")
 @click.option(
     "--step-ms",
     type=FiniteRange(min=0, max=60_000),
@@ -64,8 +64,8 @@ def train(
 
     The loop waits for each batch and uses it for a step; every sample is compared with the truth afterwards.
     """
-    asked = all_arms.names() if arms == "all" else arms.split(",")
-    names = list(dict.fromkeys(all_arms.check(name.strip()) for name in asked))
+    asked = arms_by_name.names() if arms == "all" else arms.split(",")
+    names = list(dict.fromkeys(arms_by_name.check(name.strip()) for name in asked))
     environment = admit(env)
     training = trainings.load(workload)
     click.get_current_context().with_resource(silence_allowed(timeout))
@@ -94,7 +94,7 @@ def _show(training: Training, rows: list[Fed], step_ms: float) -> None:
     for heading in _COLUMNS:
         table.add_column(heading, justify="right")
     for row in rows:
-        found = report.arm(training, row, step_ms)
+        found = report.arm(row, step_ms)
         values = [found[key] for key, _ in _COLUMNS.values()]
         shown = ["-" if v is None else number(v * f) for v, (_, f) in zip(values, _COLUMNS.values(), strict=True)]
         table.add_row(row.arm, *(shown if row.epochs else ["failed" if row.error else "n/a"]))

@@ -6,8 +6,9 @@ import logging
 import random
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ OPEN_SECONDS = 180.0
 _STALL_SECONDS = 120.0
 """An epoch slower than this, and a second per sample, hangs rather than feeds."""
 _SAMPLED_SECONDS = 0.05
+_FEWEST_RUNS = 2
 _HALVINGS = 5
 _WIDEST = 4.0
 
@@ -47,15 +49,17 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     """``cold`` or ``warm``: whether shard indexes had to be fetched."""
     first_batch_seconds: float
     seconds: float
-    """Of the loop, which begins when the first batch is used up: waits and steps."""
+    """Of the loop, as `harness.train.loop.Looped` has it: waits and steps."""
     samples: int
-    """That the loop consumed: those of all batches but the first."""
+    """That the loop consumed."""
+    fetched_samples: int
+    """That the arm read: those of the first batch too, which is what was counted around the epoch."""
     tensor_bytes: int
-    """Of those samples."""
+    """Of the samples that the loop consumed."""
     step_seconds: float
     """Of the steps in the loop."""
     waits: list[float]
-    """Before each batch but the first, in seconds."""
+    """Before each batch of the loop, in seconds."""
     requests: int | None
     index_requests: int | None
     fetched_bytes: int | None
@@ -92,6 +96,27 @@ class Fed:
     """Of each run, the shortest step in seconds at which the arm keeps an accelerator fed."""
     na: str | None = None
     error: str | None = None
+    seconds: float = 0.0
+    """What its runs took in all."""
+
+    @property
+    def first(self) -> list[Epoch]:
+        """The first epoch of each run."""
+        return self.epochs[:: self._epochs_of_a_run]
+
+    @property
+    def later(self) -> list[Epoch]:
+        """The last epoch of each run."""
+        return self.epochs[self._epochs_of_a_run - 1 :: self._epochs_of_a_run]
+
+    @property
+    def _epochs_of_a_run(self) -> int:
+        return max(1, len(self.epochs) // max(1, len(self.unpaused)))
+
+    @property
+    def measured(self) -> bool:
+        """Whether another run makes sense: it can do this, and did not fail."""
+        return self.na is None and self.error is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +126,8 @@ class Plan:
     step_ms: float
     runs: int = 1
     """Fresh processes of each arm, in shuffled order."""
+    budget_seconds: float | None = None
+    """An arm whose runs took as long has no other one, once it has two; None is no budget."""
     feeds: bool = True
     """Whether the shortest step is looked for."""
     seed: int = 0
@@ -122,7 +149,7 @@ def train(
     shuffled = random.Random(plan.seed)  # noqa: S311 - an order, not a secret
     with Probe(training.target) as probe:
         for run in range(plan.runs):
-            order = [name for name in arms if rows[name].na is None and rows[name].error is None]
+            order = [name for name in arms if rows[name].measured and not _has_had_its_time(rows[name], run, plan)]
             shuffled.shuffle(order)
             probe.round_number = run + 1
             for name in order:
@@ -130,9 +157,13 @@ def train(
     return list(rows.values())
 
 
+def _has_had_its_time(row: Fed, runs: int, plan: Plan) -> bool:
+    return plan.budget_seconds is not None and runs >= _FEWEST_RUNS and row.seconds >= plan.budget_seconds
+
+
 def _run(row: Fed, training: Training, plan: Plan, environment: Mapping[str, str], probe: Probe) -> None:
     probe.watch()
-    worker = None
+    worker, begin = None, time.monotonic()
     try:
         worker = WorkerProcess(_Program(row.arm), environment)
         row.versions = _Asked(worker, training, probe).all_of(row, plan)
@@ -141,9 +172,20 @@ def _run(row: Fed, training: Training, plan: Plan, environment: Mapping[str, str
     except ZcbError as error:
         row.error = f"{error}{probe.trouble()}"
         row.epochs.clear()
+        row.unpaused.clear()
     finally:
+        row.seconds += time.monotonic() - begin
         if worker is not None:
-            worker.stop()
+            _stop(worker)
+
+
+def _stop(worker: WorkerProcess) -> None:
+    """End an arm's process and all that it started: those notice too late that it is gone."""
+    family = _family(worker.pid)
+    worker.stop()
+    for process in family[1:]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 @dataclass
@@ -185,7 +227,7 @@ class _Asked:
         A step cannot be shorter than `FED` of what a batch takes without one, and is looked for up to `_WIDEST` times
         that.
         """
-        low = FED * unpaused.seconds / (self._training.batches - 1)
+        low = FED * unpaused.seconds / len(unpaused.waits)
         high, found = low * _WIDEST, None
         for _ in range(_HALVINGS):
             step = (low * high) ** 0.5
@@ -210,13 +252,14 @@ class _Asked:
 
 
 def _epoch(training: Training, looped: Looped, cost: _Cost, evidence: Evidence) -> Epoch:
-    store, later = evidence.store, training.batches - 1
+    store, later = evidence.store, len(looped.waits)
     index = None if store is None else store.get_index
     return Epoch(
         index="cold" if training.index == "cold" or index is None or index else "warm",
         first_batch_seconds=looped.first_batch,
         seconds=looped.seconds,
         samples=later * training.batch,
+        fetched_samples=training.samples_per_epoch,
         tensor_bytes=training.tensor_bytes * later // training.batches,
         step_seconds=sum(looped.steps),
         waits=looped.waits,
@@ -243,35 +286,36 @@ class _Cost:
 def _tree(pid: int) -> Iterator[_Cost]:
     """Yield what a process and its descendants use inside the block; complete when it ends."""
     cost, ended = _Cost(), threading.Event()
-    root = psutil.Process(pid)
-    before = _cpu_seconds(root)
+    before = _cpu_seconds(pid)
 
     def watch() -> None:
         while not ended.is_set():
-            cost.peak_rss_bytes = max(cost.peak_rss_bytes, _resident(root))
+            cost.peak_rss_bytes = max(cost.peak_rss_bytes, _resident(pid))
             ended.wait(_SAMPLED_SECONDS)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
         yield cost
-        cost.cpu_seconds = _cpu_seconds(root) - before
+        cost.cpu_seconds = _cpu_seconds(pid) - before
     finally:
         ended.set()
         watcher.join()
 
 
-def _family(root: psutil.Process) -> list[psutil.Process]:
+def _family(pid: int) -> list[psutil.Process]:
+    """Return a process and its descendants; none where it has ended."""
     try:
+        root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
 
 
-def _cpu_seconds(root: psutil.Process) -> float:
+def _cpu_seconds(pid: int) -> float:
     """Return the CPU time of a process, of its descendants, and of those of them that ended and were waited for."""
     total = 0.0
-    for process in _family(root):
+    for process in _family(pid):
         try:
             used = process.cpu_times()
         except psutil.NoSuchProcess:
@@ -280,9 +324,9 @@ def _cpu_seconds(root: psutil.Process) -> float:
     return total
 
 
-def _resident(root: psutil.Process) -> int:
+def _resident(pid: int) -> int:
     total = 0
-    for process in _family(root):
+    for process in _family(pid):
         try:
             total += process.memory_info().rss
         except psutil.NoSuchProcess:

@@ -18,7 +18,7 @@ from harness.workload.truth import known_reads
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from harness.train.arms import Batch
+    from harness.train.batches import Batch
     from harness.workload.training import Training
 
 Step = Callable[["Batch"], None]
@@ -26,14 +26,18 @@ Step = Callable[["Batch"], None]
 
 
 class Looped(msgspec.Struct, frozen=True, kw_only=True):
-    """What a stopwatch in the consumer saw of an epoch, in seconds. Its loop begins when the first batch is used up."""
+    """What a stopwatch in the consumer saw of an epoch, in seconds.
+
+    Its loop begins when the batches are used up that the arm made at the same time as the first one: those that come
+    after it come as fast as the arm makes them.
+    """
 
     first_batch: float
     """From asking for the epoch to having its first batch."""
     waits: list[float]
-    """Before each batch but the first."""
+    """Before each batch of the loop."""
     steps: list[float]
-    """Of each batch but the first."""
+    """Of each batch of the loop."""
 
     @property
     def seconds(self) -> float:
@@ -51,8 +55,14 @@ def pause(seconds: float) -> Step:
     return step
 
 
-def run(batches: Iterable[Batch], step: Step) -> tuple[Looped, list[Batch]]:
-    """Consume an epoch and return what the stopwatch saw with the batches, which are kept to be checked."""
+def run(batches: Iterable[Batch], step: Step, lead: int = 1) -> tuple[Looped, list[Batch]]:
+    """Consume an epoch and return what the stopwatch saw with the batches, which are kept to be checked.
+
+    Parameters
+    ----------
+    lead
+        Batches before the loop begins (`Arm.lead`).
+    """
     kept: list[Batch] = []
     waits: list[float] = []
     steps: list[float] = []
@@ -64,13 +74,13 @@ def run(batches: Iterable[Batch], step: Step) -> tuple[Looped, list[Batch]]:
         begin = time.perf_counter()
         steps.append(begin - there)
         kept.append(batch)
-    return Looped(first_batch=waits[0] if waits else 0.0, waits=waits[1:], steps=steps[1:]), kept
+    return Looped(first_batch=waits[0] if waits else 0.0, waits=waits[lead:], steps=steps[lead:]), kept
 
 
-def feed(batches: Generator[Batch], step: Step) -> tuple[Looped, list[Batch]]:
+def feed(batches: Generator[Batch], step: Step, lead: int = 1) -> tuple[Looped, list[Batch]]:
     """As `run`, and end what makes the batches, however the loop ended."""
     with closing(batches):
-        return run(batches, step)
+        return run(batches, step, lead)
 
 
 def check(training: Training, epoch: int, batches: Sequence[Batch]) -> None:

@@ -25,7 +25,7 @@ def report(training: Training, rows: Sequence[Fed], step_ms: float) -> str:
         "schema": SCHEMA,
         "workload": described(training),
         "step_ms": step_ms,
-        "arms": [arm(training, row, step_ms) for row in rows],
+        "arms": [arm(row, step_ms) for row in rows],
     }
     return msgspec.json.format(msgspec.json.encode(told), indent=1).decode()
 
@@ -39,13 +39,12 @@ def described(training: Training) -> dict[str, Any]:
     return fields
 
 
-def arm(training: Training, row: Fed, step_ms: float) -> dict[str, Any]:
+def arm(row: Fed, step_ms: float) -> dict[str, Any]:
     """Return an arm's figures: medians over its runs, of the last epoch of each; unknown is None.
 
     The first batch is that of each run's first epoch.
     """
-    last = row.epochs[training.epochs - 1 :: training.epochs]
-    first = row.epochs[:: training.epochs]
+    first, last = row.first, row.later
     waits = [wait for epoch in last for wait in epoch.waits]
     rates = interval(epoch.samples_per_second for epoch in last)
     fed = accelerators(row, step_ms)
@@ -60,10 +59,10 @@ def arm(training: Training, row: Fed, step_ms: float) -> dict[str, Any]:
         "utilisation": _median(last, lambda epoch: epoch.utilisation),
         "first_batch_seconds": _median(first, lambda epoch: epoch.first_batch_seconds),
         **{f"wait_p{share}_seconds": _percentile(waits, share) for share in (50, 95, 99)},
-        "requests_per_sample": _median(last, lambda epoch: _each(epoch.requests, training)),
-        "index_requests_per_sample": _median(last, lambda epoch: _each(epoch.index_requests, training)),
-        "fetched_bytes_per_sample": _median(last, lambda epoch: _each(epoch.fetched_bytes, training)),
-        "cpu_seconds_per_1000_samples": _median(last, lambda epoch: _each(1000 * epoch.cpu_seconds, training)),
+        "requests_per_sample": _median(last, lambda epoch: _each(epoch, epoch.requests)),
+        "index_requests_per_sample": _median(last, lambda epoch: _each(epoch, epoch.index_requests)),
+        "fetched_bytes_per_sample": _median(last, lambda epoch: _each(epoch, epoch.fetched_bytes)),
+        "cpu_seconds_per_1000_samples": _median(last, lambda epoch: _each(epoch, 1000 * epoch.cpu_seconds)),
         "peak_rss_bytes": max((epoch.peak_rss_bytes for epoch in row.epochs), default=None),
         "epochs": row.epochs,
         "accelerators_fed": None if fed is None else fed.median,
@@ -79,8 +78,8 @@ def accelerators(row: Fed, step_ms: float) -> Interval | None:
     return interval(None if step is None else step_ms / 1e3 / step for step in row.shortest_step) if step_ms else None
 
 
-def _each(total: float | None, training: Training) -> float | None:
-    return None if total is None else total / training.samples_per_epoch
+def _each(epoch: Epoch, total: float | None) -> float | None:
+    return None if total is None else total / epoch.fetched_samples
 
 
 def _median(epochs: Sequence[Epoch], of: Callable[[Epoch], float | None]) -> float | None:

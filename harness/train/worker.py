@@ -12,7 +12,8 @@ from typing import Any, override
 from harness.machine.exit import run_then_exit
 from harness.readers.worker import Answering, serve
 from harness.train import loop
-from harness.train.arms import Arm, arm
+from harness.train.arms import arm
+from harness.train.batches import Arm
 from harness.workload import training as trainings
 
 
@@ -40,7 +41,7 @@ class ArmWorker(Answering):
         if self._arm is None or self._training is None:
             raise RuntimeError("epoch before load")
         gc.collect()
-        looped, batches = loop.feed(self._arm.epoch(number), loop.pause(step_ms / 1e3))
+        looped, batches = loop.feed(self._arm.epoch(number), loop.pause(step_ms / 1e3), self._arm.lead)
         loop.check(self._training, number, batches)
         return {"looped": looped}
 

@@ -24,8 +24,8 @@ PATTERN = "training"
 QUESTION = "How many training steps a second does an arm feed with batches of random crops?"
 
 DEFAULT_EPOCHS = 2
-DEFAULT_BATCHES = 12
-DEFAULT_BATCH = 32
+DEFAULT_BATCHES = 24
+DEFAULT_BATCH = 16
 DEFAULT_AHEAD = 4
 DEFAULT_STEP_MS = 20.0
 

@@ -1,7 +1,9 @@
 """`zcb train`: batches from the embedded store, by every arm, with what was counted around them."""
 
 import json
+from importlib.util import find_spec
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -10,7 +12,7 @@ from harness.errors import MeasurementError, StoreError
 from harness.store.control import FaultRule
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
-from harness.train import arms
+from harness.train.names import LOADINGS, MEMORY, names
 from setup_data import presets, write
 from setup_data.bucket import ensure_bucket
 
@@ -46,11 +48,16 @@ def trained(file, *options):
 def test_every_arm_feeds_the_same_samples(listed):
     told = trained(listed, "--arm", "all", "--step-ms", "5", "--no-feed")
     assert told["step_ms"] == 5
-    assert [each["arm"] for each in told["arms"]] == arms.names()
+    assert [each["arm"] for each in told["arms"]] == names()
+    has_torch = find_spec("torch") is not None
     for each in told["arms"]:
+        if each["arm"] in LOADINGS and (not has_torch or LOADINGS[each["arm"]].workers):
+            assert ("batches at the same time" if has_torch else "torch cannot be imported") in each["na"]
+            assert (each["samples_per_second"], each["epochs"], each["verified"]) == (None, [], False)
+            continue
         assert (each["na"], each["error"]) == (None, None), each
         assert each["verified"] is True
-        assert [epoch["samples"] for epoch in each["epochs"]] == [SAMPLES - 3] * 2
+        assert [epoch["samples"] for epoch in each["epochs"]] == [SAMPLES - 3] * 2, each["arm"]
         assert 0 < each["utilisation"] <= 1
         assert each["wait_p50_seconds"] <= each["wait_p95_seconds"] <= each["wait_p99_seconds"]
         assert each["samples_per_second_without_step"] > 0
@@ -58,12 +65,26 @@ def test_every_arm_feeds_the_same_samples(listed):
         assert each["cpu_seconds_per_1000_samples"] > 0
         assert each["accelerators_fed"] is None
     by_arm = {each["arm"]: each for each in told["arms"]}
-    assert by_arm[arms.MEMORY]["requests_per_sample"] == 0
+    assert by_arm[MEMORY]["requests_per_sample"] == 0
     for name, each in by_arm.items():
-        if name != arms.MEMORY:
+        if name != MEMORY and each["na"] is None:
             assert each["requests_per_sample"] >= 2, name
             assert each["index_requests_per_sample"] >= 1, name
             assert {epoch["index"] for epoch in each["epochs"]} == {"cold"}
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="no torch: pip install torch")
+def test_worker_processes_feed_too_and_none_is_left(target, tmp_path):
+    file = tmp_path / "tr.json"
+    shape = ["--crop", "3x20x20", "--epochs", "2", "--batches", "12", "--batch", "2", "--ahead", "4"]
+    made = CliRunner().invoke(zcb, ["workload", "training", "--target", "embedded", *shape, "-o", str(file)])
+    assert made.exit_code == 0, made.output
+    told = trained(file, "--arm", "dataloader-2-spawn,dataloader-2-forkserver", "--step-ms", "0")
+    for each in told["arms"]:
+        assert each["verified"] is True, each
+        assert [epoch["samples"] for epoch in each["epochs"]] == [(12 - 4) * 2] * 2
+    ours = [p for p in psutil.process_iter(["cmdline"]) if "harness.train.worker" in " ".join(p.info["cmdline"] or ())]
+    assert ours == []
 
 
 def test_a_warm_index_is_fetched_in_the_first_epoch_only(target, tmp_path):
@@ -92,7 +113,7 @@ def test_two_data_sets_give_aligned_crops(target, tmp_path):
 
 
 def test_the_shortest_step_that_is_fed_is_found(listed):
-    told = trained(listed, "--arm", arms.MEMORY, "--step-ms", "20")
+    told = trained(listed, "--arm", MEMORY, "--step-ms", "20")
     (memory,) = told["arms"]
     assert memory["accelerators_fed"] > 1
 

@@ -47,6 +47,7 @@ def test_the_oldest_and_the_newest_are_measured_first():
         ("whole_array.WholeArray.track_seconds('zarr-python+obstore+fused', 'large')", True, True),
         ("whole_array.WholeArray.track_seconds('tensorstore', 'large')", True, False),
         ("whole_array.PlainWholeArray.time_read('zarr-python+obstore', 'large')", False, False),
+        ("training.Training.track_waiting('zarr-python+obstore')", False, False),
     ],
 )
 def test_asv_looks_up_what_a_pass_measures(row, in_newest, in_older):

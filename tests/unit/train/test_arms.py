@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import BadUseError
 from harness.train import arms, loop
-from harness.train.arms import Ahead
+from harness.train.batches import Ahead
 from tests.unit.train.test_loop import listed
 
 

@@ -119,6 +119,18 @@ def test_waits_and_steps_are_told_apart():
     assert looped.seconds == pytest.approx(sum(looped.waits) + sum(looped.steps))
 
 
+def test_batches_made_together_are_no_rate():
+    def in_twos():
+        for number in range(6):
+            time.sleep(0 if number % 2 else 0.1)
+            yield ()
+
+    looped, _ = loop.feed(in_twos(), loop.pause(0), lead=2)
+    assert len(looped.waits) == len(looped.steps) == 4
+    assert looped.first_batch >= 0.1
+    assert 0.2 <= looped.seconds < 0.3  # two pairs; from the first batch on it would be five batches in that time
+
+
 def test_a_loop_that_fails_ends_what_makes_batches():
     ended = []
 
