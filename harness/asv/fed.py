@@ -77,7 +77,9 @@ METRICS = (
 def run_pass(arms: Iterable[str]) -> dict[Key, Cell]:
     """Let every arm feed a training loop on the data set `small` and return ``(arm,) -> cell``."""
     from harness.machine.lifeline import die_with_parent
+    from harness.measure.recording import write_training
     from harness.targets.resolve import resolve
+    from harness.train import report
     from harness.train.conductor import Plan, train
     from harness.workload import training
 
@@ -91,6 +93,7 @@ def run_pass(arms: Iterable[str]) -> dict[Key, Cell]:
             chosen(arms),
             Plan(step_ms=STEP_MS, runs=plan.samples, budget_seconds=plan.budget_seconds, feeds=False),
         )
+        write_training(listed.target.identity, listed.label, report.fields(listed, rows, STEP_MS))
     except ZcbError as error:
         raise SystemExit(f"zcb: {error}") from error
     return {(row.arm,): _cell(row) for row in rows}

@@ -21,22 +21,29 @@ SCHEMA = 1
 
 def report(training: Training, rows: Sequence[Fed], step_ms: float) -> str:
     """Return what was measured as JSON."""
-    told = {
-        "schema": SCHEMA,
-        "workload": described(training),
-        "step_ms": step_ms,
-        "arms": [arm(row, step_ms) for row in rows],
-    }
-    return msgspec.json.format(msgspec.json.encode(told), indent=1).decode()
+    return msgspec.json.format(msgspec.json.encode(fields(training, rows, step_ms)), indent=1).decode()
+
+
+def fields(training: Training, rows: Sequence[Fed], step_ms: float) -> dict[str, Any]:
+    """Return what was measured, in the form of its JSON."""
+    told: dict[str, Any] = msgspec.to_builtins(
+        {
+            "schema": SCHEMA,
+            "workload": described(training),
+            "step_ms": step_ms,
+            "arms": [arm(row, step_ms) for row in rows],
+        }
+    )
+    return told
 
 
 def described(training: Training) -> dict[str, Any]:
     """Return what identifies a training workload, without its samples and their truth."""
-    fields: dict[str, Any] = msgspec.to_builtins(training)
-    fields["workloads"] = [
+    told: dict[str, Any] = msgspec.to_builtins(training)
+    told["workloads"] = [
         {key: value for key, value in summary(work).items() if key != "reads"} for work in training.workloads
     ]
-    return fields
+    return told
 
 
 def arm(row: Fed, step_ms: float) -> dict[str, Any]:
