@@ -22,7 +22,7 @@ bench: $(VENV)/.ready
 # Every case and reader by an asv configuration of one's own, as on a VM.
 measure: $(VENV)/.ready
 	$(ACTIVE) asv machine --yes --config $(CONFIG)
-	$(ACTIVE) ZCB_SAMPLES=$(or $(SAMPLES),15) ZCB_WORKLOAD_SECONDS=$(SECONDS) asv run --config $(CONFIG) \
+	$(ACTIVE) ZCB_SAMPLES=$(or $(SAMPLES),21) ZCB_WORKLOAD_SECONDS=$(SECONDS) asv run --config $(CONFIG) \
 	  --record-samples $(if $(REMEASURE),,--skip-existing-successful) ALL
 	$(ACTIVE) asv publish --config $(CONFIG)
 	$(ACTIVE) zcb table --by commit --config $(CONFIG)

@@ -26,7 +26,7 @@
 : "${ZCB_RELEASES:=3.2.1,3.3.0,latest}"        # of zarr, where ZCB_CONFIG measures releases
 : "${ZCB_CONFIG:=asv.releases.conf.json}"      # what asv measures
 : "${ZCB_WARM:=10 30 100}"                      # requests in flight for warm, one after the other
-: "${ZCB_SAMPLES:=15}"                         # per workload
+: "${ZCB_SAMPLES:=21}"                         # per workload, in seven processes
 : "${ZCB_SECONDS:=}"                           # no new round of a workload after so long; empty: no limit
 : "${ZCB_HOME:=}"                              # a folder, or a URL as of a target; empty: beside the data sets
 : "${ZCB_SHUTDOWN:=no}"                        # no; late: after ZCB_HOURS; yes: also at the end. Only where the machine

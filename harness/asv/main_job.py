@@ -26,10 +26,12 @@ FIRST_PATTERN, FIRST_CLASS = "chunks_of_one_shard", "ChunksOfOneShard"
 """What the first table shows."""
 
 QUICK = {"ZCB_GRID": "quick", "ZCB_SAMPLES": str(FEWEST), "ZCB_READER_SECONDS": "3"}
-"""The quick profile: as many samples as an interval needs, of readers whose turns take three seconds in all."""
+"""The quick profile: as many samples of one process as an interval needs, of readers whose turns take three seconds."""
 
-FULL = {"ZCB_SAMPLES": "7", "ZCB_WORKLOAD_SECONDS": "10"}
-"""All cases, for ten seconds each; `make bench FULL=1 SAMPLES=15 SECONDS=0` takes 15 samples of everything."""
+FULL = {"ZCB_SAMPLES": "21", "ZCB_SESSIONS": "7", "ZCB_WORKLOAD_SECONDS": "20"}
+"""All cases for 20 seconds, and at least a round in each of seven fresh processes of every reader.
+
+`make bench FULL=1 SECONDS=0` takes three rounds of everything in each process."""
 
 _TIMELINES = "timeline"
 _TIMELINE_SECONDS = 35.0

@@ -21,6 +21,7 @@ from harness.workload.cases import Case, Grid, Use
 # is imported where a pass needs it.
 if TYPE_CHECKING:
     from harness.measure.conductor import Plan, Row
+    from harness.workload.model import Workload
 
 _log = logging.getLogger(__name__)
 
@@ -44,15 +45,19 @@ Cell = dict[str, Any]
 def environment_plan() -> "Plan":
     """Return how much to measure: ``ZCB_SAMPLES`` rounds per workload, at most ``ZCB_WORKLOAD_SECONDS`` each.
 
-    With the quick grid a reader takes turns for ``ZCB_READER_SECONDS`` of each workload, and warms up only where its
-    connections are cold. Environment variables, because asv's own ``--quick`` does not reach `setup_cache`.
+    They are spread over ``ZCB_SESSIONS`` fresh processes of each reader, seven unless there are fewer rounds. With the
+    quick grid there is one process, a reader takes turns for ``ZCB_READER_SECONDS`` of each workload, and it warms up
+    only where its connections are cold. Environment variables, because asv's own ``--quick`` does not reach
+    `setup_cache`.
     """
     from harness.errors import BadUseError
-    from harness.measure.conductor import DEFAULT_SAMPLES, Plan
+    from harness.measure.conductor import DEFAULT_SAMPLES, SESSIONS, Plan
 
     try:
+        samples = _count("ZCB_SAMPLES", DEFAULT_SAMPLES)
         return Plan(
-            samples=int(os.environ.get("ZCB_SAMPLES", DEFAULT_SAMPLES)),
+            samples=samples,
+            sessions=_count("ZCB_SESSIONS", 1 if is_quick() else min(SESSIONS, samples)),
             budget_seconds=_seconds("ZCB_WORKLOAD_SECONDS"),
             reader_seconds=_seconds("ZCB_READER_SECONDS"),
             trials=2 if is_quick() else Plan.trials,
@@ -61,8 +66,15 @@ def environment_plan() -> "Plan":
         )
     except ValueError as error:
         raise BadUseError(
-            f"ZCB_SAMPLES, ZCB_WORKLOAD_SECONDS and ZCB_READER_SECONDS must be numbers: {error}"
+            f"ZCB_SAMPLES, ZCB_SESSIONS, ZCB_WORKLOAD_SECONDS and ZCB_READER_SECONDS must be numbers above 0: {error}"
         ) from error
+
+
+def _count(variable: str, default: int) -> int:
+    given = int(os.environ.get(variable) or default)
+    if given < 1:
+        raise ValueError(f"{variable}={given}")
+    return given
 
 
 def _seconds(variable: str) -> float | None:
@@ -129,28 +141,28 @@ def run_pass(name: str, readers: Iterable[str], grid: Mapping[cases.Key, Case]) 
     show_progress_in_asv()
     readers = chosen(readers)
     cells: dict[Key, Cell] = {}
-    measured: list[Row] = []
+    work: dict[Key, Workload] = {}
     started = datetime.datetime.now().astimezone()
     try:
         target, plan = resolve(environment_target()), environment_plan()
         with Probe(target) as probe:
             probe.demand_no_faults()
+        for key, case in grid.items():
+            try:
+                work[key] = create_workload(case.pattern, target, dataset=case.dataset, parameters=case.parameters)
+            except TooLargeError as reason:
+                _log.info(f"{case.pattern} {case.dataset}: n/a: {reason}")
+                cells |= {(reader, *key): {"na": str(reason)} for reader in (*readers, NETWORK_LIMIT)}
         with Conductor(readers, plan=plan) as conductor:
-            for key, case in grid.items():
-                try:
-                    workload = create_workload(case.pattern, target, dataset=case.dataset, parameters=case.parameters)
-                except TooLargeError as reason:
-                    _log.info(f"{case.pattern} {case.dataset}: n/a: {reason}")
-                    cells |= {(reader, *key): {"na": str(reason)} for reader in (*readers, NETWORK_LIMIT)}
-                    continue
-                rows = conductor.measure(workload)
-                limit_holds = next(row for row in rows if row.reader == NETWORK_LIMIT).error is None
-                cells |= {(row.reader, *key): cell(row, limit_holds=limit_holds) for row in rows}
-                measured += rows
-        demand_installed(measured)
-        write_pass(_class_name(name), target.identity, plan, measured, started)
+            measured = conductor.measure_all(list(work.values()))
+        every = [row for rows in measured for row in rows]
+        demand_installed(every)
+        write_pass(_class_name(name), target.identity, plan, every, started)
     except ZcbError as error:
         raise SystemExit(f"zcb: {error}") from error
+    for key, rows in zip(work, measured, strict=True):
+        limit_holds = next(row for row in rows if row.reader == NETWORK_LIMIT).error is None
+        cells |= {(row.reader, *key): cell(row, limit_holds=limit_holds) for row in rows}
     return cells
 
 
@@ -160,16 +172,22 @@ def _class_name(name: str) -> str:
 
 
 def cell(row: "Row", *, limit_holds: bool = True) -> Cell:
-    """Return a row's metrics as lists of values; a metric unknown in any sample is left out."""
+    """Return a row's metrics as lists, a value for each session: its median; a metric unknown in any is left out.
+
+    Samples of one process are not independent of each other, and asv takes its samples for that.
+    """
+    from harness.results.sessions import by_session, exceeds, summary
+
     if row.na is not None:
         return {"na": row.na}
     if row.error is not None:
         return {"error": row.error}
+    limit_holds = limit_holds and not exceeds(row.samples, row.workload.in_flight)
     found: Cell = {}
     for metric in METRICS.values():
         if metric.asv is None or (metric.needs_limit and not limit_holds):
             continue
-        values = [metric.of(sample, len(row.workload.reads)) for sample in row.samples]
+        values = [summary(metric.key, of, len(row.workload.reads)) for of in by_session(row.samples)]
         if None not in values:
             found[metric.key] = [round(value, metric.asv.digits) for value in values if value is not None]
     return found

@@ -2,7 +2,7 @@
 
 import functools
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -24,9 +24,13 @@ from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_report, read_reports
 from harness.measure.timelines import record_with_wire
 from harness.readers import benchmarked, limit_clients, reader_class
-from harness.results.metrics import METRICS
+from harness.results.intervals import Interval
+from harness.results.metrics import METRICS, TIMES_SLOWER
+from harness.results.pilot import needed
 from harness.results.sample import FLAGS, NETWORK_LIMIT, Flag, Sample
-from harness.results.text import number
+from harness.results.sessions import by_session
+from harness.results.slower import slower
+from harness.results.text import number, times
 from harness.targets.client import require
 from harness.targets.timeouts import silence_allowed
 from harness.timeline.model import Timeline, check_replaceable, save
@@ -38,7 +42,7 @@ from harness.workload.model import Workload
 _SAMPLES = 5
 _COLUMNS = {
     "ms": "seconds",
-    "x\nlimit": "times_slower",
+    "x\nlimit": TIMES_SLOWER,
     "re-\nquests": "requests",
     "re-\ntries": "retries",
     "fetched\nMiB": "fetched",
@@ -55,6 +59,13 @@ _READER_WIDTH = 20  # "zarr-python+obstore+", "fused" below
 @click.argument("readers", metavar="READER")
 @click.argument("workload", type=click.Path(path_type=Path))
 @click.option("--samples", type=click.IntRange(1, 10_000), help="Timed executions.  [default: 5; none with --timeline]")
+@click.option(
+    "--sessions",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Fresh processes of each reader, over which the samples are spread.",
+)
 @click.option(
     "--deadline",
     type=FiniteRange(min=0, min_open=True),
@@ -79,6 +90,7 @@ def read(
     readers: str,
     workload: Path,
     samples: int | None,
+    sessions: int,
     deadline: float | None,
     timeout: float,
     timeline: Path | None,
@@ -101,7 +113,10 @@ def read(
     click.get_current_context().with_resource(silence_allowed(timeout))
     require(loaded.target, f"{loaded.array.key}/zarr.json")
     if samples is not None or timeline is None:
-        plan = Plan(samples=samples or _SAMPLES, deadline_seconds=deadline, with_faults=True)
+        asked = samples or max(_SAMPLES, sessions)
+        if asked < sessions:
+            raise BadUseError(f"{asked} samples cannot be spread over {sessions} sessions")
+        plan = Plan(samples=asked, sessions=sessions, deadline_seconds=deadline, with_faults=True)
         _measure(names, loaded, plan, environment, as_json)
     if timeline is not None:
         record = functools.partial(record_with_wire, pairs=pairs, wire=wire, environment=environment)
@@ -183,8 +198,12 @@ def _medians(row: Row) -> list[str]:
         return []
     columns = zip(*(_figures(row, sample) for sample in row.samples), strict=True)
     known = [[value for value in column if value is not None] for column in columns]
-    medians = [statistics.median(values) if values else None for values in known]
-    return [*_shown(medians), _letters(row.samples)]
+    medians = {
+        key: statistics.median(values) if values else None for key, values in zip(_COLUMNS.values(), known, strict=True)
+    }
+    distance = slower(row.samples, row.workload.in_flight).interval
+    medians[TIMES_SLOWER] = None if distance is None else distance.median
+    return [*_shown(medians.values()), _letters(row.samples)]
 
 
 def _show(row: Row) -> None:
@@ -199,6 +218,24 @@ def _show(row: Row) -> None:
     _explain(console, [row])
 
 
+def _conclusions(row: Row) -> Iterator[str]:
+    """Yield what a row's samples say together: how far the limit is, and how many of them it takes."""
+    found = slower(row.samples, row.workload.in_flight)
+    if found.interval is not None or found.note:
+        figure = "" if found.interval is None else f"{_distance(found.interval)} the network limit"
+        yield f"{row.reader}: {'; '.join(filter(None, (figure, found.note)))}"
+    more = needed([[sample.seconds for sample in of] for of in by_session(row.samples)])
+    if more is not None:
+        yield f"{row.reader}: {more.words}"
+
+
+def _distance(of: Interval) -> str:
+    """Return how many times slower, with the interval and what it rests on."""
+    values = "processes" if of.processes != 1 else "samples of one process"
+    rests = f" [{times(of.low)}, {times(of.high)}]" if of.sure else ""
+    return f"{times(of.median)}x{rests} ({of.count} {values})"
+
+
 def _flags(samples: Iterable[Sample]) -> list[Flag]:
     """Return every flag that any of the samples has."""
     found = {flag for sample in samples for flag in sample.flags}
@@ -211,6 +248,9 @@ def _letters(samples: Iterable[Sample]) -> str:
 
 def _explain(console: Console, rows: list[Row]) -> None:
     """Print what the limit is, what the flags mean, and the versions that took part."""
+    for row in rows:
+        for line in _conclusions(row):
+            console.print(line)
     console.print(LIMIT_IS)
     for flag in _flags(sample for row in rows for sample in row.samples):
         console.print(f"{flag.letter}  {flag.key}: {flag.meaning}")
@@ -262,5 +302,5 @@ def _value(row: Row, sample: Sample, key: str) -> float | None:
     return METRICS[key].of(sample, len(row.workload.reads))
 
 
-def _shown(figures: list[float | None]) -> list[str]:
+def _shown(figures: Iterable[float | None]) -> list[str]:
     return ["-" if value is None else number(value) for value in figures]

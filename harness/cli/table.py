@@ -17,12 +17,13 @@ from rich.text import Text
 
 from harness.cli.values import default_config
 from harness.errors import BadUseError
-from harness.results import cells, drift, intervals, metrics, records
+from harness.results import cells, drift, figures, intervals, metrics, records
 from harness.results.cells import Cell, Workload
 from harness.results.intervals import Interval
 from harness.results.metrics import Metric
 from harness.results.records import PassRecord, RowRecord
 from harness.results.sample import FLAGS
+from harness.results.slower import slower
 from harness.results.text import coverage, few, number, short_label, times
 
 _WIDTH = 112
@@ -128,28 +129,27 @@ def _baseline(found: Sequence[Cell], asked: str | None) -> str:
     return asked or (cells.DEFAULT_BASELINE if cells.DEFAULT_BASELINE in known else known[0])
 
 
-def _interval(row: RowRecord, metric: Metric) -> Interval | None:
-    """Return the metric of a row, in the unit it is shown in."""
-    return intervals.interval(None if v is None else v * metric.factor for v in metrics.values(row, metric.key))
-
-
 def _plain(interval: Interval | None) -> dict[str, Any] | None:
     if interval is None:
         return None
     ends = {"low": interval.low, "high": interval.high, "coverage": interval.coverage}
     known = ends if interval.sure else dict.fromkeys(ends)
-    return {"median": interval.median, **known, "count": interval.count}
+    return {"median": interval.median, **known, "count": interval.count, "processes": interval.processes}
 
 
 def _json_row(version: str, cell: Cell, metric: Metric, ratio: Interval | None) -> dict[str, Any]:
     row = cell.row
+    distance = slower(row.samples, row.in_flight)
     return {
         "version": version,
         "workload": row.label,
         "in_flight": row.in_flight,
         "reader": row.reader,
-        "value": _plain(_interval(row, metric)),
+        "value": _plain(figures.shown(row, metric.key)),
         "ratio": _plain(ratio),
+        "times_slower": _plain(distance.interval),
+        "times_slower_note": distance.note,
+        "floor_seconds": row.floor_seconds,
         "flags": {flag: sum(flag in s.flags for s in row.samples) for flag in FLAGS},
         "versions": row.versions,
         "na": row.na,
@@ -166,6 +166,17 @@ def _times(ratio: Interval | None, metric: Metric) -> Text:
     return Text() if ratio is None else Text(f"{times(ratio.median)}x", style=_STYLES[ratio.improves(metric.better)])
 
 
+_FLOOR_IS = "Floor: computed from the store's first byte, connections and link; no plan can be faster."
+
+
+def _floor(found: Iterable[Cell], metric: Metric) -> str:
+    """Return the least time that the store leaves, beside times and ratios; empty where it is unknown."""
+    known = [cell.row.floor_seconds for cell in found if cell.row.floor_seconds is not None]
+    if not known or metric.key not in (metrics.DEFAULT_METRIC, metrics.TIMES_SLOWER):
+        return ""
+    return f"floor {number(1e3 * known[-1])} ms"
+
+
 @dataclass
 class _Notes:
     """Reasons that cells refer to, numbered in order of appearance."""
@@ -173,16 +184,29 @@ class _Notes:
     reasons: dict[str, list[str]] = field(default_factory=dict)
     flags: dict[str, None] = field(default_factory=dict)
 
-    def cell(self, row: RowRecord) -> Text:
+    def cell(self, row: RowRecord, metric: Metric) -> Text:
         """Return what stands where a row has no value."""
         reason = row.na or row.error
         if reason is None:
-            return Text("-", style="dim")
+            why = self.mark(row, slower(row.samples, row.in_flight).note) if metric.key == metrics.TIMES_SLOWER else ""
+            return Text(f"- {why}".rstrip(), style="dim")
+        said = "n/a" if row.na else "failed"
+        return Text(f"{said} {self.mark(row, reason)}", style="dim" if row.na else "bold red")
+
+    def mark(self, row: RowRecord, reason: str) -> str:
+        """Return the number that refers to a reason; empty where there is none."""
+        if not reason:
+            return ""
         named = self.reasons.setdefault(reason, [])
         if row.reader not in named:
             named.append(row.reader)
-        place = list(self.reasons).index(reason) + 1
-        return Text(f"{'n/a' if row.na else 'failed'} [{place}]", style="dim" if row.na else "bold red")
+        return f"[{list(self.reasons).index(reason) + 1}]"
+
+    def distance(self, row: RowRecord) -> Text:
+        """Return how many times slower than the limit a row is; where that is below 1 or unknown, with its reason."""
+        found = slower(row.samples, row.in_flight)
+        figure = "" if found.interval is None else times(found.interval.median)
+        return Text(" ".join(filter(None, (figure, self.mark(row, found.note)))), style="dim")
 
     def letters(self, row: RowRecord) -> str:
         """Return the marks of a row: flags that at least half of its samples carry."""
@@ -236,7 +260,7 @@ class _ByReader(_View):
         for readers in cells.by_workload(self.found).values():
             base = readers.get(self.baseline)
             for cell in readers.values():
-                ratio = intervals.ratio(cell.row, base.row, self.metric.key) if base and base is not cell else None
+                ratio = figures.ratio(cell.row, base.row, self.metric.key) if base and base is not cell else None
                 yield _json_row(self.version, cell, self.metric, ratio)
 
     def drawn(self, console: Console, place: str) -> Group:
@@ -244,7 +268,7 @@ class _ByReader(_View):
         notes = _Notes()
         names = cells.readers(self.found)
         workloads = cells.by_workload(self.found)
-        label = max(len(text) for titles in self._titles(workloads) for text in titles)
+        label = max(len(text) for titles in self._titles(workloads, self.metric) for text in titles)
         widest = max(_CELL, *(len(part) for name in names for part in _parts(name)))
         fitting = max(1, (console.width - label - 2 * _GAP) // (widest + _GAP))
         blocks = -(-len(names) // fitting)
@@ -255,11 +279,12 @@ class _ByReader(_View):
         return Group(title, *drawn, *(Text(line, style="dim") for line in self._caption(notes)))
 
     @staticmethod
-    def _titles(workloads: dict[Workload, dict[str, Cell]]) -> Iterator[tuple[str, str]]:
-        """Yield each workload's title below its pattern's, and the pattern's."""
+    def _titles(workloads: dict[Workload, dict[str, Cell]], metric: Metric) -> Iterator[tuple[str, str, str]]:
+        """Yield each pattern's title, its workload's below it, and the floor below that."""
         for readers in workloads.values():
             row = next(iter(readers.values())).row
-            yield f"  {short_label(row)}", row.pattern.replace("_", " ")
+            floor = _floor(readers.values(), metric)
+            yield row.pattern.replace("_", " "), f"  {short_label(row)}", f"  {floor}" if floor else ""
 
     def _block(
         self, names: Sequence[str], workloads: dict[Workload, dict[str, Cell]], notes: _Notes, ascii_only: bool
@@ -269,33 +294,41 @@ class _ByReader(_View):
         for name in names:
             shown.add_column("\n".join(_parts(name)), min_width=_CELL, no_wrap=True)
         above = ""
-        for readers, (title, pattern) in zip(workloads.values(), self._titles(workloads), strict=True):
-            line = [self._cell(readers, name, notes, ascii_only) for name in names]
-            label = Text.assemble((f"{pattern}\n", "bold"), title) if pattern != above else Text(title)
+        titles = self._titles(workloads, self.metric)
+        for readers, (pattern, title, floor) in zip(workloads.values(), titles, strict=True):
+            known = [i.median for cell in readers.values() if (i := figures.shown(cell.row, self.metric.key))]
+            highest = max(known, default=0)
+            line = [self._cell(readers, name, highest, notes, ascii_only) for name in names]
+            head = f"{pattern}\n" if pattern != above else ""
+            label = Text.assemble((head, "bold"), f"{title}\n" if floor else title, (floor, "dim"))
             shown.add_row(label, *(Text("\n") + cell if pattern != above else cell for cell in line))
             above = pattern
         return shown
 
-    def _cell(self, readers: dict[str, Cell], name: str, notes: _Notes, ascii_only: bool) -> Text:
+    def _cell(self, readers: dict[str, Cell], name: str, highest: float, notes: _Notes, ascii_only: bool) -> Text:
         if name not in readers:
             return Text("-", style="dim")
         row = readers[name].row
-        interval = _interval(row, self.metric)
+        interval = figures.shown(row, self.metric.key)
         if interval is None:
-            return notes.cell(row)
-        highest = max(i.median for cell in readers.values() if (i := _interval(cell.row, self.metric)))
-        text = Text.assemble(number(interval.median), " ", self._ratio(row, readers.get(self.baseline)), "\n")
+            return notes.cell(row, self.metric)
+        of_limit = self.metric.key == metrics.TIMES_SLOWER
+        why = notes.mark(row, slower(row.samples, row.in_flight).note) if of_limit else ""
+        figure = " ".join(filter(None, (number(interval.median), why)))
+        text = Text.assemble(figure, " ", self._ratio(row, readers.get(self.baseline)), "\n")
         text.append(_bar(interval.median / highest if highest else 0, ascii_only), style="dim")
         text.append(f"{_spread(interval)} {notes.letters(row)}", style="dim")
         return text
 
     def _ratio(self, row: RowRecord, base: Cell | None) -> Text:
-        ratio = None if base is None or base.row is row else intervals.ratio(row, base.row, self.metric.key)
+        ratio = None if base is None or base.row is row else figures.ratio(row, base.row, self.metric.key)
         return _times(ratio, self.metric)
 
     def _caption(self, notes: _Notes) -> Iterator[str]:
         covers = coverage(cell.row for cell in self.found)
         yield f"Median, x: ratio to {self.baseline}, by rounds; bar; +-: interval of the median. {covers}"
+        if any(_floor([cell], self.metric) for cell in self.found):
+            yield _FLOOR_IS
         yield self.metric.meaning
         yield from notes.lines()
 
@@ -371,7 +404,7 @@ class _ByCommit(_View):
     def _ratio(self, cell: Cell, base: Cell | None) -> Interval | None:
         if base is None or base is cell:
             return None
-        new, old = _interval(cell.row, self.metric), _interval(base.row, self.metric)
+        new, old = figures.shown(cell.row, self.metric.key), figures.shown(base.row, self.metric.key)
         return None if new is None or old is None else intervals.over(new, old)
 
     def drawn(self, console: Console, place: str) -> Group:
@@ -388,10 +421,13 @@ class _ByCommit(_View):
         for version in versions:
             shown.add_column(version.heading(), no_wrap=True)
         above = None
-        for (workload, reader), *found in zip(lines, *(version.texts() for version in versions), strict=True):
+        for key, *found in zip(lines, *(version.texts() for version in versions), strict=True):
+            workload, reader = key
             if workload != above:
                 shown.add_section()
-                shown.add_row(Text(workload[1].replace("_", " "), style="bold"))
+                floor = _floor([column[key] for column in columns.values() if key in column], self.metric)
+                title = Text(workload[1].replace("_", " "), style="bold")
+                shown.add_row(Text.assemble(title, (f", {floor}" if floor else "", "dim")))
                 above = workload
             shown.add_row(f"  {reader}", *found)
         heading = Text(f"{_titled(self.metric)}, by version, {place}", style="bold")
@@ -417,25 +453,23 @@ class _ByCommit(_View):
     ) -> tuple[Text, ...] | Text:
         if cell is None:
             return Text("-", style="dim")
-        interval = _interval(cell.row, self.metric)
+        interval = figures.shown(cell.row, self.metric.key)
         if interval is None:
-            return notes.cell(cell.row)
+            return notes.cell(cell.row, self.metric)
         ratios = (_times(self._ratio(cell, base), self.metric) for base in bases)
-        slower = self._times_slower(cell.row)
-        limit = Text("" if slower is None else times(slower), style="dim")
+        limit = notes.distance(cell.row) if self.metric.key == metrics.DEFAULT_METRIC else Text()
         return Text(number(interval.median)), *ratios, limit, Text("" if interval.sure else few(interval), style="dim")
-
-    def _times_slower(self, row: RowRecord) -> float | None:
-        found = intervals.interval(metrics.values(row, "times_slower"))
-        return None if found is None or self.metric.key != metrics.DEFAULT_METRIC else found.median
 
     def _caption(self, versions: Sequence[str], notes: _Notes) -> Iterator[str]:
         before = ", before: to the version before it" if len(versions) > 2 else ""
         yield (
             f"Median; first: ratio to {versions[0]}{before}; it stands out where the intervals of the two medians are "
-            f"apart. n: fewer than {intervals.FEWEST} samples, which have no interval."
+            f"apart. n: fewer than {intervals.FEWEST} values, which have no interval. "
+            f"{coverage(cell.row for column in self._columns().values() for cell in column.values())}"
         )
         if self.metric.key == metrics.DEFAULT_METRIC:
-            yield "limit: times slower than the network limit measured around each sample."
+            yield "limit: times slower than the network limit in the same rounds, by medians."
+            if any(_floor([cell], self.metric) for column in self._columns().values() for cell in column.values()):
+                yield _FLOOR_IS
         yield self.metric.meaning
         yield from notes.lines()

@@ -26,15 +26,19 @@ from harness.machine.cpu import allowed_cores
 from harness.machine.environment import let_in
 from harness.machine.network import Network
 from harness.measure.evidence import Probe, attach_limit, make_sample
+from harness.measure.floor import floor_of
 from harness.measure.process import WorkerProcess
 from harness.readers import clients, limit_clients, reader_class
+from harness.results.pilot import needed
 from harness.results.sample import FLAG_BUSY_MACHINE, NETWORK_LIMIT, Sample, Timed
+from harness.results.sessions import by_session
 from harness.workload.model import Workload
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_SAMPLES = 15
-"""Odd, so that the median is a sample; fewer than 7 can never be significant for asv."""
+SESSIONS = 7
+"""Fresh processes of each reader where figures are to hold: fewer than 6 medians have no interval."""
+DEFAULT_SAMPLES = 3 * SESSIONS
 
 OPEN_SECONDS = 120.0
 _SECONDS_PER_GIB = 120.0
@@ -47,8 +51,12 @@ class Plan:
     """How much to measure."""
 
     samples: int = DEFAULT_SAMPLES
+    """Rounds of each workload, in all sessions together; each session takes an equal number, rounded up."""
+    sessions: int = 1
+    """Fresh processes of each reader. All workloads of a session share its processes; budgets are shared evenly."""
     budget_seconds: float | None = None
-    """No new round of a workload starts after this long, once it has `minimum` rounds; None is no budget."""
+    """No new round of a workload starts after this long, once it has `minimum` rounds, and one in each session; None is
+    no budget."""
     reader_seconds: float | None = None
     """A reader whose turns took as long sits a workload's other rounds out; None is the budget."""
     minimum: int = 2
@@ -67,15 +75,21 @@ class Plan:
     with_faults: bool = False
     """Whether samples count during which the store injected faults, flagged: never in a benchmark."""
 
+    @property
+    def rounds_of_session(self) -> int:
+        """Rounds of a workload in one session, where no budget ends it."""
+        return math.ceil(self.samples / self.sessions)
+
     def enough(self, rounds: int, seconds: float) -> bool:
-        """Whether a workload has been measured enough after `rounds` rounds that took `seconds`."""
-        spent = self.budget_seconds is not None and seconds >= self.budget_seconds and rounds >= self.minimum
-        return rounds >= self.samples or spent
+        """Whether a session has measured a workload enough after `rounds` rounds that took `seconds`."""
+        least = math.ceil(self.minimum / self.sessions)
+        spent = self.budget_seconds is not None and seconds >= self.budget_seconds / self.sessions and rounds >= least
+        return rounds >= self.rounds_of_session or spent
 
     @property
     def patience(self) -> float:
-        """Seconds that a reader's turns of one workload may take before it sits the others out."""
-        return self.reader_seconds or self.budget_seconds or math.inf
+        """Seconds that a reader's turns of one workload may take in a session before it sits the others out."""
+        return (self.reader_seconds or self.budget_seconds or math.inf) / self.sessions
 
 
 @dataclass(frozen=True)
@@ -109,7 +123,11 @@ class Row:
     environment: list[str] = field(default_factory=list)
     """Names of what its process had from outside: variables, and files with credentials."""
     seconds: float = 0.0
-    """What its turns took, warm-ups included."""
+    """What its turns took in this session, warm-ups included."""
+    candidate: Candidate | None = None
+    """Who takes its samples; settled in the first session."""
+    floor_seconds: float | None = None
+    """What the store's service time leaves as the least for anybody; None where it has none, or is not ours."""
 
     @property
     def measured(self) -> bool:
@@ -143,13 +161,16 @@ class Conductor:
         self._environment = environment
         self._random = random.Random(plan.seed)  # noqa: S311 - an order of turns, not a secret
         self._workers: dict[str, WorkerProcess] = {}
-        self._candidates: dict[str, Candidate] = {}
+        self._session = 1
         self._told_of_others: Workload | None = None
 
     def __enter__(self) -> "Conductor":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         for worker in self._workers.values():
             worker.stop()
         self._workers.clear()
@@ -159,8 +180,13 @@ class Conductor:
         return {name: worker.pid for name, worker in self._workers.items()}
 
     def measure(self, workload: Workload) -> list[Row]:
-        """Return one row per reader for `workload`, the network limit's last.
+        """Return one row per reader for `workload`, the network limit's last; see `measure_all`."""
+        return self.measure_all([workload])[0]
 
+    def measure_all(self, workloads: Sequence[Workload]) -> list[list[Row]]:
+        """Return, for each workload, one row per reader, the network limit's last.
+
+        Each session starts every reader once and measures all workloads, so that a start is paid once per session.
         A reader that fails, hangs or dies costs its own row only; a failing network limit costs the ratios.
 
         Raises
@@ -168,21 +194,49 @@ class Conductor:
         StoreError
             The embedded store is not running, or ended: nothing can be measured.
         """
-        seen = let_in(self._environment)
-        rows = {name: Row(reader=name, workload=workload, environment=seen) for name in (*self._readers, NETWORK_LIMIT)}
+        rows = [self._rows(workload) for workload in workloads]
+        for session in range(1, self._plan.sessions + 1):
+            self._begin(session)
+            for workload, of in zip(workloads, rows, strict=True):
+                self._measure(workload, of)
+        for of in rows:
+            _tell_of_precision(of.values())
+        return [list(of.values()) for of in rows]
+
+    def _begin(self, session: int) -> None:
+        """Begin a session with fresh processes; in the first one those that are there already go on."""
+        self._session = session
+        if session > 1:
+            self._stop()
+
+    def _rows(self, workload: Workload) -> dict[str, Row]:
+        seen, floor = let_in(self._environment), floor_of(workload)
+        return {
+            name: Row(reader=name, workload=workload, environment=seen, floor_seconds=floor)
+            for name in (*self._readers, NETWORK_LIMIT)
+        }
+
+    def _measure(self, workload: Workload, rows: dict[str, Row]) -> None:
+        """Let readers take turns on a workload for one session."""
         with Probe(workload.target) as probe:
-            opened = self._open_workers(workload)
+            opened = self._open_workers(workload, rows)
             for row in rows.values():
-                row.network = probe.network
+                row.network, row.seconds = probe.network, 0.0
                 self._open(row, opened, probe)
+            probe.round_number = _last_round(rows.values())
             begin, rounds = time.monotonic(), 0
             while not self._plan.enough(rounds, time.monotonic() - begin) and self._left(rows):
                 rounds += 1
-                probe.round_number = rounds
+                probe.round_number += 1
                 self._round(rows, probe)
-                done = f"{workload.label}: round {rounds}: {_summary(rows.values())}"
-                log.report(_log, done, step=workload.label, share=rounds / self._plan.samples)
-        return list(rows.values())
+                self._tell_of_round(workload, rows, rounds)
+
+    def _tell_of_round(self, workload: Workload, rows: Mapping[str, Row], rounds: int) -> None:
+        plan = self._plan
+        done = (self._session - 1) * plan.rounds_of_session + rounds
+        of_session = f" of session {self._session}" if plan.sessions > 1 else ""
+        said = f"{workload.label}: round {rounds}{of_session}: {_summary(rows.values())}"
+        log.report(_log, said, step=workload.label, share=done / (plan.sessions * plan.rounds_of_session))
 
     def _left(self, rows: dict[str, Row]) -> bool:
         """Whether any reader is still worth a round; the limit alone is so only when nothing else was asked for."""
@@ -208,10 +262,13 @@ class Conductor:
         """Take and record one sample; None when the row has failed."""
         if not row.measured:
             return None
-        candidate = self._candidates[row.reader]
+        candidate = row.candidate
+        assert candidate is not None  # noqa: S101 - a row without one is not measured
         begin = time.monotonic()
         with self._guard(row, candidate.reader, probe):
-            row.samples.append(self._execute(row, candidate, probe))
+            sample = self._execute(row, candidate, probe)
+            sample.session, sample.round_number = self._session, probe.round_number
+            row.samples.append(sample)
             row.seconds += time.monotonic() - begin
             self._tell_of_others(row)
             return row.samples[-1]
@@ -261,11 +318,11 @@ class Conductor:
     def _deadline(self, row: Row) -> float:
         return self._plan.deadline_seconds or turn_deadline(row.workload)
 
-    def _open_workers(self, workload: Workload) -> dict[str, Future[dict[str, Any]]]:
+    def _open_workers(self, workload: Workload, rows: Mapping[str, Row]) -> dict[str, Future[dict[str, Any]]]:
         """Let all workers open a workload at once, since importing a library takes most of it; return their answers."""
         opened: dict[str, Future[dict[str, Any]]] = {}
         with ThreadPoolExecutor(math.ceil(allowed_cores())) as threads:
-            for name in (name for row in (*self._readers, NETWORK_LIMIT) for name in clients(row)):
+            for name in (name for row in rows.values() if row.measured for name in _workers_of(row)):
                 try:
                     self._start(name)  # from this thread: a worker ends with the one that started it
                     opened[name] = threads.submit(self._ask_open, name, workload)
@@ -275,7 +332,13 @@ class Conductor:
         return opened
 
     def _open(self, row: Row, opened: Mapping[str, Future[dict[str, Any]]], probe: Probe) -> None:
-        """Open the row's workload and settle who measures it; the row fails when nobody can."""
+        """Open the row's workload and, in the first session, settle who measures it; it fails when nobody can."""
+        if not row.measured:
+            return
+        if row.candidate is not None:
+            with self._guard(row, row.candidate.reader, probe):
+                opened[row.candidate.reader].result()
+            return
         versions: dict[Candidate, dict[str, str]] = {}
         for name in clients(row.reader):
             with self._guard(row, name, probe):
@@ -286,7 +349,7 @@ class Conductor:
         row.na = row.error = None  # another client of the limit will do
         best = self._fastest(row, list(versions), probe)
         if best is not None:
-            self._candidates[row.reader] = best
+            row.candidate = best
             row.versions, row.variant = versions[best], str(best) if len(versions) > 1 else ""
 
     def _fastest(self, row: Row, candidates: Sequence[Candidate], probe: Probe) -> Candidate | None:
@@ -340,6 +403,25 @@ class Conductor:
 def turn_deadline(workload: Workload) -> float:
     """Return the seconds after which one execution of a workload counts as hanging."""
     return _TURN_SECONDS + _SECONDS_PER_GIB * workload.array_bytes / 2**30
+
+
+def _workers_of(row: Row) -> list[str]:
+    """Return the readers whose workers a row needs: all that may take its samples until it is settled who does."""
+    return clients(row.reader) if row.candidate is None else [row.candidate.reader]
+
+
+def _tell_of_precision(rows: Iterable[Row]) -> None:
+    """Say how many samples the reader takes that spreads the most."""
+    known = [
+        (row, found) for row in rows if (found := needed([[s.seconds for s in of] for of in by_session(row.samples)]))
+    ]
+    if known:
+        row, most = max(known, key=lambda pair: pair[1].count)
+        _log.info(f"{row.workload.label}: {row.reader} spreads the most: {most.words}")
+
+
+def _last_round(rows: Iterable[Row]) -> int:
+    return max((sample.round_number or 0 for row in rows for sample in row.samples), default=0)
 
 
 def _summary(rows: Iterable[Row]) -> str:

@@ -267,10 +267,11 @@ def _load_flags(evidence: Evidence) -> list[str]:
 
 
 def attach_limit(sample: Sample, before: Sample | None, after: Sample | None) -> None:
-    """Give a sample the network limit around it: the mean of the limit's samples `before` and `after`."""
+    """Give a sample the network limit around it: the mean of the limit's times `before` and `after`, and its counts."""
     if before is None or after is None:
         return
     sample.limit_seconds = (before.seconds + after.seconds) / 2
+    sample.limit_requests, sample.limit_fetched_bytes = before.requests, before.fetched_bytes
     if sample.seconds < sample.limit_seconds:
         sample.flags.append(FLAG_BELOW_LIMIT)
 

@@ -57,7 +57,8 @@ def write_pass(pattern: str, target: str, plan: Plan, rows: Sequence[Row], start
         pattern=pattern,
         target=target,
         started=started.isoformat(timespec="seconds"),
-        rounds=plan.samples,
+        rounds=plan.sessions * plan.rounds_of_session,
+        sessions=plan.sessions,
         budget_seconds=plan.budget_seconds,
         network=next((row.network for row in reversed(rows) if row.network is not None), None),
         environment=rows[0].environment if rows else [],
@@ -109,6 +110,7 @@ def _row(row: Row) -> records.RowRecord:
         variant=row.variant,
         na=row.na,
         error=row.error,
+        floor_seconds=row.floor_seconds,
         samples=row.samples,
     )
 

@@ -5,6 +5,9 @@ from typing import Any
 import msgspec
 
 from harness.measure.conductor import Row
+from harness.results.pilot import needed
+from harness.results.sessions import by_session
+from harness.results.slower import slower
 from harness.workload.model import Workload
 
 SCHEMA = 1
@@ -29,17 +32,29 @@ def _report(row: Row, limit: Row) -> dict[str, Any]:
         "schema": SCHEMA,
         "reader": row.reader,
         "versions": row.versions,
-        "workload": summary(row.workload),
+        "workload": row.workload.summary(),
         "target": row.workload.target.identity,
         "network": row.network,
         "environment": row.environment,
         "truth": _truth(row.workload),
         "samples": row.samples,
+        "times_slower": _times_slower(row),
+        "floor_seconds": row.floor_seconds,
+        "needed": needed([[sample.seconds for sample in of] for of in by_session(row.samples)]),
         "network_limit": {
             "seconds": [sample.seconds for sample in limit.samples],
             "versions": limit.versions,
         },
     }
+
+
+def _times_slower(row: Row) -> dict[str, Any]:
+    """Return how many times slower than the network limit, with what that rests on; why there is none, or below 1."""
+    found = slower(row.samples, row.workload.in_flight)
+    fields: dict[str, Any] = {} if found.interval is None else msgspec.to_builtins(found.interval)
+    if found.interval is not None and not found.interval.sure:
+        fields |= dict.fromkeys(("low", "high", "coverage"))
+    return fields | {"note": found.note}
 
 
 def _truth(workload: Workload) -> dict[str, Any]:
@@ -50,10 +65,3 @@ def _truth(workload: Workload) -> dict[str, Any]:
 
 def _pretty(report: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(report), indent=1).decode()
-
-
-def summary(workload: Workload) -> dict[str, Any]:
-    """Return what identifies a workload, without its truth, which is as long as the workload is large."""
-    fields: dict[str, Any] = msgspec.to_builtins(workload)
-    del fields["truth"]
-    return fields | {"digest": workload.digest}

@@ -12,7 +12,6 @@ from harness.errors import MeasurementError, UnsupportedError
 from harness.measure.conductor import OPEN_SECONDS, turn_deadline
 from harness.measure.evidence import Probe
 from harness.measure.process import WorkerProcess
-from harness.measure.report import summary
 from harness.readers import reader_class
 from harness.store import state
 from harness.store.control import StoreCounters
@@ -191,7 +190,7 @@ def answered(answer: dict[str, Any], workload: Workload) -> Timeline:
 def with_header(timeline: Timeline, workload: Workload, *, reader: str, versions: dict[str, str]) -> Timeline:
     """Return the timeline with what only the conductor knows of it."""
     timeline.reader, timeline.versions = reader, versions
-    timeline.workload = summary(workload) | {"label": workload.label}
+    timeline.workload = workload.summary() | {"label": workload.label}
     timeline.target = workload.target.identity
     timeline.link_bytes_per_second = _link(workload.target)
     return timeline

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast, override
 
 from harness.errors import MeasurementError
@@ -18,9 +19,17 @@ if TYPE_CHECKING:
 
 MERGE_GAP_BYTES = 1 << 20
 PART_BYTES = 8 << 20
+_WHOLE_BYTES = 64 << 20
+"""Objects of as many bytes in all are tried whole, whatever is wanted of them."""
+_WHOLE_TIMES = 2
+"""So are those of which at least every second byte is wanted."""
 
 Span = tuple[int, int]
 Plan = Callable[[Sequence[Span]], list[Span]]
+Wanted = tuple[str, Span | None]
+"""The key of a shard and the range that is wanted of it; None is its index."""
+
+WHOLE, SHARED = "whole", "shared"
 
 
 class _Shard(NamedTuple):
@@ -32,8 +41,10 @@ class _Shard(NamedTuple):
 class NetworkLimit(Reader):
     """obstore fetching indexes and chunks with the workload's requests in flight, bodies kept, nothing decoded.
 
-    Two plans compete (see `PLANS`), as does a client in Rust: the conductor tries all and measures the fastest. What it
-    counts are calls of obstore, which hides retries and redirects.
+    Several plans compete, as does a client in Rust: the conductor tries all and measures the fastest. `PLANS` fetch
+    ranges once the index is there; `WHOLE` fetches shards whole, which brings the index along; `SHARED` fetches exact
+    ranges, and what reads want at the same moment once. What it counts are calls of obstore, which hides retries and
+    redirects.
     """
 
     name = NETWORK_LIMIT
@@ -45,7 +56,8 @@ class NetworkLimit(Reader):
     def __init__(self) -> None:
         self._request_counts = RequestCounts()
         self._loop = asyncio.new_event_loop()
-        self._plan: Plan = exact
+        self._variant, self._variants = "exact", tuple(PLANS)
+        self._under_way: dict[Wanted, asyncio.Task[bytes]] = {}
 
     @override
     def open(self, workload: Workload) -> None:
@@ -67,19 +79,20 @@ class NetworkLimit(Reader):
         self._per_shard = array.chunks_per_shard
         self._permits = asyncio.Semaphore(workload.in_flight)
         self._turns = asyncio.Semaphore(workload.concurrent_reads)
+        self._variants = _plans_for(workload)
 
     @override
     def variants(self) -> Sequence[str]:
-        return tuple(PLANS)
+        return self._variants
 
     @override
     def use(self, variant: str) -> None:
-        self._plan = PLANS[variant]
+        self._variant = variant
 
     @override
     def read(self) -> Sequence[bytes]:
         """Return the bodies of all chunk requests."""
-        return self._loop.run_until_complete(self._fetch_all(self._plan))
+        return self._loop.run_until_complete(self._fetch_all())
 
     @override
     def check(self, workload: Workload, result: Sequence[bytes]) -> None:
@@ -87,24 +100,45 @@ class NetworkLimit(Reader):
         if fetched < workload.wanted_bytes:
             raise MeasurementError(f"fetched {fetched} bytes of {workload.wanted_bytes} wanted")
 
-    async def _fetch_all(self, plan: Plan) -> list[bytes]:
-        reads = await asyncio.gather(*(self._fetch_read(shards, plan) for shards in self._reads))
+    async def _fetch_all(self) -> list[bytes]:
+        reads = await asyncio.gather(*(self._fetch_read(shards) for shards in self._reads))
         return [body for bodies in reads for body in bodies]
 
-    async def _fetch_read(self, shards: Sequence[_Shard], plan: Plan) -> list[bytes]:
+    async def _fetch_read(self, shards: Sequence[_Shard]) -> list[bytes]:
         """Fetch for one read, when its turn has come: what a reader cannot know before a read, the limit cannot."""
         async with self._turns:
-            fetched = await asyncio.gather(*(self._fetch_shard(shard, plan) for shard in shards))
+            fetch = self._fetch_whole if self._variant == WHOLE else self._fetch_shard
+            fetched = await asyncio.gather(*map(fetch, shards))
         return [body for bodies in fetched for body in bodies]
 
-    async def _fetch_shard(self, shard: _Shard, plan: Plan) -> list[bytes]:
+    async def _fetch_whole(self, shard: _Shard) -> list[bytes]:
+        """Fetch the object of a shard by one request."""
+        async with self._permits:
+            response = await self._store.get_async(shard.key)
+            body = cast("bytes", await response.bytes_async())
+        self._count(body)
+        return [body]
+
+    async def _fetch_shard(self, shard: _Shard) -> list[bytes]:
         from harness.datasets.shards import MISSING, parse_index
 
-        index = parse_index(await self._fetch_index(shard.key), self._per_shard)
+        index_body = await self._once((shard.key, None), functools.partial(self._fetch_index, shard.key))
+        index = parse_index(index_body, self._per_shard)
         begins, lengths = index.offsets[shard.inner], index.lengths[shard.inner]
         stored = begins != MISSING
         spans = sorted(zip(begins[stored].tolist(), (begins + lengths)[stored].tolist(), strict=True))
-        return list(await asyncio.gather(*(self._fetch_span(shard.key, *span) for span in plan(spans))))
+        plan = PLANS.get(self._variant, exact)
+        fetches = {span: functools.partial(self._fetch_span, shard.key, *span) for span in plan(spans)}
+        return list(await asyncio.gather(*(self._once((shard.key, span), fetch) for span, fetch in fetches.items())))
+
+    async def _once(self, wanted: Wanted, fetch: Callable[[], Coroutine[None, None, bytes]]) -> bytes:
+        """Return what `fetch` does; where reads share, what is under way already is waited for and not asked again."""
+        if self._variant != SHARED:
+            return await fetch()
+        if wanted not in self._under_way:
+            task = self._under_way[wanted] = self._loop.create_task(fetch())
+            task.add_done_callback(lambda _: self._under_way.pop(wanted))
+        return await self._under_way[wanted]
 
     async def _fetch_index(self, key: str) -> bytes:
         from harness.datasets.shards import index_nbytes
@@ -165,3 +199,10 @@ def _parts(spans: Sequence[Span]) -> list[Span]:
 
 PLANS: dict[str, Plan] = {"exact": exact, "merged": merged}
 """Every chunk's own range, and ranges merged over gaps."""
+
+
+def _plans_for(workload: Workload) -> tuple[str, ...]:
+    """Return the plans that are worth trying: a huge object is not fetched for a chunk of it."""
+    small = workload.object_bytes <= max(_WHOLE_BYTES, _WHOLE_TIMES * workload.wanted_bytes)
+    whole = (WHOLE,) if workload.object_bytes and small else ()
+    return (*PLANS, *whole, *((SHARED,) if workload.concurrent_reads > 1 and len(workload.reads) > 1 else ()))

@@ -14,10 +14,11 @@ from packaging.version import InvalidVersion, Version
 
 from harness.results import cells, drift
 from harness.results.cells import Cell
-from harness.results.intervals import Interval, interval, over
-from harness.results.metrics import DEFAULT_METRIC, values
+from harness.results.figures import figure
+from harness.results.intervals import Interval, over
+from harness.results.metrics import DEFAULT_METRIC, TIMES_SLOWER
 from harness.results.records import PassRecord, RowRecord
-from harness.results.sample import FLAG_IN_FLIGHT, NETWORK_LIMIT
+from harness.results.sample import NETWORK_LIMIT
 from harness.results.text import short_label
 
 SMALLEST = 0.03
@@ -164,14 +165,9 @@ def times(ratio: float) -> float:
 def distance(row: RowRecord) -> Interval | None:
     """Return how many times slower than the network limit a row is.
 
-    None where that is unknown, or the reader had more requests in flight than it was asked for, as the limit had not.
+    None where that is unknown, or would say nothing: `harness.results.slower`.
     """
-    beyond = [
-        sample
-        for sample in row.samples
-        if FLAG_IN_FLIGHT in sample.flags and (sample.max_in_flight or 0) > row.in_flight
-    ]
-    return None if 2 * len(beyond) > len(row.samples) else interval(values(row, "times_slower"))
+    return figure(row, TIMES_SLOWER)
 
 
 def usual_flags(row: RowRecord) -> list[str]:
@@ -215,7 +211,7 @@ def _finding(row: RowRecord, base: RowRecord) -> Finding | None:
         return Finding(
             kind="failed", reader=row.reader, pattern=row.pattern, workload=short_label(row), error=row.error
         )
-    new, old = interval(values(row, DEFAULT_METRIC)), interval(values(base, DEFAULT_METRIC))
+    new, old = figure(row, DEFAULT_METRIC), figure(base, DEFAULT_METRIC)
     ratio = over(new, old) if new and old else None
     if new is None or old is None or ratio is None:
         return None
@@ -240,7 +236,7 @@ def _kind(new: Interval, old: Interval) -> Kind:
 
 
 def _median(row: RowRecord, key: str) -> float | None:
-    found = interval(values(row, key))
+    found = figure(row, key)
     return None if found is None else found.median
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from harness.results.cells import newest
-from harness.results.intervals import interval
-from harness.results.metrics import DEFAULT_METRIC, values
+from harness.results.figures import figure
+from harness.results.metrics import DEFAULT_METRIC
 from harness.results.records import PassRecord, RowRecord
 from harness.results.sample import NETWORK_LIMIT
 
@@ -48,7 +48,7 @@ def control_changes(versions: dict[str, list[PassRecord]]) -> list[ControlChange
 
 
 def _control_change(row: RowRecord, base: RowRecord, before: str, after: str) -> Iterator[ControlChange]:
-    new, old = interval(values(row, DEFAULT_METRIC)), interval(values(base, DEFAULT_METRIC))
+    new, old = figure(row, DEFAULT_METRIC), figure(base, DEFAULT_METRIC)
     if new is None or old is None or not (new.sure and old.sure):
         return
     quotient = new.median / old.median

@@ -1,16 +1,14 @@
-"""Medians with their intervals, and ratios of two rows of a pass."""
+"""Medians with their intervals."""
 
 import functools
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
 
-from harness.results.metrics import DEFAULT_METRIC, Direction, quotient, values
-from harness.results.records import RowRecord
-from harness.results.sample import NETWORK_LIMIT
+from harness.results.metrics import Direction
 
 COVERAGE = 0.95
 """What an interval covers at least."""
@@ -23,14 +21,19 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
     """A median, and between what it lies."""
 
     median: float
-    """Of samples; of a verdict's ratio it is the mean of the blocks' medians."""
+    """Of processes' medians, or of the samples of the only process; of a verdict's ratio the mean of the blocks'."""
     low: float
     """Infinite, as `high`, where there is no interval."""
     high: float
     coverage: float
     """Chance that an interval made this way holds the true median, at least; 0 where there is none."""
     count: int
-    """Independent values that it rests on: samples, ratios of rounds, blocks."""
+    """Values that it rests on: processes, samples of the only process, blocks."""
+    processes: int | None = None
+    """Fresh processes that the values come from; None where it is not made of samples.
+
+    Of a single one the interval says nothing of how processes differ.
+    """
 
     @property
     def sure(self) -> bool:
@@ -64,9 +67,9 @@ def rank(count: int) -> tuple[int, float]:
     return left_out, max(0.0, 1 - outside)
 
 
-def without_interval(median: float, count: int) -> Interval:
+def without_interval(median: float, count: int, processes: int | None = None) -> Interval:
     """Return a median of `count` values that has no interval."""
-    return Interval(median=median, low=-math.inf, high=math.inf, coverage=0, count=count)
+    return Interval(median=median, low=-math.inf, high=math.inf, coverage=0, count=count, processes=processes)
 
 
 def interval(known: Iterable[float | None]) -> Interval | None:
@@ -86,22 +89,19 @@ def interval(known: Iterable[float | None]) -> Interval | None:
     )
 
 
-def ratio(row: RowRecord, base: RowRecord, key: str) -> Interval | None:
-    """Return a row's metric over that of a base row of the same pass, paired by round; None where it is unknown.
+def of_processes(values: Iterable[Sequence[float | None]]) -> Interval | None:
+    """Return the median of the processes' medians, with its interval; of a single process that of its values.
 
-    The network limit's samples are not one per round: a time is compared with the limit around each sample, and other
-    metrics by their medians, without an interval (count 0).
+    Values of one process are not independent of each other, so that each process counts once.
+
+    Parameters
+    ----------
+    values
+        Of each process; None where one is unknown.
     """
-    if NETWORK_LIMIT not in (row.reader, base.reader):
-        # A reader that was given up has no samples at all, so that rounds never shift.
-        return interval(quotient(a, b) for a, b in zip(values(row, key), values(base, key), strict=False))
-    if key == DEFAULT_METRIC and row.reader != base.reader:
-        if row.reader == NETWORK_LIMIT:
-            return interval(quotient(1, slower) for slower in values(base, "times_slower"))
-        return interval(values(row, "times_slower"))
-    one, other = interval(values(row, key)), interval(values(base, key))
-    over = quotient(one.median, other.median) if one and other else None
-    return None if over is None else without_interval(over, 0)
+    known = [found for of in values if (found := [value for value in of if value is not None])]
+    made = interval(known[0] if len(known) == 1 else map(statistics.median, known))
+    return None if made is None else msgspec.structs.replace(made, processes=len(known))
 
 
 def over(new: Interval, old: Interval) -> Interval | None:
@@ -112,7 +112,14 @@ def over(new: Interval, old: Interval) -> Interval | None:
     if not old.median:
         return None
     median, count = new.median / old.median, min(new.count, old.count)
+    processes = None if new.processes is None or old.processes is None else min(new.processes, old.processes)
     if old.low <= 0 or not (new.sure and old.sure):
-        return without_interval(median, count)
-    covered = max(0.0, new.coverage + old.coverage - 1)
-    return Interval(median=median, low=new.low / old.high, high=new.high / old.low, coverage=covered, count=count)
+        return without_interval(median, count, processes)
+    return Interval(
+        median=median,
+        low=new.low / old.high,
+        high=new.high / old.low,
+        coverage=max(0.0, new.coverage + old.coverage - 1),
+        count=count,
+        processes=processes,
+    )

@@ -5,14 +5,16 @@ from `METRICS`: a new metric is one record more here, and ``make docs``. asv sta
 parameters that imports this module, so it imports nothing slow.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 from harness.errors import BadUseError
 from harness.results.sample import Sample
 
 DEFAULT_METRIC = "seconds"
+TIMES_SLOWER = "times_slower"
+"""The metric whose figure is a ratio of medians: see `harness.results.slower`."""
 
 Direction = Literal["lower", "higher", ""]
 """Which direction is the better one; empty where neither is."""
@@ -108,13 +110,13 @@ _ALL = (
         of=lambda s, reads: reads / s.seconds,
     ),
     Metric(
-        key="times_slower",
+        key=TIMES_SLOWER,
         title="Times slower than the network limit",
         group="Time",
         unit="x",
         better="lower",
-        meaning="Time over the mean of the two network-limit samples around it, which fetch the same without "
-        "decoding: at 1 nothing is left to gain.",
+        meaning="Median time over the median of the network limit in the same rounds, which fetches the same without "
+        "decoding: at 1 nothing is left to gain. None where more requests were in flight than asked for.",
         of=lambda s, _: s.times_slower,
         needs_limit=True,
         asv=AsvTrack(unit="x network limit"),
@@ -273,20 +275,3 @@ def metric(key: str) -> Metric:
     if key not in METRICS:
         raise BadUseError(f"unknown metric {key!r}: choose from {', '.join(METRICS)}")
     return METRICS[key]
-
-
-class Measured(Protocol):
-    """What was measured of one reader on one workload."""
-
-    @property
-    def samples(self) -> Sequence[Sample]:
-        """In the order of rounds."""
-
-    @property
-    def reads(self) -> int:
-        """Selections that the workload consists of."""
-
-
-def values(row: Measured, key: str) -> list[float | None]:
-    """Return a metric of each sample of a row, in the sample's unit; None where it is unknown."""
-    return [METRICS[key].of(sample, row.reads) for sample in row.samples]

@@ -51,9 +51,11 @@ class RowRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Why the reader cannot do this workload."""
     error: str | None
     """Why the measurement failed; then there are no samples."""
+    floor_seconds: float | None = None
+    """The least that the store's service time leaves for this workload; None where that is unknown."""
     samples: list[Sample]
-    """In the order of rounds: samples of one pass with the same position belong to the same round, except the network
-    limit's, which has one more per round than readers took turns."""
+    """In the order of rounds. Samples of a pass with the same `round_number` belong to the same round; in older records
+    those with the same position do, except the network limit's, which has one more per round than readers had turns."""
 
     @property
     def pattern(self) -> str:
@@ -97,7 +99,9 @@ class PassRecord(OfCommit, frozen=True, kw_only=True):
     target: str
     """Where was read from, e.g. ``embedded:s3``."""
     rounds: int
-    """Rounds asked for."""
+    """Rounds asked for, in all sessions together."""
+    sessions: int = 1
+    """Fresh processes of each reader that were asked for."""
     budget_seconds: float | None
     network: Network | None = None
     """The interfaces whose counters the samples hold, as they were before the pass's last workload."""

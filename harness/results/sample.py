@@ -158,6 +158,13 @@ class Sample(msgspec.Struct, kw_only=True):
     new_connections: int | None = None
     limit_seconds: float | None = None
     """Mean of the two network-limit samples around this one."""
+    limit_requests: int | None = None
+    limit_fetched_bytes: int | None = None
+    """What the network limit asked for, in the sample before this one."""
+    session: int | None = None
+    """Which fresh process of its reader took it, counted from 1; None in older records."""
+    round_number: int | None = None
+    """Round of its workload, counted from 1 over all sessions; None in older records."""
     flags: list[str]
     """Keys of `FLAGS`."""
     verified: bool
@@ -165,5 +172,5 @@ class Sample(msgspec.Struct, kw_only=True):
 
     @property
     def times_slower(self) -> float | None:
-        """Seconds over those of the network limit around it."""
+        """Seconds over those of the network limit around it; of several samples see `harness.results.slower`."""
         return None if self.limit_seconds is None else self.seconds / self.limit_seconds

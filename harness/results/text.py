@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from harness.results.intervals import FEWEST, Interval, rank
 from harness.results.records import RowRecord
+from harness.results.sessions import by_session
 from harness.workload.model import DEFAULT_IN_FLIGHT
 
 
@@ -27,15 +28,27 @@ def few(known: Interval) -> str:
 
 
 def coverage(rows: Iterable[RowRecord]) -> str:
-    """Say what the intervals of rows cover, by number of samples, and that fewer samples have none; empty without any.
+    """Say what the intervals of rows rest on and cover, and that fewer values have none; empty without any.
 
-    As in ``It covers 96.9 % with 6 samples. With fewer than 6 (n=3) there is none.``
+    As in ``It rests on 7 processes and covers 98.4 %. With fewer than 6 values (n=3) there is none.``
     """
-    counts = sorted({len(row.samples) for row in rows if row.samples})
-    enough = [f"{100 * rank(count)[1]:.1f} % with {count} samples" for count in counts if count >= FEWEST]
-    few = [f"n={count}" for count in counts if count < FEWEST]
-    said = [f"It covers {', '.join(enough)}."] if enough else []
-    return " ".join(said + ([f"With fewer than {FEWEST} samples ({', '.join(few)}) there is none."] if few else []))
+    found = {tuple(map(len, by_session(row.samples))) for row in rows if row.samples}
+    kinds = sorted({(len(sizes) == 1, sizes[0] if len(sizes) == 1 else len(sizes)) for sizes in found})
+    enough = [
+        f"{count} samples of one process and covers {_percent(count)}"
+        if of_one
+        else f"{count} processes and covers {_percent(count)}"
+        for of_one, count in kinds
+        if count >= FEWEST
+    ]
+    few = sorted({count for _, count in kinds if count < FEWEST})
+    said = [f"It rests on {', or '.join(enough)}."] if enough else []
+    none = f"With fewer than {FEWEST} values ({', '.join(f'n={count}' for count in few)}) there is none."
+    return " ".join([*said, none] if few else said)
+
+
+def _percent(count: int) -> str:
+    return f"{100 * rank(count)[1]:.1f} %"
 
 
 def short_label(row: RowRecord) -> str:

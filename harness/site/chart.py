@@ -10,12 +10,13 @@ from typing import Literal
 from xml.sax.saxutils import escape
 
 from harness.results import cells, drift
-from harness.results.answer import Answer, best, comparable, distance, usual_flags
+from harness.results.answer import Answer, best, comparable, usual_flags
 from harness.results.answer_lines import factor
 from harness.results.cells import Cell, Workload
 from harness.results.intervals import Interval
 from harness.results.records import PassRecord, RowRecord
-from harness.results.sample import FLAG_IN_FLIGHT, FLAGS, NETWORK_LIMIT
+from harness.results.sample import FLAGS, NETWORK_LIMIT
+from harness.results.slower import slower
 from harness.results.text import short_label
 
 Kind = Literal["tested", "earlier", "other", "control"]
@@ -111,20 +112,18 @@ def _tested(version: str, found: Sequence[Cell], kind: Kind) -> Bar:
 
 
 def _bar(label: str, kind: Kind, row: RowRecord) -> Bar:
-    slower = distance(row)
-    if slower is not None:
-        marks = (FLAGS[flag].mark for flag in usual_flags(row) if flag in FLAGS)
-        return Bar(label=label, kind=kind, slower=slower, note=" ".join(marks))
-    return Bar(label=label, kind=kind, slower=None, note=_why_not(row))
+    found = slower(row.samples, row.in_flight)
+    if found.interval is None:
+        return Bar(label=label, kind=kind, slower=None, note=_why_not(row) or found.brief or "no limit")
+    marks = (FLAGS[flag].mark for flag in usual_flags(row) if flag in FLAGS)
+    return Bar(label=label, kind=kind, slower=found.interval, note=" ".join(filter(None, (found.brief, *marks))))
 
 
 def _why_not(row: RowRecord) -> str:
-    """Return why a row has no distance from the limit."""
+    """Return why a row has no samples; empty where it has some."""
     if row.na is not None:
         return "n/a"
-    if row.error is not None:
-        return "failed"
-    return "more in flight than asked" if FLAG_IN_FLIGHT in usual_flags(row) else "no limit"
+    return "failed" if row.error is not None else ""
 
 
 _ROW, _BAR, _HEAD, _AXIS, _EDGE = 16, 11, 30, 22, 8

@@ -99,6 +99,7 @@ def _made(
         wanted_bytes=sum(_stored_bytes(indexes, by_shard) for by_shard in per_read),
         least_bytes=_least_bytes(array, indexes, reads),
         held_bytes=held_bytes,
+        object_bytes=sum(indexes[shard].object_nbytes or 0 for shard in shards),
         wanted_shards=len(shards),
         gap_bytes=_gaps(indexes, per_read[0]),
         truth=truths.UNKNOWN,

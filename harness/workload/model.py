@@ -54,6 +54,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     held_bytes: int = 0
     """Stored bytes that a reader may hold at once: what the `concurrent_reads` largest reads want, where an object of
     which every chunk is wanted counts whole; 0 where nobody said."""
+    object_bytes: int = 0
+    """Bytes of the different objects that the reads touch, whole; 0 where nobody said."""
     gap_bytes: tuple[int, ...]
     """Stored bytes between the first read's neighbouring wanted chunks in its first shard (empty for a whole shard)."""
     truth: Truth
@@ -67,8 +69,14 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def digest(self) -> str:
         """Identity of the work itself, whatever the store's address and this machine's interfaces: 16 hex digits."""
         target = msgspec.structs.replace(self.target, endpoint=None, nic=())
-        same = msgspec.structs.replace(self, target=target, least_bytes=0, held_bytes=0)
+        same = msgspec.structs.replace(self, target=target, least_bytes=0, held_bytes=0, object_bytes=0)
         return hashlib.sha256(msgspec.json.encode(same)).hexdigest()[:16]
+
+    def summary(self) -> dict[str, Any]:
+        """Return what identifies the work, without its truth, which is as long as the workload is large."""
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        del fields["truth"]
+        return fields | {"digest": self.digest}
 
 
 def check_memory(array_bytes: int, held_bytes: int = 0) -> None:

@@ -273,7 +273,7 @@ def test_a_run_from_beginning_to_end(programs, state, settings, tmp_path):
     assert programs.calls == [
         "shutdown -P +180",
         "make .venv/.ready rust",
-        f"make measure CONFIG={conf} SAMPLES=15 SECONDS=",
+        f"make measure CONFIG={conf} SAMPLES=21 SECONDS=",
         "shutdown -P now",
     ]
     (brought,) = home.iterdir()

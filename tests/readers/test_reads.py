@@ -378,3 +378,43 @@ def test_readers_that_cannot_stand_side_by_side_are_refused(arguments, complaint
     done = CliRunner().invoke(zcb, ["read", *arguments])
     assert isinstance(done.exception, BadUseError)
     assert complaint in str(done.exception)
+
+
+def limit_variants(workload):
+    reader = reader_class(NETWORK_LIMIT)()
+    reader.open(workload)
+    try:
+        return reader.variants()
+    finally:
+        reader.close()
+
+
+def test_the_limit_tries_whole_shards_which_bring_their_index_along(target, fetch):
+    workload = create_workload("chunks_of_many_shards", target, dataset="tiny/small", parameters=Parameters(shards=4))
+    requests = fetch(NETWORK_LIMIT, workload, "whole")
+    assert len(requests) == workload.wanted_shards == 4
+    assert {request.kind for request in requests} == {"get_data"}
+    assert sum(request.bytes for request in requests) == workload.object_bytes > workload.wanted_bytes
+    assert limit_variants(workload) == ("exact", "merged", "whole")
+    huge = msgspec.structs.replace(workload, object_bytes=1 << 30)
+    assert "whole" not in limit_variants(huge)
+    unknown = msgspec.structs.replace(workload, object_bytes=0)
+    assert "whole" not in limit_variants(unknown)
+
+
+def test_the_limit_tries_to_share_what_reads_want_at_the_same_moment(target, fetch):
+    asked = Parameters(crop=(64, 128, 256), crops=3, concurrent_reads=3)  # three times the whole array
+    workload = create_workload("random_crops", target, dataset="tiny/large", parameters=asked)
+    assert "shared" in limit_variants(workload)
+    shared, exact = (fetch(NETWORK_LIMIT, workload, variant) for variant in ("shared", "exact"))
+    assert len(exact) == 3 * len({(r.key, r.range) for r in exact})
+    assert len({(r.key, r.range) for r in shared}) <= len(shared) < len(exact)
+    in_turn = msgspec.structs.replace(workload, concurrent_reads=1)
+    assert "shared" not in limit_variants(in_turn)
+
+
+def test_a_workload_knows_the_size_of_its_objects(target):
+    workload = create_workload("whole_array", target, dataset="tiny/small")
+    older = workloads.decode({k: v for k, v in msgspec.to_builtins(workload).items() if k != "object_bytes"})
+    assert workload.object_bytes > workload.wanted_bytes
+    assert (older.object_bytes, older.digest) == (0, workload.digest)

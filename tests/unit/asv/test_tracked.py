@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from harness.asv.recorded import Recorded
-from harness.asv.tracked import Tracked, cell
+from harness.asv.tracked import Tracked, cell, environment_plan
+from harness.errors import BadUseError
 from harness.measure.conductor import Row
 from tests.support import passes
 
@@ -30,7 +31,7 @@ STAGES = {
 
 def row(**fields):
     sample = passes.sample(0.12345678, 0.1, 2**20, **fields)
-    return Row(reader="r", workload=SimpleNamespace(reads=((),)), samples=[sample])
+    return Row(reader="r", workload=SimpleNamespace(reads=((),), in_flight=100), samples=[sample])
 
 
 @pytest.mark.parametrize(("kind", "units"), [(Tracked, UNITS), (Recorded, STAGES)])
@@ -66,3 +67,45 @@ def test_what_is_unknown_is_left_out_and_asv_is_told_why():
         with pytest.raises(NotImplementedError, match=reason):
             getattr(bench, f"track_{metric}").setup(cells, "r", 0)
     bench.track_seconds.setup(cells, "r", 0)
+
+
+def test_a_sample_given_to_asv_is_the_median_of_one_process():
+    one = row()
+    times = {1: [0.3, 0.1, 0.2], 2: [0.5, 0.4, 0.9]}
+    one.samples = [passes.sample(s, 0.1 * n, 8, session=n) for n, of in times.items() for s in of]
+    found = cell(one)
+    assert found["seconds"] == [0.2, 0.5]
+    assert found["times_slower"] == [2.0, 2.5]
+
+
+def test_a_reader_with_more_requests_in_flight_than_asked_for_has_no_ratio_in_asv():
+    found = cell(row(max_in_flight=200, flags=["in-flight"]))
+    assert "times_slower" not in found
+    assert found["requests"] == [10]
+
+
+@pytest.mark.parametrize(
+    ("variables", "samples", "sessions"),
+    [
+        ({}, 21, 7),
+        ({"ZCB_SAMPLES": "3"}, 3, 3),
+        ({"ZCB_SAMPLES": "14", "ZCB_SESSIONS": "2"}, 14, 2),
+        ({"ZCB_GRID": "quick", "ZCB_SAMPLES": "6"}, 6, 1),
+    ],
+)
+def test_the_thorough_profile_takes_seven_processes_and_the_quick_one_takes_one(
+    monkeypatch, variables, samples, sessions
+):
+    for name in ("ZCB_SAMPLES", "ZCB_SESSIONS", "ZCB_GRID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    plan = environment_plan()
+    assert (plan.samples, plan.sessions) == (samples, sessions)
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "many"])
+def test_a_number_of_sessions_that_is_none_is_refused_in_a_line(monkeypatch, given):
+    monkeypatch.setenv("ZCB_SESSIONS", given)
+    with pytest.raises(BadUseError, match="must be numbers above 0: "):
+        environment_plan()

@@ -73,10 +73,10 @@ def workload(embedded_store):
 
 @pytest.fixture
 def conduct(workload, monkeypatch, logged):
-    def run(*hows, limit="limit", samples=3):
+    def run(*hows, limit="limit", samples=3, sessions=1):
         registry = {cls.name: cls for cls in map(fake, hows)} | {"network-limit": fake(limit, row=NETWORK_LIMIT)}
         monkeypatch.setattr(readers, "all_readers", lambda: registry)
-        with Conductor(hows, plan=Plan(samples=samples)) as one:
+        with Conductor(hows, plan=Plan(samples=samples, sessions=sessions)) as one:
             rows = {row.reader: row for row in one.measure(workload)}
         return rows, logged
 
@@ -139,7 +139,7 @@ def test_a_failing_limit_costs_only_the_ratios(conduct):
     assert rows["network-limit"].error
     assert [s.times_slower for s in rows["good"].samples] == [None] * 3
     found = cell(rows["good"])
-    assert len(found["seconds"]) == 3
+    assert found["seconds"] == [0.02]
     assert "times_slower" not in found
 
 
@@ -229,6 +229,60 @@ def test_every_round_asks_for_draws_of_its_own(workload, monkeypatch):
         one.measure(workload)
     # Two trials of the limit before the first round; then the limit, the reader and the limit in each.
     assert rounds == [0] * 2 + [1] * 3 + [2] * 3 + [3] * 3
+
+
+def test_every_session_is_a_fresh_process_and_all_workloads_share_it(workload, monkeypatch):
+    registry = {cls.name: cls for cls in map(fake, ("good",))} | {"network-limit": fake("limit")}
+    monkeypatch.setattr(readers, "all_readers", lambda: registry)
+    started = []
+    begun = WorkerProcess.__init__
+    monkeypatch.setattr(WorkerProcess, "__init__", lambda self, *a: (started.append(a[0].name), begun(self, *a))[1])
+    other = msgspec.structs.replace(workload, parameters=Parameters(gap=1))
+    with Conductor(["good"], plan=Plan(samples=5, sessions=3, trials=1)) as one:
+        of_workloads = one.measure_all([workload, other])
+    assert sorted(started) == ["good"] * 3 + ["network-limit"] * 3
+    assert [rows[0].workload for rows in of_workloads] == [workload, other]
+    for rows in of_workloads:
+        good, limit = rows
+        assert [(s.session, s.round_number) for s in good.samples] == [(1, 1), (1, 2), (2, 3), (2, 4), (3, 5), (3, 6)]
+        assert [s.round_number for s in limit.samples] == [n for n in range(1, 7) for _ in range(2)]
+        assert limit.variant == "network-limit fast"
+        assert len(cell(good)["seconds"]) == 3
+
+
+def test_who_fails_in_a_later_session_has_no_row(conduct, monkeypatch):
+    plain = Conductor._begin
+
+    def begin(self, session):
+        plain(self, session)
+        if session == 2:
+            readers.all_readers()["good2"].command = classmethod(lambda cls, _: [sys.executable, str(WORKER), "raises"])
+
+    monkeypatch.setattr(Conductor, "_begin", begin)
+    rows, _ = conduct("good", "good2", samples=3, sessions=3)
+    assert "broken chunk" in rows["good2"].error
+    assert rows["good2"].samples == []
+    assert [sample.session for sample in rows["good"].samples] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("plan", "rounds", "seconds", "enough"),
+    [
+        (Plan(samples=15, sessions=7), 2, 0, False),
+        (Plan(samples=15, sessions=7), 3, 0, True),
+        (Plan(samples=21, sessions=7, budget_seconds=14), 1, 1.9, False),
+        (Plan(samples=21, sessions=7, budget_seconds=14), 1, 2.1, True),
+        (Plan(samples=21, sessions=7, budget_seconds=14), 0, 99, False),
+    ],
+)
+def test_sessions_share_rounds_and_budget_evenly_and_each_has_a_round(plan, rounds, seconds, enough):
+    assert plan.enough(rounds, seconds) is enough
+    assert plan.patience == (plan.budget_seconds or float("inf")) / 7
+
+
+def test_it_says_how_many_samples_the_reader_takes_that_spreads_the_most(conduct):
+    _, said = conduct("good", samples=3)
+    assert any("spreads the most: +-5 % takes about 6 samples (from the spread of 3)" in line for line in said)
 
 
 class Connections:

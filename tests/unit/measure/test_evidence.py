@@ -146,3 +146,11 @@ def test_an_array_of_which_fewer_bytes_came_than_are_stored_is_no_sample(came, f
             continue
         with pytest.raises(MeasurementError, match=f"{came} bytes were counted, and the wanted chunks are stored as 8"):
             sample(work, store, timed, counts_alone=alone)
+
+
+def test_a_sample_keeps_what_the_limit_before_it_asked_for():
+    before, one, after = (sample(workload(), counters(requests=n, get_data=n, bytes_out=n)) for n in (256, 128, 250))
+    before.seconds, after.seconds = 0.2, 0.4
+    evidence.attach_limit(one, before, after)
+    assert one.limit_seconds == pytest.approx(0.3)
+    assert (one.limit_requests, one.limit_fetched_bytes) == (256, 256)

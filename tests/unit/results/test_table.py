@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from harness.cli import zcb
 from harness.cli.table import _times as times_of_table
 from harness.paths import ROOT
-from harness.results import drift, intervals, metrics
+from harness.results import drift, figures, intervals, metrics
 from harness.results.cells import DEFAULT_BASELINE, newest, variants
 from harness.results.sample import NETWORK_LIMIT
 from harness.results.text import number, times
@@ -74,8 +74,8 @@ def test_cells_hold_the_median_the_ratio_and_the_interval(config, found):
     block = re.search(rf"{line}.*\n(.*)\n(.*)\n", text)
     cells = {cell.row.reader: cell.row for cell in newest(r for r in found if r.commit_name == "v3.3.0")[:9]}
     base = cells[DEFAULT_BASELINE]
-    own, paired = (intervals.interval(metrics.values(cells["tensorstore"], "seconds")), None)
-    paired = intervals.ratio(cells["tensorstore"], base, "seconds")
+    own, paired = (figures.figure(cells["tensorstore"], "seconds"), None)
+    paired = figures.ratio(cells["tensorstore"], base, "seconds")
     assert f"{number(own.median * 1e3)} {times(paired.median)}x" in block[1]
     spread = 100 * max(own.high - own.median, own.median - own.low) / own.median
     assert re.search(rf"\+-{spread:.0f}% C\s*$", block[2])  # the last reader of the block; bound by the CPU
@@ -150,7 +150,7 @@ def test_below_six_samples_there_is_no_interval_and_nothing_stands_out(tmp_path,
 def test_what_has_an_interval_stands_out():
     metric = metrics.METRICS["seconds"]
     for count, style in ((5, ""), (6, "bold yellow")):
-        of = intervals.ratio(rows_of([2.0] * count), rows_of([1.0] * count), "seconds")
+        of = figures.ratio(rows_of([2.0] * count), rows_of([1.0] * count), "seconds")
         assert times_of_table(of, metric).style == style
 
 
@@ -210,7 +210,7 @@ def rows_of(values, *, limit=1.0):
 
 def test_ratios_are_paired_by_round():
     drifting = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
-    ratio = intervals.ratio(rows_of([2 * v for v in drifting]), rows_of(drifting), "seconds")
+    ratio = figures.ratio(rows_of([2 * v for v in drifting]), rows_of(drifting), "seconds")
     assert (ratio.low, ratio.median, ratio.high, ratio.count) == (2, 2, 2, 6)
     assert ratio.improves("lower") == "worse"
 
@@ -220,7 +220,7 @@ def test_fewest_is_where_an_interval_can_cover_what_it_must():
 
 
 def test_a_ratio_of_five_rounds_never_stands_out():
-    ratio = intervals.ratio(rows_of([2.0] * 5), rows_of([1.0] * 5), "seconds")
+    ratio = figures.ratio(rows_of([2.0] * 5), rows_of([1.0] * 5), "seconds")
     assert (ratio.median, ratio.count, ratio.sure, ratio.improves("lower")) == (2, 5, False, "")
     assert not ratio.apart(intervals.interval([9.0] * 9))
 
@@ -228,22 +228,23 @@ def test_a_ratio_of_five_rounds_never_stands_out():
 def test_the_limit_is_paired_with_the_samples_around_it():
     row = rows_of([2.0, 3.0, 4.0], limit=2.0)
     limit = msgspec.structs.replace(rows_of([2.0] * 7), reader=NETWORK_LIMIT)
-    assert intervals.ratio(row, limit, "seconds").median == 1.5
-    assert intervals.ratio(limit, row, "seconds").median == pytest.approx(1 / 1.5)
-    other = intervals.ratio(row, limit, "requests")
+    assert figures.ratio(row, limit, "seconds").median == 1.5
+    assert figures.ratio(limit, row, "seconds").median == pytest.approx(1 / 1.5)
+    other = figures.ratio(row, limit, "requests")
     assert (other.median, other.count) == (1, 0)  # of the medians: no interval
 
 
 def test_reads_per_second_count_the_selections():
-    assert metrics.values(rows_of([0.5, 2.0]), "reads_per_second") == [32, 8]
+    row = rows_of([0.5, 2.0])
+    assert [metrics.METRICS["reads_per_second"].of(sample, row.reads) for sample in row.samples] == [32, 8]
 
 
 def test_what_is_unknown_takes_no_part():
     unknown = passes.row("r", "whole_array small", [passes.sample(1, 1, 8, requests=None)] * 3)
     known = rows_of([1, 1, 1])
-    assert intervals.interval(metrics.values(unknown, "requests")) is None
-    assert intervals.ratio(unknown, known, "requests") is None
-    assert intervals.ratio(known, unknown, "requests") is None
+    assert figures.figure(unknown, "requests") is None
+    assert figures.ratio(unknown, known, "requests") is None
+    assert figures.ratio(known, unknown, "requests") is None
 
 
 def moved(found):

@@ -157,7 +157,7 @@ def test_few_samples_colour_nothing(browser, tmp_path):
         assert {cell["kind"].strip() for cell in drawn if cell["ratio"]} == {"ratio"}
         assert {cell["range"] for cell in drawn if cell["reader"] in passes.READERS} == {"n=3", ""}
         assert not any(cell["best"] for cell in drawn)
-        assert "With fewer than 6 samples (n=3) there is none." in page.locator("#coverage").inner_text()
+        assert "With fewer than 6 values (n=3) there is none." in page.locator("#coverage").inner_text()
         bars = page.locator("td[data-reader=tensorstore] .bar")
         assert bars.locator("i").count() == 4
         assert bars.locator("b").count() == 0  # the interval's mark

@@ -10,12 +10,14 @@ from typing import Any
 
 from asv.console import log
 
-from harness.results import cells, drift, intervals, metrics, records
+from harness.results import cells, drift, figures, metrics, records
 from harness.results.cells import Cell
 from harness.results.intervals import Interval
 from harness.results.metrics import METRICS, Metric
 from harness.results.records import PassRecord, RowRecord
 from harness.results.sample import FLAGS, NETWORK_LIMIT
+from harness.results.sessions import by_session
+from harness.results.slower import slower
 from harness.results.text import coverage, detail, few, number, short_label, times
 from harness.site.page import Contents, Page
 
@@ -89,9 +91,16 @@ def _workload(found: Mapping[str, Cell], readers: Sequence[str]) -> dict[str, An
         "pattern": any_row.pattern,
         "title": short_label(any_row),
         "detail": detail(any_row),
+        "floor": _floor(found.values()),
         "rows": [row and _row(row) for row in rows],
         "figures": {metric.key: known for metric in METRICS.values() if (known := _figures(rows, metric))},
     }
+
+
+def _floor(found: Iterable[Cell]) -> str | None:
+    """Return the least time that the store leaves, as it is shown; None where it is unknown."""
+    known = [cell.row.floor_seconds for cell in found if cell.row.floor_seconds is not None]
+    return f"floor {number(1e3 * known[0])} ms" if known else None
 
 
 def _row(row: RowRecord) -> dict[str, Any]:
@@ -100,13 +109,15 @@ def _row(row: RowRecord) -> dict[str, Any]:
         "na": row.na,
         "error": row.error,
         "count": len(row.samples),
+        "processes": len(by_session(row.samples)),
+        "limit_note": slower(row.samples, row.in_flight).note,
         "flags": {flag: sum(flag in sample.flags for sample in row.samples) for flag in flags},
     }
 
 
 def _figures(rows: Sequence[RowRecord | None], metric: Metric) -> dict[str, Any] | None:
     """Return a metric of every reader, and its ratio to every reader as baseline; None where it is known of none."""
-    known = [intervals.interval(metrics.values(row, metric.key)) if row else None for row in rows]
+    known = [figures.figure(row, metric.key) if row else None for row in rows]
     if not any(known):
         return None
     return {
@@ -145,7 +156,7 @@ def _ratio(row: RowRecord | None, base: RowRecord | None, metric: Metric) -> str
     """
     if row is None or base is None or row is base:
         return None
-    of = intervals.ratio(row, base, metric.key)
+    of = figures.ratio(row, base, metric.key)
     if of is None:
         return None
     shown = (of.median, of.low, of.high) if of.sure else (of.median,)
@@ -164,6 +175,7 @@ def _runs(found: Iterable[Cell]) -> list[dict[str, Any]]:
             "cores": run.cores,
             "python": run.python,
             "rounds": run.rounds,
+            "sessions": run.sessions,
             "budget_seconds": run.budget_seconds,
         }
         for run in passes.values()

@@ -110,6 +110,10 @@
         return make("span", {class: "bar", "aria-hidden": "true"}, fill, isFew(low) ? null : mark);
     }
 
+    function processes(row) {
+        return `${row.processes} process${row.processes === 1 ? "" : "es"}`;
+    }
+
     function isFew(text) {
         return text.startsWith("n=");
     }
@@ -138,13 +142,18 @@
         )));
     }
 
+    /* Why a row has no ratio to the limit, or one below 1; null where neither has to be said. */
+    function limitNote(row) {
+        return choice.metric === "times_slower" && row.limit_note ? row.limit_note : null;
+    }
+
     function noFigure(reader, row, notes) {
-        const reason = row.na !== null ? row.na : row.error !== null ? row.error : null;
+        const reason = row.na ?? row.error ?? limitNote(row);
         if (reason === null) {
             return make("span", {class: "none", title: "not known of this reader"}, "–");
         }
         if (!notes.has(reason)) {
-            notes.set(reason, {number: notes.size + 1, readers: new Set(), failed: row.na === null});
+            notes.set(reason, {number: notes.size + 1, readers: new Set(), failed: row.error !== null});
         }
         const note = notes.get(reason);
         note.readers.add(reader);
@@ -153,7 +162,7 @@
             event.preventDefault(); // the address holds the choices
             byId(`note-${note.number}`).scrollIntoView({block: "center"});
         });
-        const [kind, text] = row.na !== null ? ["none", "n/a"] : ["failed", "failed"];
+        const [kind, text] = row.error !== null ? ["failed", "failed"] : ["none", row.na !== null ? "n/a" : "–"];
         return make("span", {class: kind, title: reason}, text, make("sup", {}, link));
     }
 
@@ -174,7 +183,8 @@
             "div", {},
             make("div", {class: "figures"}, make("span", {class: "value"}, median), ratioText(shown.ratios[column])),
             bar(value, shown.scale),
-            rest.length ? make("div", {class: "range"}, rest.join(" – ")) : null,
+            make("div", {class: "range"}, [rest.join(" – "), processes(row)].filter(Boolean).join(", ")),
+            limitNote(row) ? make("div", {class: "range"}, limitNote(row)) : null,
             marks(row),
         ));
         return td;
@@ -186,7 +196,7 @@
         shown.scale = Math.max(...values.map((value) => (value ? highest(value) : 0))) || 1;
         return make(
             "tr", {},
-            make("th", {scope: "row"}, workload.title, make("small", {}, workload.detail)),
+            make("th", {scope: "row"}, workload.title, make("small", {}, [workload.detail, workload.floor].filter(Boolean).join(", "))),
             ...readers.map((reader, column) => cell(reader, column, workload, shown, notes)),
         );
     }
@@ -258,7 +268,7 @@
         byId("runs").replaceChildren(...version().runs.map((run) => make(
             "p", {},
             `${run.pattern}: ${run.started}, ${run.machine} (${run.cpu}, ${run.cores} cores), Python ${run.python}, `
-            + `${run.rounds} rounds asked for${run.budget_seconds ? ` within ${run.budget_seconds} s per workload` : ""}`
+            + `${run.rounds} rounds in ${run.sessions} session${run.sessions === 1 ? "" : "s"} asked for${run.budget_seconds ? ` within ${run.budget_seconds} s per workload` : ""}`
             + `${run.commit ? `, commit ${run.commit.slice(0, 12)}` : ""}.`,
         )));
     }

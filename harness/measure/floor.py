@@ -1,0 +1,75 @@
+"""The least that the embedded store's service time leaves: what no plan and no client can be faster than.
+
+Each read waits for a first byte twice, for its index and for its data, or once where it takes whole shards. What many
+shards wait for is the longest of their waits. The bytes pass the link and the connections in flight. What decoding,
+the CPU and the network itself cost is not in it: the difference to the measured network limit is that.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.datasets.shards import index_nbytes
+from harness.store import state
+from harness.store.state import Profile
+from harness.workload.model import Workload
+
+_ROUNDS = 1000
+_SEED = 0
+_Z99 = 2.326_347_874_040_841  # 99th percentile of the normal distribution, as in the store
+
+
+def floor_of(workload: Workload) -> float | None:
+    """Return the floor of a workload in seconds; None where its target is not the embedded store, or has no limits."""
+    store = state.running() if workload.target.profile is not None else None
+    if store is None:
+        return None
+    return floor_seconds(workload, store.profile, store.profile.link_gbit_s or store.link.gbit_s)
+
+
+def floor_seconds(workload: Workload, profile: Profile, link_gbit_s: float | None) -> float | None:
+    """Return the least that a workload can take, in seconds: the median over rounds; None where nothing is limited.
+
+    Parameters
+    ----------
+    workload
+        What is read; each of its shards is asked for once, whatever reads want it.
+    profile
+        The store's service time.
+    link_gbit_s
+        What all connections carry together, 10^9 bits per second; None for no limit.
+    """
+    if profile.first_byte_ms is None and profile.connection_mb_s is None and link_gbit_s is None:
+        return None
+    shards = workload.wanted_shards
+    indexes = shards * index_nbytes(workload.array.chunks_per_shard)
+    fewest = min(workload.wanted_bytes, workload.least_bytes or workload.wanted_bytes) + indexes
+    floors = [_floor(workload, profile, link_gbit_s, trips=2, nbytes=fewest)]
+    if workload.object_bytes:
+        floors.append(_floor(workload, profile, link_gbit_s, trips=1, nbytes=workload.object_bytes))
+    return min(floors)
+
+
+def _floor(workload: Workload, profile: Profile, link_gbit_s: float | None, *, trips: int, nbytes: int) -> float:
+    """Return the floor of the plans that wait `trips` times in turn for a first byte of each shard."""
+    waits = _first_bytes(profile, trips, workload.wanted_shards)
+    of_shard = waits.sum(axis=1)
+    turns = math.ceil(len(workload.reads) / workload.concurrent_reads)
+    last = of_shard.max(axis=1) if turns == 1 else turns * of_shard.mean(axis=1)
+    connection = math.inf if profile.connection_mb_s is None else profile.connection_mb_s * 1e6
+    link = math.inf if link_gbit_s is None else link_gbit_s * 1e9 / 8
+    carried = of_shard.min(axis=1) + nbytes / min(link, workload.in_flight * connection)
+    busy = (waits.sum(axis=(1, 2)) + nbytes / connection) / workload.in_flight
+    return float(np.median(np.maximum(np.maximum(last, carried), busy)))
+
+
+def _first_bytes(profile: Profile, trips: int, shards: int) -> npt.NDArray[np.float64]:
+    """Return times to the first byte in seconds, of shape (rounds, trips, shards)."""
+    median = (profile.first_byte_ms or 0.0) / 1e3
+    if profile.first_byte_p99_ms is None:
+        return np.full((1, trips, shards), median)
+    sigma = math.log(profile.first_byte_p99_ms / 1e3 / median) / _Z99
+    normal = np.random.default_rng(_SEED).standard_normal((_ROUNDS, trips, shards))
+    times: npt.NDArray[np.float64] = median * np.exp(sigma * normal)
+    return times

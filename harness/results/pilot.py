@@ -1,0 +1,57 @@
+"""How many samples a figure takes, from the spread of the first ones.
+
+Times are taken for log-normal: the median of n values whose logarithms have the standard deviation s lies within
+``exp(+-1.96 * 1.2533 * s / sqrt(n))`` of the true one in 95 of 100 cases.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+
+import msgspec
+
+from harness.results.intervals import COVERAGE, FEWEST
+
+WITHIN = 0.05
+"""How near the true median the measured one is to be, as a part of it."""
+
+_FEWEST_TO_JUDGE = 3
+_MEDIAN_OVER_MEAN = math.sqrt(math.pi / 2)
+"""Standard error of a median over that of a mean, of normal values."""
+
+
+class Needed(msgspec.Struct, frozen=True, kw_only=True):
+    """How many values bring the median to within `WITHIN`, with the usual confidence."""
+
+    count: int
+    unit: str
+    """``samples`` of one process, or ``processes``."""
+    judged: int
+    """Values that this is judged by."""
+
+    @property
+    def words(self) -> str:
+        """The same in a phrase."""
+        return f"+-{100 * WITHIN:.0f} % takes about {self.count} {self.unit} (from the spread of {self.judged})"
+
+
+def needed(processes: Sequence[Sequence[float]]) -> Needed | None:
+    """Return how many values it takes; None where there are too few to judge by.
+
+    Of several processes their medians are judged, since each is one value; of a single one its samples.
+
+    Parameters
+    ----------
+    processes
+        Times of each process, in seconds.
+    """
+    if not processes:
+        return None
+    values = processes[0] if len(processes) == 1 else [statistics.median(of) for of in processes]
+    if len(values) < _FEWEST_TO_JUDGE:
+        return None
+    spread = statistics.stdev(map(math.log, values))
+    reach = statistics.NormalDist().inv_cdf((1 + COVERAGE) / 2) * _MEDIAN_OVER_MEAN * spread
+    count = math.ceil((reach / math.log1p(WITHIN)) ** 2)
+    unit = "samples" if len(processes) == 1 else "processes"
+    return Needed(count=max(FEWEST, count), unit=unit, judged=len(values))
