@@ -59,10 +59,10 @@ def _why_faster(samples: Sequence[Sample], found: Interval) -> tuple[str, str]:
     """Return the reason, and that in two words; both are empty where nothing that was counted tells one."""
     own, limit = (_median(samples, of) for of in (lambda s: s.requests, lambda s: s.limit_requests))
     if own is not None and limit is not None and own < limit:
-        return f"it sent {own:.0f} requests, the limit {limit:.0f}", "fewer requests"
+        return f"it sent fewer requests ({own:.0f}, the limit {limit:.0f})", "fewer requests"
     own, limit = (_median(samples, of) for of in (lambda s: s.fetched_bytes, lambda s: s.limit_fetched_bytes))
     if own is not None and limit is not None and own < _FEWER_BYTES * limit:
-        return f"it fetched {own / 2**20:.1f} MiB, the limit {limit / 2**20:.1f}", "fewer bytes"
+        return f"it fetched less ({own / 2**20:.1f} MiB, the limit {limit / 2**20:.1f})", "fewer bytes"
     if not found.sure:
         return f"{found.count} value{'' if found.count == 1 else 's'} are too few to tell them apart", "too few"
     return ("1 lies within the interval", "level") if found.high >= 1 else ("", "")

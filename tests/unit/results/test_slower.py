@@ -38,8 +38,8 @@ def test_who_had_more_requests_in_flight_has_no_ratio():
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"requests": 128, "limit_requests": 256}, "it sent 128 requests, the limit 256"),
-        ({"fetched_bytes": 2**20, "limit_fetched_bytes": 2**21}, "it fetched 1.0 MiB, the limit 2.0"),
+        ({"requests": 128, "limit_requests": 256}, "it sent fewer requests (128, the limit 256)"),
+        ({"fetched_bytes": 2**20, "limit_fetched_bytes": 2**21}, "it fetched less (1.0 MiB, the limit 2.0)"),
         ({"requests": 300, "limit_requests": 256, "fetched_bytes": 9, "limit_fetched_bytes": 9}, None),
     ],
 )

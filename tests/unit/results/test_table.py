@@ -293,3 +293,42 @@ def test_the_newest_pass_of_a_pattern_counts():
 )
 def test_numbers_have_three_digits(value, text):
     assert number(value) == text
+
+
+def with_notes(folder):
+    label = "whole_array small"
+    slow = [passes.sample(0.4, 0.2, 8, session=n, round_number=n) for n in range(1, 8)]
+    rows = {
+        "slow": slow,
+        "fewer": [passes.sample(0.1, 0.2, 8, requests=1, limit_requests=2)] * 7,
+        "over": [passes.sample(0.3, 0.2, 8, max_in_flight=200, flags=["in-flight"])] * 7,
+    }
+    made = [msgspec.structs.replace(passes.row(n, label, of), floor_seconds=0.0403) for n, of in rows.items()]
+    return config_of(folder, [passes.record("v1", made)])
+
+
+@pytest.mark.parametrize("arguments", [["--metric", "times_slower", "--baseline", "slow"], ["--by", "commit"]])
+def test_no_ratio_and_one_below_one_stand_with_their_reasons_and_the_floor(tmp_path, arguments):
+    text = shown(with_notes(tmp_path), *arguments)
+    words = re.sub(r"\s+", " ", text)
+    assert "floor 40.3 ms" in words
+    assert "Floor: computed from the store's first byte, connections and link" in words
+    assert re.search(r"\[\d\] fewer: faster than the limit: it sent fewer requests \(1, the limit 2\)", words)
+    assert re.search(r"\[\d\] over: no ratio to the limit: 200 requests in flight, and 100 were asked for", words)
+    assert re.search(r"0\.50?0? \[\d\]", words)
+    assert "7 processes and covers 98.4 %" in words
+    assert "7 samples of one process and covers 98.4 %" in words
+
+
+def test_json_tells_what_a_ratio_rests_on(tmp_path):
+    rows = {row["reader"]: row for row in json.loads(shown(with_notes(tmp_path), "--json"))["rows"]}
+    assert rows["slow"]["times_slower"] == {
+        "median": 2, "low": 2, "high": 2, "coverage": 0.95, "count": 7, "processes": 7
+    }  # fmt: skip
+    assert (rows["slow"]["times_slower_note"], rows["slow"]["floor_seconds"]) == ("", 0.0403)
+    assert rows["over"]["times_slower"] is None
+    assert (rows["slow"]["value"]["processes"], rows["fewer"]["value"]["processes"]) == (7, 1)
+
+
+def test_metrics_without_a_time_have_no_floor(tmp_path):
+    assert "floor" not in shown(with_notes(tmp_path), "--metric", "requests", "--baseline", "slow").lower()

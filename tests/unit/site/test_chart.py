@@ -45,7 +45,11 @@ def test_releases_stand_side_by_side_each_by_its_best_reader_and_others_once():
 
 
 def test_a_bar_is_as_long_as_the_logarithm_of_its_value():
-    rows = [row(OBSTORE, 2 * LIMIT), row("tensorstore", 4 * LIMIT), row("zarrs", LIMIT / 2)]
+    rows = [
+        row(OBSTORE, 2 * LIMIT),
+        row("tensorstore", 4 * LIMIT),
+        row("zarrs", LIMIT / 2, requests=1, limit_requests=2),
+    ]
     two, four, half = bars(drawn(panels(rows)))
     lengths = [float(bar.get("width")) for bar in (two, four, half)]
     assert lengths[1] / lengths[0] == pytest.approx(2, rel=0.01)
@@ -66,10 +70,12 @@ def test_what_has_no_figure_says_why_and_marks_stand_beside_their_value():
         passes.row("zarrs", ONE, [], na="cannot"),
         passes.row("zarrista", ONE, [], error="503"),
         row("tensorstore", LIMIT, limit=None),
+        row("zarrs-python+obstore", LIMIT / 2, requests=1, limit_requests=2),
     ]
     (panel,) = panels(rows)
-    assert [bar.value for bar in panel.bars] == [f"2.0x {FLAGS[FLAG_CPU_BOUND].mark}", "n/a", "failed", "no limit"]
-    assert len(bars(drawn([panel]))) == 1
+    found = [bar.value for bar in panel.bars]
+    assert found == [f"2.0x {FLAGS[FLAG_CPU_BOUND].mark}", "n/a", "failed", "no limit", "0.50x fewer requests"]
+    assert len(bars(drawn([panel]))) == 2
 
 
 def test_of_each_pattern_the_workload_is_chosen_that_is_farthest():

@@ -2,9 +2,10 @@
 
 import json
 
+import msgspec
 import pytest
 
-from harness.results import intervals, metrics
+from harness.results import figures, metrics
 from harness.results.cells import DEFAULT_BASELINE, newest
 from harness.results.sample import FLAGS, NETWORK_LIMIT
 from harness.results.text import number, times
@@ -54,9 +55,9 @@ def expected(cells, metric, baseline):
     by_place = {(cell.row.label, cell.row.reader): cell.row for cell in cells}
     shown = {}
     for (label, reader), row in by_place.items():
-        interval = intervals.interval(metrics.values(row, metric.key))
+        interval = figures.figure(row, metric.key)
         base = by_place[label, baseline]
-        ratio = None if base is row or interval is None else intervals.ratio(row, base, metric.key)
+        ratio = None if base is row or interval is None else figures.ratio(row, base, metric.key)
         value = "" if interval is None else number(interval.median * metric.factor)
         shown[label, reader] = (value, "" if ratio is None else f"{times(ratio.median)}\u00d7")
     return shown
@@ -231,3 +232,23 @@ def test_every_flag_has_its_mark_and_meaning(browser, tmp_path):
         )
         explained = page.locator("#marks").inner_text()
         assert [flag.key for flag in FLAGS.values() if flag.meaning not in explained] == []
+
+
+def test_cells_show_their_processes_the_floor_and_why_a_ratio_is_missing_or_below_one(browser, tmp_path):
+    label = "whole_array small"
+    seven = [passes.sample(0.4, 0.2, 8, session=n, round_number=n) for n in range(1, 8)]
+    fewer = [passes.sample(0.1, 0.2, 8, requests=1, limit_requests=2)] * 7
+    over = [passes.sample(0.1, 0.2, 8, max_in_flight=200, flags=["in-flight"])] * 7
+    rows = [passes.row("seven", label, seven), passes.row("fewer", label, fewer), passes.row("over", label, over)]
+    rows = [msgspec.structs.replace(row, floor_seconds=0.0403) for row in rows]
+    with visit(browser, written(tmp_path, [passes.record("v1", rows, sessions=7)])) as page:
+        assert "floor 40.3 ms" in page.locator("#table tbody th small").first.inner_text()
+        cells = {name: page.locator(f'td[data-reader="{name}"]') for name in ("seven", "fewer", "over")}
+        assert "7 processes" in cells["seven"].inner_text()
+        assert "1 process" in cells["fewer"].inner_text()
+        assert "faster than the limit" not in cells["fewer"].inner_text()
+        page.select_option("#metric", "times_slower")
+        assert "faster than the limit: it sent fewer requests (1, the limit 2)" in cells["fewer"].inner_text()
+        assert cells["over"].inner_text().startswith("\u2013")
+        assert "200 requests in flight, and 100 were asked for" in page.locator("#notes").inner_text()
+        assert "7 sessions" in page.locator("#runs").inner_text()

@@ -183,20 +183,22 @@
             "div", {},
             make("div", {class: "figures"}, make("span", {class: "value"}, median), ratioText(shown.ratios[column])),
             bar(value, shown.scale),
-            make("div", {class: "range"}, [rest.join(" – "), processes(row)].filter(Boolean).join(", ")),
-            limitNote(row) ? make("div", {class: "range"}, limitNote(row)) : null,
+            rest.length ? make("div", {class: "range"}, rest.join(" – ")) : null,
+            make("div", {class: "rests"}, processes(row)),
+            limitNote(row) ? make("div", {class: "rests"}, limitNote(row)) : null,
             marks(row),
         ));
         return td;
     }
 
     function line(workload, readers, notes) {
+        const detail = [workload.detail, workload.floor].filter(Boolean).join(", ");
         const {values = [], best = [], ratios = []} = workload.figures[choice.metric] || {};
         const shown = {values, best, ratios: ratios[readers.indexOf(choice.baseline)] || []};
         shown.scale = Math.max(...values.map((value) => (value ? highest(value) : 0))) || 1;
         return make(
             "tr", {},
-            make("th", {scope: "row"}, workload.title, make("small", {}, [workload.detail, workload.floor].filter(Boolean).join(", "))),
+            make("th", {scope: "row"}, workload.title, make("small", {}, detail)),
             ...readers.map((reader, column) => cell(reader, column, workload, shown, notes)),
         );
     }
@@ -268,7 +270,8 @@
         byId("runs").replaceChildren(...version().runs.map((run) => make(
             "p", {},
             `${run.pattern}: ${run.started}, ${run.machine} (${run.cpu}, ${run.cores} cores), Python ${run.python}, `
-            + `${run.rounds} rounds in ${run.sessions} session${run.sessions === 1 ? "" : "s"} asked for${run.budget_seconds ? ` within ${run.budget_seconds} s per workload` : ""}`
+            + `${run.rounds} rounds in ${run.sessions} session${run.sessions === 1 ? "" : "s"} asked for`
+            + `${run.budget_seconds ? ` within ${run.budget_seconds} s per workload` : ""}`
             + `${run.commit ? `, commit ${run.commit.slice(0, 12)}` : ""}.`,
         )));
     }
