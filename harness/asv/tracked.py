@@ -7,7 +7,7 @@ the line it stands on, so an inherited one would be shared by all classes).
 import datetime
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +155,7 @@ def run_pass(name: str, readers: Iterable[str], grid: Mapping[cases.Key, Case]) 
                 cells |= {(reader, *key): {"na": str(reason)} for reader in (*readers, NETWORK_LIMIT)}
         with Conductor(readers, plan=plan) as conductor:
             measured = conductor.measure_all(list(work.values()))
+        _tell_how_long_is_enough(measured)
         every = [row for rows in measured for row in rows]
         demand_installed(every)
         write_pass(_class_name(name), target.identity, plan, every, started)
@@ -164,6 +165,16 @@ def run_pass(name: str, readers: Iterable[str], grid: Mapping[cases.Key, Case]) 
         limit_holds = next(row for row in rows if row.reader == NETWORK_LIMIT).error is None
         cells |= {(row.reader, *key): cell(row, limit_holds=limit_holds) for row in rows}
     return cells
+
+
+def _tell_how_long_is_enough(measured: Iterable[Sequence["Row"]]) -> None:
+    """Say of each workload how many samples its figures take."""
+    from harness.results.pilot import sentence
+
+    for rows in measured:
+        said = sentence({row.reader: row.samples for row in rows})
+        if said is not None:
+            _log.info(f"{rows[0].workload.label}: {said}")
 
 
 def _class_name(name: str) -> str:

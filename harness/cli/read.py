@@ -26,9 +26,8 @@ from harness.measure.timelines import record_with_wire
 from harness.readers import benchmarked, limit_clients, reader_class
 from harness.results.intervals import Interval
 from harness.results.metrics import METRICS, TIMES_SLOWER
-from harness.results.pilot import needed
+from harness.results.pilot import sentence
 from harness.results.sample import FLAGS, NETWORK_LIMIT, Flag, Sample
-from harness.results.sessions import by_session
 from harness.results.slower import slower
 from harness.results.text import number, times
 from harness.targets.client import require
@@ -218,15 +217,19 @@ def _show(row: Row) -> None:
     _explain(console, [row])
 
 
-def _conclusions(row: Row) -> Iterator[str]:
-    """Yield what a row's samples say together: how far the limit is, and how many of them it takes."""
-    found = slower(row.samples, row.workload.in_flight)
-    if found.interval is not None or found.note:
-        figure = "" if found.interval is None else f"{_distance(found.interval)} the network limit"
-        yield f"{row.reader}: {'; '.join(filter(None, (figure, found.note)))}"
-    more = needed([[sample.seconds for sample in of] for of in by_session(row.samples)])
-    if more is not None:
-        yield f"{row.reader}: {more.words}"
+def _conclusions(rows: list[Row]) -> Iterator[str]:
+    """Yield what samples say together: how far the limit is and why, the floor, and how many samples it takes."""
+    for row in rows:
+        found = slower(row.samples, row.workload.in_flight)
+        figure = "" if found.interval is None or len(rows) > 1 else f"{_distance(found.interval)} the network limit"
+        if figure or found.note:
+            yield f"{row.reader}: {'; '.join(filter(None, (figure, found.note)))}"
+    floor = rows[0].floor_seconds
+    if floor is not None:
+        yield f"Floor of the store's first byte, connections and link: {number(1e3 * floor)} ms"
+    enough = sentence({row.reader: row.samples for row in rows})
+    if enough is not None:
+        yield enough
 
 
 def _distance(of: Interval) -> str:
@@ -248,9 +251,8 @@ def _letters(samples: Iterable[Sample]) -> str:
 
 def _explain(console: Console, rows: list[Row]) -> None:
     """Print what the limit is, what the flags mean, and the versions that took part."""
-    for row in rows:
-        for line in _conclusions(row):
-            console.print(line)
+    for line in _conclusions(rows):
+        console.print(line, markup=False)
     console.print(LIMIT_IS)
     for flag in _flags(sample for row in rows for sample in row.samples):
         console.print(f"{flag.letter}  {flag.key}: {flag.meaning}")

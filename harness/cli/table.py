@@ -166,7 +166,9 @@ def _times(ratio: Interval | None, metric: Metric) -> Text:
     return Text() if ratio is None else Text(f"{times(ratio.median)}x", style=_STYLES[ratio.improves(metric.better)])
 
 
-_FLOOR_IS = "Floor: computed from the store's first byte, connections and link; no plan can be faster."
+_FLOOR_IS = (
+    "Floor: computed from the store's first byte, connections and link, for chunks by their index or shards whole."
+)
 
 
 def _floor(found: Iterable[Cell], metric: Metric) -> str:

@@ -29,9 +29,7 @@ from harness.measure.evidence import Probe, attach_limit, make_sample
 from harness.measure.floor import floor_of
 from harness.measure.process import WorkerProcess
 from harness.readers import clients, limit_clients, reader_class
-from harness.results.pilot import needed
 from harness.results.sample import FLAG_BUSY_MACHINE, NETWORK_LIMIT, Sample, Timed
-from harness.results.sessions import by_session
 from harness.workload.model import Workload
 
 _log = logging.getLogger(__name__)
@@ -199,8 +197,6 @@ class Conductor:
             self._begin(session)
             for workload, of in zip(workloads, rows, strict=True):
                 self._measure(workload, of)
-        for of in rows:
-            _tell_of_precision(of.values())
         return [list(of.values()) for of in rows]
 
     def _begin(self, session: int) -> None:
@@ -408,16 +404,6 @@ def turn_deadline(workload: Workload) -> float:
 def _workers_of(row: Row) -> list[str]:
     """Return the readers whose workers a row needs: all that may take its samples until it is settled who does."""
     return clients(row.reader) if row.candidate is None else [row.candidate.reader]
-
-
-def _tell_of_precision(rows: Iterable[Row]) -> None:
-    """Say how many samples the reader takes that spreads the most."""
-    known = [
-        (row, found) for row in rows if (found := needed([[s.seconds for s in of] for of in by_session(row.samples)]))
-    ]
-    if known:
-        row, most = max(known, key=lambda pair: pair[1].count)
-        _log.info(f"{row.workload.label}: {row.reader} spreads the most: {most.words}")
 
 
 def _last_round(rows: Iterable[Row]) -> int:

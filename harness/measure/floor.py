@@ -1,8 +1,9 @@
-"""The least that the embedded store's service time leaves: what no plan and no client can be faster than.
+"""The least that the embedded store's service time leaves: what no client can be faster than.
 
-Each read waits for a first byte twice, for its index and for its data, or once where it takes whole shards. What many
-shards wait for is the longest of their waits. The bytes pass the link and the connections in flight. What decoding,
-the CPU and the network itself cost is not in it: the difference to the measured network limit is that.
+Each read waits for a first byte twice, for its index and for its data in any ranges, or once where a request brings a
+whole shard. What many shards wait for is the longest of their waits. The bytes pass the link and the connections in
+flight. What decoding, the CPU and the network itself cost is not in it: the difference to the measured network limit is
+that.
 """
 
 import math
@@ -52,12 +53,16 @@ def floor_seconds(workload: Workload, profile: Profile, link_gbit_s: float | Non
 
 
 def _floor(workload: Workload, profile: Profile, link_gbit_s: float | None, *, trips: int, nbytes: int) -> float:
-    """Return the floor of the plans that wait `trips` times in turn for a first byte of each shard."""
+    """Return the floor of the plans that wait `trips` times in turn for a first byte of each shard.
+
+    With one trip a shard comes by a single request, and so over one connection.
+    """
     waits = _first_bytes(profile, trips, workload.wanted_shards)
     of_shard = waits.sum(axis=1)
     turns = math.ceil(len(workload.reads) / workload.concurrent_reads)
-    last = of_shard.max(axis=1) if turns == 1 else turns * of_shard.mean(axis=1)
     connection = math.inf if profile.connection_mb_s is None else profile.connection_mb_s * 1e6
+    one_by_one = of_shard + (nbytes / workload.wanted_shards / connection if trips == 1 else 0.0)
+    last = one_by_one.max(axis=1) if turns == 1 else turns * one_by_one.mean(axis=1)
     link = math.inf if link_gbit_s is None else link_gbit_s * 1e9 / 8
     carried = of_shard.min(axis=1) + nbytes / min(link, workload.in_flight * connection)
     busy = (waits.sum(axis=(1, 2)) + nbytes / connection) / workload.in_flight

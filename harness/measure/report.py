@@ -5,8 +5,7 @@ from typing import Any
 import msgspec
 
 from harness.measure.conductor import Row
-from harness.results.pilot import needed
-from harness.results.sessions import by_session
+from harness.results.pilot import needed_of
 from harness.results.slower import slower
 from harness.workload.model import Workload
 
@@ -40,7 +39,7 @@ def _report(row: Row, limit: Row) -> dict[str, Any]:
         "samples": row.samples,
         "times_slower": _times_slower(row),
         "floor_seconds": row.floor_seconds,
-        "needed": needed([[sample.seconds for sample in of] for of in by_session(row.samples)]),
+        "needed": needed_of(row.samples),
         "network_limit": {
             "seconds": [sample.seconds for sample in limit.samples],
             "versions": limit.versions,

@@ -6,11 +6,13 @@ Times are taken for log-normal: the median of n values whose logarithms have the
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from harness.results.intervals import COVERAGE, FEWEST
+from harness.results.sample import Sample
+from harness.results.sessions import by_session
 
 WITHIN = 0.05
 """How near the true median the measured one is to be, as a part of it."""
@@ -33,6 +35,26 @@ class Needed(msgspec.Struct, frozen=True, kw_only=True):
     def words(self) -> str:
         """The same in a phrase."""
         return f"+-{100 * WITHIN:.0f} % takes about {self.count} {self.unit} (from the spread of {self.judged})"
+
+
+def sentence(samples: Mapping[str, Sequence[Sample]]) -> str | None:
+    """Say how many samples the reader takes that spreads the most; None where there are too few to judge by.
+
+    Parameters
+    ----------
+    samples
+        Of each reader on one workload.
+    """
+    known = {reader: found for reader, of in samples.items() if (found := needed_of(of)) is not None}
+    if not known:
+        return None
+    reader = max(known, key=lambda name: known[name].count)
+    return f"{reader} spreads the most: {known[reader].words}"
+
+
+def needed_of(samples: Sequence[Sample]) -> Needed | None:
+    """Return how many samples, or processes, a row takes."""
+    return needed([[sample.seconds for sample in of] for of in by_session(samples)])
 
 
 def needed(processes: Sequence[Sequence[float]]) -> Needed | None:

@@ -280,11 +280,6 @@ def test_sessions_share_rounds_and_budget_evenly_and_each_has_a_round(plan, roun
     assert plan.patience == (plan.budget_seconds or float("inf")) / 7
 
 
-def test_it_says_how_many_samples_the_reader_takes_that_spreads_the_most(conduct):
-    _, said = conduct("good", samples=3)
-    assert any("spreads the most: +-5 % takes about 6 samples (from the spread of 3)" in line for line in said)
-
-
 class Connections:
     """A probe of a store that saw so many new connections in each execution."""
 

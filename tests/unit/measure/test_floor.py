@@ -29,7 +29,7 @@ def test_few_chunks_are_two_first_bytes_and_the_link():
 
 
 def test_a_small_shard_whole_is_one_first_byte():
-    assert floor(work(object_bytes=3_000_000)) == pytest.approx(0.020 + 3_000_000 / LINK)
+    assert floor(work(object_bytes=1_200_000, wanted_bytes=900_000)) == pytest.approx(0.020 + 1_200_000 / 90e6)
     assert floor(work(object_bytes=300_000_000)) == floor(work())
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from harness.results.intervals import FEWEST
-from harness.results.pilot import WITHIN, needed
+from harness.results.pilot import WITHIN, needed, needed_of, sentence
+from tests.support import passes
 
 TAIL = math.log(150 / 30) / 2.326
 """Spread of a first byte with the median 30 ms and the 99th percentile 150 ms."""
@@ -43,3 +44,13 @@ def test_too_few_tell_nothing_and_equal_ones_take_as_many_as_an_interval():
     assert needed([[1.0, 2.0]]) is None
     assert needed([[1.0], [2.0]]) is None
     assert needed([[1.0] * 3]).count == FEWEST
+
+
+def test_the_reader_that_spreads_the_most_is_told():
+    still = [passes.sample(1.0, 1.0, 8)] * 5
+    wild = [passes.sample(v, 1.0, 8) for v in (0.5, 1.0, 2.0, 0.7, 1.4)]
+    count = needed_of(wild).count
+    assert count > FEWEST
+    words = f"wild spreads the most: +-5 % takes about {count} samples (from the spread of 5)"
+    assert sentence({"still": still, "wild": wild, "none": []}) == words
+    assert sentence({"none": []}) is None

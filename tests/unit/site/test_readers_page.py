@@ -210,12 +210,12 @@ def test_unknown_is_null_and_never_zero(found):
     data = readers.payload(found, project="zarr-python")
     versions = [version for place in data["places"] for version in place["versions"]]
     known = [(version["readers"], of["figures"]) for version in versions for of in version["workloads"]]
-    assert all("nic_gbits" not in figures for _, figures in known)
-    for names, figures in known:
+    assert all("nic_gbits" not in of_metrics for _, of_metrics in known)
+    for names, of_metrics in known:
         limit = names.index(NETWORK_LIMIT)
-        assert figures["times_slower"]["values"][limit] is None
-        assert {of[limit] for of in figures["times_slower"]["ratios"]} == {None}
-        assert figures["seconds"]["values"][limit] is not None
+        assert of_metrics["times_slower"]["values"][limit] is None
+        assert {of[limit] for of in of_metrics["times_slower"]["ratios"]} == {None}
+        assert of_metrics["seconds"]["values"][limit] is not None
     assert len(known) == 3 * len(passes.WORKLOADS)
     json.dumps(data, allow_nan=False)
 
