@@ -1,5 +1,6 @@
 """One timeline per reader and workload under asv: kept for the site, its stages as metrics."""
 
+import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -87,15 +88,16 @@ def run_pass(readers: Iterable[str], reads: Mapping[str, Case]) -> dict[Key, Cel
     try:
         target = resolve(environment_target())
         for name, case in reads.items():
-            asked = case.timeline.pairs if case.timeline else 0
-            pairs = min(asked, 1) if is_quick() else asked
+            assert case.timeline is not None  # noqa: S101 - `reads` returns no others
+            how = case.timeline
+            pairs, recordings = (min(how.pairs, 1), 1) if is_quick() else (how.pairs, how.recordings)
             try:
                 workload = create_workload(case.pattern, target, dataset=case.dataset, parameters=case.parameters)
             except TooLargeError as reason:
                 cells |= {(reader, name): {"na": str(reason)} for reader in readers}
                 continue
             for number, reader in enumerate(readers, 1):
-                cells[reader, name] = _cell(reader, name, workload, pairs)
+                cells[reader, name] = _cell(reader, name, workload, pairs, recordings)
                 done = f"timeline of {name}: {reader}"
                 log.report(_log, done, step=f"timeline of {name}", share=number / len(readers))
     except ZcbError as error:
@@ -103,24 +105,27 @@ def run_pass(readers: Iterable[str], reads: Mapping[str, Case]) -> dict[Key, Cel
     return cells
 
 
-def _cell(reader: str, name: str, workload: "Workload", pairs: int) -> Cell:
+def _cell(reader: str, name: str, workload: "Workload", pairs: int, recordings: int) -> Cell:
+    """Return the metrics of every recording: each is of a fresh process, as the samples of other classes are."""
     from harness.errors import MeasurementError, UnsupportedError
     from harness.measure.recording import write_timeline
-    from harness.measure.timelines import record_with_wire
+    from harness.measure.timelines import record_several, record_with_wire
     from harness.timeline.schedule import analyse
 
     try:
-        timeline = record_with_wire(reader, workload, pairs=pairs)
+        record = functools.partial(record_with_wire, reader, workload)
+        taken = record_several(lambda n: record(pairs=n), recordings=recordings, pairs=pairs)
     except UnsupportedError as reason:
         return {"na": str(reason)}
     except MeasurementError as error:
         return {"error": str(error)}
+    timeline = taken[0]
     if not timeline.valid.ok:
         return {"error": f"the recording is not valid: {'; '.join(timeline.valid.failures)}"}
     write_timeline(name, timeline)
-    analysis = analyse(timeline)
-    known = {metric.key: value for metric in METRICS if (value := metric.of(analysis)) is not None}
-    return {key: [round(value, _DIGITS)] for key, value in known.items()}
+    analyses = [analyse(one) for one in taken]
+    found = {metric.key: [metric.of(analysis) for analysis in analyses] for metric in METRICS}
+    return {key: [round(v, _DIGITS) for v in of if v is not None] for key, of in found.items() if None not in of}
 
 
 class Recorded(LookedUp):

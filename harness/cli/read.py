@@ -2,7 +2,7 @@
 
 import functools
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -22,7 +22,7 @@ from harness.errors import (
 from harness.machine.environment import admit
 from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_report, read_reports
-from harness.measure.timelines import record_with_wire
+from harness.measure.timelines import record_several, record_with_wire
 from harness.readers import benchmarked, limit_clients, reader_class
 from harness.results.intervals import Interval
 from harness.results.metrics import METRICS, TIMES_SLOWER
@@ -81,6 +81,13 @@ _READER_WIDTH = 20  # "zarr-python+obstore+", "fused" below
     help="Recorded and plain executions that show what recording costs.",
 )
 @click.option(
+    "--recordings",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    help="Record so often, each time by a fresh process; the file holds the one in the middle and the range.",
+)
+@click.option(
     "--wire/--no-wire", default=True, help="With --timeline: capture packets too, where that is possible (default)."
 )
 @ENV
@@ -94,6 +101,7 @@ def read(
     timeout: float,
     timeline: Path | None,
     pairs: int,
+    recordings: int,
     wire: bool,
     env: tuple[str, ...],
     as_json: bool,
@@ -118,14 +126,14 @@ def read(
         plan = Plan(samples=asked, sessions=sessions, deadline_seconds=deadline, with_faults=True)
         _measure(names, loaded, plan, environment, as_json)
     if timeline is not None:
-        record = functools.partial(record_with_wire, pairs=pairs, wire=wire, environment=environment)
-        _record(names[0], loaded, timeline, record)
+        once = functools.partial(record_with_wire, names[0], loaded, wire=wire, environment=environment)
+        _record(names[0], timeline, lambda: record_several(lambda n: once(pairs=n), recordings=recordings, pairs=pairs))
 
 
-def _record(name: str, loaded: Workload, file: Path, record: Callable[[str, Workload], Timeline]) -> None:
+def _record(name: str, file: Path, record: Callable[[], Sequence[Timeline]]) -> None:
     """Record a timeline into `file`; one that is not valid is kept for looking at, marked as such, and is a failure."""
     try:
-        recorded = record(name, loaded)
+        recorded = record()[0]
     except UnsupportedError as reason:
         raise BadUseError(f"{name} cannot be recorded: {reason}") from reason
     save(file, recorded)
@@ -134,7 +142,16 @@ def _record(name: str, loaded: Workload, file: Path, record: Callable[[str, Work
     cost = recorded.overhead
     costs = "" if cost is None else f"; recording took {cost.ratio:.3f} x the time of {cost.pairs} plain executions"
     seconds = (recorded.end_ns - recorded.begin_ns) / 1e9
-    _say(f"{file}: {len(recorded.chunks)} chunks, {len(recorded.requests)} requests in {seconds * 1e3:.1f} ms{costs}")
+    said = f"{len(recorded.chunks)} chunks, {len(recorded.requests)} requests in {seconds * 1e3:.1f} ms"
+    _say(f"{file}: {said}{_range(recorded)}{costs}")
+
+
+def _range(recorded: Timeline) -> str:
+    """Return between what all recordings lay, where there are several."""
+    if recorded.repeats is None:
+        return ""
+    low, high = (1e3 * end(recorded.repeats.seconds) for end in (min, max))
+    return f" ({low:.1f} to {high:.1f} ms in {len(recorded.repeats.seconds)} recordings)"
 
 
 def _say(line: str) -> None:

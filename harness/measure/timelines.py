@@ -18,7 +18,8 @@ from harness.store.control import StoreCounters
 from harness.targets.target import Target
 from harness.timeline import overhead
 from harness.timeline.linking import Decode, link, link_decodes
-from harness.timeline.model import Timeline
+from harness.timeline.model import Repeats, Timeline
+from harness.timeline.schedule import analyse
 from harness.timeline.validity import validate, wanted
 from harness.timeline.wire import Captured, from_wire, merge, why_not
 from harness.timeline.wire import capture as capture_packets
@@ -68,7 +69,7 @@ def record_timeline(
         with _Session(reader, workload, probe, environment) as session:
             timeline = session.record(capture)
             timeline.valid = validate(timeline, wanted(workload), counted=session.counted)
-            if timeline.valid.ok and session.has_hooks:
+            if timeline.valid.ok and session.has_hooks and pairs:
                 _log.info(f"{workload.label}: {reader} recorded; {pairs} pairs of recorded and plain executions follow")
                 timeline.overhead = overhead.measure(pairs, plain=session.plain, recorded=session.recorded)
             return timeline
@@ -100,6 +101,38 @@ def record_with_wire(
     if without:
         timeline.notes.append(f"no wire times: {without}")
     return timeline
+
+
+def record_several(record: Callable[[int], Timeline], *, recordings: int, pairs: int) -> list[Timeline]:
+    """Record the same several times, each time in a fresh process; return the recordings, the middle one first.
+
+    The one in the middle knows of all (`Timeline.repeats`). A recording that is not valid comes back alone: the others
+    are then worth nothing beside it.
+
+    Parameters
+    ----------
+    record
+        Records once, with so many pairs of recorded and plain executions.
+    recordings
+        How often.
+    pairs
+        Of the first recording; what recording costs need not be shown again.
+    """
+    taken: list[Timeline] = []
+    for number in range(recordings):
+        taken.append(record(0 if number else pairs))
+        if not taken[-1].valid.ok:
+            return taken[-1:]
+    analyses = {id(one): analyse(one) for one in taken}
+    ordered = sorted(taken, key=lambda one: analyses[id(one)].seconds)
+    middle = ordered[(len(ordered) - 1) // 2]
+    middle.overhead = taken[0].overhead
+    if recordings > 1:
+        middle.repeats = Repeats(
+            seconds=[analyses[id(one)].seconds for one in taken],
+            times_optimum=[analyses[id(one)].times_optimum for one in taken],
+        )
+    return [middle, *(one for one in taken if one is not middle)]
 
 
 class _Session:

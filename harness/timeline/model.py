@@ -140,6 +140,15 @@ class Validity(msgspec.Struct, kw_only=True):
     """One line each."""
 
 
+class Repeats(msgspec.Struct, frozen=True, kw_only=True):
+    """What several recordings of the same say, each of a fresh process; the one that is kept is in the middle."""
+
+    seconds: list[float]
+    """From the call to its return, in the order of recording."""
+    times_optimum: list[float]
+    """Those over the optimal schedule of each recording's own requests."""
+
+
 class Timeline(msgspec.Struct, kw_only=True):
     """One recorded execution of a workload by a reader."""
 
@@ -159,6 +168,8 @@ class Timeline(msgspec.Struct, kw_only=True):
     link_bytes_per_second: float | None = None
     """What all connections share; None where it is not known."""
     overhead: Overhead | None = None
+    repeats: Repeats | None = None
+    """None where it was recorded once."""
     capture: Capture | None = None
     """None without one."""
     valid: Validity

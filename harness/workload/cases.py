@@ -35,6 +35,8 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """On the page of timelines."""
     pairs: Annotated[int, msgspec.Meta(ge=0)]
     """Recorded and plain executions that show what recording costs."""
+    recordings: Annotated[int, msgspec.Meta(ge=1)] = 5
+    """How often it is recorded in a full run, each time by a fresh process; in a quick one once."""
     quick: bool = False
     """Whether it is recorded in a quick `make bench`."""
 

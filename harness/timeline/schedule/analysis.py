@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from harness.timeline.model import Chunk, Timeline
+from harness.timeline.model import Chunk, Repeats, Timeline
 from harness.timeline.schedule.critical import PATH_STAGES, critical_path, last_event
 from harness.timeline.schedule.optimum import optimum
 from harness.timeline.schedule.stages import STAGES, durations, in_flight
@@ -46,6 +46,8 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     """Stored bytes of the chunks wanted."""
     fetched_bytes: int
     """Bytes of the data requests' bodies; indexes and metadata apart."""
+    repeats: Repeats | None = None
+    """Of the other recordings of the same; None without any."""
 
     @property
     def optimum_seconds(self) -> float:
@@ -65,7 +67,14 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
         times = (
             f"{self.seconds * 1e3:.1f} ms, {self.times_optimum:.2f}x the optimum of {self.optimum_seconds * 1e3:.1f} ms"
         )
-        return f"{times}: {', '.join(named)}"
+        return f"{times}{self._range()}: {', '.join(named)}"
+
+    def _range(self) -> str:
+        """Return between what all recordings lay, where there are several."""
+        if self.repeats is None:
+            return ""
+        low, high = min(self.repeats.times_optimum), max(self.repeats.times_optimum)
+        return f" ({low:.2f}x to {high:.2f}x in {len(self.repeats.times_optimum)} recordings)"
 
     def _share(self, share: float, stage: str) -> str:
         why = f" {self.cause}" if stage == "decode_wait" and self.cause else ""
@@ -86,6 +95,7 @@ def analyse(timeline: Timeline) -> Analysis:
         in_flight=max((number for _, number in in_flight(timeline.requests)), default=0),
         wanted_bytes=sum(chunk.length for chunk in timeline.chunks),
         fetched_bytes=sum(request.bytes or 0 for request in timeline.requests if request.kind == "data"),
+        repeats=timeline.repeats,
     )
 
 
