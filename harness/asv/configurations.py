@@ -24,18 +24,19 @@ from harness.errors import BadUseError
 from harness.paths import ROOT, ZARR_REPOSITORY, write_atomically
 from harness.readers import all_readers
 
-LOOPBACK, VIRTUAL = "embedded:s3", "embedded:s3+veth"
-"""Targets, one per network of the embedded store."""
+LOOPBACK, VIRTUAL, TAIL = "embedded:s3", "embedded:s3+veth", "embedded:s3-tail"
+"""Targets: one per network of the embedded store, and first bytes with a tail."""
 
 FILES = {
     "asv.releases.conf.json": ("releases", LOOPBACK),
     "asv.veth.conf.json": ("releases", VIRTUAL),
+    "asv.tail.conf.json": ("releases", TAIL),
     "asv.conf.json": ("zarr-python", LOOPBACK),
     "asv.zarr-python.veth.conf.json": ("zarr-python", VIRTUAL),
     "asv.matrix.conf.json": ("matrix", LOOPBACK),
     "asv.matrix.veth.conf.json": ("matrix", VIRTUAL),
 }
-"""What each file measures, and where: the network changes the target alone, so both share environments and results."""
+"""What each file measures, and where: those of a kind differ by the target alone, and share environments and results."""
 
 _PYTHON = "3.13"
 _LOCK = ROOT / "requirements.lock"

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.against import Against, other_target
 from harness.cli.values import default_config
 from harness.errors import BadUseError
 from harness.results import cells, drift, figures, intervals, metrics, records
@@ -48,6 +49,11 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
     show_default=True,
     help="What stands side by side: the readers at one commit, or the commits for each reader.",
 )
+@click.option(
+    "--against",
+    metavar="TARGET|PROFILE",
+    help="Put another target, or profile of the embedded store, beside it, and name the rankings that turn over.",
+)
 @click.option("--pattern", help="Show the workloads of one pattern only.")
 @click.option("--readers", metavar="R,R,...", help="Show these readers only.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -62,6 +68,7 @@ def table(
     target: str | None,
     baseline: str | None,
     by: str,
+    against: str | None,
     pattern: str | None,
     readers: str | None,
     as_json: bool,
@@ -71,8 +78,15 @@ def table(
     shown = metrics.metric(metric)
     if by == "commit" and (commit or baseline):
         raise BadUseError("--by commit compares commits with each other: it takes neither --commit nor --baseline")
-    passes = cells.at_one_place(records.load(config or default_config()), target)
-    passes = _chosen(passes, pattern, readers.split(",") if readers else None)
+    every = records.load(config or default_config())
+    only = readers.split(",") if readers else None
+    passes = _chosen(cells.at_one_place(every, target), pattern, only)
+    if against is not None:
+        if by == "commit" or baseline or metric != metrics.DEFAULT_METRIC:
+            raise BadUseError("--against compares times of two targets: it takes neither --by, --baseline nor --metric")
+        other = cells.at_one_place(every, other_target(every, against, passes[0].target))
+        _show_against((passes, _chosen(other, pattern, only)), commit, as_json)
+        return
     versions = cells.variants(passes)
     notices = drift.drift_notices(drift.control_changes(versions))
     if by == "commit":
@@ -85,12 +99,31 @@ def table(
         head = {"schema": 1, "metric": shown.key, "unit": shown.unit, "place": cells.place(passes[0])}
         click.echo(json.dumps({**head, "rows": list(view.rows()), "notices": notices}, indent=1))
         return
-    console = Console(highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(width=_WIDTH, highlight=False)  # a log or a file can be wider than the 80 columns assumed
+    console = _console()
     console.print(view.drawn(console, cells.place(passes[0])))
     for notice in notices:
         console.print(f"[bold yellow]![/] {escape(notice)}")
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        return Console(width=_WIDTH, highlight=False)  # a log or a file can be wider than the 80 columns assumed
+    return console
+
+
+def _show_against(sides: Sequence[Sequence[PassRecord]], commit: str | None, as_json: bool) -> None:
+    """Print two targets side by side, each at the version that was asked for."""
+    versions = [cells.variants(passes) for passes in sides]
+    names = [_version(of, commit) for of in versions]
+    view = Against(
+        names=[f"{passes[0].target} {name}" for passes, name in zip(sides, names, strict=True)],
+        sides=[cells.by_workload(cells.newest(of[name])) for of, name in zip(versions, names, strict=True)],
+    )
+    if as_json:
+        click.echo(json.dumps(view.as_json(), indent=1))
+    else:
+        _console().print(view.drawn())
 
 
 def _chosen(passes: Sequence[PassRecord], pattern: str | None, readers: Sequence[str] | None) -> list[PassRecord]:
