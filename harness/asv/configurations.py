@@ -36,7 +36,7 @@ FILES = {
     "asv.matrix.conf.json": ("matrix", LOOPBACK),
     "asv.matrix.veth.conf.json": ("matrix", VIRTUAL),
 }
-"""What each file measures, and where: those of a kind differ by the target alone, and share environments and results."""
+"""What each file measures, and where: those of a kind differ by the target, and share environments and results."""
 
 _PYTHON = "3.13"
 _LOCK = ROOT / "requirements.lock"

@@ -1,7 +1,8 @@
 """How many samples a figure takes, from the spread of the first ones.
 
 Times are taken for log-normal: the median of n values whose logarithms have the standard deviation s lies within
-``exp(+-1.96 * 1.2533 * s / sqrt(n))`` of the true one in 95 of 100 cases.
+``exp(+-1.96 * 1.2533 * s / sqrt(n))`` of the true one in 95 of 100 cases. s is taken from the
+middle of the samples, since the interval of a median does not care for how slow the slowest ones are.
 """
 
 import math
@@ -20,6 +21,8 @@ WITHIN = 0.05
 _FEWEST_TO_JUDGE = 3
 _MEDIAN_OVER_MEAN = math.sqrt(math.pi / 2)
 """Standard error of a median over that of a mean, of normal values."""
+_DEVIATION_TO_SPREAD = 1.4826
+"""Standard deviation over median deviation, of normal values."""
 
 
 class Needed(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,8 +75,15 @@ def needed(processes: Sequence[Sequence[float]]) -> Needed | None:
     values = processes[0] if len(processes) == 1 else [statistics.median(of) for of in processes]
     if len(values) < _FEWEST_TO_JUDGE:
         return None
-    spread = statistics.stdev(map(math.log, values))
-    reach = statistics.NormalDist().inv_cdf((1 + COVERAGE) / 2) * _MEDIAN_OVER_MEAN * spread
+    reach = statistics.NormalDist().inv_cdf((1 + COVERAGE) / 2) * _MEDIAN_OVER_MEAN * _spread(values)
     count = math.ceil((reach / math.log1p(WITHIN)) ** 2)
     unit = "samples" if len(processes) == 1 else "processes"
     return Needed(count=max(FEWEST, count), unit=unit, judged=len(values))
+
+
+def _spread(values: Sequence[float]) -> float:
+    """Return the standard deviation of the logarithms by their median deviation, which outliers do not move."""
+    logs = list(map(math.log, values))
+    middle = statistics.median(logs)
+    deviation = statistics.median(abs(one - middle) for one in logs)
+    return _DEVIATION_TO_SPREAD * deviation * len(logs) / (len(logs) - 0.8)  # small samples: Croux and Rousseeuw 1992
