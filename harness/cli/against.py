@@ -48,7 +48,8 @@ class Against:
     """Workloads x readers at two targets, at one version each."""
 
     names: Sequence[str]
-    """Target and version of both, in the order of `sides`."""
+    """Targets, in the order of `sides`."""
+    versions: Sequence[str]
     sides: Sequence[ByWorkload]
 
     def turned(self) -> list[Turned]:
@@ -74,7 +75,13 @@ class Against:
             {**msgspec.to_builtins(one), "workload": one.workload[1], "in_flight": one.workload[2]}
             for one in self.turned()
         ]
-        return {"schema": 1, "sides": list(self.names), "rows": list(self.rows()), "turned": turned}
+        return {
+            "schema": 1,
+            "sides": list(self.names),
+            "versions": list(self.versions),
+            "rows": list(self.rows()),
+            "turned": turned,
+        }
 
     def _lines(self) -> Iterator[tuple[Workload, list[str]]]:
         """Yield the workloads of both sides, each with its readers."""
@@ -92,14 +99,16 @@ class Against:
         notes: dict[str, list[str]] = {}
         for workload, readers in self._lines():
             any_row = next(side[workload] for side in self.sides if workload in side)
-            title = short_label(next(iter(any_row.values())).row)
+            row = next(iter(any_row.values())).row
             table.add_section()
-            table.add_row(Text(f"{workload[0]} {title}", style="bold"))
+            table.add_row(Text(f"{row.pattern.replace('_', ' ')} {short_label(row)}", style="bold"))
             for name in readers:
-                row = [side.get(workload, {}).get(name) for side in self.sides]
-                table.add_row(f"  {name}", *(text for cell in row for text in _texts(cell, notes)))
+                found = [side.get(workload, {}).get(name) for side in self.sides]
+                table.add_row(f"  {name}", *(text for cell in found for text in _texts(cell, notes)))
         rows = [cell.row for side in self.sides for of in side.values() for cell in of.values()]
+        title = Text(f"Times of {' and '.join(dict.fromkeys(self.versions))}", style="bold")
         return Group(
+            title,
             table, *(Text(line) for line in self._said()), *(Text(line, "dim") for line in _caption(rows, notes))
         )
 

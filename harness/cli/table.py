@@ -117,7 +117,8 @@ def _show_against(sides: Sequence[Sequence[PassRecord]], commit: str | None, as_
     versions = [cells.variants(passes) for passes in sides]
     names = [_version(of, commit) for of in versions]
     view = Against(
-        names=[f"{passes[0].target} {name}" for passes, name in zip(sides, names, strict=True)],
+        names=[passes[0].target for passes in sides],
+        versions=names,
         sides=[cells.by_workload(cells.newest(of[name])) for of, name in zip(versions, names, strict=True)],
     )
     if as_json:
