@@ -108,8 +108,7 @@ class Against:
         rows = [cell.row for side in self.sides for of in side.values() for cell in of.values()]
         title = Text(f"Times of {' and '.join(dict.fromkeys(self.versions))}", style="bold")
         return Group(
-            title,
-            table, *(Text(line) for line in self._said()), *(Text(line, "dim") for line in _caption(rows, notes))
+            title, table, *(Text(line) for line in self._said()), *(Text(line, "dim") for line in _caption(rows, notes))
         )
 
     def _said(self) -> Iterator[str]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from harness.measure.report import summary
 from harness.results.intervals import Interval, interval
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def described(training: Training) -> dict[str, Any]:
     """Return what identifies a training workload, without its samples and their truth."""
     told: dict[str, Any] = msgspec.to_builtins(training)
     told["workloads"] = [
-        {key: value for key, value in summary(work).items() if key != "reads"} for work in training.workloads
+        {key: value for key, value in work.summary().items() if key != "reads"} for work in training.workloads
     ]
     return told
 
