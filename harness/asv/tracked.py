@@ -21,6 +21,7 @@ from harness.workload.cases import Case, Grid, Use
 # is imported where a pass needs it.
 if TYPE_CHECKING:
     from harness.measure.conductor import Plan, Row
+    from harness.targets.target import Target
     from harness.workload.model import Workload
 
 _log = logging.getLogger(__name__)
@@ -42,13 +43,14 @@ Cell = dict[str, Any]
 """Of one reader and one workload: ``{"na": reason}``, ``{"error": reason}``, or metric -> list of values."""
 
 
-def environment_plan() -> "Plan":
+def environment_plan(target: "Target") -> "Plan":
     """Return how much to measure: ``ZCB_SAMPLES`` rounds per workload, at most ``ZCB_WORKLOAD_SECONDS`` each.
 
     They are spread over ``ZCB_SESSIONS`` fresh processes of each reader, seven unless there are fewer rounds. With the
     quick grid there is one process, a reader takes turns for ``ZCB_READER_SECONDS`` of each workload, and it warms up
-    only where its connections are cold. Environment variables, because asv's own ``--quick`` does not reach
-    `setup_cache`.
+    only where its connections are cold. On anything but the embedded store a timed execution reads objects that no
+    other one of its round reads, unless ``ZCB_HOT`` is 1. Environment variables, because asv's own ``--quick`` does not
+    reach `setup_cache`.
     """
     from harness.errors import BadUseError
     from harness.measure.conductor import DEFAULT_SAMPLES, SESSIONS, Plan
@@ -62,12 +64,17 @@ def environment_plan() -> "Plan":
             reader_seconds=_seconds("ZCB_READER_SECONDS"),
             trials=2 if is_quick() else Plan.trials,
             always_discards=not is_quick(),
+            cold=_is_cold(target),
             readers_between_limits=2 if is_quick() else 1,
         )
     except ValueError as error:
         raise BadUseError(
             f"ZCB_SAMPLES, ZCB_SESSIONS, ZCB_WORKLOAD_SECONDS and ZCB_READER_SECONDS must be numbers above 0: {error}"
         ) from error
+
+
+def _is_cold(target: "Target") -> bool:
+    return target.profile is None and os.environ.get("ZCB_HOT") != "1"
 
 
 def _count(variable: str, default: int) -> int:
@@ -144,7 +151,8 @@ def run_pass(name: str, readers: Iterable[str], grid: Mapping[cases.Key, Case]) 
     work: dict[Key, Workload] = {}
     started = datetime.datetime.now().astimezone()
     try:
-        target, plan = resolve(environment_target()), environment_plan()
+        target = resolve(environment_target())
+        plan = environment_plan(target)
         with Probe(target) as probe:
             probe.demand_no_faults()
         for key, case in grid.items():

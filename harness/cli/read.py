@@ -66,6 +66,13 @@ _READER_WIDTH = 20  # "zarr-python+obstore+", "fused" below
     help="Fresh processes of each reader, over which the samples are spread.",
 )
 @click.option(
+    "--cold/--hot",
+    "cold",
+    default=None,
+    help="Whether each timed execution of a round reads objects of its own.  [default: hot on the embedded store, cold "
+    "elsewhere]",
+)
+@click.option(
     "--deadline",
     type=FiniteRange(min=0, min_open=True),
     metavar="SECONDS",
@@ -97,6 +104,7 @@ def read(
     workload: Path,
     samples: int | None,
     sessions: int,
+    cold: bool | None,
     deadline: float | None,
     timeout: float,
     timeline: Path | None,
@@ -123,7 +131,13 @@ def read(
         asked = samples or max(_SAMPLES, sessions)
         if asked < sessions:
             raise BadUseError(f"{asked} samples cannot be spread over {sessions} sessions")
-        plan = Plan(samples=asked, sessions=sessions, deadline_seconds=deadline, with_faults=True)
+        plan = Plan(
+            samples=asked,
+            sessions=sessions,
+            cold=loaded.target.profile is None if cold is None else cold,
+            deadline_seconds=deadline,
+            with_faults=True,
+        )
         _measure(names, loaded, plan, environment, as_json)
     if timeline is not None:
         once = functools.partial(record_with_wire, names[0], loaded, wire=wire, environment=environment)

@@ -28,8 +28,9 @@ from harness.machine.network import Network
 from harness.measure.evidence import Probe, attach_limit, make_sample
 from harness.measure.floor import floor_of
 from harness.measure.process import WorkerProcess
+from harness.measure.rotation import Rotation
 from harness.readers import clients, limit_clients, reader_class
-from harness.results.sample import FLAG_BUSY_MACHINE, NETWORK_LIMIT, Sample, Timed
+from harness.results.sample import FLAG_BUSY_MACHINE, FLAG_HOT, NETWORK_LIMIT, Sample, Timed
 from harness.workload.model import Workload
 
 _log = logging.getLogger(__name__)
@@ -66,6 +67,9 @@ class Plan:
     store accepted a new connection during the first."""
     readers_between_limits: int = 1
     """Turns of readers between two of the network limit."""
+    cold: bool = False
+    """Whether each timed execution of a round reads objects that no other one of it reads, and warm-ups others again.
+    Where that cannot be, samples are flagged `hot`."""
     seed: int = 0
     """Of the order in which readers take turns."""
     deadline_seconds: float | None = None
@@ -160,6 +164,8 @@ class Conductor:
         self._random = random.Random(plan.seed)  # noqa: S311 - an order of turns, not a secret
         self._workers: dict[str, WorkerProcess] = {}
         self._session = 1
+        self._rotations: dict[str, Rotation | None] = {}
+        self._rotation: Rotation | None = None
         self._told_of_others: Workload | None = None
 
     def __enter__(self) -> "Conductor":
@@ -214,11 +220,13 @@ class Conductor:
 
     def _measure(self, workload: Workload, rows: dict[str, Row]) -> None:
         """Let readers take turns on a workload for one session."""
+        rotation = self._rotation_of(workload)
         with Probe(workload.target) as probe:
             opened = self._open_workers(workload, rows)
             for row in rows.values():
                 row.network, row.seconds = probe.network, 0.0
                 self._open(row, opened, probe)
+            self._rotation = rotation  # not before: candidates for the limit compete on the same objects
             probe.round_number = _last_round(rows.values())
             begin, rounds = time.monotonic(), 0
             while not self._plan.enough(rounds, time.monotonic() - begin) and self._left(rows):
@@ -226,6 +234,18 @@ class Conductor:
                 probe.round_number += 1
                 self._round(rows, probe)
                 self._tell_of_round(workload, rows, rounds)
+        self._rotation = None
+
+    def _rotation_of(self, workload: Workload) -> Rotation | None:
+        """Return the other objects that cold executions read; None where none were asked for, or there are too few."""
+        if self._plan.cold and workload.digest not in self._rotations:
+            turns = len(self._readers) + math.ceil(len(self._readers) / self._plan.readers_between_limits) + 1
+            try:
+                self._rotations[workload.digest] = Rotation(workload, turns)
+            except UnsupportedError as reason:
+                self._rotations[workload.digest] = None
+                _log.warning(f"{workload.label}: measured hot: {reason}")
+        return self._rotations.get(workload.digest)
 
     def _tell_of_round(self, workload: Workload, rows: Mapping[str, Row], rounds: int) -> None:
         plan = self._plan
@@ -264,6 +284,9 @@ class Conductor:
         with self._guard(row, candidate.reader, probe):
             sample = self._execute(row, candidate, probe)
             sample.session, sample.round_number = self._session, probe.round_number
+            sample.cold = bool(sample.cold)
+            if self._plan.cold and not sample.cold:
+                sample.flags.append(FLAG_HOT)
             row.samples.append(sample)
             row.seconds += time.monotonic() - begin
             self._tell_of_others(row)
@@ -287,6 +310,8 @@ class Conductor:
         """
         if candidate.reader not in self._workers:  # another variant of it has failed
             self._ask_open(candidate.reader, row.workload)
+        if self._rotation is not None and reader_class(candidate.reader).selects:
+            return self._cold(row, candidate, probe, self._rotation)
         if self._plan.always_discards or not probe.sees_connections:
             self._ask(candidate.reader, self._sample_request(candidate, discard=True), self._deadline(row))
             return self._sample(row, candidate, probe)
@@ -295,12 +320,23 @@ class Conductor:
             return sample
         return self._sample(row, candidate, probe)
 
-    def _sample(self, row: Row, candidate: Candidate, probe: Probe) -> Sample:
+    def _cold(self, row: Row, candidate: Candidate, probe: Probe, rotation: Rotation) -> Sample:
+        """Return the sample of an execution that reads what nobody has read in this round, warmed up elsewhere."""
+        objects = rotation.next()
+        for workload in (rotation.warm_up, objects):
+            self._ask(candidate.reader, {"op": "select", "workload": msgspec.to_builtins(workload)}, OPEN_SECONDS)
+            if workload is rotation.warm_up:
+                self._ask(candidate.reader, self._sample_request(candidate, discard=True), self._deadline(row))
+        sample = self._sample(row, candidate, probe, objects)
+        sample.cold = True
+        return sample
+
+    def _sample(self, row: Row, candidate: Candidate, probe: Probe, workload: Workload | None = None) -> Sample:
         probe.begin()
         answer = self._ask(candidate.reader, self._sample_request(candidate), self._deadline(row))
         timed = msgspec.convert(answer["timed"], Timed)
         return make_sample(
-            row.workload,
+            workload or row.workload,
             timed,
             probe.end(),
             counts_alone=reader_class(candidate.reader).counts_alone(row.workload.target),
@@ -343,10 +379,16 @@ class Conductor:
         if not versions:
             return
         row.na = row.error = None  # another client of the limit will do
-        best = self._fastest(row, list(versions), probe)
+        best = self._fastest(row, self._able(list(versions), row.workload), probe)
         if best is not None:
             row.candidate = best
             row.versions, row.variant = versions[best], str(best) if len(versions) > 1 else ""
+
+    def _able(self, candidates: list[Candidate], workload: Workload) -> list[Candidate]:
+        """Return the candidates that can read what a cold execution reads, where there are any."""
+        if self._rotations.get(workload.digest) is None:
+            return candidates
+        return [one for one in candidates if reader_class(one.reader).selects] or candidates
 
     def _fastest(self, row: Row, candidates: Sequence[Candidate], probe: Probe) -> Candidate | None:
         """Return the candidate with the lowest median time over a few alternating trials; None when all fail."""

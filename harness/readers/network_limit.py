@@ -52,6 +52,7 @@ class NetworkLimit(Reader):
     competes_for = NETWORK_LIMIT
     is_control = True
     counts_requests = True
+    selects = True
 
     def __init__(self) -> None:
         self._request_counts = RequestCounts()
@@ -62,13 +63,23 @@ class NetworkLimit(Reader):
     @override
     def open(self, workload: Workload) -> None:
         from harness.datasets.indexes import fetch_index
-        from harness.datasets.shards import shard_key
         from harness.targets.client import open_store
-        from harness.workload.selections import chunks_by_shard, wanted_chunks
 
         array = workload.array
         self._fetch_suffix = fetch_index
         self._store = open_store(workload.target, prefix=array.key)
+        self.select(workload)
+        self._per_shard = array.chunks_per_shard
+        self._permits = asyncio.Semaphore(workload.in_flight)
+        self._turns = asyncio.Semaphore(workload.concurrent_reads)
+        self._variants = _plans_for(workload)
+
+    @override
+    def select(self, workload: Workload) -> None:
+        from harness.datasets.shards import shard_key
+        from harness.workload.selections import chunks_by_shard, wanted_chunks
+
+        array = workload.array
         self._reads = [
             [
                 _Shard(shard_key(shard), inner)
@@ -76,10 +87,6 @@ class NetworkLimit(Reader):
             ]
             for read in workload.reads
         ]
-        self._per_shard = array.chunks_per_shard
-        self._permits = asyncio.Semaphore(workload.in_flight)
-        self._turns = asyncio.Semaphore(workload.concurrent_reads)
-        self._variants = _plans_for(workload)
 
     @override
     def variants(self) -> Sequence[str]:

@@ -31,6 +31,7 @@ class TensorStoreReader(Reader):
     rank = 50
     decoder = "tensorstore"
     represents = 1
+    selects = True
     client = "tensorstore"
     unread = UNREAD
     reads_one = True
@@ -54,8 +55,12 @@ class TensorStoreReader(Reader):
             if _CODECS_REFUSED not in str(error):
                 raise
             raise UnsupportedError(f"tensorstore does not know how the chunks are coded: {_cause(error)}") from error
-        self._selections = [tuple(slice(*axis) for axis in read) for read in workload.reads]
+        self.select(workload)
         self._turns = Turns(workload.concurrent_reads)
+
+    @override
+    def select(self, workload: Workload) -> None:
+        self._selections = [tuple(slice(*axis) for axis in read) for read in workload.reads]
 
     @override
     def read(self) -> Sequence[npt.NDArray[Any]]:

@@ -65,6 +65,7 @@ class Worker(Answering):
     def operations(self) -> Mapping[str, Callable[..., dict[str, Any]]]:
         return {
             "open": self._open,
+            "select": self._select,
             "sample": self._sample,
             "checksums": self._checksums,
             "timeline": self._timeline,
@@ -78,6 +79,14 @@ class Worker(Answering):
         reader.open(decoded)  # one that cannot be opened holds nothing that could be closed
         self._workload, self._reader = decoded, reader
         return {"versions": reader.versions(), "variants": list(reader.variants())}
+
+    def _select(self, workload: dict[str, Any]) -> dict[str, Any]:
+        """Let the open array be read elsewhere from now on."""
+        if self._reader is None:
+            raise RuntimeError("select before open")
+        self._workload = workloads.decode(workload)
+        self._reader.select(self._workload)
+        return {"selected": True}
 
     def _sample(self, variant: str = "", discard: bool = False) -> dict[str, Any]:
         """Execute once. A discarded execution warms connections up and is neither verified nor reported."""

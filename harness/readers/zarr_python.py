@@ -29,6 +29,7 @@ class _ZarrPython(Reader):
 
     decoder = ZARR_PYTHON
     counts_requests = True
+    selects = True
     records_timelines = True
     reads_one = True
     pipeline: ClassVar[str | None] = None
@@ -66,8 +67,12 @@ class _ZarrPython(Reader):
         store = self._store(workload)
         self._array = zarr.open_array(_keeping(store) if self._keeps_indexes else store, mode="r", zarr_format=3)
         demand_pipeline(self._array, self.pipeline)
-        self._selections = [tuple(slice(*axis) for axis in read) for read in workload.reads]
+        self.select(workload)
         self._turns = Turns(workload.concurrent_reads)
+
+    @override
+    def select(self, workload: Workload) -> None:
+        self._selections = [tuple(slice(*axis) for axis in read) for read in workload.reads]
 
     @override
     def read(self) -> Sequence[npt.NDArray[Any]]:

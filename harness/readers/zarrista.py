@@ -31,6 +31,7 @@ class Zarrista(Reader):
     represents = 1
     client = "obstore"
     strides = False
+    selects = True
     reads_one = True
 
     @override
@@ -42,8 +43,6 @@ class Zarrista(Reader):
         import numpy as np
 
         from harness.targets.client import open_store
-        from harness.workload.patterns import selection_shape
-        from harness.workload.selections import boxes
 
         store = open_store(workload.target, prefix=workload.array.key)
         self._loop = asyncio.new_event_loop()
@@ -56,9 +55,16 @@ class Zarrista(Reader):
         self._array = self._loop.run_until_complete(opened())
         self._in_flight = workload.in_flight
         self._dtype = np.dtype(workload.array.dtype)
-        self._plans = [(selection_shape(read), boxes(read, workload.array.chunk_shape)) for read in workload.reads]
+        self.select(workload)
         self._turns = asyncio.Semaphore(workload.concurrent_reads)
         self._permits = asyncio.Semaphore(workload.in_flight)
+
+    @override
+    def select(self, workload: Workload) -> None:
+        from harness.workload.patterns import selection_shape
+        from harness.workload.selections import boxes
+
+        self._plans = [(selection_shape(read), boxes(read, workload.array.chunk_shape)) for read in workload.reads]
 
     @override
     def read(self) -> Sequence[npt.NDArray[Any]]:

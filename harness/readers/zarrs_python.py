@@ -30,6 +30,7 @@ class ZarrsPythonObstore(Reader):
     rank = 40
     decoder = "zarrs"
     strides = False
+    selects = True
     reads_one = True
     only_own_address = frozenset({"gs"})
     _array: Any
@@ -45,8 +46,6 @@ class ZarrsPythonObstore(Reader):
         import numpy as np
 
         from harness.targets.client import open_store
-        from harness.workload.patterns import selection_shape
-        from harness.workload.selections import boxes
 
         if workload.target.scheme in self.only_own_address and workload.target.endpoint:
             raise UnsupportedError("zarrs-python cannot be told of another address for gs:// than Google's own")
@@ -62,10 +61,17 @@ class ZarrsPythonObstore(Reader):
         self._array = zarr.open_array(store, mode="r", zarr_format=3)
         demand_pipeline(self._array, _PIPELINE)
         self._dtype = np.dtype(workload.array.dtype)
-        self._plans = [(selection_shape(read), boxes(read, workload.array.chunk_shape)) for read in workload.reads]
+        self.select(workload)
         self._turns = Turns(workload.concurrent_reads)
         most = max(len(calls) for _, calls in self._plans)
         self._calls = Turns(min(most * workload.concurrent_reads, workload.in_flight))
+
+    @override
+    def select(self, workload: Workload) -> None:
+        from harness.workload.patterns import selection_shape
+        from harness.workload.selections import boxes
+
+        self._plans = [(selection_shape(read), boxes(read, workload.array.chunk_shape)) for read in workload.reads]
 
     @override
     def read(self) -> Sequence[npt.NDArray[Any]]:

@@ -17,6 +17,7 @@ FLAG_BELOW_LIMIT = "below-limit"
 FLAG_OTHER_TRAFFIC = "other-traffic"
 FLAG_NO_MANIFEST = "no-manifest"
 FLAG_FAULTS = "faults"
+FLAG_HOT = "hot"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,13 @@ _ALL = (
         letter="M",
         mark="agreed",
         meaning="the array has no manifest: its truth is what two independent readers agree on",
+    ),
+    Flag(
+        key=FLAG_HOT,
+        letter="H",
+        mark="hot",
+        meaning="objects that were read before in this round were read, although cold ones were asked for: there are "
+        "too few, or the reader cannot be told of others",
     ),
     Flag(
         key=FLAG_FAULTS,
@@ -161,6 +169,8 @@ class Sample(msgspec.Struct, kw_only=True):
     limit_requests: int | None = None
     limit_fetched_bytes: int | None = None
     """What the network limit asked for, in the sample before this one."""
+    cold: bool | None = None
+    """Whether it read objects that no other sample of its round read; None in older records."""
     session: int | None = None
     """Which fresh process of its reader took it, counted from 1; None in older records."""
     round_number: int | None = None

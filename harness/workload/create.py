@@ -1,6 +1,7 @@
 """Making a pattern concrete for a dataset."""
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -76,24 +77,37 @@ def _made(
     rule: Pattern, target: Target, dataset: str | None, asked: Parameters, in_flight: int, agree: Agreement | None
 ) -> Workload:
     target, array, known = _described(target, dataset, rule.dataset)
-    reads = rule.selections(array, asked)
-    array_bytes = sum(map(selection_size, reads)) * np.dtype(array.dtype).itemsize
-    check_memory(array_bytes)
-    per_read = [chunks_by_shard(array, list(wanted_chunks(array, read))) for read in reads]
-    shards = list(dict.fromkeys(shard for by_shard in per_read for shard in by_shard))
-    indexes = read_indexes(target, array, shards)
-    at_once = asked.concurrent_reads or rule.concurrent_reads
-    held_bytes = sum(sorted(_held_bytes(indexes, by_shard) for by_shard in per_read)[-at_once:])
-    check_memory(array_bytes, held_bytes)
-    made = Workload(
+    draft = Workload(
         schema=SCHEMA,
         pattern=rule.name,
         parameters=asked,
         target=target,
         array=array,
         in_flight=in_flight,
-        reads=reads,
-        concurrent_reads=at_once,
+        reads=rule.selections(array, asked),
+        concurrent_reads=asked.concurrent_reads or rule.concurrent_reads,
+        array_bytes=0,
+        wanted_chunks=0,
+        wanted_bytes=0,
+        wanted_shards=0,
+        gap_bytes=(),
+        truth=truths.UNKNOWN,
+    )
+    return _counted(draft, known, agree)
+
+
+def _counted(draft: Workload, known: Manifest | None, agree: Agreement | None) -> Workload:
+    """Return a workload with what its reads come to at the target, and its truth."""
+    array, reads = draft.array, draft.reads
+    array_bytes = sum(map(selection_size, reads)) * np.dtype(array.dtype).itemsize
+    check_memory(array_bytes)
+    per_read = [chunks_by_shard(array, list(wanted_chunks(array, read))) for read in reads]
+    shards = list(dict.fromkeys(shard for by_shard in per_read for shard in by_shard))
+    indexes = read_indexes(draft.target, array, shards)
+    held_bytes = sum(sorted(_held_bytes(indexes, by_shard) for by_shard in per_read)[-draft.concurrent_reads :])
+    check_memory(array_bytes, held_bytes)
+    made = msgspec.structs.replace(
+        draft,
         array_bytes=array_bytes,
         wanted_chunks=sum(len(inner[0]) for by_shard in per_read for inner in by_shard.values()),
         wanted_bytes=sum(_stored_bytes(indexes, by_shard) for by_shard in per_read),
@@ -102,17 +116,64 @@ def _made(
         object_bytes=sum(indexes[shard].object_nbytes or 0 for shard in shards),
         wanted_shards=len(shards),
         gap_bytes=_gaps(indexes, per_read[0]),
-        truth=truths.UNKNOWN,
     )
     if known is None:
         if agree is None:
-            raise BadUseError(f"{array.key!r} at {target.url} has no manifest: only `zcb workload` can do with that")
+            raise BadUseError(
+                f"{array.key!r} at {draft.target.url} has no manifest: only `zcb workload` can do with that"
+            )
         return msgspec.structs.replace(made, truth=agree(made))
     if _wants_whole_chunks(array, reads):
         truth = expected.of_chunks(known, [chunk for read in reads for chunk in wanted_chunks(array, read)])
     else:
-        truth = expected.of_reads(target, known, array, reads, indexes)
+        truth = expected.of_reads(draft.target, known, array, reads, indexes)
     return msgspec.structs.replace(made, truth=truth)
+
+
+def elsewhere(workload: Workload, most: int) -> list[Workload]:
+    """Return the same workload on other objects: reads moved by whole shards, so that no two share one.
+
+    Parameters
+    ----------
+    workload
+        What is moved; it is not among what is returned.
+    most
+        How many at most. There are fewer where the array has no more shards, and none without a manifest, where the
+        truth of other chunks is unknown.
+
+    Raises
+    ------
+    StoreError
+        The target cannot be reached.
+    """
+    if workload.truth.agreed_by:
+        return []
+    moved = itertools.islice(_moved(workload), most)
+    known = manifest.load(workload.target, workload.array.key)
+    with measurement_lock(workload.target):
+        return [_counted(msgspec.structs.replace(workload, reads=reads), known, None) for reads in moved]
+
+
+def _moved(workload: Workload) -> Iterator[tuple[Slices, ...]]:
+    """Yield the reads of a workload moved by whole shards, each time to shards that no other time touches."""
+    array = workload.array
+    shards = np.array(
+        [at for read in workload.reads for at in chunks_by_shard(array, list(wanted_chunks(array, read)))]
+    )
+    first, size = shards.min(axis=0), np.ptp(shards, axis=0) + 1
+    axes = [
+        range(start % step, count - step + 1, step)
+        for start, step, count in zip(first, size, array.shard_grid, strict=True)
+    ]
+    for place in itertools.product(*axes):
+        shift = (np.array(place) - first) * array.shard_shape
+        reads = tuple(
+            tuple((begin + by, end + by, step) for (begin, end, step), by in zip(read, shift.tolist(), strict=True))
+            for read in workload.reads
+        )
+        inside = all(end <= length for read in reads for (_, end, _), length in zip(read, array.shape, strict=True))
+        if inside and shift.any():
+            yield reads
 
 
 def _described(target: Target, dataset: str | None, default: str) -> tuple[Target, ArrayInfo, Manifest | None]:

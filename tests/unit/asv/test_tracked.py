@@ -8,6 +8,7 @@ from harness.asv.recorded import Recorded
 from harness.asv.tracked import Tracked, cell, environment_plan
 from harness.errors import BadUseError
 from harness.measure.conductor import Row
+from harness.targets.target import Target
 from tests.support import passes
 
 UNITS = {
@@ -27,6 +28,10 @@ STAGES = {
     "track_decode_seconds": "seconds",
     "track_copy_seconds": "seconds",
 }
+
+
+EMBEDDED = Target(name="embedded", url="s3://bench", profile="s3")
+CLOUD = Target(name="s3://bucket", url="s3://bucket", region="us-east-1")
 
 
 def row(**fields):
@@ -100,7 +105,7 @@ def test_the_thorough_profile_takes_seven_processes_and_the_quick_one_takes_one(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    plan = environment_plan()
+    plan = environment_plan(EMBEDDED)
     assert (plan.samples, plan.sessions) == (samples, sessions)
 
 
@@ -108,4 +113,12 @@ def test_the_thorough_profile_takes_seven_processes_and_the_quick_one_takes_one(
 def test_a_number_of_sessions_that_is_none_is_refused_in_a_line(monkeypatch, given):
     monkeypatch.setenv("ZCB_SESSIONS", given)
     with pytest.raises(BadUseError, match="must be numbers above 0: "):
-        environment_plan()
+        environment_plan(EMBEDDED)
+
+
+@pytest.mark.parametrize(
+    ("target", "hot", "cold"), [(EMBEDDED, "", False), (CLOUD, "", True), (CLOUD, "0", True), (CLOUD, "1", False)]
+)
+def test_a_real_target_is_read_cold_unless_hot_is_chosen(monkeypatch, target, hot, cold):
+    monkeypatch.setenv("ZCB_HOT", hot)
+    assert environment_plan(target).cold is cold
