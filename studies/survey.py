@@ -21,6 +21,7 @@ from harness.paths import write_atomically
 from harness.readers import benchmarked, reader_class
 from harness.results.intervals import interval
 from harness.results.sample import NETWORK_LIMIT
+from harness.results.slower import slower
 from harness.results.text import number, times
 from harness.targets.resolve import resolve
 from harness.workload import cases
@@ -78,10 +79,11 @@ def _reason(row: Row) -> str:
 
 
 def _time(row: Row) -> str:
-    """Return the median in ms, and how many times slower than the limit around it."""
+    """Return the median in ms, and how many times slower than the limit in the same rounds, or why not."""
     seconds = number(1e3 * statistics.median(sample.seconds for sample in row.samples))
-    slower = interval(sample.times_slower for sample in row.samples)
-    return seconds if slower is None else f"{seconds}, {times(slower.median)}x"
+    found = slower(row.samples, row.workload.in_flight)
+    distance = "" if found.interval is None else f"{times(found.interval.median)}x"
+    return ", ".join(filter(None, (seconds, distance, found.brief)))
 
 
 def _requests(row: Row) -> str:

@@ -86,8 +86,9 @@ def run_pass(arms: Iterable[str]) -> dict[Key, Cell]:
     die_with_parent()
     show_progress_in_asv()
     try:
-        plan = environment_plan()
-        listed = training.create(resolve(environment_target()), ["small"], crop=_CROP, batches=_BATCHES, batch=_BATCH)
+        target = resolve(environment_target())
+        plan = environment_plan(target)
+        listed = training.create(target, ["small"], crop=_CROP, batches=_BATCHES, batch=_BATCH)
         rows = train(
             listed,
             chosen(arms),
