@@ -26,7 +26,7 @@ from harness.machine.cpu import allowed_cores
 from harness.machine.environment import let_in
 from harness.machine.network import Network
 from harness.measure.evidence import Probe, attach_limit, make_sample
-from harness.measure.process import WorkerProcess
+from harness.measure.process import WorkerProcess, told
 from harness.readers import clients, limit_clients, reader_class
 from harness.results.sample import FLAG_BUSY_MACHINE, NETWORK_LIMIT, Sample, Timed
 from harness.workload.model import Workload
@@ -245,10 +245,9 @@ class Conductor:
     def _sample(self, row: Row, candidate: Candidate, probe: Probe) -> Sample:
         probe.begin()
         answer = self._ask(candidate.reader, self._sample_request(candidate), self._deadline(row))
-        timed = msgspec.convert(answer["timed"], Timed)
         return make_sample(
             row.workload,
-            timed,
+            told(answer, "timed", Timed),
             probe.end(),
             counts_alone=reader_class(candidate.reader).counts_alone(row.workload.target),
             with_faults=self._plan.with_faults,
@@ -280,7 +279,8 @@ class Conductor:
         for name in clients(row.reader):
             with self._guard(row, name, probe):
                 answer = opened[name].result()
-                versions |= {Candidate(name, variant): answer["versions"] for variant in answer["variants"]}
+                installed = told(answer, "versions", dict[str, str])
+                versions |= {Candidate(name, variant): installed for variant in told(answer, "variants", list[str])}
         if not versions:
             return
         row.na = row.error = None  # another client of the limit will do

@@ -65,6 +65,7 @@ class NetworkLimit(Reader):
             for read in workload.reads
         ]
         self._per_shard = array.chunks_per_shard
+        self._most_nbytes = workload.wanted_bytes
         self._permits = asyncio.Semaphore(workload.in_flight)
         self._turns = asyncio.Semaphore(workload.concurrent_reads)
 
@@ -100,21 +101,24 @@ class NetworkLimit(Reader):
     async def _fetch_shard(self, shard: _Shard, plan: Plan) -> list[bytes]:
         from harness.datasets.shards import MISSING, parse_index
 
-        index = parse_index(await self._fetch_index(shard.key), self._per_shard)
+        index = parse_index(*await self._fetch_index(shard.key))
         begins, lengths = index.offsets[shard.inner], index.lengths[shard.inner]
         stored = begins != MISSING
+        if int(lengths[stored].max(initial=0)) > self._most_nbytes:
+            raise MeasurementError(f"the index of {shard.key} has a chunk longer than all that the workload wants")
         spans = sorted(zip(begins[stored].tolist(), (begins + lengths)[stored].tolist(), strict=True))
         return list(await asyncio.gather(*(self._fetch_span(shard.key, *span) for span in plan(spans))))
 
-    async def _fetch_index(self, key: str) -> bytes:
+    async def _fetch_index(self, key: str) -> tuple[bytes, Sequence[int], int]:
+        """Return what `parse_index` takes."""
         from harness.datasets.shards import index_nbytes
 
         async with self._permits:
-            body, heads, _ = await self._fetch_suffix(self._store, key, index_nbytes(self._per_shard))
+            body, heads, object_nbytes = await self._fetch_suffix(self._store, key, index_nbytes(self._per_shard))
         self._request_counts.requests += heads
         self._request_counts.head_requests += heads
         self._count(body, index=True)
-        return body
+        return body, self._per_shard, object_nbytes
 
     async def _fetch_span(self, key: str, begin: int, end: int) -> bytes:
         async with self._permits:

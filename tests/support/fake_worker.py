@@ -29,6 +29,9 @@ def answer(request):
         time.sleep(0.3)
     if HOW == "hangs":
         time.sleep(600)
+    if HOW == "closes":
+        os.close(1)
+        time.sleep(600)
     if HOW == "raises":
         return {"error": "ValueError: broken chunk"}
     if request.get("variant") == "slow":
@@ -36,5 +39,25 @@ def answer(request):
     return {"timed": TIMED}
 
 
+INSTEAD = {
+    "babbles": "not json",
+    "nests": "[" * 100_000,
+    "lists": "[1]",
+    "binary": "\udcff",
+    "forgets": "{}",
+    "odd": '{"versions": 1, "variants": "x", "timed": {"seconds": "long"}}',
+    "complains": '{"error": {"of": ["what"]}}',
+}
+"""What it answers to anything."""
+
+if HOW == "deaf":
+    time.sleep(600)
+if HOW == "endless":
+    while True:
+        os.write(1, b"x" * 65536)
+
+sys.stdout.reconfigure(errors="surrogateescape")
 for line in sys.stdin:
-    print("not json" if HOW == "babbles" else json.dumps(answer(json.loads(line))), flush=True)
+    print(INSTEAD.get(HOW) or json.dumps(answer(json.loads(line))), flush=True)
+    if HOW == "repeats":
+        print(json.dumps(answer(json.loads(line))), flush=True)

@@ -98,6 +98,8 @@ def test_every_sample_stands_between_two_limits_and_the_fastest_variant_counts(c
         ("dies", "its worker died (exit code 9): last words"),
         ("raises", "ValueError: broken chunk"),
         ("babbles", "not JSON"),
+        ("forgets", "answered without a valid 'versions': missing"),
+        ("odd", "answered without a valid 'versions': Expected `object`"),
         ("miscounts", "the reader counts 5 requests, the store 0"),
     ],
 )
