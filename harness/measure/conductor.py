@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from harness.errors import UnsupportedError, ZcbError
+from harness.errors import MeasurementError, UnsupportedError, ZcbError
 from harness.machine import log
 from harness.machine.cpu import allowed_cores
 from harness.machine.environment import let_in
@@ -245,9 +245,12 @@ class Conductor:
     def _sample(self, row: Row, candidate: Candidate, probe: Probe) -> Sample:
         probe.begin()
         answer = self._ask(candidate.reader, self._sample_request(candidate), self._deadline(row))
+        timed = told(answer, "timed", Timed)
+        if not timed.verified and row.reader != NETWORK_LIMIT:
+            raise MeasurementError("its arrays were compared with nothing: the workload has no truth")
         return make_sample(
             row.workload,
-            told(answer, "timed", Timed),
+            timed,
             probe.end(),
             counts_alone=reader_class(candidate.reader).counts_alone(row.workload.target),
             with_faults=self._plan.with_faults,

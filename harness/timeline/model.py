@@ -188,9 +188,10 @@ class Timeline(msgspec.Struct, kw_only=True):
         """Refuse what no execution has."""
         if not self.begin_ns <= self.end_ns <= self.begin_ns + _LONGEST_NS:
             raise ValueError(f"it does not end between its begin and a day later: {self.begin_ns} to {self.end_ns}")
-        for one in (*self.requests, *self.chunks):
-            for owner in (one, one.wire):
-                self._check_times(owner)
+        recorded: list[Request | Chunk] = [*self.requests, *self.chunks]
+        for one in recorded:
+            self._check_times(one)
+            self._check_times(one.wire)
         in_flight = self.workload.get("in_flight", 1)
         if not isinstance(in_flight, int) or not 1 <= in_flight <= _MOST_IN_FLIGHT:
             raise ValueError(f"its workload has {in_flight!r} requests in flight")

@@ -13,6 +13,7 @@ TIMED = {
     "array_bytes": 8,
     "calls": 1,
     "request_counts": {"requests": 5, "fetched_bytes": 99} if HOW == "miscounts" else None,
+    "verified": HOW != "trusts",
 }
 
 
@@ -56,8 +57,8 @@ if HOW == "endless":
     while True:
         os.write(1, b"x" * 65536)
 
-sys.stdout.reconfigure(errors="surrogateescape")
 for line in sys.stdin:
-    print(INSTEAD.get(HOW) or json.dumps(answer(json.loads(line))), flush=True)
+    said = INSTEAD.get(HOW) or json.dumps(answer(json.loads(line)))
+    os.write(1, said.encode(errors="surrogateescape") + b"\n")
     if HOW == "repeats":
         print(json.dumps(answer(json.loads(line))), flush=True)
