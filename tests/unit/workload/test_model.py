@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from harness.datasets.array import MAX_CHUNKS, ArrayInfo
 from harness.errors import BadUseError
 from harness.targets.target import Target
-from harness.workload import files, model
+from harness.workload import files, model, training
 from harness.workload.patterns import Parameters, selection_shape
 from harness.workload.selections import chunks_touched, pieces
 from harness.workload.truth import Truth
@@ -55,6 +55,32 @@ def test_any_bytes_are_a_workload_or_refused(data):
     for read in workload.reads:
         assert all(length > 0 for length in selection_shape(read))
         assert next(iter(pieces(read, workload.array.chunk_shape))).chunk
+
+
+TRAINING = msgspec.json.encode(
+    {
+        "schema": 1,
+        "pattern": "training",
+        "workloads": [msgspec.json.decode(GOOD) | {"truth": {"reads_crc32c": "AAAAAAAAAAA="}}],
+        "epochs": 1,
+        "batches": 2,
+        "batch": 1,
+        "ahead": 0,
+        "index": "cold",
+        "shuffle": "",
+    }
+)
+
+
+@fuzzed
+@given(data=mutated(TRAINING))
+def test_any_bytes_are_a_training_workload_or_refused(data):
+    found = read_or_refused(training.decode, data)
+    assert found is None or len(found.numbers(0)) == found.batches
+
+
+def test_a_training_workload_is_one_before_it_is_changed():
+    assert training.decode(TRAINING).samples_per_epoch == 2
 
 
 @pytest.mark.parametrize("dtype", ["f8,(2", "(3,)i4", "U9", "O", "", "\0", "x" * 10_000])
