@@ -98,15 +98,21 @@ lock: $(VENV)/.ready-dev
 asv-configs: $(VENV)/.ready-dev
 	$(ACTIVE) python -m harness.asv.configurations
 
-# Known vulnerabilities of everything pinned; asks PyPI and RustSec, so it needs the network (docs/security.md).
-# A package that could not be looked up fails the audit too: --strict.
+# Known vulnerabilities of everything pinned (docs/security.md). It asks PyPI and RustSec, so it needs the network;
+# `make audit ADVISORIES=DIR` reads the databases in a folder instead. A package that could not be looked up fails the
+# audit too: --strict.
 AUDIT := .zcb/audit
+ifdef ADVISORIES
+audit: $(VENV)/.ready-dev
+	$(ACTIVE) python -m studies.audit $(ADVISORIES)
+else
 audit:
 	python3 -m venv $(AUDIT)
 	$(AUDIT)/bin/python -m pip install --quiet pip-audit
 	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements-dev.lock
 	cargo install --quiet --locked --root $(AUDIT) cargo-audit
 	$(AUDIT)/bin/cargo-audit audit --file rust/Cargo.lock
+endif
 
 clean:
 	rm -rf $(VENV) .asv html results rust/target

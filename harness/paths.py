@@ -1,6 +1,7 @@
 """Where files live: the repository or the installed package, and the state directory with all that runs write."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from harness.errors import BadUseError
 
 ROOT = Path(__file__).resolve().parent.parent
 """The folder that processes import harness from: the repository, or where pip put the package."""
+
+_MOST_NBYTES = 256 << 20
+"""Of a file: a workload's truth takes six bytes for each of at most 20,000,000 chunks."""
 
 _SHIPPED = Path(__file__).resolve().parent / "shipped"
 
@@ -65,6 +69,15 @@ def state_dir() -> Path:
     if in_repository():
         return ROOT / ".zcb"
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "zarr-cloud-bench"
+
+
+def contents(path: Path) -> bytes:
+    """Return what a file holds that a run wrote; an OSError says that it is longer than any (a device has no end)."""
+    with path.open("rb") as file:
+        data = file.read(_MOST_NBYTES + 1)
+    if len(data) > _MOST_NBYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return data
 
 
 @contextlib.contextmanager

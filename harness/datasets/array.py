@@ -9,6 +9,8 @@ import numpy as np
 MAX_DIMENSIONS = 16
 MAX_NBYTES = 1 << 60
 MAX_CHUNKS_PER_SHARD = 1 << 22
+MAX_CHUNKS = 20_000_000
+"""Of an array with a manifest, and of what a workload touches."""
 LONGEST_SHOWN = 80
 
 

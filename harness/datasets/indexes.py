@@ -1,7 +1,6 @@
 """Shard indexes: where each chunk stands inside a shard (the index of Zarr v3's ``sharding_indexed`` codec)."""
 
 import asyncio
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -39,7 +38,7 @@ def read_indexes(
     with reaching(target):
         stored = asyncio.run(_fetch_suffixes(store, [shard_key(s) for s in shards], size))
     return {
-        shard: dataclasses.replace(parse_index(one.body, array.chunks_per_shard), object_nbytes=one.object_nbytes)
+        shard: parse_index(one.body, array.chunks_per_shard, one.object_nbytes)
         for shard, one in zip(shards, stored, strict=True)
     }
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
 
-from harness.datasets.array import MAX_NBYTES, check_shapes, grid, short
+from harness.datasets.array import MAX_CHUNKS, MAX_NBYTES, check_shapes, grid, short
 from harness.errors import BadUseError, unknown
 from harness.targets.client import fetched, lacks_bucket, open_store, reaching
 from harness.targets.target import EMBEDDED, Target
@@ -34,7 +34,6 @@ VERSION = 1
 """Version of the format, of the truth field and of the codecs' settings, which change together."""
 
 MAX_CHUNK_NBYTES = 64 << 20
-MAX_CHUNKS = 20_000_000
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _MAGIC = b"ZCB-MANI"

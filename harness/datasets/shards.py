@@ -17,6 +17,9 @@ _ENTRY_BYTES = 16
 
 CRC_NBYTES = 4
 
+_LARGEST_NBYTES = 1 << 60
+"""More than any object has; twice as much is a uint64 still."""
+
 
 @dataclass(frozen=True)
 class ShardIndex:
@@ -33,13 +36,27 @@ def index_nbytes(chunks_per_shard: Sequence[int]) -> int:
     return _ENTRY_BYTES * math.prod(chunks_per_shard) + CRC_NBYTES
 
 
-def parse_index(data: bytes, chunks_per_shard: Sequence[int]) -> ShardIndex:
-    """Decode a stored index; a MeasurementError says that its length or checksum is wrong."""
+def parse_index(data: bytes, chunks_per_shard: Sequence[int], object_nbytes: int | None = None) -> ShardIndex:
+    """Decode a stored index of a shard of `object_nbytes`, where the store said its size.
+
+    A checksum shows damage, not nonsense: requests and memory are asked for by these numbers.
+
+    Raises
+    ------
+    MeasurementError
+        Its length or checksum is wrong, or a chunk has bytes beyond the shard.
+    """
     body, crc = data[:-CRC_NBYTES], int.from_bytes(data[-CRC_NBYTES:], "little")
     if len(data) != index_nbytes(chunks_per_shard) or google_crc32c.value(body) != crc:
         raise MeasurementError("a shard index has the wrong length or checksum")
-    entries = np.frombuffer(body, "<u8").reshape(*chunks_per_shard, 2)
-    return ShardIndex(entries[..., 0].astype(np.uint64), entries[..., 1].astype(np.uint64))
+    entries = np.frombuffer(body, "<u8").reshape(*chunks_per_shard, 2).astype(np.uint64)
+    index = ShardIndex(entries[..., 0], entries[..., 1], object_nbytes)
+    most = np.uint64(_LARGEST_NBYTES if object_nbytes is None else object_nbytes)
+    stored = (index.offsets != MISSING) | (index.lengths != MISSING)
+    beyond = (index.offsets > most) | (index.lengths > most) | (index.offsets + index.lengths > most)
+    if np.any(stored & beyond):
+        raise MeasurementError("a shard index names bytes beyond its shard")
+    return index
 
 
 def shard_key(shard: Sequence[int]) -> str:

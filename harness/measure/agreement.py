@@ -9,7 +9,7 @@ import msgspec
 
 from harness.errors import MeasurementError, UnsupportedError
 from harness.measure.conductor import OPEN_SECONDS, turn_deadline
-from harness.measure.process import WorkerProcess
+from harness.measure.process import WorkerProcess, told
 from harness.readers import reader_class, representatives
 from harness.targets.target import joined
 from harness.workload.model import Workload
@@ -98,4 +98,4 @@ def _checksums(reader: str, workload: Workload) -> str:
         answer = worker.require({"op": "checksums"}, timeout=turn_deadline(workload))
     finally:
         worker.stop()
-    return str(answer["reads_crc32c"])
+    return told(answer, "reads_crc32c", str)

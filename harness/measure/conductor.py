@@ -20,14 +20,14 @@ from typing import Any
 
 import msgspec
 
-from harness.errors import UnsupportedError, ZcbError
+from harness.errors import MeasurementError, UnsupportedError, ZcbError
 from harness.machine import log
 from harness.machine.cpu import allowed_cores
 from harness.machine.environment import let_in
 from harness.machine.network import Network
 from harness.measure.evidence import Probe, attach_limit, make_sample
 from harness.measure.floor import floor_of
-from harness.measure.process import WorkerProcess
+from harness.measure.process import WorkerProcess, told
 from harness.measure.rotation import Rotation
 from harness.readers import clients, limit_clients, reader_class
 from harness.results.sample import FLAG_BUSY_MACHINE, FLAG_HOT, NETWORK_LIMIT, Sample, Timed
@@ -334,7 +334,9 @@ class Conductor:
     def _sample(self, row: Row, candidate: Candidate, probe: Probe, workload: Workload | None = None) -> Sample:
         probe.begin()
         answer = self._ask(candidate.reader, self._sample_request(candidate), self._deadline(row))
-        timed = msgspec.convert(answer["timed"], Timed)
+        timed = told(answer, "timed", Timed)
+        if not timed.verified and row.reader != NETWORK_LIMIT:
+            raise MeasurementError("its arrays were compared with nothing: the workload has no truth")
         return make_sample(
             workload or row.workload,
             timed,
@@ -375,7 +377,8 @@ class Conductor:
         for name in clients(row.reader):
             with self._guard(row, name, probe):
                 answer = opened[name].result()
-                versions |= {Candidate(name, variant): answer["versions"] for variant in answer["variants"]}
+                installed = told(answer, "versions", dict[str, str])
+                versions |= {Candidate(name, variant): installed for variant in told(answer, "variants", list[str])}
         if not versions:
             return
         row.na = row.error = None  # another client of the limit will do

@@ -19,6 +19,10 @@ from harness.paths import ROOT
 from harness.readers.worker import PARENT_VARIABLE
 
 _READ_BYTES = 1 << 16
+_LONGEST_ANSWER = 1 << 30
+"""Bytes of a line: a timeline has some 400 for each chunk."""
+_LEAVING_SECONDS = 5.0
+"""For a worker that says no more to end by itself."""
 _STDERR_TAIL_BYTES = 4096
 _IS_WRONG = re.compile("(chunk|read) .*is wrong: ")
 
@@ -27,6 +31,15 @@ def failure(reason: str) -> MeasurementError:
     """Return the error that a worker answered; workers in other languages say by these words that data are wrong."""
     wrong = reason.startswith(WRONG_DATA) or _IS_WRONG.match(reason)
     return WrongDataError(reason) if wrong else MeasurementError(reason)
+
+
+def told[T](answer: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """Return a field of a worker's answer; a MeasurementError says that it is missing, or something else."""
+    try:
+        return msgspec.convert(answer[name], kind)
+    except (KeyError, msgspec.ValidationError) as error:
+        what = "missing" if isinstance(error, KeyError) else str(error)
+        raise MeasurementError(f"the worker answered without a valid {name!r}: {what}") from error
 
 
 class Program(Protocol):
@@ -53,7 +66,7 @@ class WorkerProcess:
 
     def __init__(self, program: Program, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         self._name = program.name
-        self._unread = b""
+        self._unread = bytearray()
         # asv waits for every process that holds its pipe, so a worker must never inherit it as stderr.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
         whole = {**sealed(), "PYTHONPATH": str(ROOT), **environment, PARENT_VARIABLE: str(os.getpid())}
@@ -65,6 +78,7 @@ class WorkerProcess:
             bufsize=0,
             env=whole,
         )
+        os.set_blocking(self._pipe_in.fileno(), False)  # a worker that does not read must not outlast its deadline
 
     @property
     def pid(self) -> int:
@@ -84,17 +98,19 @@ class WorkerProcess:
         Raises
         ------
         MeasurementError
-            The worker died, hangs or answered something that is not JSON.
+            The worker died, hangs or answered something that is no JSON object, or not one line.
         """
         deadline = time.monotonic() + timeout
         try:
-            self._pipe_in.write(msgspec.json.encode(request) + b"\n")
-            line = self._line(deadline, timeout)
-            answer: dict[str, Any] = msgspec.json.decode(line)
+            self._demand_silence()
+            self._send(msgspec.json.encode(request) + b"\n", deadline, timeout)
+            answer: dict[str, Any] = msgspec.json.decode(self._line(deadline, timeout), type=dict[str, Any])
         except BrokenPipeError as error:
             raise MeasurementError(self._why_it_ended()) from error
-        except msgspec.DecodeError as error:
-            raise MeasurementError(f"{self._name}: its worker answered something that is not JSON") from error
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise MeasurementError(
+                f"{self._name}: its worker answered something that is not JSON, or not an object"
+            ) from error
         return answer
 
     def require(self, request: dict[str, Any], *, timeout: float) -> dict[str, Any]:
@@ -111,31 +127,61 @@ class WorkerProcess:
         """
         answer = self.ask(request, timeout=timeout)
         if "error" in answer:
-            raise failure(answer["error"])
+            raise failure(str(answer["error"]))
         if "na" in answer:
-            raise UnsupportedError(answer["na"])
+            raise UnsupportedError(str(answer["na"]))
         return answer
 
     @property
     def _pipe_in(self) -> Any:
         return self._process.stdin
 
-    def _line(self, deadline: float, timeout: float) -> bytes:
-        stdout = self._process.stdout
-        assert stdout is not None  # noqa: S101 - it was asked for as a pipe
-        while b"\n" not in self._unread:
-            ready, _, _ = select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))
+    @property
+    def _pipe_out(self) -> Any:
+        return self._process.stdout
+
+    def _send(self, line: bytes, deadline: float, timeout: float) -> None:
+        while line:
+            _, ready, _ = select.select([], [self._pipe_in], [], max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise MeasurementError(f"{self._name}: no answer within {timeout:.0f} s")
-            got = os.read(stdout.fileno(), _READ_BYTES)
-            if not got:
+                raise self._silent(timeout)
+            line = line[os.write(self._pipe_in.fileno(), line) :]
+
+    def _demand_silence(self) -> None:
+        """Refuse a worker that said more than was asked: what it says next would be taken for another answer."""
+        if self._unread or select.select([self._pipe_out], [], [], 0)[0]:
+            if not self._unread and not self._read():
                 raise MeasurementError(self._why_it_ended())
-            self._unread += got
-        line, _, self._unread = self._unread.partition(b"\n")
+            raise MeasurementError(f"{self._name}: its worker said something that it was not asked")
+
+    def _line(self, deadline: float, timeout: float) -> bytes:
+        seen = 0
+        while (end := self._unread.find(b"\n", seen)) < 0:
+            seen = len(self._unread)
+            if seen > _LONGEST_ANSWER:
+                raise MeasurementError(f"{self._name}: its worker's answer has more than {_LONGEST_ANSWER} bytes")
+            if not select.select([self._pipe_out], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise self._silent(timeout)
+            if not self._read():
+                raise MeasurementError(self._why_it_ended())
+        line = bytes(self._unread[:end])
+        del self._unread[: end + 1]
         return line
 
+    def _read(self) -> bool:
+        """Take what has come; False where the worker has ended."""
+        got = os.read(self._pipe_out.fileno(), _READ_BYTES)
+        self._unread += got
+        return bool(got)
+
+    def _silent(self, timeout: float) -> MeasurementError:
+        return MeasurementError(f"{self._name}: no answer within {timeout:.0f} s")
+
     def _why_it_ended(self) -> str:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(_LEAVING_SECONDS)
+        except subprocess.TimeoutExpired:
+            return f"{self._name}: its worker closed its stdout and went on"
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - _STDERR_TAIL_BYTES))
         words = self._stderr.read().decode(errors="replace").strip().splitlines()
         if code == -signal.SIGKILL:

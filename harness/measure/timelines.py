@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
-from harness.errors import MeasurementError, UnsupportedError
+from harness.errors import UnsupportedError
 from harness.measure.conductor import OPEN_SECONDS, turn_deadline
 from harness.measure.evidence import Probe
-from harness.measure.process import WorkerProcess
+from harness.measure.process import WorkerProcess, told
 from harness.readers import reader_class
+from harness.results.sample import Timed
 from harness.store import state
 from harness.store.control import StoreCounters
 from harness.targets.target import Target
@@ -153,7 +154,8 @@ class _Session:
         try:
             opened = {"op": "open", "workload": msgspec.to_builtins(self._workload)}
             answer = self._worker.require(opened, timeout=OPEN_SECONDS)
-            self._versions, self._variant = answer["versions"], answer["variants"][0]
+            self._versions = told(answer, "versions", dict[str, str])
+            self._variant = next(iter(told(answer, "variants", list[str])), "")
         except BaseException:
             self._worker.stop()
             raise
@@ -184,12 +186,12 @@ class _Session:
     def plain(self) -> float:
         """Execute without recorder and return the seconds."""
         self._warm_up("sample")
-        return float(self._execute("sample")["timed"]["seconds"])
+        return told(self._execute("sample"), "timed", Timed).seconds
 
     def recorded(self) -> float:
         """Execute with the recorder and return the seconds."""
         self._warm_up("timeline")
-        timeline = _timeline(self._execute("timeline"))
+        timeline = told(self._execute("timeline"), "timeline", Timeline)
         return (timeline.end_ns - timeline.begin_ns) / 1e9
 
     def _warm_up(self, operation: str) -> None:
@@ -213,10 +215,10 @@ def answered(answer: dict[str, Any], workload: Workload) -> Timeline:
     MeasurementError
         It is no timeline.
     """
-    timeline = _timeline(answer)
+    timeline = told(answer, "timeline", Timeline)
     if answer.get("decodes") is not None:
         link(timeline, wanted(workload))
-        link_decodes(timeline, msgspec.convert(answer["decodes"], list[Decode]), workload)
+        link_decodes(timeline, told(answer, "decodes", list[Decode]), workload)
     return timeline
 
 
@@ -234,10 +236,3 @@ def _link(target: Target) -> float | None:
     store = state.running() if target.profile is not None else None
     gbit_s = store.profile.link_gbit_s if store is not None else None
     return None if gbit_s is None else gbit_s * 1e9 / 8
-
-
-def _timeline(answer: dict[str, Any]) -> Timeline:
-    try:
-        return msgspec.convert(answer["timeline"], Timeline)
-    except (KeyError, msgspec.ValidationError) as error:
-        raise MeasurementError(f"the worker answered something that is not a timeline: {error}") from error

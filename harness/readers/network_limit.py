@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, NamedTuple, cast, override
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, override
 
 from harness.errors import MeasurementError
 from harness.readers.base import Reader
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from harness.datasets.shards import ShardIndex
     from harness.workload.model import Workload
 
 MERGE_GAP_BYTES = 1 << 20
@@ -24,6 +25,7 @@ _WHOLE_BYTES = 64 << 20
 _WHOLE_TIMES = 2
 """So are those of which at least every second byte is wanted."""
 
+T = TypeVar("T")
 Span = tuple[int, int]
 Plan = Callable[[Sequence[Span]], list[Span]]
 Wanted = tuple[str, Span | None]
@@ -58,7 +60,7 @@ class NetworkLimit(Reader):
         self._request_counts = RequestCounts()
         self._loop = asyncio.new_event_loop()
         self._variant, self._variants = "exact", tuple(PLANS)
-        self._under_way: dict[Wanted, asyncio.Task[bytes]] = {}
+        self._under_way: dict[Wanted, asyncio.Task[Any]] = {}
 
     @override
     def open(self, workload: Workload) -> None:
@@ -87,6 +89,7 @@ class NetworkLimit(Reader):
             ]
             for read in workload.reads
         ]
+        self._most_nbytes = workload.wanted_bytes
 
     @override
     def variants(self) -> Sequence[str]:
@@ -127,35 +130,37 @@ class NetworkLimit(Reader):
         return [body]
 
     async def _fetch_shard(self, shard: _Shard) -> list[bytes]:
-        from harness.datasets.shards import MISSING, parse_index
+        from harness.datasets.shards import MISSING
 
-        index_body = await self._once((shard.key, None), functools.partial(self._fetch_index, shard.key))
-        index = parse_index(index_body, self._per_shard)
+        index = await self._once((shard.key, None), functools.partial(self._fetch_index, shard.key))
         begins, lengths = index.offsets[shard.inner], index.lengths[shard.inner]
         stored = begins != MISSING
+        if int(lengths[stored].max(initial=0)) > self._most_nbytes:
+            raise MeasurementError(f"the index of {shard.key} has a chunk longer than all that the workload wants")
         spans = sorted(zip(begins[stored].tolist(), (begins + lengths)[stored].tolist(), strict=True))
         plan = PLANS.get(self._variant, exact)
         fetches = {span: functools.partial(self._fetch_span, shard.key, *span) for span in plan(spans)}
         return list(await asyncio.gather(*(self._once((shard.key, span), fetch) for span, fetch in fetches.items())))
 
-    async def _once(self, wanted: Wanted, fetch: Callable[[], Coroutine[None, None, bytes]]) -> bytes:
+    async def _once(self, wanted: Wanted, fetch: Callable[[], Coroutine[None, None, T]]) -> T:
         """Return what `fetch` does; where reads share, what is under way already is waited for and not asked again."""
         if self._variant != SHARED:
             return await fetch()
         if wanted not in self._under_way:
             task = self._under_way[wanted] = self._loop.create_task(fetch())
             task.add_done_callback(lambda _: self._under_way.pop(wanted))
-        return await self._under_way[wanted]
+        found: T = await self._under_way[wanted]
+        return found
 
-    async def _fetch_index(self, key: str) -> bytes:
-        from harness.datasets.shards import index_nbytes
+    async def _fetch_index(self, key: str) -> ShardIndex:
+        from harness.datasets.shards import index_nbytes, parse_index
 
         async with self._permits:
-            body, heads, _ = await self._fetch_suffix(self._store, key, index_nbytes(self._per_shard))
+            body, heads, object_nbytes = await self._fetch_suffix(self._store, key, index_nbytes(self._per_shard))
         self._request_counts.requests += heads
         self._request_counts.head_requests += heads
         self._count(body, index=True)
-        return body
+        return parse_index(body, self._per_shard, object_nbytes)
 
     async def _fetch_span(self, key: str, begin: int, end: int) -> bytes:
         async with self._permits:

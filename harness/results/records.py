@@ -13,6 +13,7 @@ import msgspec
 from harness.errors import BadUseError, MeasurementError
 from harness.machine import git
 from harness.machine.network import Network
+from harness.paths import contents
 from harness.results.sample import Sample
 
 SCHEMA = 1
@@ -185,8 +186,8 @@ def decode[R: OfCommit](path: Path, kind: type[R], schema: int) -> R:
         It is damaged, or of another version.
     """
     try:
-        record = msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.MsgspecError) as error:
+        record = msgspec.json.decode(contents(path), type=kind)
+    except (OSError, msgspec.MsgspecError, RecursionError) as error:
         raise MeasurementError(f"the record {path} cannot be read: {error}") from error
     if record.schema != schema:
         raise MeasurementError(f"the record {path} has schema {record.schema}; this version reads {schema}")

@@ -129,6 +129,8 @@ class Timed(msgspec.Struct, kw_only=True):
     calls: int
     request_counts: RequestCounts | None
     """None where the library gives no way to count its requests."""
+    verified: bool = True
+    """Whether what was read was compared with a truth and equals it; a worker in Rust says what it compared."""
 
 
 class Sample(msgspec.Struct, kw_only=True):
@@ -178,7 +180,8 @@ class Sample(msgspec.Struct, kw_only=True):
     flags: list[str]
     """Keys of `FLAGS`."""
     verified: bool
-    """The array equalled the truth; samples that did not are never recorded."""
+    """The array equalled the truth, or of the network limit, which decodes nothing: all wanted bytes came. Samples of
+    which that is not so are never recorded."""
 
     @property
     def times_slower(self) -> float | None:

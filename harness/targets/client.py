@@ -25,6 +25,8 @@ _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 _REFUSED = re.compile(r"status code: 40[13]\b")
 _KEY = re.compile(r"Object at location (\S+) not found")
 _DUMP = "\n\nDebug source"
+_MOST_NBYTES = 256 << 20
+"""A manifest takes 8 for each of at most 20,000,000 chunks."""
 _STATUS = re.compile(r"status code: (\d+ [A-Z][\w '-]*\w|\d+)")
 _SILENT = re.compile(r"operation timed out|TimedOut")
 _BAD_ANSWERS = {
@@ -84,9 +86,14 @@ def fetched(store: ObjectStore, key: str) -> bytes:
     Raises
     ------
     StoreError
-        It comes compressed: then a byte range of the answer is not that of the object.
+        It comes compressed: then a byte range of the answer is not that of the object. Or it is larger than any
+        metadata or manifest.
     """
     answer = obstore.get(store, key)
+    if answer.meta["size"] > _MOST_NBYTES:  # before its body comes
+        raise StoreError(
+            f"{key} has {answer.meta['size']} bytes: no metadata and no manifest has more than {_MOST_NBYTES}"
+        )
     encoding = answer.attributes.get("Content-Encoding", "identity")
     if encoding != "identity":
         raise StoreError(

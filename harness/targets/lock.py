@@ -9,6 +9,6 @@ from harness.targets.target import EMBEDDED, Target
 def measurement_lock(target: Target) -> contextlib.AbstractContextManager[object]:
     """Return the right to measure at `target`, held from now until its exit: nothing to hold but on the embedded store.
 
-    A process that has it already (as every `Probe` does) would wait for itself.
+    A thread that has it already (as with every `Probe`) gets it again.
     """
     return MeasurementLock() if target.name == EMBEDDED else contextlib.nullcontext()

@@ -4,29 +4,40 @@ The five events of a chunk: 1 GET sent, 2 first byte received, 3 last byte recei
 5 decompressed chunk copied into the final array. All times are nanoseconds of this machine's monotonic clock.
 """
 
+import functools
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from harness.errors import BadUseError
-from harness.paths import write_atomically
+from harness.paths import contents, write_atomically
 
 SCHEMA = 1
 CLOCK = "monotonic_ns"
 
 Kind = Literal["index", "data", "metadata"]
 
+Time = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+"""Nanoseconds of the monotonic clock."""
+
+Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 60)]
+"""Bytes, or a place among them."""
+
+_LONGEST_NS = 24 * 3600 * 10**9
+_MOST_CORES = 1 << 16
+_MOST_IN_FLIGHT = 1 << 20
+
 
 class WireTimes(msgspec.Struct, kw_only=True):
     """A request as a packet capture saw it."""
 
-    sent_ns: int | None = None
+    sent_ns: Time | None = None
     """Last packet of the request left."""
-    first_byte_ns: int | None = None
+    first_byte_ns: Time | None = None
     """First packet of the response arrived."""
-    last_byte_ns: int | None = None
+    last_byte_ns: Time | None = None
 
 
 class Request(msgspec.Struct, kw_only=True):
@@ -36,19 +47,19 @@ class Request(msgspec.Struct, kw_only=True):
     method: str
     key: str
     """Object's key below the array's, e.g. ``c/0/1/2``."""
-    range: tuple[int, int] | None
+    range: tuple[Size, Size] | None
     """Half-open bytes of the object, absolute also where a suffix was asked for; None for a whole object or HEAD."""
     kind: Kind
     status: int | None = None
-    sent_ns: int | None = None
-    headers_ns: int | None = None
+    sent_ns: Time | None = None
+    headers_ns: Time | None = None
     """Response headers received."""
-    first_byte_ns: int | None = None
+    first_byte_ns: Time | None = None
     """First byte of the body."""
-    last_byte_ns: int | None = None
+    last_byte_ns: Time | None = None
     wire: WireTimes | None = None
     """None without a capture."""
-    bytes: int | None = None
+    bytes: Size | None = None
     """Bytes of the response's body."""
 
 
@@ -59,28 +70,28 @@ class Chunk(msgspec.Struct, kw_only=True):
     """Coordinates in the array's grid of inner chunks."""
     key: str
     """Key of its shard."""
-    offset: int
+    offset: Size
     """First byte in the shard."""
-    length: int
+    length: Size
     """Stored bytes."""
     request: int | None
     """Id of the request that brought it; chunks of a merged range share one. None for a chunk that is not stored."""
-    sent_ns: int | None = None
-    first_byte_ns: int | None = None
+    sent_ns: Time | None = None
+    first_byte_ns: Time | None = None
     """Of the chunk's own bytes where the body is stamped by offset, else of the request's."""
-    last_byte_ns: int | None = None
-    decode_start_ns: int | None = None
-    decoded_ns: int | None = None
-    shard_copy_ns: int | None = None
+    last_byte_ns: Time | None = None
+    decode_start_ns: Time | None = None
+    decoded_ns: Time | None = None
+    shard_copy_ns: Time | None = None
     """End of the copy into an intermediate array of the shard, where the library makes one."""
-    copied_ns: int | None = None
+    copied_ns: Time | None = None
     """End of the copy into the final array."""
     thread: int | None = None
     """Thread that decoded it."""
-    decode_busy_ns: int | None = None
+    decode_busy_ns: Time | None = None
     """Time inside codecs; less than from start to end where a library decodes codec by codec over many chunks."""
-    shard_copy_start_ns: int | None = None
-    copy_start_ns: int | None = None
+    shard_copy_start_ns: Time | None = None
+    copy_start_ns: Time | None = None
     """Start of the copy into the final array, which may be one copy for all chunks of a shard."""
     wire: WireTimes | None = None
     """As a packet capture saw it: when its request left, and the chunk's own first and last byte arrived."""
@@ -150,7 +161,13 @@ class Repeats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timeline(msgspec.Struct, kw_only=True):
-    """One recorded execution of a workload by a reader."""
+    """One recorded execution of a workload by a reader.
+
+    Raises
+    ------
+    ValueError
+        Times that no execution has, or more requests in flight than anybody asks for: pictures would have no end.
+    """
 
     schema: int = SCHEMA
     reader: str
@@ -159,13 +176,13 @@ class Timeline(msgspec.Struct, kw_only=True):
     """The workload without its truth, with its ``label`` and ``digest``."""
     target: str
     clock: str = CLOCK
-    begin_ns: int
+    begin_ns: Time
     """The read call was made."""
-    end_ns: int
+    end_ns: Time
     """It returned."""
-    cores: int
+    cores: Annotated[int, msgspec.Meta(ge=1, le=_MOST_CORES)]
     """Cores the reader could use."""
-    link_bytes_per_second: float | None = None
+    link_bytes_per_second: Annotated[float, msgspec.Meta(ge=1)] | None = None
     """What all connections share; None where it is not known."""
     overhead: Overhead | None = None
     repeats: Repeats | None = None
@@ -177,6 +194,30 @@ class Timeline(msgspec.Struct, kw_only=True):
     chunks: list[Chunk]
     notes: list[str] = msgspec.field(default_factory=list)
     """Why events are missing, and what else a reader of the picture has to know."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no execution has."""
+        if not self.begin_ns <= self.end_ns <= self.begin_ns + _LONGEST_NS:
+            raise ValueError(f"it does not end between its begin and a day later: {self.begin_ns} to {self.end_ns}")
+        recorded: list[Request | Chunk] = [*self.requests, *self.chunks]
+        for one in recorded:
+            self._check_times(one)
+            self._check_times(one.wire)
+        in_flight = self.workload.get("in_flight", 1)
+        if not isinstance(in_flight, int) or not 1 <= in_flight <= _MOST_IN_FLIGHT:
+            raise ValueError(f"its workload has {in_flight!r} requests in flight")
+
+    def _check_times(self, owner: Request | Chunk | WireTimes | None) -> None:
+        for name in () if owner is None else _times_of(type(owner)):
+            time = getattr(owner, name)
+            if time is not None and abs(time - self.begin_ns) > _LONGEST_NS:
+                raise ValueError(f"{name} is more than a day away from its begin: {time}")
+
+
+@functools.cache
+def _times_of(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Return the fields that are times, not spans of time."""
+    return tuple(name for name in kind.__struct_fields__ if name.endswith("_ns") and name != "decode_busy_ns")
 
 
 def decode(data: bytes, *, origin: str = "timeline") -> Timeline:
@@ -199,7 +240,7 @@ def decode(data: bytes, *, origin: str = "timeline") -> Timeline:
 def load(path: Path) -> Timeline:
     """Read a timeline file; a BadUseError says what is wrong with it."""
     try:
-        return decode(path.read_bytes(), origin=str(path))
+        return decode(contents(path), origin=str(path))
     except OSError as error:
         raise BadUseError(f"cannot read {path}: {error.strerror}") from error
 

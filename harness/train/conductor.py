@@ -18,7 +18,7 @@ import psutil
 
 from harness.errors import UnsupportedError, ZcbError
 from harness.measure.evidence import Probe
-from harness.measure.process import WorkerProcess
+from harness.measure.process import WorkerProcess, told
 from harness.readers import all_readers
 from harness.train.loop import Looped
 
@@ -210,7 +210,7 @@ class _Asked:
     def all_of(self, row: Fed, plan: Plan) -> dict[str, str]:
         """Measure a run into `row` and return the arm's versions."""
         request = {"op": "load", "training": msgspec.to_builtins(self._training)}
-        versions: dict[str, str] = self._worker.require(request, timeout=OPEN_SECONDS)["versions"]
+        versions = told(self._worker.require(request, timeout=OPEN_SECONDS), "versions", dict[str, str])
         for number in range(self._training.epochs):
             epoch = self._epoch(row.arm, number, plan.step_ms)
             row.epochs.append(epoch)
@@ -243,7 +243,7 @@ class _Asked:
         self._probe.begin()
         with _tree(self._worker.pid) as cost:
             answer = self._worker.require({"op": "epoch", "number": number, "step_ms": step_ms}, timeout=patience)
-        epoch = _epoch(training, msgspec.convert(answer["looped"], Looped), cost, self._probe.end())
+        epoch = _epoch(training, told(answer, "looped", Looped), cost, self._probe.end())
         _log.info(
             f"{arm}: epoch {number}, step {step_ms:.3g} ms: {epoch.samples_per_second:.0f} samples/s, "
             f"utilisation {epoch.utilisation:.0%}, first batch {epoch.first_batch_seconds:.2f} s"

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 
 from harness.errors import BadUseError
+from harness.paths import contents
 from harness.targets.resolve import found_again
 from harness.workload.model import Workload, decode
 
@@ -20,7 +21,7 @@ def load(path: Path) -> Workload:
         It is of the embedded store, which is not running.
     """
     try:
-        workload = decode(path.read_bytes(), origin=str(path))
+        workload = decode(contents(path), origin=str(path))
     except OSError as error:
         raise BadUseError(f"cannot read {path}: {error.strerror}") from error
     return msgspec.structs.replace(workload, target=found_again(workload.target))

@@ -13,11 +13,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from harness.datasets.array import MAX_NBYTES, ArrayInfo, check_shapes
+from harness.datasets.array import MAX_CHUNKS, MAX_NBYTES, ArrayInfo, check_shapes
 from harness.errors import BadUseError, TooLargeError
 from harness.targets.target import Target
 from harness.workload import truth as truths
 from harness.workload.patterns import Parameters, Slices, selection_size
+from harness.workload.selections import chunks_touched
 from harness.workload.truth import Truth
 
 SCHEMA = 1
@@ -117,7 +118,7 @@ def decode(data: bytes | dict[str, Any], *, origin: str = "workload") -> Workloa
             raise BadUseError(f"{origin} has schema {fields.get('schema')!r}; this version reads {SCHEMA}")
         workload = msgspec.convert(fields, Workload)
         _check(workload)
-    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError, SyntaxError, RecursionError) as error:
         raise BadUseError(f"{origin} is not a workload file: {error}") from error
     check_memory(workload.array_bytes, workload.held_bytes)
     return workload
@@ -135,6 +136,9 @@ def _check(workload: Workload) -> None:
         _check_read(array, read)
     if workload.array_bytes != sum(map(selection_size, workload.reads)) * np.dtype(array.dtype).itemsize:
         raise ValueError("array_bytes is not the size of what its reads select")
+    touched = sum(chunks_touched(read, array.chunk_shape) for read in workload.reads)
+    if touched > MAX_CHUNKS:
+        raise ValueError(f"its reads touch {touched} chunks, more than {MAX_CHUNKS}")
     truths.check(workload.truth)
 
 

@@ -1,6 +1,7 @@
 """Selections against the chunk grid: which part of which chunk lands where in the array that a read returns."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -49,6 +50,16 @@ def _along(axis: tuple[int, int, int], size: int) -> Iterator[tuple[int, slice, 
         length = len(range(first, end, step))
         yield number, slice(first - number * size, end - number * size, step), slice(done, done + length)
         done += length
+
+
+def chunks_touched(read: Slices, chunk_shape: Sequence[int]) -> int:
+    """Return how many pieces a selection has."""
+    return math.prod(_count_along(axis, size) for axis, size in zip(read, chunk_shape, strict=True))
+
+
+def _count_along(axis: tuple[int, int, int], size: int) -> int:
+    taken = range(*axis)
+    return len(taken) if taken.step >= size else taken[-1] // size - taken[0] // size + 1
 
 
 class Box(NamedTuple):

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from harness.errors import BadUseError
+from harness.paths import contents
 from harness.targets.resolve import found_again
 from harness.targets.target import Target
 from harness.workload import model as workloads
@@ -227,7 +228,7 @@ def load(path: Path) -> Training:
         It is of the embedded store, which is not running.
     """
     try:
-        data = path.read_bytes()
+        data = contents(path)
     except OSError as error:
         raise BadUseError(f"cannot read {path}: {error.strerror}") from error
     training = decode(data, origin=str(path))

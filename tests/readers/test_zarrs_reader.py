@@ -252,8 +252,23 @@ def test_one_execution_as_a_command(rust_reader, file, engine):
     report = json.loads(done.stdout)
     assert report["schema"] == 1
     assert len(report["samples"]) == 2
-    assert all(sample["verified"] and sample["requests"] > 0 for sample in report["samples"])
+    assert all(sample["requests"] > 0 for sample in report["samples"])
+    assert {sample["verified"] for sample in report["samples"]} == {engine != "network-limit"}  # it decodes nothing
     assert report["versions"]["object_store"]
+
+
+def test_what_is_compared_with_nothing_is_not_called_verified(rust_reader, file):
+    fields = json.loads(file.read_text()) | {"truth": {}}
+    file.write_text(json.dumps(fields))
+    for options, says in (([], "not verified"), (["--json"], '"verified": false')):
+        done = run(rust_reader, file, "--samples", "1", *options)
+        assert done.returncode == 0, done.stderr
+        assert says in done.stdout
+
+
+def test_lines_for_people_say_what_was_verified(rust_reader, file):
+    (line,) = run(rust_reader, file, "--samples", "1").stdout.splitlines()
+    assert line.endswith("ms CPU  verified")
 
 
 def test_the_arrays_can_be_had(rust_reader, file, target, tmp_path):
@@ -269,6 +284,10 @@ def test_the_arrays_can_be_had(rust_reader, file, target, tmp_path):
     [
         ({"schema": 2}, 2, "schema 2; this version reads 1"),
         ({"in_flight": 0}, 2, "at least 1"),
+        ({"in_flight": 1 << 63}, 2, "at most 10000"),
+        ({"concurrent_reads": 1 << 63}, 2, "at most 10000"),
+        ({"array_bytes": 1 << 62}, 2, "more than a quarter of this machine's memory"),
+        ({"array_bytes": 1 << 24}, 2, "array_bytes is not the size of what its reads select"),
         ({"reads": [[[0, 1, 1]]]}, 2, "a read has 1 axes"),
         ({"reads": [[[0, 10**9, 1], [0, 1, 1], [0, 1, 1]]]}, 2, "no selection of an axis"),
         ({"target": {"name": "x", "url": "ftp://host/x"}}, 2, "no store for ftp://"),

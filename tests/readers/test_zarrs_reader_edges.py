@@ -6,6 +6,7 @@ import os
 import subprocess
 import uuid
 
+import google_crc32c
 import msgspec
 import numpy as np
 import obstore
@@ -16,7 +17,7 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import ObjectStore
 
 from harness.measure.process import WorkerProcess
-from harness.readers.zarrs import Zarrs, ZarrsPlanned
+from harness.readers.zarrs import NetworkLimitRust, Zarrs, ZarrsPlanned
 from harness.store import lifecycle
 from harness.store.control import StoreControl
 from harness.store.lifecycle import StoreSettings
@@ -229,6 +230,26 @@ def test_a_damaged_index_is_an_error(place, worker, reader):
     ask = worker(reader)
     ask(op="open", workload=workload)
     assert "checksum" in ask.raw(op="sample")["error"].lower()
+
+
+@pytest.mark.parametrize("bit", [20, 33, 62, 63])
+@pytest.mark.parametrize("word", [0, 1])
+@pytest.mark.parametrize("reader", [ZarrsPlanned, NetworkLimitRust])
+def test_an_index_with_a_right_checksum_is_not_believed_either(place, worker, reader, word, bit):
+    case = {**CASE, "reads": [((0, 3, 2), (0, 13, 1))]}
+    key, workload = written(place, case)
+    store = open_store(place, prefix=key)
+    shard = obstore.get(store, "c/0/0").bytes().to_bytes()
+    entries = np.frombuffer(shard[-(4 * 16 + 4) : -4], "<u8").copy()
+    entries[word] |= np.uint64(1 << bit)
+    body = entries.tobytes()
+    obstore.put(store, "c/0/0", shard[: -(4 * 16 + 4)] + body + google_crc32c.value(body).to_bytes(4, "little"))
+    ask = worker(reader)
+    opened = ask(op="open", workload={**workload, "wanted_bytes": len(shard)})
+    said = ask.raw(op="sample", variant=opened["variants"][0])["error"]
+    assert "the index of" in said
+    assert "beyond the object" in said
+    assert "versions" in ask(op="open", workload=workload)  # the worker is as good as before
 
 
 def test_a_shard_that_ends_early_is_an_error(place, worker):

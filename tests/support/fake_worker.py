@@ -13,6 +13,7 @@ TIMED = {
     "array_bytes": 8,
     "calls": 1,
     "request_counts": {"requests": 5, "fetched_bytes": 99} if HOW == "miscounts" else None,
+    "verified": HOW != "trusts",
 }
 
 
@@ -29,6 +30,9 @@ def answer(request):
         time.sleep(0.3)
     if HOW == "hangs":
         time.sleep(600)
+    if HOW == "closes":
+        os.close(1)
+        time.sleep(600)
     if HOW == "raises":
         return {"error": "ValueError: broken chunk"}
     if request.get("variant") == "slow":
@@ -36,5 +40,25 @@ def answer(request):
     return {"timed": TIMED}
 
 
+INSTEAD = {
+    "babbles": "not json",
+    "nests": "[" * 100_000,
+    "lists": "[1]",
+    "binary": "\udcff",
+    "forgets": "{}",
+    "odd": '{"versions": 1, "variants": "x", "timed": {"seconds": "long"}}',
+    "complains": '{"error": {"of": ["what"]}}',
+}
+"""What it answers to anything."""
+
+if HOW == "deaf":
+    time.sleep(600)
+if HOW == "endless":
+    while True:
+        os.write(1, b"x" * 65536)
+
 for line in sys.stdin:
-    print("not json" if HOW == "babbles" else json.dumps(answer(json.loads(line))), flush=True)
+    said = INSTEAD.get(HOW) or json.dumps(answer(json.loads(line)))
+    os.write(1, said.encode(errors="surrogateescape") + b"\n")
+    if HOW == "repeats":
+        print(json.dumps(answer(json.loads(line))), flush=True)

@@ -47,7 +47,7 @@ def _line(row: Row, begin_ns: int, span: int, columns: int) -> str:
 
 def _apart(exact: list[float], columns: int) -> list[int]:
     """Round places so that none hides another: each at least one column after the one before, none beyond the edge."""
-    places = [round(place) for place in exact]
+    places = [round(min(max(place, 0), columns - 1)) for place in exact]
     for number in range(1, len(places)):
         places[number] = max(places[number], places[number - 1] + 1)
     edge = columns

@@ -1,9 +1,10 @@
 //! The array of a workload, opened by zarrs: what every decoding engine needs to know of it.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use object_store::prefix::PrefixStore;
-use zarrs::array::{Array, ArrayError, ArraySubset, DataType, FillValue};
+use zarrs::array::{Array, ArrayError, ArrayShardedExt, ArraySubset, DataType, FillValue};
 use zarrs_object_store::AsyncObjectStore;
 
 use crate::client::Client;
@@ -14,29 +15,43 @@ use crate::workload::Workload;
 pub type Store = AsyncObjectStore<PrefixStore<Arc<dyn object_store::ObjectStore>>>;
 pub type OpenArray = Array<Store>;
 
+/// More than any array's `zarr.json` has.
+const MOST_METADATA_BYTES: u64 = 16 << 20;
+
 /// Opens the array as zarrs' documentation tells: its metadata is read now, nothing else.
 ///
 /// # Errors
 /// `Store` when it cannot be read, `Unsupported` for elements without a fixed size, `BadUse` when the array there is
-/// not the one that the workload was made for.
+/// not the one that the workload was made for: its numbers decide what memory is asked for.
 pub async fn open(workload: &Workload, client: &Client) -> Outcome<Arc<OpenArray>> {
     let key = client.path("zarr.json");
-    if let Err(error) = object_store::ObjectStoreExt::head(&client.store, &key).await {
-        return Err(Failure::Store(format!("{}: {}", workload.target.url, one_line(&error))));
+    let head = object_store::ObjectStoreExt::head(&client.store, &key).await;
+    let size = head.map_err(|error| Failure::Store(format!("{}: {}", workload.target.url, one_line(&error))))?.size;
+    if size > MOST_METADATA_BYTES {
+        return Err(Failure::unsupported(format!("{key} has {size} bytes, more than {MOST_METADATA_BYTES}")));
     }
     let rooted = PrefixStore::new(Arc::clone(&client.store), client.prefix.clone());
     let array = Array::async_open(Arc::new(AsyncObjectStore::new(rooted)), "/")
         .await
         .map_err(|error| Failure::unsupported(one_line(&error)))?;
-    if array.shape() != workload.array.shape {
-        return Err(Failure::bad_use(format!(
-            "the array at {} has shape {:?}, the workload's has {:?}",
-            client.prefix,
-            array.shape(),
-            workload.array.shape
-        )));
+    let element = element_size(array.data_type())?;
+    let asked = &workload.array;
+    let shard = array.chunk_shape(&vec![0; array.dimensionality()]).map_err(Failure::unsupported)?;
+    let chunk = array.effective_subchunk_shape().unwrap_or_else(|| shard.clone());
+    let sizes = |shape: &[NonZeroU64]| shape.iter().map(|size| size.get()).collect::<Vec<_>>();
+    for (what, there, wanted) in [
+        ("shape", array.shape().to_vec(), &asked.shape),
+        ("shards", sizes(&shard), &asked.shard_shape),
+        ("chunks", sizes(&chunk), &asked.chunk_shape),
+    ] {
+        if there != *wanted {
+            let at = &client.prefix;
+            return Err(Failure::bad_use(format!(
+                "the array at {at} has {what} {there:?}, the workload's has {wanted:?}"
+            )));
+        }
     }
-    element_size(array.data_type())?;
+    workload.check_element(element)?;
     Ok(Arc::new(array))
 }
 

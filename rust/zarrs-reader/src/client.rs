@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::StreamExt;
+use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use http::header::CONTENT_RANGE;
 use http::{Method, StatusCode};
 use object_store::aws::AmazonS3Builder;
@@ -26,6 +27,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use url::Url;
 
+use crate::clocks::memory_share;
 use crate::content_range::ContentRange;
 use crate::failure::{Failure, Outcome};
 use crate::recording::{Recorder, Stamping};
@@ -33,6 +35,8 @@ use crate::workload::{Target, Workload};
 
 /// What an answer may take.
 pub const TIMEOUT: Duration = Duration::from_secs(120);
+/// Memory that is asked for before a body has come.
+const AT_FIRST_BYTES: u64 = 16 << 20;
 
 /// Requests and bytes since the last reset.
 #[derive(Debug, Default)]
@@ -160,6 +164,41 @@ impl Client {
     }
 }
 
+/// The body of an answer: as many bytes as its headers announced.
+///
+/// # Errors
+/// `Store` where other bytes come, or more are announced than this machine has memory for.
+pub async fn body_of(answer: GetResult) -> Outcome<Bytes> {
+    let (path, announced) = (answer.meta.location.clone(), answer.range.end - answer.range.start);
+    if announced > memory_share() {
+        return Err(Failure::Store(format!("{path}: {announced} bytes are more than a quarter of the memory")));
+    }
+    let mut frames = answer.into_stream();
+    let mut body = frames.try_next().await?.unwrap_or_default(); // not copied where it is all
+    if let Some(second) = frames.try_next().await? {
+        // An announcement costs nothing: more memory is asked for as bytes come.
+        let mut whole = BytesMut::with_capacity(announced.min(AT_FIRST_BYTES) as usize);
+        whole.extend_from_slice(&body);
+        whole.extend_from_slice(&second);
+        while whole.len() as u64 <= announced
+            && let Some(frame) = frames.try_next().await?
+        {
+            whole.extend_from_slice(&frame);
+        }
+        body = whole.freeze();
+    }
+    match body.len() as u64 {
+        came if came > announced => Err(longer(&path)),
+        came if came < announced => Err(Failure::Store(format!("{path}: {came} bytes came, not {announced}"))),
+        _ => Ok(body),
+    }
+}
+
+/// What is said of a body that goes on beyond what its headers announced.
+pub fn longer(path: &Path) -> Failure {
+    Failure::Store(format!("{path}: more bytes come than were announced"))
+}
+
 fn join(prefix: &str, key: &str) -> String {
     [prefix, key].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("/")
 }
@@ -284,13 +323,13 @@ impl HttpService for CountingService {
 /// A body whose bytes are counted as they arrive.
 struct CountedBody {
     /// A mutex only because a body has to be `Sync`; it is never locked.
-    frames: Mutex<BoxStream<'static, Result<bytes::Bytes, HttpError>>>,
+    frames: Mutex<BoxStream<'static, Result<Bytes, HttpError>>>,
     counters: Arc<Counters>,
     stamping: Option<Stamping>,
 }
 
 impl http_body::Body for CountedBody {
-    type Data = bytes::Bytes;
+    type Data = Bytes;
     type Error = HttpError;
 
     fn poll_frame(
@@ -312,5 +351,13 @@ impl http_body::Body for CountedBody {
                 })
             })
         })
+    }
+}
+
+#[cfg(test)]
+impl Client {
+    /// A client of a store that is there already, whose requests nobody counts.
+    pub fn over(store: Arc<dyn ObjectStore>, prefix: &str) -> Self {
+        Self { store, prefix: Path::from(prefix), counters: Arc::default(), recorder: Arc::default() }
     }
 }

@@ -40,6 +40,12 @@ pub fn peak_rss() -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// A quarter of the machine's memory, in bytes: what a workload's arrays, or one answer, may take.
+pub fn memory_share() -> u64 {
+    let machine = rustix::system::sysinfo();
+    machine.totalram * u64::from(machine.mem_unit) / 4
+}
+
 /// Gives memory that another workload needed back: it is not this one's peak.
 pub fn release_memory() {
     sys::trim();

@@ -9,15 +9,16 @@ use object_store::GetRange;
 pub struct ContentRange {
     pub span: Range<u64>,
     /// The object's length, where the server tells it.
-    total: Option<u64>,
+    pub total: Option<u64>,
 }
 
 impl ContentRange {
     pub fn parse(header: &str) -> Option<Self> {
         let (span, total) = header.strip_prefix("bytes ")?.split_once('/')?;
         let (first, last) = span.split_once('-')?;
-        let span = first.parse().ok()?..last.parse::<u64>().ok()? + 1;
-        Some(Self { span, total: total.parse().ok() })
+        let span = first.parse().ok()?..last.parse::<u64>().ok()?.checked_add(1)?;
+        let total = total.parse().ok();
+        (span.start < span.end && total.is_none_or(|total| span.end <= total)).then_some(Self { span, total })
     }
 
     /// Whether these are an object's last bytes but not all of it, however the range was asked for: a shard index. The
@@ -39,6 +40,7 @@ impl ContentRange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn is_index(header: &str) -> bool {
         ContentRange::parse(header).is_some_and(|range| range.is_index())
@@ -55,6 +57,20 @@ mod tests {
         assert!(!is_index("bytes 0-99/1000"));
         assert!(!is_index("bytes */1000"));
         assert!(!is_index(""));
+    }
+
+    proptest! {
+        /// Whatever a server says: an answer holds bytes, and they are the object's.
+        #[test]
+        fn any_header_is_a_range_or_none(first: u64, last: u64, total in proptest::option::of(any::<u64>()), noise: String) {
+            let total = total.map_or("*".to_owned(), |total| total.to_string());
+            for header in [format!("bytes {first}-{last}/{total}"), noise] {
+                if let Some(range) = ContentRange::parse(&header) {
+                    prop_assert!(range.span.start < range.span.end);
+                    prop_assert!(range.total.is_none_or(|total| range.span.end <= total));
+                }
+            }
+        }
     }
 
     #[test]

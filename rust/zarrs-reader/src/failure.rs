@@ -1,5 +1,6 @@
 //! What can go wrong, in the house's four kinds: one line each, and the exit code that says which.
 
+use std::any::Any;
 use std::fmt::Display;
 
 /// An error whose text is complete: what was wrong, in one line.
@@ -37,6 +38,11 @@ impl Failure {
         Self::Unsupported(text.to_string())
     }
 
+    /// The text in one line, not longer than anybody reads.
+    pub fn line(&self) -> String {
+        short(&self.to_string())
+    }
+
     /// The exit code of a command that ends with this.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -46,6 +52,12 @@ impl Failure {
             Self::Measurement(_) => 4,
         }
     }
+}
+
+/// What a panic becomes, caught where it can cost no more than one read.
+pub fn panicked(panic: &(dyn Any + Send)) -> Failure {
+    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Failure::measurement(format!("a panic: {}", said.unwrap_or("of unknown cause")))
 }
 
 impl From<object_store::Error> for Failure {
@@ -71,6 +83,10 @@ pub fn one_line(error: &dyn std::error::Error) -> String {
         }
         cause = next.source();
     }
+    short(&text)
+}
+
+fn short(text: &str) -> String {
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().take(500).collect()
 }

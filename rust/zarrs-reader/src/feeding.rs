@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::Client;
 use crate::clocks;
@@ -18,6 +18,8 @@ use crate::plan::Limits;
 use crate::workload::{Truth, Workload};
 
 const SCHEMA: u64 = 1;
+/// Epochs, batches, samples of a batch, batches ahead: the harness keeps the same (harness/workload/training.py).
+const MOST: usize = 1000;
 const FLOAT: usize = size_of::<f32>();
 
 /// What is to be fed, as `zcb workload training` writes it.
@@ -44,7 +46,7 @@ pub struct Looped {
 type Batch = Vec<Bytes>;
 
 /// The samples of a batch in order, each with its tensor of every data set.
-type UnderWay = Vec<JoinHandle<Outcome<Vec<BytesMut>>>>;
+type UnderWay = Vec<AbortOnDropHandle<Outcome<Vec<BytesMut>>>>;
 
 /// One data set's crops.
 struct Source {
@@ -77,6 +79,10 @@ impl Feeding {
         }
         if listed.index != "cold" {
             return Err(Failure::unsupported("it fetches shard indexes anew for each read"));
+        }
+        let counts = [listed.epochs, listed.batches, listed.batch];
+        if listed.ahead > MOST || counts.iter().any(|count| !(1..=MOST).contains(count)) {
+            return Err(Failure::bad_use(format!("epochs, batches and their sizes are from 1 to {MOST}")));
         }
         let mut sources = Vec::new();
         for work in &listed.workloads {
@@ -123,11 +129,8 @@ impl Feeding {
 
     /// Starts the samples of a batch, each into its part of the batch's memory.
     fn start(&self, epoch: usize, batch: usize) -> UnderWay {
-        let mut memory: Vec<BytesMut> = self
-            .sources
-            .iter()
-            .map(|source| BytesMut::zeroed(source.crop * FLOAT * self.listed.batch))
-            .collect();
+        let mut memory: Vec<BytesMut> =
+            self.sources.iter().map(|source| BytesMut::zeroed(source.crop * FLOAT * self.listed.batch)).collect();
         let first = self.first_sample(epoch, batch);
         (first..first + self.listed.batch)
             .map(|number| {
@@ -137,14 +140,14 @@ impl Feeding {
                     .map(|(whole, source)| whole.split_to(source.crop * FLOAT))
                     .collect();
                 let (sources, permits) = (Arc::clone(&self.sources), Arc::clone(&self.permits));
-                tokio::spawn(async move {
+                AbortOnDropHandle::new(tokio::spawn(async move {
                     let _permit = permits.acquire().await.map_err(Failure::measurement)?;
                     let mut filled = Vec::with_capacity(places.len());
                     for (source, place) in sources.iter().zip(places) {
                         filled.push(source.sample(number, place).await?);
                     }
                     Ok(filled)
-                })
+                }))
             })
             .collect()
     }
@@ -186,8 +189,8 @@ impl Source {
             return Err(Failure::bad_use("the truth of a sample is its crop's checksum, and there is none"));
         };
         let dtype = workload.described["array"]["dtype"].as_str().unwrap_or_default();
-        let element = Element::of(dtype)
-            .ok_or_else(|| Failure::unsupported(format!("it makes no float32 of {dtype}")))?;
+        let element =
+            Element::of(dtype).ok_or_else(|| Failure::unsupported(format!("it makes no float32 of {dtype}")))?;
         let crop = workload.reads.first().map_or(0, |read| crate::selection::shape_of(read).iter().product::<u64>());
         let key = workload.array.key.clone();
         let client = Client::open(&workload)?;

@@ -13,12 +13,14 @@ mod plan;
 mod recording;
 mod selection;
 mod session;
+mod shard_index;
 mod sys;
 mod truth;
 mod worker;
 mod workload;
 
 use std::io::Write;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -33,6 +35,9 @@ use plan::Limits;
 use session::{Session, Timed};
 use workload::Workload;
 
+/// Parts are what memory is asked for before they come.
+const MOST_PART_BYTES: u64 = 1 << 30;
+
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = "Example:\n  zarrs-reader run w.json --engine planned --samples 5 --json")]
 struct Cli {
@@ -43,6 +48,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Execute a workload file and print what it took.
+    ///
+    /// Stdout is for people, a line per sample; with --json it is for programs, one JSON document. Talk goes to stderr.
     Run {
         /// The workload file, as `zcb workload` writes it.
         workload: PathBuf,
@@ -51,7 +58,7 @@ enum Command {
         /// Timed executions; each follows one that warms connections up.
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         samples: u32,
-        /// Print JSON.
+        /// Print one JSON document instead of lines for people (docs/workload.md has its fields).
         #[arg(long)]
         json: bool,
         /// Write the last execution's arrays to this file, raw and one after another.
@@ -74,7 +81,7 @@ struct How {
     #[arg(long, value_name = "BYTES", default_value_t = 32 << 10)]
     max_gap_bytes: u64,
     /// Planned: the largest request; a longer chunk is fetched in parts, and small reads make smaller requests.
-    #[arg(long, value_name = "BYTES", default_value_t = 8 << 20, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "BYTES", default_value_t = 8 << 20, value_parser = clap::value_parser!(u64).range(1..=MOST_PART_BYTES))]
     part_bytes: u64,
 }
 
@@ -87,10 +94,13 @@ impl How {
 fn main() -> ExitCode {
     // Two TLS libraries could be linked by features of dependencies; this one is meant.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match command_line().and_then(|cli| cli.map_or(Ok(()), execute)) {
+    // A panic is told as any failure: in one line, by whoever catches it.
+    std::panic::set_hook(Box::new(|_| ()));
+    let done = catch_unwind(|| command_line()?.map_or(Ok(()), execute));
+    match done.unwrap_or_else(|panic| Err(failure::panicked(&*panic))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("zarrs-reader: {}", failure.to_string().split_whitespace().collect::<Vec<_>>().join(" "));
+            eprintln!("zarrs-reader: {}", failure.line());
             ExitCode::from(failure.exit_code())
         }
     }
@@ -168,13 +178,14 @@ fn report(session: &Session, engine: Kind, samples: &[Timed], as_json: bool) {
         for timed in samples {
             let request_counts = &timed.request_counts;
             println!(
-                "{:9.1} ms  {} requests ({} index, {} HEAD)  {} bytes fetched  {:.1} ms CPU",
+                "{:9.1} ms  {} requests ({} index, {} HEAD)  {} bytes fetched  {:.1} ms CPU  {}",
                 timed.seconds * 1e3,
                 request_counts.requests,
                 request_counts.index_requests,
                 request_counts.head_requests,
                 request_counts.fetched_bytes,
-                timed.cpu_seconds * 1e3
+                timed.cpu_seconds * 1e3,
+                if timed.verified { "verified" } else { "not verified" },
             );
         }
         return;
@@ -205,7 +216,7 @@ fn sample_json(timed: &Timed) -> serde_json::Value {
         "requests_source": "reader", "fetched_bytes": timed.request_counts.fetched_bytes,
         "nic_rx_bytes": null, "nic_rx_packets": null, "cpu_seconds": timed.cpu_seconds, "store_cpu_seconds": null,
         "peak_rss_bytes": timed.peak_rss_bytes, "max_in_flight": null, "new_connections": null,
-        "flags": [], "verified": true,
+        "flags": [], "verified": timed.verified,
     })
 }
 

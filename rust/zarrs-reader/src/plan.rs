@@ -11,8 +11,6 @@ pub struct Limits {
     pub part_bytes: u64,
 }
 
-/// Offset and length of a chunk that is not stored, in a shard's index.
-pub const MISSING: u64 = u64::MAX;
 /// Up to here adjacent chunks share a request, however few requests that makes.
 const SHARED_BYTES: u64 = 256 << 10;
 
@@ -94,7 +92,7 @@ pub fn group<T>(mut chunks: Vec<Stored<T>>, grouping: Grouping) -> Vec<Group<T>>
 pub fn parts(span: &Range<u64>, part_bytes: u64) -> Vec<Range<u64>> {
     (span.start..span.end)
         .step_by(usize::try_from(part_bytes.max(1)).unwrap_or(usize::MAX))
-        .map(|start| start..(start + part_bytes).min(span.end))
+        .map(|start| start..start.saturating_add(part_bytes).min(span.end))
         .collect()
 }
 

@@ -63,9 +63,10 @@ struct Request {
     key: String,
     range: Option<[u64; 2]>,
     kind: &'static str,
-    status: u16,
+    /// None, as what follows, where no answer came.
+    status: Option<u16>,
     sent_ns: u64,
-    headers_ns: u64,
+    headers_ns: Option<u64>,
     first_byte_ns: Option<u64>,
     last_byte_ns: Option<u64>,
     bytes: u64,
@@ -130,9 +131,9 @@ impl Recorder {
             key,
             range: None,
             kind,
-            status: 0,
+            status: None,
             sent_ns: now_ns(),
-            headers_ns: 0,
+            headers_ns: None,
             first_byte_ns: None,
             last_byte_ns: None,
             bytes: 0,
@@ -204,14 +205,14 @@ impl Recorder {
 
 impl Stamping {
     pub fn answered(&mut self, status: StatusCode, range: Option<ContentRange>) {
-        self.request.headers_ns = now_ns();
-        self.request.status = status.as_u16();
+        self.request.headers_ns = Some(now_ns());
+        self.request.status = Some(status.as_u16());
         if self.request.kind == "data" && range.as_ref().is_some_and(ContentRange::is_index) {
             self.request.kind = "index";
         }
         self.request.range = range.map(|range| [range.span.start, range.span.end]);
         if self.request.method == Method::HEAD.as_str() {
-            self.request.last_byte_ns = Some(self.request.headers_ns);
+            self.request.last_byte_ns = self.request.headers_ns;
         }
     }
 

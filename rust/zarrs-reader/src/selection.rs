@@ -31,6 +31,12 @@ impl Axis {
         (self.stop - self.start).div_ceil(self.step)
     }
 
+    /// How many chunks of `size` elements it touches.
+    pub fn chunks(self, size: u64) -> u64 {
+        let last = self.start + (self.len() - 1) * self.step;
+        if self.step >= size { self.len() } else { last / size - self.start / size + 1 }
+    }
+
     /// The parts of this axis, one for each chunk of `size` elements that it touches, ascending.
     pub fn parts(self, size: u64) -> Vec<Part> {
         let mut parts: Vec<Part> = Vec::new();

@@ -25,6 +25,8 @@ pub struct Timed {
     pub array_bytes: u64,
     pub calls: u64,
     pub request_counts: RequestCounts,
+    /// Whether the arrays were compared with a truth, and equal it.
+    pub verified: bool,
 }
 
 pub struct Session {
@@ -63,15 +65,16 @@ impl Session {
         let (cpu, begin) = (clocks::cpu_time(), Instant::now());
         let arrays = self.engine.read(variant).await?;
         let (seconds, cpu_used) = (begin.elapsed(), clocks::cpu_time() - cpu);
-        let timed = Timed {
+        let mut timed = Timed {
             seconds: seconds.as_secs_f64(),
             cpu_seconds: cpu_used.as_secs_f64(),
             peak_rss_bytes: if has_peak { clocks::peak_rss() } else { None },
             array_bytes: self.workload.array_bytes,
             calls: self.engine.calls(),
             request_counts: self.client.counters.request_counts(),
+            verified: false,
         };
-        self.engine.check(&arrays)?;
+        timed.verified = self.engine.check(&arrays)?;
         Ok((timed, arrays))
     }
 

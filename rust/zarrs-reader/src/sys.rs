@@ -2,8 +2,7 @@
 //! All `unsafe` code of the reader is in this file.
 #![expect(unsafe_code, reason = "threads write disjoint parts of one array; no library has malloc_trim")]
 
-use std::cell::UnsafeCell;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 
 use bytes::Bytes;
 use rustix::mm::{Advice, madvise};
@@ -14,35 +13,37 @@ use zarrs_codec::ArrayBytesFixedDisjointViewCreateError as ViewError;
 const PAGE_BYTES: usize = 4096;
 const HUGE_FROM_BYTES: usize = 4 << 20;
 
-/// Newly allocated memory, not touched before it is written.
+/// Newly allocated memory of which threads may write disjoint parts at once: `Output`, its only user, writes the pieces of
+/// a selection, which never overlap. Nobody reads before [`Self::into_bytes`] owns it alone.
 ///
-/// Threads may write to it at once as long as what they write is disjoint and nothing is written twice: `Output`, its only
-/// user, writes the pieces of a selection, which never overlap. Nobody reads before [`Self::into_bytes`] owns it alone.
-#[derive(Debug)]
-pub struct Shared(Box<[MaybeUninit<UnsafeCell<u8>>]>);
+/// `T` is a byte: `MaybeUninit<u8>` is not touched before it is written, `u8` is zero until then, as whoever makes
+/// references to it must be able to rely on. Everything goes through `cells`, which are made once: a reference to all of
+/// the memory would be exclusive, and end those that other threads hold.
+pub struct Shared<T: 'static> {
+    memory: *mut [T],
+    /// The same bytes, for as long as `memory` is not freed: nothing of them leaves this type for longer.
+    cells: UnsafeCellSlice<'static, T>,
+}
 
+// SAFETY: it owns its memory, as a box does.
+unsafe impl<T: Send + 'static> Send for Shared<T> {}
 // SAFETY: by the rule above no byte is written by two threads, or read while one writes.
-unsafe impl Sync for Shared {}
+unsafe impl<T: Send + Sync + 'static> Sync for Shared<T> {}
 
-impl Shared {
+impl Shared<MaybeUninit<u8>> {
     pub fn new(bytes: usize) -> Self {
         let mut memory = Box::new_uninit_slice(bytes);
         ask_for_huge_pages(&mut memory);
-        Self(memory)
+        Self::over(memory)
     }
+}
 
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn start(&self) -> *mut u8 {
-        UnsafeCell::raw_get(self.0.as_ptr().cast())
-    }
-
-    pub fn write(&self, at: usize, bytes: &[u8]) {
-        assert!(at + bytes.len() <= self.len(), "a piece reaches beyond the array");
-        // SAFETY: in bounds by the assertion, and by the rule of this type nobody else uses these bytes now.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start().add(at), bytes.len()) };
+impl Shared<u8> {
+    pub fn zeroed(bytes: usize) -> Self {
+        let mut memory = Box::new_zeroed_slice(bytes);
+        ask_for_huge_pages(&mut memory);
+        // SAFETY: zero is a byte.
+        Self::over(unsafe { memory.assume_init() })
     }
 
     /// A view of `subset` of the array of `shape` that this memory holds, for zarrs to decode into.
@@ -55,10 +56,29 @@ impl Shared {
         shape: &'a [u64],
         subset: ArraySubset,
     ) -> Result<ArrayBytesFixedDisjointView<'a>, ViewError> {
-        // SAFETY: the memory is there as long as `self`. Codecs write to it and never read.
-        let all = UnsafeCellSlice::new(unsafe { std::slice::from_raw_parts_mut(self.start(), self.len()) });
         // SAFETY: by the rule of this type nobody else uses the bytes of `subset` now, and the view touches no others.
-        unsafe { ArrayBytesFixedDisjointView::new(all, element, shape, subset) }
+        unsafe { ArrayBytesFixedDisjointView::new(self.cells, element, shape, subset) }
+    }
+}
+
+impl<T: 'static> Shared<T> {
+    fn over(memory: Box<[T]>) -> Self {
+        let memory = Box::into_raw(memory);
+        // SAFETY: it was a box until now, and nobody uses `memory` before it is one again, in `into_box`.
+        let cells = UnsafeCellSlice::new(unsafe { &mut *memory });
+        Self { memory, cells }
+    }
+
+    pub fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    pub fn write(&self, at: usize, bytes: &[u8]) {
+        assert!(at.checked_add(bytes.len()).is_some_and(|end| end <= self.len()), "a piece reaches beyond the array");
+        // SAFETY: by the rule of this type nobody else uses these bytes now.
+        let to = unsafe { self.cells.index_mut(at..at + bytes.len()) };
+        // SAFETY: `T` is a byte, of which `to` holds as many; both are references, so they do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_mut_ptr().cast(), bytes.len()) };
     }
 
     /// All bytes, of which `written` were written.
@@ -67,9 +87,16 @@ impl Shared {
     /// When some were not.
     pub fn into_bytes(self, written: u64) -> Bytes {
         assert_eq!(written, self.len() as u64, "bytes were not written");
-        let memory = Box::into_raw(self.0) as *mut [u8];
-        // SAFETY: the same memory by another name, whose bytes were all written.
+        let memory = ManuallyDrop::new(self).memory as *mut [u8];
+        // SAFETY: the box of `over`, whose bytes were all written; the cells are not used any more.
         unsafe { Box::from_raw(memory) }.into()
+    }
+}
+
+impl<T: 'static> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // SAFETY: the box of `over`; the cells are not used any more.
+        drop(unsafe { Box::from_raw(self.memory) });
     }
 }
 

@@ -6,19 +6,20 @@ use crate::failure::{Failure, Outcome};
 use crate::selection::{Axis, Piece, pieces, scatter, shape_of};
 use crate::workload::{Truth, Workload};
 
-/// Compares the arrays of one execution with the truth.
+/// Compares the arrays of one execution with the truth; false where the workload has none.
 ///
 /// # Errors
 /// `Wrong` names the first bad chunk or read.
-pub fn check(workload: &Workload, arrays: &[Bytes]) -> Outcome<()> {
+pub fn check(workload: &Workload, arrays: &[Bytes]) -> Outcome<bool> {
     if arrays.len() != workload.reads.len() {
         return Err(Failure::Wrong(format!("{} arrays returned for {} reads", arrays.len(), workload.reads.len())));
     }
     match workload.truth()? {
-        Truth::Unknown => Ok(()),
-        Truth::Reads(expected) => check_reads(arrays, &expected),
-        Truth::Chunks(expected) => check_chunks(workload, arrays, &expected),
+        Truth::Unknown => return Ok(false),
+        Truth::Reads(expected) => check_reads(arrays, &expected)?,
+        Truth::Chunks(expected) => check_chunks(workload, arrays, &expected)?,
     }
+    Ok(true)
 }
 
 fn check_reads(arrays: &[Bytes], expected: &[u32]) -> Outcome<()> {

@@ -1,15 +1,17 @@
 //! A reader as a long-lived process: JSON lines on stdin and stdout, one answer per line asked (docs/workload.md).
 
 use std::io::{BufRead, Write};
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures::FutureExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::clocks;
 use crate::engines::{Kind, versions};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, panicked};
 use crate::feeding::Feeding;
 use crate::plan::Limits;
 use crate::session::Session;
@@ -67,8 +69,9 @@ pub fn serve(kind: Kind, limits: Limits, runtime: &Runtime) -> Outcome<()> {
     let mut stdout = std::io::stdout();
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(Failure::measurement)?;
-        let answer =
-            runtime.block_on(answer(&line, kind, limits, &mut opened)).unwrap_or_else(|failure| complaint(&failure));
+        let asked = AssertUnwindSafe(answer(&line, kind, limits, &mut opened)).catch_unwind();
+        let outcome = runtime.block_on(asked).unwrap_or_else(|panic| Err(panicked(&*panic)));
+        let answer = outcome.unwrap_or_else(|failure| complaint(&failure));
         writeln!(stdout, "{answer}").and_then(|()| stdout.flush()).map_err(Failure::measurement)?;
     }
     Ok(())
@@ -132,6 +135,6 @@ impl Opened {
 fn complaint(failure: &Failure) -> Value {
     match failure {
         Failure::Unsupported(reason) => json!({"na": reason}),
-        other => json!({"error": other.to_string()}),
+        other => json!({"error": other.line()}),
     }
 }

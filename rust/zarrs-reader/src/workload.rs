@@ -1,15 +1,26 @@
 //! The workload file, version 1 (docs/workload.md): what every reader, in whatever language, executes alike.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use base64::Engine as _;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::clocks::memory_share;
 use crate::failure::{Failure, Outcome};
 use crate::selection::Axis;
 
 pub const SCHEMA: u64 = 1;
+/// Bounds that the harness keeps too (harness/workload/model.py, harness/datasets/array.py).
+const MOST_IN_FLIGHT: usize = 10_000;
+const MOST_AXES: usize = 16;
+const MOST_ELEMENTS: u128 = 1 << 60;
+const MOST_CHUNKS_PER_SHARD: u128 = 1 << 22;
+const MOST_CHUNKS: u128 = 20_000_000;
+/// A checksum takes six bytes of it.
+const MOST_FILE_BYTES: u64 = 256 << 20;
 
 /// One piece of work: selections of one array, requests in flight asked for, and what the arrays must hold.
 #[derive(Debug, Clone, Deserialize)]
@@ -24,6 +35,9 @@ pub struct Workload {
     pub concurrent_reads: usize,
     pub array_bytes: u64,
     pub wanted_bytes: u64,
+    /// Stored bytes that a reader may hold at once; 0 where nobody said.
+    #[serde(default)]
+    pub held_bytes: u64,
     #[serde(default)]
     pub truth: TruthText,
     /// The whole file but its truth, for reports.
@@ -111,32 +125,71 @@ impl Workload {
     }
 
     /// Reads a workload file.
+    ///
+    /// # Errors
+    /// `BadUse` as for `parse`, and for what cannot be read or is longer than any workload.
     pub fn load(path: &Path) -> Outcome<Self> {
-        let text = std::fs::read(path).map_err(|e| Failure::bad_use(format!("cannot read {}: {e}", path.display())))?;
+        let cannot = |why: &dyn std::fmt::Display| Failure::bad_use(format!("cannot read {}: {why}", path.display()));
+        let file = File::open(path).map_err(|error| cannot(&error))?;
+        let mut text = Vec::new();
+        file.take(MOST_FILE_BYTES + 1).read_to_end(&mut text).map_err(|error| cannot(&error))?;
+        if text.len() as u64 > MOST_FILE_BYTES {
+            return Err(cannot(&format!("more than {MOST_FILE_BYTES} bytes are no workload")));
+        }
         Self::parse(&text)
     }
 
+    /// Refuses what no reader can execute, as the harness does (harness/workload/model.py).
     fn check(&self) -> Outcome<()> {
-        let axes = self.array.shape.len();
-        if self.array.chunk_shape.len() != axes || self.array.shard_shape.len() != axes {
-            return Err(Failure::bad_use("the workload's shapes have different numbers of axes"));
+        self.array.check()?;
+        let at_once = [self.in_flight, self.concurrent_reads];
+        if at_once.iter().any(|count| !(1..=MOST_IN_FLIGHT).contains(count)) {
+            return Err(Failure::bad_use(format!(
+                "in_flight and concurrent_reads must be at least 1 and at most {MOST_IN_FLIGHT}"
+            )));
         }
-        let grid = self.array.shard_shape.iter().zip(&self.array.chunk_shape);
-        if grid.into_iter().any(|(shard, chunk)| *chunk == 0 || *shard == 0 || shard % chunk != 0) {
-            return Err(Failure::bad_use("the workload's shards are no multiple of its chunks"));
+        if self.reads.is_empty() {
+            return Err(Failure::bad_use("the workload has no reads"));
         }
-        if self.in_flight == 0 || self.concurrent_reads == 0 {
-            return Err(Failure::bad_use("in_flight and concurrent_reads must be at least 1"));
-        }
-        for read in &self.reads {
-            if read.len() != axes {
-                return Err(Failure::bad_use(format!("a read has {} axes, the array {axes}", read.len())));
+        self.reads.iter().try_for_each(|read| self.array.check_read(read))?;
+        self.check_memory()
+    }
+
+    /// Refuses arrays and lists of chunks that do not fit into this machine's memory beside everything else.
+    fn check_memory(&self) -> Outcome<()> {
+        let share = memory_share();
+        for (bytes, what) in
+            [(self.array_bytes, "the arrays take"), (self.held_bytes, "the shards that are read whole take")]
+        {
+            if bytes > share {
+                return Err(Failure::bad_use(format!(
+                    "{what} {bytes} bytes, more than a quarter of this machine's memory ({share})"
+                )));
             }
-            for (axis, size) in read.iter().zip(&self.array.shape) {
-                if axis.step == 0 || axis.stop > *size || axis.start >= axis.stop {
-                    return Err(Failure::bad_use(format!("{axis} is no selection of an axis of {size}")));
-                }
-            }
+        }
+        let selected: u128 = self.reads.iter().map(|read| product(read.iter().map(|axis| axis.len()))).sum();
+        if selected > u128::from(self.array_bytes) {
+            return Err(Failure::bad_use("array_bytes is not the size of what its reads select"));
+        }
+        let chunk_shape = &self.array.chunk_shape;
+        let chunks = |read: &Vec<Axis>| product(read.iter().zip(chunk_shape).map(|(axis, size)| axis.chunks(*size)));
+        let touched: u128 = self.reads.iter().map(chunks).sum();
+        if touched > MOST_CHUNKS {
+            return Err(Failure::bad_use(format!("its reads touch {touched} chunks, more than {MOST_CHUNKS}")));
+        }
+        Ok(())
+    }
+
+    /// Refuses an array whose elements have another size than the workload was made for.
+    ///
+    /// # Errors
+    /// `BadUse`, before memory is asked for by the size.
+    pub fn check_element(&self, element: usize) -> Outcome<()> {
+        let selected: u128 = self.reads.iter().map(|read| product(read.iter().map(|axis| axis.len()))).sum();
+        if selected * element as u128 != u128::from(self.array_bytes) {
+            return Err(Failure::bad_use(format!(
+                "array_bytes is not the size of what its reads select: {selected} elements of {element} bytes"
+            )));
         }
         Ok(())
     }
@@ -153,9 +206,196 @@ impl Workload {
     }
 }
 
+impl ArrayInfo {
+    fn check(&self) -> Outcome<()> {
+        let axes = self.shape.len();
+        if self.chunk_shape.len() != axes || self.shard_shape.len() != axes {
+            return Err(Failure::bad_use("the workload's shapes have different numbers of axes"));
+        }
+        if axes > MOST_AXES || product(self.shape.iter().copied()) > MOST_ELEMENTS {
+            return Err(Failure::bad_use(format!(
+                "the workload's array has more than {MOST_AXES} axes or more than 2**60 elements"
+            )));
+        }
+        let grid = || self.shard_shape.iter().zip(&self.chunk_shape);
+        if grid().any(|(shard, chunk)| *chunk == 0 || *shard == 0 || shard % chunk != 0) {
+            return Err(Failure::bad_use("the workload's shards are no multiple of its chunks"));
+        }
+        if product(grid().map(|(shard, chunk)| shard / chunk)) > MOST_CHUNKS_PER_SHARD {
+            return Err(Failure::bad_use(format!(
+                "the workload's shards have more than {MOST_CHUNKS_PER_SHARD} chunks"
+            )));
+        }
+        if product(self.shard_shape.iter().copied()) > MOST_ELEMENTS {
+            return Err(Failure::bad_use("the workload's shards have more than 2**60 elements"));
+        }
+        Ok(())
+    }
+
+    fn check_read(&self, read: &[Axis]) -> Outcome<()> {
+        let axes = self.shape.len();
+        if read.len() != axes {
+            return Err(Failure::bad_use(format!("a read has {} axes, the array {axes}", read.len())));
+        }
+        for (axis, size) in read.iter().zip(&self.shape) {
+            if axis.step == 0 || axis.stop > *size || axis.start >= axis.stop {
+                return Err(Failure::bad_use(format!("{axis} is no selection of an axis of {size}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn product(sizes: impl Iterator<Item = u64>) -> u128 {
+    sizes.fold(1, |all, size| u128::saturating_mul(all, size.into()))
+}
+
 fn checksums(text: &str) -> Outcome<Vec<u32>> {
     let bytes = base64::engine::general_purpose::STANDARD
         .decode(text)
         .map_err(|e| Failure::bad_use(format!("the workload's checksums are not base64: {e}")))?;
     Ok(bytes.chunks_exact(4).map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::selection::{pieces, shape_of};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn whole() -> Value {
+        json!({
+            "schema": 1, "target": {"name": "t", "url": "s3://b"}, "in_flight": 8,
+            "array": {"key": "a", "shape": [9, 13], "chunk_shape": [2, 3], "shard_shape": [4, 6]},
+            "reads": [[[0, 9, 2], [1, 13, 1]], [[0, 1, 1], [0, 13, 5]]],
+            "concurrent_reads": 2, "array_bytes": 126, "wanted_bytes": 126, "held_bytes": 126,
+            "truth": {"reads_crc32c": "AAAAAAAAAAA="},
+        })
+    }
+
+    fn refused(pointer: &str, value: Value) -> String {
+        let mut changed = whole();
+        *changed.pointer_mut(pointer).expect("it is there") = value;
+        Workload::from_value(changed).expect_err("it cannot be executed").to_string()
+    }
+
+    #[test]
+    fn what_would_ask_for_too_much_is_refused() {
+        assert!(Workload::from_value(whole()).is_ok());
+        for pointer in ["/in_flight", "/concurrent_reads"] {
+            for count in [0u64, 10_001, 1 << 63] {
+                assert!(refused(pointer, json!(count)).contains("at least 1 and at most 10000"));
+            }
+        }
+        assert!(refused("/reads", json!([])).contains("no reads"));
+        assert!(refused("/array_bytes", json!(1u64 << 60)).contains("more than a quarter of this machine's memory"));
+        assert!(refused("/held_bytes", json!(u64::MAX)).contains("more than a quarter of this machine's memory"));
+        assert!(refused("/array_bytes", json!(62)).contains("not the size of what its reads select"));
+        assert!(refused("/array/shape", json!([u64::MAX, 13])).contains("2**60 elements"));
+        assert!(refused("/array/shard_shape", json!([1 << 24, 3])).contains("more than 4194304 chunks"));
+        assert!(refused("/array/chunk_shape", json!([2, 0])).contains("no multiple"));
+    }
+
+    #[test]
+    fn a_selection_of_more_chunks_than_any_data_set_has_is_refused() {
+        let mut many = whole();
+        many["array"] = json!({"key": "a", "shape": [1 << 25], "chunk_shape": [1], "shard_shape": [1]});
+        many["reads"] = json!([[[0, 1 << 25, 1]]]);
+        many["array_bytes"] = json!(1 << 25);
+        let why = Workload::from_value(many).expect_err("it is too much").to_string();
+        assert_eq!(why, "its reads touch 33554432 chunks, more than 20000000");
+    }
+
+    #[test]
+    fn elements_of_another_size_are_refused() {
+        let workload = Workload::from_value(whole()).expect("a workload");
+        assert!(workload.check_element(2).is_ok());
+        let why = workload.check_element(4).expect_err("they are larger").to_string();
+        assert!(why.ends_with("63 elements of 4 bytes"), "{why}");
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_not_read_to_it() {
+        let why = Workload::load(Path::new("/dev/zero")).expect_err("it is no workload").to_string();
+        assert!(why.starts_with("cannot read /dev/zero: more than"), "{why}");
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let number = prop_oneof![
+            (0u64..20).prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            number,
+            ".{0,20}".prop_map(Value::from),
+            prop_oneof![Just("."), Just("../x"), Just("a//b"), Just("s3://"), Just("==")].prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::hash_map("[a-z_0-9]{0,12}", inner, 0..4)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// The places of a value that can be changed, as JSON pointers.
+    fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
+        found.push(at.to_owned());
+        match value {
+            Value::Object(fields) => fields.iter().for_each(|(key, one)| pointers(one, &format!("{at}/{key}"), found)),
+            Value::Array(list) => {
+                list.iter().enumerate().for_each(|(i, one)| pointers(one, &format!("{at}/{i}"), found));
+            }
+            _ => (),
+        }
+    }
+
+    /// Holds what is asked of any text: a workload whose selections can be made, or one line.
+    fn check(text: &[u8]) -> Result<(), TestCaseError> {
+        match Workload::parse(text) {
+            Ok(workload) => {
+                let _ = workload.truth();
+                for read in &workload.reads {
+                    let touched = pieces(read, &workload.array.chunk_shape);
+                    let counted: u64 =
+                        read.iter().zip(&workload.array.chunk_shape).map(|(axis, size)| axis.chunks(*size)).product();
+                    prop_assert_eq!(touched.len() as u64, counted);
+                    prop_assert!(shape_of(read).iter().product::<u64>() <= workload.array_bytes);
+                }
+            }
+            Err(failure) => prop_assert!(!failure.line().is_empty() && failure.exit_code() == 2),
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_workload_or_refused(text in proptest::collection::vec(any::<u8>(), 0..300)) {
+            check(&text)?;
+        }
+
+        #[test]
+        fn a_workload_with_anything_changed_is_one_or_refused(
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any_json()), 1..4),
+            cut in proptest::option::of(any::<prop::sample::Index>()),
+        ) {
+            let mut workload = whole();
+            for (where_, value) in changes {
+                let mut places = Vec::new();
+                pointers(&workload, "", &mut places);
+                if let Some(place) = workload.pointer_mut(&places[where_.index(places.len())]) {
+                    *place = value;
+                }
+            }
+            let text = workload.to_string().into_bytes();
+            let end = cut.map_or(text.len(), |cut| cut.index(text.len() + 1));
+            check(&text[..end])?;
+        }
+    }
 }

@@ -5,6 +5,7 @@ import struct
 from typing import Any
 
 import google_crc32c
+import msgspec
 import numpy as np
 import obstore
 import pytest
@@ -16,6 +17,7 @@ from harness.datasets import manifest
 from harness.datasets.manifest import CODECS, DTYPES, PRESETS, SUBCHUNK_ORDERS, DatasetSpec, Manifest
 from harness.errors import BadUseError, StoreError
 from harness.targets.target import Target
+from tests.support.mutations import fuzzed, mutated, read_or_refused
 
 GOOD: dict[str, Any] = {
     "preset": "demo",
@@ -113,6 +115,22 @@ def test_a_header_longer_than_the_manifest():
     data = b"ZCB-MANI" + struct.pack("<II", 1, 2**31) + b"{}"
     with pytest.raises(BadUseError, match="manifest"):
         Manifest.decode(data + struct.pack("<I", google_crc32c.value(data)))
+
+
+@fuzzed
+@given(header=mutated(msgspec.json.encode(some_manifest().spec)), crcs=st.binary(max_size=600))
+def test_any_bytes_are_a_manifest_or_refused(header, crcs):
+    for data in (manifest.pack(b"ZCB-MANI", header, crcs), b"ZCB-MANI" + header, header):
+        found = read_or_refused(Manifest.decode, data)
+        assert found is None or found.stored_crc32c.nbytes + found.decoded_crc32c.nbytes == len(crcs)
+
+
+def test_an_object_larger_than_any_manifest_is_not_fetched(monkeypatch):
+    store = MemoryStore()
+    put(store, some_manifest())
+    monkeypatch.setattr("harness.targets.client._MOST_NBYTES", 100)
+    with pytest.raises(StoreError, match="no metadata and no manifest has more than 100"):
+        manifest.find(store, "demo/small")
 
 
 def test_another_version_says_so():

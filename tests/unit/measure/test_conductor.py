@@ -97,7 +97,10 @@ def test_every_sample_stands_between_two_limits_and_the_fastest_variant_counts(c
     [
         ("dies", "its worker died (exit code 9): last words"),
         ("raises", "ValueError: broken chunk"),
+        ("trusts", "its arrays were compared with nothing"),
         ("babbles", "not JSON"),
+        ("forgets", "answered without a valid 'versions': missing"),
+        ("odd", "answered without a valid 'versions': Expected `object`"),
         ("miscounts", "the reader counts 5 requests, the store 0"),
     ],
 )
@@ -300,7 +303,7 @@ def turn(workload, monkeypatch, probe, *, patience=60.0, always=False):
 
     def ask(reader, request, timeout):
         asked.append(request.get("discard", request["op"]))
-        return {"timed": {"seconds": 1.0}}
+        return {"timed": {"seconds": 1.0, "verified": True}}
 
     def made(workload, timed, connections, **_):
         return SimpleNamespace(seconds=timed.seconds, new_connections=connections)

@@ -46,7 +46,7 @@ def failing(how, packages):
             importlib.import_module("underlib.core").read(how)
 
     worker = Worker(Failing)
-    worker._reader, worker._workload, worker._packages = Failing(), object(), packages
+    worker._reader, worker._workload, worker.packages = Failing(), object(), packages
     return worker
 
 

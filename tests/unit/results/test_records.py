@@ -4,6 +4,8 @@ import datetime
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.datasets.array import ArrayInfo
 from harness.errors import BadUseError, MeasurementError
@@ -15,6 +17,7 @@ from harness.targets.target import Target
 from harness.workload.model import Workload
 from harness.workload.patterns import Parameters
 from harness.workload.truth import Truth
+from tests.support.mutations import fuzzed, mutated, read_or_refused
 
 STARTED = datetime.datetime(2026, 11, 23, 12, tzinfo=datetime.UTC)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -148,3 +151,19 @@ def test_a_long_name_of_the_environment_makes_no_file_that_cannot_be_written(con
     assert len(written) == 2
     assert all(path.is_file() for path in written)
     assert {len(record.env_name) > 800 for record in records.load(config) if not record.rows} == {True}
+
+
+@fuzzed
+@given(data=st.data())
+def test_any_bytes_are_a_record_or_refused(kept, tmp_path, data):
+    path = tmp_path / "any.pass"
+    path.write_bytes(data.draw(mutated(kept.read_bytes())))
+    read_or_refused(lambda _: records.decode(path, records.PassRecord, records.SCHEMA), b"")
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, b"\xff", b"", b"{", b'{"schema": 1}', b"null"])
+def test_a_record_that_is_none_is_refused(tmp_path, text):
+    path = tmp_path / "any.pass"
+    path.write_bytes(text)
+    with pytest.raises(MeasurementError, match="cannot be read"):
+        records.decode(path, records.PassRecord, records.SCHEMA)

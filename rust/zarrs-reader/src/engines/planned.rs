@@ -14,20 +14,21 @@ use object_store::path::Path;
 use object_store::{GetRange, GetResult};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
-use zarrs::array::codec::{ShardingCodecConfiguration, ShardingIndexLocation};
+use zarrs::array::codec::{ShardingCodec, ShardingCodecConfiguration, ShardingIndexLocation};
 use zarrs::array::{ArrayShardedExt, BytesRepresentation, CodecChain, DataType, FillValue, data_type};
 use zarrs::metadata::ConfigurationSerialize;
 use zarrs_codec::{ArrayToBytesCodecTraits, CodecOptions};
 
 use super::{Arrays, Engine, Hooks, all};
 use crate::array::{self, OpenArray, element_size, fill_bytes};
-use crate::client::Client;
+use crate::client::{Client, body_of, longer};
 use crate::clocks::now_ns;
-use crate::failure::{Failure, Outcome, one_line};
+use crate::failure::{Failure, Outcome, one_line, panicked};
 use crate::output::Output;
-use crate::plan::{Group, Grouping, Limits, MISSING, Stored, group, parts};
+use crate::plan::{Group, Grouping, Limits, Stored, group, parts};
 use crate::recording::Place;
 use crate::selection::{Piece, pieces, shape_of};
+use crate::shard_index::{ChunkBytes, MISSING, span};
 use crate::workload::Workload;
 
 /// Decoded bytes that one thread takes at once.
@@ -56,6 +57,8 @@ struct Unit {
     fill: FillValue,
     fill_bytes: Vec<u8>,
     element: usize,
+    /// What it may take where it is stored.
+    stored_bytes: ChunkBytes,
     options: CodecOptions,
 }
 
@@ -151,7 +154,12 @@ fn layout(array: &OpenArray) -> Outcome<(Unit, Option<Index>)> {
 
 fn unit(array: &OpenArray, codecs: Arc<CodecChain>, shape: Vec<NonZeroU64>) -> Outcome<Unit> {
     let element = element_size(array.data_type())?;
+    let encoded = codecs.encoded_representation(&shape, array.data_type(), array.fill_value());
+    // A shard within a shard may hold more than its chunks, as any shard.
+    let is_bounded = !codecs.array_to_bytes_codec().as_any().is::<ShardingCodec>();
+    let stored_bytes = encoded.ok().filter(|_| is_bounded).map_or(ChunkBytes::Any, |bytes| ChunkBytes::of(&bytes));
     Ok(Unit {
+        stored_bytes,
         codecs,
         sizes: shape.iter().map(|size| size.get()).collect(),
         shape,
@@ -238,7 +246,7 @@ impl Inner {
     ) -> Outcome<()> {
         let path = self.client.path(self.array.chunk_key(object).as_str());
         let Some(index) = &self.index else {
-            let Some(body) = self.get(&path, None).await? else {
+            let Some((body, _)) = self.get(&path, None).await? else {
                 self.fill(&wanted, output);
                 return Ok(());
             };
@@ -248,38 +256,44 @@ impl Inner {
         };
         let whole = whole && wanted.len() as u64 == index.chunks();
         let range = if whole { None } else { Some(index.range()) };
-        let Some(body) = self.get(&path, range).await? else {
+        let Some((body, object_bytes)) = self.get(&path, range).await? else {
             self.fill(&wanted, output);
             return Ok(());
         };
-        let entries = index
+        let stored = index
             .entries(if whole { index.part_of(&body) } else { &body })
+            .and_then(|entries| self.stored(index, &entries, object_bytes, wanted, output))
             .map_err(|why| Failure::measurement(format!("the index of {path}: {why}")))?;
-        let stored = self.stored(index, &entries, wanted, output);
         if whole {
             return self.decode_shard(&path, &body, stored, output).await;
         }
-        let groups = group(stored, grouping);
-        let fetched = groups.into_iter().map(|one| {
+        let mut groups = JoinSet::new();
+        for one in group(stored, grouping) {
             let (me, path, output) = (Arc::clone(self), path.clone(), Arc::clone(output));
-            tokio::spawn(async move { me.read_group(&path, one, &output).await })
-        });
-        for done in try_join_all(fetched).await? {
-            done?;
+            groups.spawn(async move { me.read_group(&path, one, &output).await });
         }
-        Ok(())
+        all(groups).await
     }
 
-    /// The chunks that are stored; the others get the fill value.
-    fn stored(&self, index: &Index, entries: &[[u64; 2]], wanted: Vec<Piece>, output: &Output) -> Vec<Stored<Piece>> {
+    /// The chunks that are stored in an object of `object_bytes`; the others get the fill value.
+    fn stored(
+        &self,
+        index: &Index,
+        entries: &[[u64; 2]],
+        object_bytes: u64,
+        wanted: Vec<Piece>,
+        output: &Output,
+    ) -> Result<Vec<Stored<Piece>>, String> {
         let mut stored = Vec::with_capacity(wanted.len());
         for piece in wanted {
-            match entries[piece.position(&index.per_shard)] {
-                [MISSING, MISSING] => output.fill(&piece, &self.unit.sizes, &self.unit.fill_bytes),
-                [offset, length] => stored.push(Stored { span: offset..offset.saturating_add(length), item: piece }),
+            let entry = entries.get(piece.position(&index.per_shard)).ok_or("it has too few entries")?;
+            let found = span(*entry, object_bytes, self.unit.stored_bytes);
+            match found.map_err(|why| format!("chunk {:?}: {why}", piece.chunk()))? {
+                None => output.fill(&piece, &self.unit.sizes, &self.unit.fill_bytes),
+                Some(span) => stored.push(Stored { span, item: piece }),
             }
         }
-        stored
+        Ok(stored)
     }
 
     /// Decodes the chunks of a shard that is all there.
@@ -328,7 +342,9 @@ impl Inner {
         let mut received = BytesMut::with_capacity((one.span.end - one.span.start) as usize);
         let mut at = one.span.start;
         let mut chunks = one.chunks.into_iter().peekable();
+        let mut left = one.span.end - one.span.start;
         while let Some(frame) = frames.try_next().await? {
+            left = left.checked_sub(frame.len() as u64).ok_or_else(|| longer(path))?;
             received.extend_from_slice(&frame);
             let end = at + received.len() as u64;
             while let Some(chunk) = chunks.next_if(|chunk| chunk.span.end <= end) {
@@ -343,32 +359,29 @@ impl Inner {
 
     /// A range of an object, in several requests where it is longer than a part.
     async fn range(&self, path: &Path, span: &std::ops::Range<u64>) -> Outcome<Bytes> {
-        let gone = || Failure::Store(format!("{path} vanished while it was read"));
-        let mut ranges = parts(span, self.limits.part_bytes);
-        let bodies = match ranges.pop() {
-            None => return Ok(Bytes::new()),
-            Some(only) if ranges.is_empty() => {
-                return self.get(path, Some(GetRange::Bounded(only))).await?.ok_or_else(gone);
-            }
-            Some(last) => {
-                ranges.push(last);
-                try_join_all(ranges.into_iter().map(|part| self.get(path, Some(GetRange::Bounded(part))))).await?
-            }
-        };
-        let mut whole = BytesMut::with_capacity((span.end - span.start) as usize);
-        for body in bodies {
-            whole.extend_from_slice(&body.ok_or_else(gone)?);
+        let gets = parts(span, self.limits.part_bytes).into_iter().map(|part| async move {
+            let gone = || Failure::Store(format!("{path} vanished while it was read"));
+            self.get(path, Some(GetRange::Bounded(part))).await?.ok_or_else(gone)
+        });
+        let mut bodies = try_join_all(gets).await?;
+        let came: usize = bodies.iter().map(|(body, _)| body.len()).sum();
+        if came as u64 != span.end - span.start {
+            return Err(Failure::Store(format!("{path} shrank while it was read")));
         }
+        if bodies.len() == 1 {
+            return Ok(bodies.remove(0).0);
+        }
+        let mut whole = BytesMut::with_capacity(came);
+        bodies.iter().for_each(|(body, _)| whole.extend_from_slice(body));
         Ok(whole.freeze())
     }
 
-    /// One GET with a permit; None where there is no such object.
-    async fn get(&self, path: &Path, range: Option<GetRange>) -> Outcome<Option<Bytes>> {
+    /// One GET with a permit: its body, and the bytes of the whole object; None where there is no such object.
+    async fn get(&self, path: &Path, range: Option<GetRange>) -> Outcome<Option<(Bytes, u64)>> {
         let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
-        match self.ask(path, range).await? {
-            Some(answer) => Ok(Some(answer.bytes().await?)),
-            None => Ok(None),
-        }
+        let Some(answer) = self.ask(path, range).await? else { return Ok(None) };
+        let object_bytes = answer.meta.size;
+        Ok(Some((body_of(answer).await?, object_bytes)))
     }
 
     async fn ask(&self, path: &Path, range: Option<GetRange>) -> Outcome<Option<GetResult>> {
@@ -425,9 +438,11 @@ impl Decoding {
         let (answer, waiting) = oneshot::channel();
         let (inner, output, key) = (Arc::clone(&self.inner), Arc::clone(&self.output), Arc::clone(&self.key));
         rayon::spawn(move || {
+            if answer.is_closed() {
+                return; // whoever waited has given the read up
+            }
             let all = || batch.iter().try_for_each(|chunk| inner.decode(chunk, &key, &output));
-            let outcome =
-                catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|_| Err(Failure::measurement("a codec panicked")));
+            let outcome = catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|panic| Err(panicked(&*panic)));
             drop((batch, output)); // before the answer: whoever waits for the last one owns the array alone
             let _ = answer.send(outcome);
         });

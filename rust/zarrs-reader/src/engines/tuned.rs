@@ -45,7 +45,7 @@ impl Tuned {
     }
 
     /// One task per shard, each retrieving its part of the selection into the final array.
-    async fn read_subsets(&self, read: &[Axis], output: &Arc<Output>) -> Outcome<()> {
+    async fn read_subsets(&self, read: &[Axis], output: &Arc<Output<u8>>) -> Outcome<()> {
         let mut tasks = JoinSet::new();
         for piece in pieces(read, &self.shard_shape) {
             let (array, options) = (Arc::clone(&self.array), self.options);
@@ -112,12 +112,13 @@ impl Engine for Tuned {
 
     async fn read_one(&self, number: usize, _variant: &str) -> Outcome<Arrays> {
         let read = &self.workload.reads[number];
-        let output = Output::new(shape_of(read), self.element);
         if is_box(read) {
+            let output = Output::zeroed(shape_of(read), self.element);
             self.read_subsets(read, &output).await?;
-        } else {
-            self.read_chunks(read, &output).await?;
+            return Ok(vec![output.finish()?]);
         }
+        let output = Output::new(shape_of(read), self.element);
+        self.read_chunks(read, &output).await?;
         Ok(vec![output.finish()?])
     }
 

@@ -60,11 +60,11 @@ impl LeanClient {
         Some(Self { address, base, idle: Mutex::default(), counters })
     }
 
-    /// One GET; its body is exactly the range that was asked for.
+    /// One GET: its body, exactly the range that was asked for, and the bytes of the whole object.
     ///
     /// # Errors
     /// `Store` when it cannot be had: this client repeats nothing but a GET whose connection had ended while idle.
-    pub async fn get(&self, path: &Path, range: &GetRange, memory: &Memory) -> Outcome<Bytes> {
+    pub async fn get(&self, path: &Path, range: &GetRange, memory: &Memory) -> Outcome<(Bytes, u64)> {
         let asked = match range {
             GetRange::Bounded(span) => format!("{}-{}", span.start, span.end.saturating_sub(1)),
             GetRange::Offset(first) => format!("{first}-"),
@@ -79,7 +79,7 @@ impl LeanClient {
         outcome.map_err(|reason| Failure::Store(format!("{}{base}/{path}: {reason}", self.address)))
     }
 
-    async fn exchange(&self, request: &[u8], range: &GetRange, memory: &Memory) -> Result<Bytes, String> {
+    async fn exchange(&self, request: &[u8], range: &GetRange, memory: &Memory) -> Result<(Bytes, u64), String> {
         let mut first = [0; FIRST_READ_BYTES];
         let (mut stream, mut filled) = self.ask(request, &mut first).await?;
         let head = loop {
@@ -91,7 +91,7 @@ impl LeanClient {
             }
             filled += some(stream.read(&mut first[filled..])).await?;
         };
-        let range = head.demand(range)?;
+        let (range, object_bytes) = head.demand(range)?;
         let mut body = memory.take(head.body_bytes);
         let came = filled - head.bytes;
         if came > head.body_bytes {
@@ -104,7 +104,7 @@ impl LeanClient {
         if head.keeps_connection {
             self.idle.lock().push(stream);
         }
-        Ok(body.freeze())
+        Ok((body.freeze(), object_bytes))
     }
 
     /// Sends a request and waits for the first bytes of its answer.
@@ -180,20 +180,27 @@ impl Head {
         }))
     }
 
-    /// Checks that the answer is the range that was asked for, and returns it.
-    fn demand(&self, asked: &GetRange) -> Result<ContentRange, String> {
+    /// Checks that the answer is the range that was asked for, and returns it with the bytes of the whole object.
+    fn demand(&self, asked: &GetRange) -> Result<(ContentRange, u64), String> {
         if self.status != StatusCode::PARTIAL_CONTENT.as_u16() {
             return Err(format!("status {}", self.status));
         }
         let said = self.content_range.as_deref().unwrap_or("nothing");
         let range = ContentRange::parse(said).filter(|range| range.covers(asked));
-        range.ok_or_else(|| format!("requested {asked}, got {said}"))
+        let (range, total) = range
+            .and_then(|range| range.total.map(|total| (range, total)))
+            .ok_or_else(|| format!("requested {asked}, got {said}"))?;
+        if self.body_bytes as u64 != range.span.end - range.span.start {
+            return Err(format!("a body of {} bytes for {said}", self.body_bytes));
+        }
+        Ok((range, total))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::time::Duration;
     use tokio::net::TcpListener;
 
@@ -201,7 +208,7 @@ mod tests {
     const RIGHT: &str = "HTTP/1.1 206 Partial Content\r\ncontent-length: 3\r\ncontent-range: bytes 2-4/9\r\n\r\ncde";
 
     /// Serves one answer per connection, then ends it, and returns what each of `count` GETs yields.
-    async fn fetch(answers: &'static [&'static str], count: usize) -> (Vec<Outcome<Bytes>>, Arc<Counters>) {
+    async fn fetch(answers: &'static [&'static str], count: usize) -> (Vec<Outcome<(Bytes, u64)>>, Arc<Counters>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/base", listener.local_addr().expect("an address"));
         tokio::spawn(async move {
@@ -225,14 +232,17 @@ mod tests {
         (got, counters)
     }
 
-    fn why(outcome: &Outcome<Bytes>) -> String {
+    fn why(outcome: &Outcome<(Bytes, u64)>) -> String {
         outcome.as_ref().expect_err("refused").to_string()
     }
 
     #[tokio::test]
     async fn a_range_is_fetched_and_counted_also_after_an_idle_connection_ended() {
         let (got, counters) = fetch(&[RIGHT, RIGHT], 2).await;
-        assert!(got.iter().all(|one| one.as_ref().is_ok_and(|body| body.as_ref() == b"cde")), "{got:?}");
+        assert!(
+            got.iter().all(|one| one.as_ref().is_ok_and(|(body, size)| body.as_ref() == b"cde" && *size == 9)),
+            "{got:?}"
+        );
         let request_counts = counters.request_counts();
         assert_eq!(
             (
@@ -253,6 +263,16 @@ mod tests {
             ("HTTP/1.1 206 P\r\ncontent-length: 3\r\ncontent-range: bytes 3-5/9\r\n\r\ndef", "got bytes 3-5/9"),
             ("HTTP/1.1 206 P\r\ncontent-length: 3\r\ncontent-range: bytes 2-4/9\r\n\r\nc", "ended before"),
             ("HTTP/1.1 206 P\r\ncontent-length: 3\r\ncontent-range: bytes 2-4/9\r\n\r\ncdef", "more bytes"),
+            ("HTTP/1.1 206 P\r\ncontent-length: 4\r\ncontent-range: bytes 2-4/9\r\n\r\ncdef", "a body of 4 bytes"),
+            (
+                "HTTP/1.1 206 P\r\ncontent-length: 9000000000000000000\r\ncontent-range: bytes 2-4/9\r\n\r\n",
+                "a body of",
+            ),
+            ("HTTP/1.1 206 P\r\ncontent-length: 99999999999999999999\r\n\r\n", "without a length"),
+            (
+                "HTTP/1.1 206 P\r\ncontent-length: 3\r\ncontent-range: bytes 2-18446744073709551615/9\r\n\r\n",
+                "got bytes",
+            ),
             ("HTTP/1.1 206 P\r\ntransfer-encoding: chunked\r\n\r\n", "without a length"),
             ("220 welcome\r\n\r\n", "not HTTP"),
         ];
@@ -263,6 +283,28 @@ mod tests {
         }
     }
 
+    fn number() -> impl Strategy<Value = u64> {
+        prop_oneof![0u64..12, any::<u64>()]
+    }
+
+    proptest! {
+        /// Whatever a server answers to a request for three bytes: no longer body is taken, and nothing panics.
+        #[test]
+        fn any_headers_are_three_bytes_or_refused(
+            noise in proptest::collection::vec(any::<u8>(), 0..200),
+            (length, first, last, total) in (number(), number(), number(), number()), cut in 0usize..200,
+        ) {
+            let told = format!("HTTP/1.1 206 P\r\ncontent-length: {length}\r\ncontent-range: bytes {first}-{last}/{total}\r\n\r\n");
+            let told = &told.as_bytes()[..cut.min(told.len())];
+            for bytes in [noise.as_slice(), told, &[told, noise.as_slice()].concat()] {
+                if let Ok(Some(head)) = Head::parse(bytes)
+                    && head.demand(&PIECE).is_ok()
+                {
+                    prop_assert!(head.body_bytes <= 3);
+                }
+            }
+        }
+    }
     #[test]
     fn only_plain_http_without_credentials_is_taken() {
         let open = |target: serde_json::Value| {

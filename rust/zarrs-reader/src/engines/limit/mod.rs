@@ -11,14 +11,16 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
 use object_store::GetRange;
+use object_store::path::Path;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Arrays, Engine, Hooks};
-use crate::client::Client;
+use crate::client::{Client, longer};
 use crate::failure::{Failure, Outcome};
-use crate::plan::{Grouping, MISSING, Stored, group, parts};
+use crate::plan::{Grouping, Stored, group, parts};
 use crate::selection::{Axis, pieces};
+use crate::shard_index::{ChunkBytes, span};
 use crate::workload::{ArrayInfo, Workload};
 use lean::LeanClient;
 use memory::Memory;
@@ -26,6 +28,8 @@ use memory::Memory;
 const CRC_BYTES: u64 = 4;
 const PART_BYTES: u64 = 8 << 20;
 const MERGE_GAP_BYTES: u64 = 1 << 20;
+/// What is wrong with an index that ends before its last entry.
+const TOO_SHORT: &str = "it is shorter than its shape says";
 
 const EXACT: &str = "exact";
 const MERGED: &str = "merged";
@@ -79,18 +83,23 @@ impl Inner {
 
     async fn fetch_shard(self: Arc<Self>, shard: Shard, memory: Arc<Memory>, merged: bool) -> Outcome<Vec<Bytes>> {
         let path = self.client.path(&shard.key);
-        let index = self.get(&path, GetRange::Suffix(self.index_bytes), &memory).await?;
-        let ranges = ranges(&index, &shard.wanted, merged)
-            .ok_or_else(|| Failure::measurement(format!("the index of {path} is shorter than its shape says")))?;
+        let (index, object_bytes) = self.get(&path, GetRange::Suffix(self.index_bytes), &memory).await?;
+        if (index.len() as u64) < self.index_bytes {
+            return Err(Failure::measurement(format!("the index of {path}: {TOO_SHORT}")));
+        }
+        let bounds = (object_bytes, ChunkBytes::AtMost(self.workload.wanted_bytes));
+        let ranges = ranges(&index, &shard.wanted, bounds, merged)
+            .map_err(|why| Failure::measurement(format!("the index of {path}: {why}")))?;
         let requests = ranges.iter().flat_map(|span| parts(span, PART_BYTES));
         let gets = requests.map(|range| {
             let (inner, path, memory) = (Arc::clone(&self), path.clone(), Arc::clone(&memory));
-            async move { inner.get(&path, GetRange::Bounded(range), &memory).await }
+            async move { Ok(inner.get(&path, GetRange::Bounded(range), &memory).await?.0) }
         });
         all(gets).await
     }
 
-    async fn get(&self, path: &object_store::path::Path, range: GetRange, memory: &Memory) -> Outcome<Bytes> {
+    /// One GET with a permit: its body, and the bytes of the whole object.
+    async fn get(&self, path: &Path, range: GetRange, memory: &Memory) -> Outcome<(Bytes, u64)> {
         let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
         match &self.lean {
             Some(lean) => lean.get(path, &range, memory).await,
@@ -99,23 +108,21 @@ impl Inner {
     }
 
     /// Copies a body out of the client's own buffers as it arrives, so that these are used again while still cached.
-    async fn get_by_object_store(
-        &self,
-        path: &object_store::path::Path,
-        range: GetRange,
-        memory: &Memory,
-    ) -> Outcome<Bytes> {
+    async fn get_by_object_store(&self, path: &Path, range: GetRange, memory: &Memory) -> Outcome<(Bytes, u64)> {
         let answer = self.client.get(path, Some(range)).await?;
-        let expected = (answer.range.end - answer.range.start) as usize;
+        let (expected, object_bytes) = ((answer.range.end - answer.range.start) as usize, answer.meta.size);
         let mut body = memory.take(expected);
         let mut frames = answer.into_stream();
         while let Some(frame) = frames.try_next().await? {
+            if body.len() + frame.len() > expected {
+                return Err(longer(path));
+            }
             body.extend_from_slice(&frame);
         }
         if body.len() != expected {
             return Err(Failure::measurement(format!("{path}: {} bytes came, not {expected}", body.len())));
         }
-        Ok(body.freeze())
+        Ok((body.freeze(), object_bytes))
     }
 }
 
@@ -130,21 +137,29 @@ where
     try_join_all(tasks.into_iter().map(|task| async { task.await? })).await
 }
 
-/// The byte ranges to fetch for the wanted chunks that are stored; None where the index ends too early.
-fn ranges(index: &[u8], wanted: &[usize], merged: bool) -> Option<Vec<Range<u64>>> {
+/// The byte ranges to fetch for the wanted chunks that are stored.
+///
+/// # Errors
+/// In words what cannot be: an index that ends too early, or an entry beyond the `bounds` of object and chunk.
+fn ranges(
+    index: &[u8],
+    wanted: &[usize],
+    (object_bytes, chunk): (u64, ChunkBytes),
+    merged: bool,
+) -> Result<Vec<Range<u64>>, String> {
     let word = |at: usize| Some(u64::from_le_bytes(index.get(at..at + 8)?.try_into().ok()?));
     let mut stored = Vec::with_capacity(wanted.len());
     for position in wanted {
-        let (offset, length) = (word(position * 16)?, word(position * 16 + 8)?);
-        if offset != MISSING {
-            stored.push(Stored { span: offset..offset.saturating_add(length), item: () });
+        let entry = word(position * 16).zip(word(position * 16 + 8)).ok_or(TOO_SHORT)?;
+        if let Some(span) = span(entry.into(), object_bytes, chunk)? {
+            stored.push(Stored { span, item: () });
         }
     }
     if !merged {
-        return Some(stored.into_iter().map(|chunk| chunk.span).collect());
+        return Ok(stored.into_iter().map(|chunk| chunk.span).collect());
     }
     let grouping = Grouping { max_gap_bytes: MERGE_GAP_BYTES, most_bytes: u64::MAX };
-    Some(group(stored, grouping).into_iter().map(|one| one.span).collect())
+    Ok(group(stored, grouping).into_iter().map(|one| one.span).collect())
 }
 
 fn per_shard(array: &ArrayInfo) -> Vec<u64> {
@@ -182,28 +197,39 @@ impl Engine for NetworkLimit {
         Hooks::None
     }
 
-    fn check(&self, arrays: &Arrays) -> Outcome<()> {
+    /// Bytes that nobody decodes can only be counted.
+    fn check(&self, arrays: &Arrays) -> Outcome<bool> {
         let fetched: u64 = arrays.iter().map(|body| body.len() as u64).sum();
         if fetched < self.inner.workload.wanted_bytes {
             let wanted = self.inner.workload.wanted_bytes;
             return Err(Failure::measurement(format!("fetched {fetched} bytes of {wanted} wanted")));
         }
-        Ok(())
+        Ok(false)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard_index::MISSING;
 
     #[test]
     fn missing_chunks_are_left_out_and_near_ones_merged() {
         let words = [0, 10, MISSING, MISSING, 20, 10, 4 << 20, 10];
         let index: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let far = 4 << 20..(4 << 20) + 10;
-        assert_eq!(ranges(&index, &[0, 1, 2, 3], false), Some(vec![0..10, 20..30, far.clone()]));
-        assert_eq!(ranges(&index, &[0, 1, 2, 3], true), Some(vec![0..30, far]));
-        assert_eq!(ranges(&index, &[4], false), None);
+        let found = |wanted: &[usize], merged| ranges(&index, wanted, (5 << 20, ChunkBytes::AtMost(30)), merged);
+        assert_eq!(found(&[0, 1, 2, 3], false), Ok(vec![0..10, 20..30, far.clone()]));
+        assert_eq!(found(&[0, 1, 2, 3], true), Ok(vec![0..30, far]));
+        assert!(found(&[4], false).is_err_and(|why| why == TOO_SHORT));
+    }
+
+    #[test]
+    fn an_index_that_asks_for_more_than_there_is_is_refused() {
+        let index: Vec<u8> = [0, 10 | 1 << 33].iter().flat_map(|word: &u64| word.to_le_bytes()).collect();
+        let found = |object_bytes| ranges(&index, &[0], (object_bytes, ChunkBytes::AtMost(30)), false);
+        assert!(found(1000).is_err_and(|why| why.contains("reach beyond the object")));
+        assert!(found(1 << 40).is_err_and(|why| why.contains("where its codecs yield at most 30")));
     }
 
     #[test]

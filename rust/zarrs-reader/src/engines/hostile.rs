@@ -1,0 +1,217 @@
+//! Every engine on shards that say anything of themselves: an array or one line, whatever the bytes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
+use object_store::{ObjectStore, ObjectStoreExt};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use super::{Arrays, Kind, open};
+use crate::client::Client;
+use crate::failure::Outcome;
+use crate::plan::Limits;
+use crate::shard_index::MISSING;
+use crate::workload::Workload;
+
+/// Chunks of a shard, of four elements of two bytes each.
+const CHUNKS: usize = 4;
+const CHUNK_BYTES: usize = 8;
+const ARRAY_BYTES: usize = CHUNKS * CHUNK_BYTES;
+const KINDS: [Kind; 4] = [Kind::Stock, Kind::Tuned, Kind::Planned, Kind::NetworkLimit];
+
+fn metadata(compressor: Option<&str>, index_at: &str) -> Value {
+    let mut codecs = vec![json!({"name": "bytes", "configuration": {"endian": "little"}})];
+    codecs.extend(compressor.map(|name| json!({"name": name, "configuration": {"level": 1, "checksum": false}})));
+    json!({
+        "zarr_format": 3, "node_type": "array", "shape": [16], "data_type": "uint16", "fill_value": 7, "attributes": {},
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [16]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "codecs": [{"name": "sharding_indexed", "configuration": {
+            "chunk_shape": [4], "codecs": codecs, "index_location": index_at,
+            "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+        }}],
+    })
+}
+
+fn workload(step: u64, in_flight: usize) -> Workload {
+    Workload::from_value(json!({
+        "schema": 1, "target": {"name": "t", "url": "s3://b"}, "in_flight": in_flight,
+        "array": {"key": "a", "shape": [16], "chunk_shape": [4], "shard_shape": [16]},
+        "reads": [[[0, 16, step]]], "array_bytes": ARRAY_BYTES / step as usize, "wanted_bytes": ARRAY_BYTES,
+    }))
+    .expect("a workload")
+}
+
+/// An index with the checksum that belongs to it.
+fn index(entries: &[[u64; 2]]) -> Vec<u8> {
+    let body: Vec<u8> = entries.as_flattened().iter().flat_map(|word| word.to_le_bytes()).collect();
+    let crc = crc32c::crc32c(&body).to_le_bytes();
+    [body.as_slice(), &crc].concat()
+}
+
+/// One chunk after the other, as a writer puts them.
+fn honest() -> Vec<[u64; 2]> {
+    (0..CHUNKS).map(|chunk| [(chunk * CHUNK_BYTES) as u64, CHUNK_BYTES as u64]).collect()
+}
+
+fn data() -> Vec<u8> {
+    (0..ARRAY_BYTES as u8).collect()
+}
+
+/// What an engine makes of an array whose only shard is `shard`; it has seconds for microseconds' work.
+async fn read(kind: Kind, metadata: &Value, shard: Vec<u8>, workload: Workload, limits: Limits) -> Outcome<Arrays> {
+    let store = InMemory::new();
+    for (key, body) in [("a/zarr.json", metadata.to_string().into_bytes()), ("a/c/0", shard)] {
+        store.put(&Path::from(key), body.into()).await.expect("memory");
+    }
+    let client = Client::over(Arc::new(store) as Arc<dyn ObjectStore>, "a");
+    let engine = open(kind, Arc::new(workload), client, limits).await?;
+    let variant = engine.variants()[0];
+    tokio::time::timeout(Duration::from_secs(20), engine.read(variant)).await.expect("it ends")
+}
+
+fn limits(part_bytes: u64) -> Limits {
+    Limits { max_gap_bytes: 16, part_bytes }
+}
+
+fn read_with(kind: Kind, entries: &[[u64; 2]]) -> Outcome<Arrays> {
+    let shard = [data(), index(entries)].concat();
+    let runtime = Runtime::new().expect("threads");
+    runtime.block_on(read(kind, &metadata(None, "end"), shard, workload(1, 8), limits(8 << 20)))
+}
+
+#[test]
+fn an_honest_shard_is_read_by_every_engine() {
+    for kind in KINDS {
+        let arrays = read_with(kind, &honest()).expect("an array");
+        assert_eq!(arrays.concat(), data(), "{kind:?}");
+    }
+}
+
+#[test]
+fn lengths_and_offsets_that_cannot_be_are_refused_before_memory_is_asked_for() {
+    let lies: [fn(&mut [u64; 2]); 6] = [
+        |entry| entry[1] |= 1 << 33,
+        |entry| entry[1] |= 1 << 63,
+        |entry| entry[0] |= 1 << 40,
+        |entry| entry[1] = MISSING,
+        |entry| entry[0] = MISSING,
+        |entry| entry[1] = ARRAY_BYTES as u64 + 68 - entry[0],
+    ];
+    for lie in lies {
+        let mut entries = honest();
+        lie(&mut entries[2]);
+        let why = read_with(Kind::Planned, &entries).expect_err("it cannot be").to_string();
+        assert!(why.starts_with("the index of a/c/0: chunk [2]: "), "{why}");
+    }
+    for (lie, index) in lies.iter().zip(0..) {
+        let mut entries = honest();
+        lie(&mut entries[2]);
+        let limit = read_with(Kind::NetworkLimit, &entries);
+        assert!(limit.is_err(), "lie {index}");
+    }
+}
+
+#[test]
+fn an_array_that_is_not_the_workloads_is_refused() {
+    let runtime = Runtime::new().expect("threads");
+    for (pointer, value, words) in [
+        ("/shape", json!([32]), "has shape [32], the workload's has [16]"),
+        ("/chunk_grid/configuration/chunk_shape", json!([32]), "has shards [32], the workload's has [16]"),
+        ("/codecs/0/configuration/chunk_shape", json!([8]), "has chunks [8], the workload's has [4]"),
+        ("/data_type", json!("uint32"), "16 elements of 4 bytes"),
+    ] {
+        let mut other = metadata(None, "end");
+        *other.pointer_mut(pointer).expect("it is there") = value;
+        for kind in [Kind::Stock, Kind::Tuned, Kind::Planned] {
+            let shard = [data(), index(&honest())].concat();
+            let outcome = runtime.block_on(read(kind, &other, shard, workload(1, 8), limits(8 << 20)));
+            let why = outcome.expect_err("another array").to_string();
+            assert!(why.contains(words), "{why}");
+        }
+    }
+}
+
+fn entry() -> impl Strategy<Value = [u64; 2]> {
+    let word = || {
+        prop_oneof![
+            0u64..120,
+            Just(MISSING),
+            Just(CHUNK_BYTES as u64),
+            any::<u64>(),
+            (0u32..64).prop_map(|bit| 1 << bit)
+        ]
+    };
+    prop_oneof![
+        [word(), word()],
+        (0u64..CHUNKS as u64).prop_map(|chunk| [chunk * CHUNK_BYTES as u64, CHUNK_BYTES as u64])
+    ]
+}
+
+/// A shard whose index has the right checksum and any entries, or any bytes at all.
+fn shard() -> impl Strategy<Value = (Vec<u8>, &'static str)> {
+    let entries = proptest::collection::vec(entry(), CHUNKS);
+    let told = (entries, proptest::collection::vec(any::<u8>(), 0..100), any::<bool>()).prop_map(
+        |(entries, data, at_start)| {
+            let index = index(&entries);
+            if at_start { ([index, data].concat(), "start") } else { ([data, index].concat(), "end") }
+        },
+    );
+    prop_oneof![4 => told, 1 => proptest::collection::vec(any::<u8>(), 0..200).prop_map(|bytes| (bytes, "end"))]
+}
+
+proptest! {
+    /// No engine of ours panics, hangs or hands out an array of another size.
+    #[test]
+    fn any_shard_is_an_array_or_one_line(
+        (shard, index_at) in shard(),
+        compressor in prop_oneof![Just(None), Just(Some("zstd"))],
+        (step, in_flight) in (prop_oneof![Just(1u64), Just(2)], prop_oneof![Just(1usize), Just(8)]),
+        part_bytes in prop_oneof![Just(7u64), Just(8 << 20)],
+    ) {
+        let runtime = Runtime::new().expect("threads");
+        for kind in [Kind::Planned, Kind::NetworkLimit] {
+            let outcome = runtime.block_on(read(
+                kind, &metadata(compressor, index_at), shard.clone(), workload(step, in_flight), limits(part_bytes),
+            ));
+            match outcome {
+                Ok(arrays) if kind == Kind::Planned => {
+                    prop_assert_eq!(arrays.iter().map(Bytes::len).sum::<usize>(), ARRAY_BYTES / step as usize);
+                }
+                Ok(bodies) => prop_assert!(bodies.iter().all(|body| body.len() <= shard.len())),
+                Err(failure) => prop_assert!(!failure.line().contains("panic"), "{}", failure),
+            }
+        }
+    }
+}
+
+/// One request at a time, and the first chunk cannot be decoded: the others are not fetched after the answer.
+#[test]
+fn nothing_lives_on_after_an_error() {
+    let runtime = Runtime::new().expect("threads");
+    runtime.block_on(async {
+        let store = InMemory::new();
+        let shard = [data(), index(&honest())].concat();
+        for (key, body) in [("a/zarr.json", metadata(Some("zstd"), "end").to_string().into_bytes()), ("a/c/0", shard)] {
+            store.put(&Path::from(key), body.into()).await.expect("memory");
+        }
+        let slow = ThrottleConfig { wait_get_per_call: Duration::from_millis(500), ..ThrottleConfig::default() };
+        let client = Client::over(Arc::new(ThrottledStore::new(store, slow)), "a");
+        let held = Arc::clone(&client.recorder);
+        let engine = open(Kind::Planned, Arc::new(workload(1, 1)), client, limits(8)).await.expect("an array");
+        let why = engine.read("").await.expect_err("no zstd").to_string();
+        assert!(why.contains("cannot be decoded"), "{why}");
+        drop(engine);
+        let begun = Instant::now();
+        while Arc::strong_count(&held) > 1 && begun.elapsed() < Duration::from_millis(300) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(Arc::strong_count(&held), 1, "tasks of the read are still there");
+    });
+}
