@@ -20,6 +20,8 @@ use crate::layer::{Answer, Layer, Service};
 const DECODED_LENGTH: &str = "x-amz-decoded-content-length";
 /// The longest chunk header or trailer that is accepted, bytes.
 const MAX_LINE: usize = 16 * 1024;
+/// The most trailers that are accepted; S3 knows a handful.
+const MAX_TRAILERS: usize = 100;
 
 /// The checksums that followed an upload, in the request's extensions; empty until the body has been read.
 #[derive(Clone, Default)]
@@ -40,11 +42,16 @@ impl Layer for Anonymous {
     }
 }
 
-fn without_signature(mut request: Request<Body>) -> Request<Body> {
+/// Takes the signature off, wherever it stands.
+pub fn remove_signature<B>(request: &mut Request<B>) {
     request.headers_mut().remove(AUTHORIZATION);
     if let Some(uri) = unsigned_uri(request.uri()) {
         *request.uri_mut() = uri;
     }
+}
+
+fn without_signature(mut request: Request<Body>) -> Request<Body> {
+    remove_signature(&mut request);
     if is_chunked(request.headers()) { decoded(request) } else { request }
 }
 
@@ -164,7 +171,11 @@ impl Chunked {
         let (name, value) = line.split_once(':').ok_or(Malformed("trailer"))?;
         let name = HeaderName::try_from(name.trim()).map_err(|_| Malformed("trailer name"))?;
         let value = HeaderValue::try_from(value.trim()).map_err(|_| Malformed("trailer value"))?;
-        self.trailers.0.lock().insert(name, value);
+        let mut trailers = self.trailers.0.lock();
+        if trailers.len() >= MAX_TRAILERS {
+            return Err(Malformed("too many trailers"));
+        }
+        trailers.insert(name, value);
         Ok(Step::Advanced)
     }
 

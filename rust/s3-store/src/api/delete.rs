@@ -1,19 +1,19 @@
 //! Deleting objects.
 
 use s3s::dto::{DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, Error};
-use s3s::{S3Response, s3_error};
+use s3s::{S3Request, S3Response, s3_error};
 
 use super::{Answer, Api};
 use crate::backend::Conditions;
+use crate::headers::with_conditions;
 
 /// The most keys in one request, as in S3.
 const MAX_KEYS: usize = 1000;
 
 impl Api {
-    pub(super) fn do_delete_object(&self, input: DeleteObjectInput) -> Answer<DeleteObjectOutput> {
-        let bucket = self.store.bucket(&input.bucket)?;
-        let conditions = Conditions { if_match: input.if_match, ..Conditions::default() };
-        bucket.delete(&input.key, &conditions)?;
+    pub(super) fn do_delete_object(&self, req: &S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
+        let bucket = self.store.bucket(&req.input.bucket)?;
+        bucket.delete(&req.input.key, &Conditions::of(with_conditions(req)))?;
         Ok(S3Response::with_status(DeleteObjectOutput::default(), http::StatusCode::NO_CONTENT))
     }
 
