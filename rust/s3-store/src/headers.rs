@@ -45,7 +45,8 @@ fn has_conditions(headers: &HeaderMap) -> bool {
 }
 
 fn is_fit_range(value: &HeaderValue) -> bool {
-    value.to_str().is_ok_and(|text| Range::parse(text).is_ok())
+    // s3s takes this one for the last no bytes.
+    value.to_str().is_ok_and(|text| text != "bytes=-" && Range::parse(text).is_ok())
 }
 
 fn fit_range(headers: &mut HeaderMap) {

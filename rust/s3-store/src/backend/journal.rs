@@ -308,8 +308,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
         /// Wherever the file ends, the lines that are whole are read, and the rest is never taken for one.
         #[test]
         fn any_cut_keeps_every_whole_line(keys in prop::collection::vec(".{0,20}", 1..12), cut in any::<prop::sample::Index>()) {

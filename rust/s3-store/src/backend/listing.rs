@@ -96,13 +96,17 @@ fn behind_all(prefix: &str) -> String {
 mod tests {
     use super::*;
     use crate::backend::object::{Attributes, Identity};
+    use proptest::prelude::*;
 
     const KEYS: [&str; 8] = ["a", "a/1", "a/2", "b/1", "b/2/3", "c", "é/x", "\u{ffff}"];
 
-    fn objects() -> Objects {
+    fn object() -> Arc<Object> {
         let identity = Identity { size: 0, modified_ns: 0, inode: 0, changed_ns: 0 };
-        let object = Arc::new(Object::new("o".into(), identity, identity.etag(), Attributes::default()));
-        KEYS.map(|key| (key.into(), object.clone())).into()
+        Arc::new(Object::new("o".into(), identity, identity.etag(), Attributes::default()))
+    }
+
+    fn objects() -> Objects {
+        KEYS.map(|key| (key.into(), object())).into()
     }
 
     /// All entries, paged by `limit`.
@@ -131,6 +135,43 @@ mod tests {
             assert_eq!(all("a", "", limit), ["a", "a/1", "a/2"]);
             assert_eq!(all("a", "/", limit), ["a", "a/"]);
             assert_eq!(all("none", "", limit), [""; 0]);
+        }
+    }
+
+    proptest! {
+        /// Against the plainest way to do it: group all keys, then cut.
+        #[test]
+        fn pages_are_those_of_the_whole_list(
+            keys in prop::collection::btree_set("[ab/\u{e9}]{1,6}", 0..15),
+            prefix in "[ab/]{0,2}",
+            delimiter in "/?",
+            after in "[ab/]{0,3}",
+            limit in 1_usize..6,
+        ) {
+            let objects: Objects = keys.iter().map(|key| (key.as_str().into(), object())).collect();
+            let query = |after| Query { prefix: prefix.clone(), delimiter: delimiter.clone(), after, limit };
+            let (mut found, mut from) = (Vec::new(), after.clone());
+            loop {
+                let page = page(&objects, &query(from));
+                let mut entries: Vec<_> = page.objects.into_iter().map(|(key, _)| key).chain(page.prefixes).collect();
+                prop_assert!(entries.len() <= limit && page.seen.len() == entries.len());
+                entries.sort();
+                found.extend(entries);
+                match page.next {
+                    Some(next) => from = next,
+                    None => break,
+                }
+            }
+            let all = query(after.clone());
+            let entry = |key: &String| common_prefix(key, &all).unwrap_or(key).to_owned();
+            let mut expected: Vec<_> = keys
+                .iter()
+                .filter(|key| key.starts_with(&prefix) && **key > after)
+                .map(entry)
+                .filter(|entry| *entry != after)
+                .collect();
+            expected.dedup();
+            prop_assert_eq!(found, expected);
         }
     }
 
