@@ -29,11 +29,11 @@ pub fn make_fit<B>(request: &mut Request<B>) {
         return;
     }
     let mut asked = HeaderMap::new();
-    for name in CONDITION_HEADERS {
-        if let http::header::Entry::Occupied(entry) = request.headers_mut().entry(&name) {
+    for name in &CONDITION_HEADERS {
+        if let http::header::Entry::Occupied(entry) = request.headers_mut().entry(name) {
             let (_, values) = entry.remove_entry_mult();
             for value in values {
-                asked.append(&name, value);
+                asked.append(name, value);
             }
         }
     }

@@ -32,7 +32,7 @@ impl Api {
             key_count: Some((contents.len() + common_prefixes.len()) as i32),
             name: Some(input.bucket),
             prefix: Some(encoding.encode(input.prefix.as_deref().unwrap_or_default())),
-            delimiter: input.delimiter.map(|delimiter| encoding.encode(&delimiter)),
+            delimiter: input.delimiter.filter(|text| !text.is_empty()).map(|text| encoding.encode(&text)),
             start_after: input.start_after.map(|key| encoding.encode(&key)),
             max_keys: Some(max_keys),
             is_truncated: Some(next.is_some()),
@@ -63,7 +63,7 @@ impl Api {
         let output = ListObjectsOutput {
             name: Some(input.bucket),
             prefix: Some(encoding.encode(input.prefix.as_deref().unwrap_or_default())),
-            delimiter: input.delimiter.map(|delimiter| encoding.encode(&delimiter)),
+            delimiter: input.delimiter.filter(|text| !text.is_empty()).map(|text| encoding.encode(&text)),
             marker: Some(encoding.encode(input.marker.as_deref().unwrap_or_default())),
             max_keys: Some(max_keys),
             is_truncated: Some(next.is_some()),

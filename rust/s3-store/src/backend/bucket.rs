@@ -222,8 +222,9 @@ impl Bucket {
         let mut journal = self.journal.lock();
         let journal = journal.as_mut().ok_or_else(|| s3_error!(NoSuchBucket))?;
         let existing = self.current(key).map_err(internal)?;
-        conditions.check_write(existing.as_deref())?;
+        // Nothing there is what the client wants, whatever it asked of it.
         let Some(object) = existing else { return Ok(()) };
+        conditions.check_write(Some(&object))?;
         match self.tree.remove(&object.path) {
             Err(error) if !is_nothing(&error) => return Err(internal(error)),
             _ => {}

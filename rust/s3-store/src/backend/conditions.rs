@@ -11,7 +11,7 @@ use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 use super::object::Object;
 
 /// Every header with a condition, on what is asked for and on what is copied.
-pub const CONDITION_HEADERS: [HeaderName; 8] = [
+pub static CONDITION_HEADERS: [HeaderName; 8] = [
     IF_MATCH,
     IF_NONE_MATCH,
     IF_MODIFIED_SINCE,
@@ -50,6 +50,11 @@ impl Conditions {
     pub fn of_copy(headers: &HeaderMap) -> Self {
         let [_, _, _, _, a, b, c, d] = &CONDITION_HEADERS;
         Self::named(headers, [a, b, c, d])
+    }
+
+    /// That the object has this ETag.
+    pub fn of_etag(etag: &str) -> Self {
+        Self { if_match: Some(ETags::List(vec![etag.to_owned()])), ..Self::default() }
     }
 
     fn named(headers: &HeaderMap, [matched, none_matched, modified, unmodified]: [&HeaderName; 4]) -> Self {
@@ -93,11 +98,10 @@ impl Conditions {
     /// Decides whether an object may be written over, or deleted.
     ///
     /// # Errors
-    /// `PreconditionFailed` (412), or `NoSuchKey` when an ETag is asked of an object that does not exist.
+    /// `PreconditionFailed` (412), or `NoSuchKey` when `If-Match` is asked of an object that does not exist.
     pub fn check_write(&self, existing: Option<&Object>) -> S3Result<()> {
         match (&self.if_match, existing) {
-            (Some(ETags::List(_)), None) => return Err(s3_error!(NoSuchKey)),
-            (Some(ETags::Any), None) => return Err(s3_error!(PreconditionFailed)),
+            (Some(_), None) => return Err(s3_error!(NoSuchKey)),
             (Some(etags), Some(object)) if !etags.match_strongly(&object.etag) => {
                 return Err(s3_error!(PreconditionFailed));
             }
@@ -249,7 +253,7 @@ mod tests {
         assert_eq!(check(IF_MATCH, "\"a\"", true), None);
         assert_eq!(check(IF_MATCH, "\"b\"", true), Some(S3ErrorCode::PreconditionFailed));
         assert_eq!(check(IF_MATCH, "\"a\"", false), Some(S3ErrorCode::NoSuchKey));
-        assert_eq!(check(IF_MATCH, "*", false), Some(S3ErrorCode::PreconditionFailed));
+        assert_eq!(check(IF_MATCH, "*", false), Some(S3ErrorCode::NoSuchKey));
     }
 
     #[test]

@@ -46,6 +46,7 @@ fn pages_with_and_without_a_delimiter() {
         (None, Some("true")),
         "the last key is the marker"
     );
+    assert_eq!(client.get("/bucket?list-type=2&delimiter=").element("Delimiter"), None);
     let encoded = client.get("/bucket?list-type=2&encoding-type=url&prefix=%C3%A9");
     assert_eq!(encoded.element("Key"), Some("%C3%A9"));
 }

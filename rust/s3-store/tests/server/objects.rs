@@ -86,6 +86,7 @@ fn conditions() {
     assert_eq!(put("/bucket/key", "if-match", "\"other\""), 412);
     assert_eq!(put("/bucket/key", "if-match", &etag), 200);
     assert_eq!(put("/bucket/none", "if-match", &etag), 404);
+    assert_eq!(put("/bucket/none", "if-match", "*"), 404);
 }
 
 #[test]
@@ -263,4 +264,25 @@ fn an_escaped_key_is_of_its_own_kind() {
     for request in server.control("GET", "/marks/m/requests")["requests"].as_array().unwrap() {
         assert_eq!((&request["bucket"], &request["key"]), (&"bucket".into(), &"a/zarr.json".into()));
     }
+}
+
+#[test]
+fn a_deletion_with_a_condition_deletes_only_what_fits_it() {
+    let dir = TestDir::new();
+    let server = Server::start(dir.path(), &[]);
+    let mut client = server.client_with_bucket();
+    let etag = client.put("/bucket/key", b"hello");
+    let mut delete = |name: &str, value: &str| client.send("DELETE", "/bucket/key", &[(name, value)], b"").status;
+    assert_eq!(delete("if-match", "\"other\""), 412);
+    assert_eq!(delete("x-amz-if-match-size", "9"), 501);
+    let mut delete_several = |condition: &str| {
+        let body = format!("<Delete><Object><Key>key</Key>{condition}</Object></Delete>");
+        let answer = client.send("POST", "/bucket?delete", &[], body.as_bytes());
+        answer.element("Code").unwrap_or_default().to_owned()
+    };
+    assert_eq!(delete_several("<ETag>other</ETag>"), "PreconditionFailed");
+    assert_eq!(delete_several("<Size>9</Size>"), "NotImplemented");
+    assert_eq!(delete_several(&format!("<ETag>{etag}</ETag>")), "");
+    assert_eq!(client.get("/bucket/key").status, 404);
+    assert_eq!(client.send("DELETE", "/bucket/key", &[("if-match", &etag)], b"").status, 204, "it is gone already");
 }
