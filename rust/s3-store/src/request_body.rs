@@ -106,7 +106,7 @@ impl http_body::Body for Received {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.hint
     }
 }
 

@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(entry_of(&[placed.clone(), other.clone()], false, &file), Some(&placed));
         assert_eq!(entry_of(std::slice::from_ref(&other), false, &file), Some(&other), "a copy keeps its attributes");
         assert!(!other.names(&file));
-        assert_eq!(entry_of(&[placed.clone()], true, &file), None);
+        assert_eq!(entry_of(std::slice::from_ref(&placed), true, &file), None);
         assert_eq!(entry_of(&[entry(2)], false, &file), None);
         let older = Entry { inode: None, changed_ns: None, ..entry(1) };
         assert!(older.names(&file), "an earlier version of this server did not note them");

@@ -84,9 +84,9 @@ impl Store {
         let store = Self {
             root,
             tree: tree.clone(),
-            max_connections: descriptors / 2,
+            max_connections: descriptors / 8 * 5,
             buckets: RwLock::default(),
-            // The last quarter is for uploads, timers and the control endpoint.
+            // The last eighth is for uploads, timers and the control endpoint.
             files: FileCache::new(tree, (descriptors / 4).min(MAX_OPEN_FILES) as usize),
             next_temporary: AtomicU64::new(0),
             _lock: lock,

@@ -135,7 +135,8 @@ fn what_was_acknowledged_survives_a_kill_at_any_moment() {
         assert!(child.unwrap().unwrap().success());
         server.child.wait().unwrap();
         let server = Server::start(dir.path(), &[]);
-        let mut all: HashMap<_, _> = states.iter().flat_map(|state| state.clone()).collect();
+        let mut all: HashMap<_, _> =
+            states.iter().flatten().map(|(path, expected)| (path.clone(), expected.clone())).collect();
         check(&server, &mut all);
         for state in &mut states {
             state.iter_mut().for_each(|(path, expected)| *expected = all[path].clone());
