@@ -138,14 +138,16 @@ class StoreControl:
         self._ask("POST", f"/marks/{quote(name, safe='')}{'?log=1' if log else ''}")
 
     def since(self, name: str) -> StoreCounters:
-        """Return what happened since `mark`; a request counts from the moment it was received."""
+        """Return what happened since `mark`; a request counts once it is answered."""
         return self._decoded(StoreCounters, f"/marks/{quote(name, safe='')}")
 
     def requests(self, name: str) -> list[LoggedRequest]:
-        """Return the requests since ``mark(name, log=True)``, in the order the store received them."""
+        """Return the requests since ``mark(name, log=True)``, in the order in which they ended: all that it counts."""
         log = self._decoded(_Log, f"/marks/{quote(name, safe='')}/requests")
         if log.dropped:
-            raise StoreError(f"the store's log of {name!r} is incomplete: {log.dropped} requests did not fit")
+            raise StoreError(
+                f"the store's log of {name!r} is incomplete: {log.dropped} requests did not fit or had begun before"
+            )
         return log.requests
 
     def forget(self, name: str) -> None:

@@ -47,6 +47,8 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_second_per_prefix: float | None = None
     idle_seconds: float | None = None
     seed: int | None = None
+    log_errors: bool = False
+    """Write the cause of every answer with an error to the store's log."""
     link: Literal["auto", "lo", "veth"] = "lo"
     """Network to serve on; ``auto`` is veth where that is allowed, else lo, and any that a running store has."""
 
@@ -58,9 +60,10 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     def arguments(self) -> list[str]:
         """Return the command-line arguments of the binary; the keys are not among them."""
         values = msgspec.structs.asdict(self)
-        auth, _ = values.pop("auth"), values.pop("link")
+        switches = [f"--{name.replace('_', '-')}" for name in ("auth", "log_errors") if values.pop(name)]
+        values.pop("link")
         given = [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value is not None]
-        return [*given, *(["--auth"] if auth else [])]
+        return [*given, *switches]
 
 
 class _Record(StoreState, frozen=True, kw_only=True):

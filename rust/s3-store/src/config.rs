@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -57,6 +58,9 @@ struct Flags {
     /// Seconds after which a connection without a request is closed; 0 for never
     #[arg(long, value_name = "F")]
     idle_seconds: Option<f64>,
+    /// Seconds that a client may stop in the middle of a request, or of taking its answer; 0 for ever
+    #[arg(long, value_name = "F", default_value_t = 300.0)]
+    stall_seconds: f64,
     /// The network itself keeps the rate of all connections (tc, say), so that the store must not keep it a second time
     #[arg(long)]
     link_kept_by_network: bool,
@@ -66,6 +70,9 @@ struct Flags {
     /// Ask for signatures: keys from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
     #[arg(long)]
     auth: bool,
+    /// Write the cause of every answer with an error to stderr
+    #[arg(long)]
+    log_errors: bool,
     /// Allow an address other than loopback: everybody who reaches it can write
     #[arg(long)]
     i_know: bool,
@@ -106,6 +113,9 @@ pub struct Config {
     pub control_bind: IpAddr,
     pub control_port: u16,
     pub profile: Profile,
+    /// How long a client may stop in the middle of something.
+    pub patience: Duration,
+    pub logs_errors: bool,
     /// Whether the store keeps the rate of the link, and not the network it serves on.
     pub paces_link: bool,
     /// `None` accepts every request, signed or not.
@@ -151,9 +161,20 @@ impl Config {
             control_bind: flags.control_bind,
             control_port: flags.control_port,
             profile: Profile::new(flags.profile, overrides, flags.seed).map_err(Failure::bad_use)?,
+            patience: patience(flags.stall_seconds)?,
+            logs_errors: flags.log_errors,
             paces_link: !flags.link_kept_by_network,
             keys: if flags.auth { Some(keys_from_environment()?) } else { None },
         })
+    }
+}
+
+fn patience(stall_seconds: f64) -> Result<Duration, Failure> {
+    const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+    match Duration::try_from_secs_f64(stall_seconds) {
+        Ok(Duration::ZERO) => Ok(FOR_EVER),
+        Ok(patience) => Ok(patience.min(FOR_EVER)),
+        Err(_) => Err(Failure::bad_use("--stall-seconds must be a positive number, or 0 for ever")),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -47,6 +47,13 @@ pub struct Record {
     pub first_byte_ns: Option<u64>,
     /// Last body byte handed to the socket; as `first_byte_ns` for an empty answer.
     pub last_byte_ns: Option<u64>,
+}
+
+/// Which request of its kind one is, from 0, in the order of counting: so a mark can tell whether it counts it.
+#[derive(Debug, Clone, Copy)]
+pub struct Counted {
+    kind: Kind,
+    number: u64,
 }
 
 /// All counters of the server.
@@ -152,14 +159,14 @@ impl Counters {
     }
 
     /// A request's kind and status are known.
-    pub fn request_answered(&self, kind: Kind, status: u16) {
-        self.request_of(kind);
+    pub fn request_answered(&self, kind: Kind, status: u16) -> Counted {
         self.statuses[usize::from(status).min(STATUSES - 1)].fetch_add(1, Relaxed);
+        self.request_of(kind)
     }
 
     /// A request ended without an answer.
-    pub fn request_of(&self, kind: Kind) {
-        self.kinds[kind as usize].fetch_add(1, Relaxed);
+    pub fn request_of(&self, kind: Kind) -> Counted {
+        Counted { kind, number: self.kinds[kind as usize].fetch_add(1, SeqCst) }
     }
 
     /// A request's response body has ended or was dropped; [`Self::request_settled`] follows.
@@ -168,12 +175,11 @@ impl Counters {
         self.in_flight.fetch_sub(1, Relaxed);
     }
 
-    /// Nothing more will be counted for a request that has ended. `record` is called if a log wants it.
-    pub fn request_settled(&self, record: impl FnOnce() -> Option<Record>) {
-        if self.logs.load(Relaxed) > 0
-            && let Some(record) = record()
-        {
-            self.marks.lock().push(&Arc::new(record));
+    /// Nothing more will be counted for a request that has ended. `record` is called if a log wants it; it has none to give
+    /// of a request that began before there was a log.
+    pub fn request_settled(&self, counted: Counted, record: impl FnOnce() -> Option<Record>) {
+        if self.is_logging() {
+            self.marks.lock().push(counted, record().map(Arc::new));
         }
         self.settling.fetch_sub(1, Relaxed);
     }
@@ -197,7 +203,7 @@ impl Counters {
 
     /// Whether requests should note what a [`Record`] needs.
     pub fn is_logging(&self) -> bool {
-        self.logs.load(Relaxed) > 0
+        self.logs.load(SeqCst) > 0
     }
 }
 
@@ -211,17 +217,19 @@ impl Counters {
 
     /// Starts or restarts a named interval, with a log of requests if asked.
     pub fn mark(&self, name: &str, with_log: bool) {
-        let start = self.snapshot();
         let mut marks = self.marks.lock();
-        marks.insert(name, Mark { start, log: with_log.then(Log::default), used: 0 });
-        self.logs.store(marks.logs(), Relaxed);
+        marks.insert(name, Mark { start: Snapshot::default(), log: with_log.then(Log::default), used: 0 });
+        self.logs.store(marks.logs(), SeqCst);
+        // After that: a request which this snapshot does not hold finds the log when it is settled.
+        let start = self.snapshot();
+        marks.named.entry(name.to_owned()).and_modify(|mark| mark.start = start);
     }
 
     /// Forgets a mark; false when there is none.
     pub fn remove_mark(&self, name: &str) -> bool {
         let mut marks = self.marks.lock();
         let known = marks.named.remove(name).is_some();
-        self.logs.store(marks.logs(), Relaxed);
+        self.logs.store(marks.logs(), SeqCst);
         known
     }
 
@@ -237,7 +245,8 @@ impl Counters {
         Some(self.difference(&mark.start))
     }
 
-    /// The requests since a mark made with a log, and how many found no room; `None` when there is none.
+    /// The requests since a mark made with a log, and how many it does not hold; `None` when there is none. Together they
+    /// are as many as the mark counts.
     pub fn records_since_mark(&self, name: &str) -> Option<(Vec<Arc<Record>>, u64)> {
         let mut marks = self.marks.lock();
         let log = marks.used(name)?.log.as_ref()?;
@@ -252,7 +261,7 @@ impl Counters {
         Snapshot {
             at_ns: sys::monotonic_ns(),
             cpu_ns: sys::process_cpu_ns(),
-            kinds: std::array::from_fn(|kind| self.kinds[kind].load(Relaxed)),
+            kinds: std::array::from_fn(|kind| self.kinds[kind].load(SeqCst)),
             errors: errors.collect(),
             faults: std::array::from_fn(|fault| self.faults[fault].load(Relaxed)),
             retries: self.retries.load(Relaxed),
@@ -340,16 +349,16 @@ impl Marks {
         self.named.values().filter(|mark| mark.log.is_some()).count()
     }
 
-    fn push(&mut self, record: &Arc<Record>) {
+    /// Notes a request in every log whose mark counts it.
+    fn push(&mut self, counted: Counted, record: Option<Arc<Record>>) {
         for mark in self.named.values_mut() {
             let Some(log) = &mut mark.log else { continue };
-            if record.received_ns < mark.start.at_ns {
+            if counted.number < mark.start.kinds[counted.kind as usize] {
                 continue;
             }
-            if log.records.len() < MAX_RECORDS {
-                log.records.push(record.clone());
-            } else {
-                log.dropped += 1;
+            match &record {
+                Some(record) if log.records.len() < MAX_RECORDS => log.records.push(record.clone()),
+                _ => log.dropped += 1,
             }
         }
     }
@@ -383,9 +392,9 @@ mod tests {
 
     fn answer(counters: &Counters, kind: Kind, status: u16) {
         counters.request_began(sys::monotonic_ns());
-        counters.request_answered(kind, status);
+        let counted = counters.request_answered(kind, status);
         counters.request_ended();
-        counters.request_settled(|| None);
+        counters.request_settled(counted, || None);
     }
 
     #[test]
@@ -400,6 +409,35 @@ mod tests {
         assert_eq!((number(&since, "errors"), number(&since["errors_by_status"], "404")), (1, 1));
         assert_eq!(number(&counters.since_start(), "errors"), 2);
         assert!(counters.since_mark("other").is_none());
+    }
+
+    #[test]
+    fn a_log_and_what_it_dropped_are_what_its_mark_counts() {
+        let counters = Counters::default();
+        let record = || Record {
+            method: "GET".into(),
+            bucket: "b".into(),
+            key: "k".into(),
+            range: None,
+            kind: Kind::GetData.name(),
+            status: Some(200),
+            bytes: 0,
+            connection: 1,
+            received_ns: 0,
+            first_byte_ns: None,
+            last_byte_ns: None,
+        };
+        let counted_before = counters.request_answered(Kind::GetData, 200);
+        counters.mark("m", true);
+        counters.request_settled(counted_before, || Some(record()));
+        // It began when nobody wanted its names.
+        let nameless = counters.request_answered(Kind::GetData, 200);
+        counters.request_settled(nameless, || None);
+        let logged = counters.request_answered(Kind::GetData, 200);
+        counters.request_settled(logged, || Some(record()));
+        let (records, dropped) = counters.records_since_mark("m").unwrap();
+        assert_eq!((records.len(), dropped), (1, 1));
+        assert_eq!(number(&counters.since_mark("m").unwrap(), "requests"), 2);
     }
 
     #[test]

@@ -5,32 +5,45 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Request, Response};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use percent_encoding::percent_decode_str;
 use s3s::{Body, HttpError};
+use tracing::Instrument;
 
-use crate::counters::{Counters, Record};
+use crate::connection::Connection;
+use crate::counters::{Counted, Counters, Record};
 use crate::faults::{CutOff, Spoiled};
-use crate::kind::{Call, Kind, bucket_and_key, content_range};
+use crate::kind::{Call, Kind, bucket_and_key, content_range, decoded_path};
 use crate::layer::Service;
+use crate::request_body::counted;
+use crate::request_id::Named;
 use crate::sys;
-use crate::zero_copy::Abort;
 
 /// What one connection offers to hyper.
 pub struct Edge<S> {
     stack: Arc<S>,
     counters: Arc<Counters>,
-    connection: u64,
-    abort: Abort,
+    connection: Arc<Connection>,
+    /// Counts the connections of this server from 1.
+    number: u64,
+    /// How long a client may stop in the middle of a body.
+    patience: Duration,
 }
 
 impl<S> Edge<S> {
-    pub fn new(stack: Arc<S>, counters: Arc<Counters>, connection: u64, abort: Abort) -> Self {
-        Self { stack, counters, connection, abort }
+    pub fn new(stack: Arc<S>, counters: Arc<Counters>, connection: Arc<Connection>, patience: Duration) -> Self {
+        let number = counters.connection_opened();
+        Self { stack, counters, connection, number, patience }
+    }
+}
+
+impl<S> Drop for Edge<S> {
+    fn drop(&mut self) {
+        self.counters.connection_closed();
     }
 }
 
@@ -40,21 +53,29 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Edge<S> {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, HttpError>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let exchange = Exchange::begin(self.counters.clone(), self.connection, &request);
-        let counters = &self.counters;
-        let request = request.map(|incoming| counted_request_body(incoming, counters));
-        let (stack, abort) = (self.stack.clone(), self.abort.clone());
-        Box::pin(async move { exchange.answered(stack.call(request).await?, abort) })
+        let exchange = Exchange::begin(self.counters.clone(), self.connection.clone(), self.number, &request);
+        let named = Named::of(&request);
+        let (request, unread) = counted(request, &self.counters, self.patience);
+        let stack = self.stack.clone();
+        Box::pin(async move {
+            let answer = stack.call(request).instrument(named.span.clone()).await?;
+            if let Some(unread) = unread {
+                unread.read().await;
+            }
+            exchange.answered(named.on(answer))
+        })
     }
 }
 
 /// Everything that is counted or logged of one request. Dropping it settles the account.
 struct Exchange {
     counters: Arc<Counters>,
+    connection: Arc<Connection>,
     call: Call,
-    connection: u64,
+    number: u64,
     received_ns: u64,
     kind: Option<Kind>,
+    counted: Option<Counted>,
     status: u16,
     ended: AtomicBool,
     sent: AtomicU64,
@@ -72,7 +93,8 @@ struct Names {
 }
 
 impl Exchange {
-    fn begin(counters: Arc<Counters>, connection: u64, request: &Request<Incoming>) -> Self {
+    fn begin(counters: Arc<Counters>, connection: Arc<Connection>, number: u64, request: &Request<Incoming>) -> Self {
+        connection.request_began();
         let received_ns = sys::monotonic_ns();
         counters.request_began(received_ns);
         let names = counters.is_logging().then(|| {
@@ -83,8 +105,10 @@ impl Exchange {
             call: Call::of(request.method(), request.uri()),
             counters,
             connection,
+            number,
             received_ns,
             kind: None,
+            counted: None,
             status: 0,
             ended: AtomicBool::new(false),
             sent: AtomicU64::new(0),
@@ -94,24 +118,24 @@ impl Exchange {
         }
     }
 
-    fn answered(mut self, response: Response<Body>, abort: Abort) -> Result<Response<Tracked>, HttpError> {
+    fn answered(mut self, response: Response<Body>) -> Result<Response<Tracked>, HttpError> {
         let spoiled = response.extensions().get::<Spoiled>();
         let kind = spoiled.map_or_else(|| self.call.kind(response.headers()), |spoiled| spoiled.kind);
         if spoiled.is_some_and(|spoiled| spoiled.is_reset) {
             self.call = Call::Known(kind);
-            abort.when_closed();
+            self.connection.reset_when_closed();
             return Err(HttpError::new(Box::new(io::Error::from(io::ErrorKind::ConnectionReset))));
         }
         self.status = response.status().as_u16();
         self.note_answer(kind, response.headers());
         let (head, body) = response.into_parts();
         let exchange = Arc::new(self);
-        Ok(Response::from_parts(head, Tracked { body, exchange, abort }))
+        Ok(Response::from_parts(head, Tracked { body, exchange }))
     }
 
     fn note_answer(&mut self, kind: Kind, headers: &HeaderMap) {
         self.kind = Some(kind);
-        self.counters.request_answered(kind, self.status);
+        self.counted = Some(self.counters.request_answered(kind, self.status));
         if let Some(names) = &mut self.names {
             names.range = content_range(headers).map(|(start, end, _)| [start, end]);
         }
@@ -144,17 +168,18 @@ impl Exchange {
 
     fn record(&self) -> Option<Record> {
         let names = self.names.as_ref()?;
-        let (bucket, key) = bucket_and_key(&names.path);
+        let path = decoded_path(&names.path);
+        let (bucket, key) = bucket_and_key(&path);
         let answered = |value: u64| self.kind.map(|_| value);
         Some(Record {
             method: names.method.clone(),
             bucket: bucket.to_owned(),
-            key: decoded(key),
+            key: key.to_owned(),
             range: names.range,
             kind: self.kind.unwrap_or(self.call.kind_without_answer()).name(),
             status: self.kind.map(|_| self.status),
             bytes: self.sent.load(Relaxed),
-            connection: self.connection,
+            connection: self.number,
             received_ns: self.received_ns,
             first_byte_ns: answered(self.first_byte_ns.load(Relaxed)),
             last_byte_ns: answered(self.last_byte_ns.load(Relaxed)),
@@ -164,24 +189,17 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if self.kind.is_none() {
-            self.counters.request_of(self.call.kind_without_answer());
-        }
+        let counted = self.counted.unwrap_or_else(|| self.counters.request_of(self.call.kind_without_answer()));
         self.end();
-        self.counters.request_settled(|| self.record());
+        self.counters.request_settled(counted, || self.record());
+        self.connection.request_ended();
     }
-}
-
-/// A key as it was before it became a part of an address.
-fn decoded(key: &str) -> String {
-    percent_decode_str(key).decode_utf8_lossy().into_owned()
 }
 
 /// A response body whose end is noticed and whose bytes are counted as the socket takes them.
 pub struct Tracked {
     body: Body,
     exchange: Arc<Exchange>,
-    abort: Abort,
 }
 
 impl http_body::Body for Tracked {
@@ -195,7 +213,7 @@ impl http_body::Body for Tracked {
         if let Some(Err(error)) = &polled
             && error.downcast_ref::<CutOff>().is_some_and(|cut| cut.is_reset)
         {
-            self.abort.when_closed();
+            self.exchange.connection.reset_when_closed();
         }
         if !matches!(polled, Some(Ok(_))) || self.body.is_end_stream() {
             self.exchange.end();
@@ -242,53 +260,5 @@ impl Buf for Sent {
     fn advance(&mut self, count: usize) {
         self.exchange.sent(count);
         self.bytes.advance(count);
-    }
-}
-
-/// Counts what arrives; a request without a body costs nothing.
-fn counted_request_body(incoming: Incoming, counters: &Arc<Counters>) -> Body {
-    if incoming.is_end_stream() {
-        return Body::empty();
-    }
-    Body::http_body_unsync(Received { incoming, counters: counters.clone() })
-}
-
-struct Received {
-    incoming: Incoming,
-    counters: Arc<Counters>,
-}
-
-impl http_body::Body for Received {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(bytes) = frame.data_ref()
-        {
-            self.counters.received(bytes.len() as u64);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::decoded;
-
-    #[test]
-    fn keys_are_decoded_for_the_log() {
-        assert_eq!(decoded("a%2Fb%20c"), "a/b c");
-        assert_eq!(decoded("100%"), "100%");
-        assert_eq!(decoded("%C3%A4%zz"), "ä%zz");
     }
 }

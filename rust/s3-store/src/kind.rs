@@ -1,7 +1,11 @@
 //! What a request is for, as far as a reader of Zarr data is concerned.
 
+use std::borrow::Cow;
+
 use http::header::CONTENT_RANGE;
 use http::{HeaderMap, Method, Uri};
+
+use percent_encoding::percent_decode_str;
 
 use crate::named::named;
 
@@ -31,7 +35,8 @@ pub enum Call {
 
 impl Call {
     pub fn of(method: &Method, uri: &Uri) -> Self {
-        let (bucket, key) = bucket_and_key(uri.path());
+        let path = decoded_path(uri.path());
+        let (bucket, key) = bucket_and_key(&path);
         let query = uri.query().unwrap_or_default();
         let kind = match *method {
             Method::GET if key.is_empty() => kind_of_bucket_get(bucket, query),
@@ -68,7 +73,12 @@ impl Call {
     }
 }
 
-/// `/bucket/some/key` as `("bucket", "some/key")`, still percent-encoded.
+/// A path as S3 reads it, which takes it apart after decoding it: `%2F` ends the bucket's name, `zarr%2Ejson` is metadata.
+pub fn decoded_path(path: &str) -> Cow<'_, str> {
+    percent_decode_str(path).decode_utf8_lossy()
+}
+
+/// The decoded path `/bucket/some/key` as `("bucket", "some/key")`.
 pub fn bucket_and_key(path: &str) -> (&str, &str) {
     let path = path.strip_prefix('/').unwrap_or(path);
     path.split_once('/').unwrap_or((path, ""))
@@ -116,6 +126,9 @@ mod tests {
         assert_eq!(kind(Method::GET, "/b/a/c/0?versionId=null", None), Kind::GetData);
         assert_eq!(kind(Method::GET, "/b/a/zarr.json", Some("bytes 90-99/100")), Kind::GetMetadata);
         assert_eq!(kind(Method::GET, "/b/.zgroup", None), Kind::GetMetadata);
+        assert_eq!(kind(Method::GET, "/b/a%2Fzarr%2Ejson", None), Kind::GetMetadata);
+        assert_eq!(kind(Method::GET, "/b%2Fa%2Fc", Some("bytes 90-99/100")), Kind::GetIndex);
+        assert_eq!(kind(Method::PUT, "/b%2Fkey", None), Kind::Put);
     }
 
     #[test]

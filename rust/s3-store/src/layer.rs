@@ -4,11 +4,12 @@
 //! (`service_time`), link rate (`pacing`), signatures of anonymous mode (`anonymous`), S3 itself. All speak the same types, so that another layer fits anywhere.
 //! Their futures are nested, not boxed: a layer allocates nothing, and one that is off costs a comparison.
 
-use http::header::{CONTENT_RANGE, RANGE};
+use http::header::CONTENT_RANGE;
 use http::{Request, Response, StatusCode};
-use s3s::dto::Range;
 use s3s::service::S3Service;
 use s3s::{Body, HttpError};
+
+use crate::headers::make_fit;
 
 pub type Answer = Result<Response<Body>, HttpError>;
 
@@ -42,18 +43,18 @@ impl<L: Layer> Layer for Option<L> {
 }
 
 /// The S3 protocol as the innermost service.
-impl Service for S3Service {
-    async fn call(&self, mut request: Request<Body>) -> Answer {
-        ignore_malformed_range(&mut request);
-        S3Service::call(self, request).await.map(with_partial_status)
-    }
+pub struct S3 {
+    pub service: S3Service,
+    /// Then headers are left as they were signed, see `headers`.
+    pub checks_signatures: bool,
 }
 
-/// S3 answers with the whole object where s3s would refuse: `bytes=5-2`, several ranges, other units.
-fn ignore_malformed_range(request: &mut Request<Body>) {
-    let Some(range) = request.headers().get(RANGE) else { return };
-    if range.to_str().ok().and_then(|text| Range::parse(text).ok()).is_none() {
-        request.headers_mut().remove(RANGE);
+impl Service for S3 {
+    async fn call(&self, mut request: Request<Body>) -> Answer {
+        if !self.checks_signatures {
+            make_fit(&mut request);
+        }
+        self.service.call(request).await.map(with_partial_status)
     }
 }
 

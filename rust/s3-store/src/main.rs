@@ -5,16 +5,20 @@ mod answers;
 mod api;
 mod backend;
 mod config;
+mod connection;
 mod control;
 mod counters;
 mod exchange;
 mod fault;
 mod faults;
+mod headers;
 mod kind;
 mod layer;
 mod named;
 mod pacing;
 mod profile;
+mod request_body;
+mod request_id;
 mod server;
 mod service_time;
 mod sys;
@@ -41,7 +45,18 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Failure> {
     match Config::from_command_line()? {
-        Some(config) => server::run(config),
+        Some(config) => {
+            if config.logs_errors {
+                log_errors();
+            }
+            server::run(config)
+        }
         None => Ok(()),
     }
+}
+
+/// Tells the cause of each error on stderr: s3s's own words, in the request that they belong to.
+fn log_errors() {
+    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false);
+    lines.with_max_level(tracing::Level::ERROR).init();
 }

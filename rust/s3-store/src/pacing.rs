@@ -82,7 +82,7 @@ impl http_body::Body for Paced {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
         loop {
             if let Some((wait, piece)) = &mut self.turn {
-                ready!(wait.as_mut().poll(cx))?;
+                ready!(wait.as_mut().poll(cx));
                 let piece = std::mem::take(piece);
                 self.turn = None;
                 return Poll::Ready(Some(Ok(Frame::data(piece))));

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use hyper_util::rt::TokioTimer;
-use s3s::service::S3ServiceBuilder;
+use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::service::{S3Service, S3ServiceBuilder};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,17 +23,19 @@ use tokio::sync::{mpsc, watch};
 use crate::anonymous::Anonymous;
 use crate::api::{Api, KeyCheck};
 use crate::backend::Store;
-use crate::config::{Config, Failure};
+use crate::config::{Config, Failure, Keys};
+use crate::connection::Connection;
 use crate::control::{self, Control};
 use crate::counters::Counters;
 use crate::exchange::Edge;
 use crate::faults::Faults;
-use crate::layer::{Around, Service};
+use crate::headers::AfterCheck;
+use crate::layer::{Around, S3, Service};
 use crate::pacing::Link;
 use crate::service_time::Draws;
 use crate::sys;
 use crate::throttle::Throttle;
-use crate::zero_copy::{Abort, Socket};
+use crate::zero_copy::Socket;
 
 /// How long a stop waits for answers under way.
 const GRACE: Duration = Duration::from_secs(2);
@@ -63,33 +66,59 @@ async fn serve(config: Config, store: Arc<Store>) -> Result<(), Failure> {
     let draws = Draws::new(&config.profile).map(Arc::new);
     let link = config.profile.link_gbit_s.filter(|_| config.paces_link).map(|gbit_s| Arc::new(Link::new(gbit_s)));
 
-    let mut s3 = S3ServiceBuilder::new(Api::new(store));
     let anonymous = config.keys.is_none().then_some(Anonymous);
-    if let Some(keys) = config.keys {
-        s3.set_auth(KeyCheck(keys));
-    }
+    let s3 = s3(&store, config.keys);
     let throttle = config.profile.requests_per_second_per_prefix.map(|rate| Arc::new(Throttle::new(rate)));
-    let served = Around(draws.clone(), Around(link, Around(anonymous, s3.build())));
+    let served = Around(draws.clone(), Around(link, Around(anonymous, s3)));
     let stack = Around(faults.clone(), Around(throttle, served));
 
     let (stopping, stopped) = watch::channel(false);
-    let idle = config.profile.idle_seconds.map(Duration::from_secs_f64);
-    let workers = Workers::start(&Arc::new(stack), &counters, &stopped, idle)?;
+    let limits = Limits {
+        idle: config.profile.idle_seconds.map(Duration::from_secs_f64),
+        patience: config.patience,
+        pacing: config.profile.connection_mb_s.map(|mb_s| (mb_s * 1e6) as u64),
+    };
+    let workers = Workers::start(&Arc::new(stack), &counters, &stopped, limits)?;
     // Signals are caught before the ready line invites anybody to send one.
     let stop_signals = StopSignals::catch()?;
     let control = Control { counters: counters.clone(), draws, faults, health: ready.clone() };
     tokio::spawn(control::serve(control_listener, Arc::new(control)));
     println!("{ready}");
 
-    let pacing = config.profile.connection_mb_s.map(|mb_s| (mb_s * 1e6) as u64);
     tokio::select! {
-        () = accept(&listener, &workers, pacing) => {}
+        () = accept(&listener, &workers, &store) => {}
         () = stop_signals.wait() => {}
     }
     drop(listener);
     stopping.send_replace(true);
     finish(&counters).await;
     Ok(())
+}
+
+/// The S3 protocol, with signatures checked if there are keys.
+fn s3(store: &Arc<Store>, keys: Option<Keys>) -> S3 {
+    let mut limits = S3Config::default();
+    // Forms are not served, but would be read into memory first.
+    limits.post_object_max_file_size = 0;
+    let limits = Arc::new(StaticConfigProvider::new(Arc::new(limits)));
+    let builder = || {
+        let mut builder = S3ServiceBuilder::new(Api::new(store.clone()));
+        builder.set_config(limits.clone());
+        builder
+    };
+    let unchecked = builder().build();
+    let checks_signatures = keys.is_some();
+    let service = match keys {
+        None => unchecked,
+        Some(keys) => checked(builder(), keys, unchecked),
+    };
+    S3 { service, checks_signatures }
+}
+
+fn checked(mut builder: S3ServiceBuilder, keys: Keys, behind: S3Service) -> S3Service {
+    builder.set_auth(KeyCheck(keys));
+    builder.set_route(AfterCheck(behind));
+    builder.build()
 }
 
 async fn listen(ip: IpAddr, port: u16, flag: &str) -> Result<TcpListener, Failure> {
@@ -135,28 +164,65 @@ impl StopSignals {
     }
 }
 
-async fn accept(listener: &TcpListener, workers: &Workers, pacing: Option<u64>) {
+/// What a connection gets.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// How long it may stay without a request.
+    idle: Option<Duration>,
+    /// How long a client may stop in the middle of a request or of taking an answer.
+    patience: Duration,
+    /// Bytes per second towards the client.
+    pacing: Option<u64>,
+}
+
+impl Limits {
+    fn set_on(&self, stream: &tokio::net::TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        sys::give_up_after(stream.as_fd(), self.patience)?;
+        self.pacing.map_or(Ok(()), |rate| sys::set_max_pacing_rate(stream.as_fd(), rate))
+    }
+}
+
+async fn accept(listener: &TcpListener, workers: &Workers, store: &Store) {
+    let mut complaints = Complaints::default();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of descriptors, most likely: others will be closed.
-                eprintln!("s3-store: cannot accept a connection: {error}");
+                complaints.tell(format_args!("cannot accept a connection: {error}"));
+                // Out of descriptors, most likely.
+                store.close_files();
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }
         };
-        let prepared = prepare(&stream, pacing).and_then(|()| stream.into_std());
+        if workers.connections() >= store.max_connections {
+            complaints.tell(format_args!("refused a connection beyond {}: raise `ulimit -n`", store.max_connections));
+            stream.try_write(REFUSAL).ok();
+            continue;
+        }
+        let prepared = workers.limits.set_on(&stream).and_then(|()| stream.into_std());
         match prepared {
             Ok(stream) => workers.take(stream),
-            Err(error) => eprintln!("s3-store: cannot set up a connection: {error}"),
+            Err(error) => complaints.tell(format_args!("cannot set up a connection: {error}")),
         }
     }
 }
 
-fn prepare(stream: &tokio::net::TcpStream, pacing: Option<u64>) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    pacing.map_or(Ok(()), |rate| sys::set_max_pacing_rate(stream.as_fd(), rate))
+/// What a client gets for which there are no descriptors.
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Slow Down\\r\\nconnection: close\\r\\ncontent-length: 0\\r\\n\\r\\n";
+
+/// Lines on stderr, one a minute at most: what fails once can fail for each of a thousand clients.
+#[derive(Default)]
+struct Complaints(Option<tokio::time::Instant>);
+
+impl Complaints {
+    fn tell(&mut self, what: std::fmt::Arguments<'_>) {
+        if self.0.is_none_or(|last| last.elapsed() >= Duration::from_secs(60)) {
+            eprintln!("s3-store: {what} (and more of it is not told for a minute)");
+            self.0 = Some(tokio::time::Instant::now());
+        }
+    }
 }
 
 /// Waits until every connection is closed, but not for long.
@@ -168,7 +234,10 @@ async fn finish(counters: &Counters) {
 }
 
 /// The threads that serve connections, one per core.
-struct Workers(Vec<Worker>);
+struct Workers {
+    workers: Vec<Worker>,
+    limits: Limits,
+}
 
 struct Worker {
     queue: mpsc::UnboundedSender<std::net::TcpStream>,
@@ -180,15 +249,19 @@ impl Workers {
         stack: &Arc<S>,
         counters: &Arc<Counters>,
         stopped: &watch::Receiver<bool>,
-        idle: Option<Duration>,
+        limits: Limits,
     ) -> Result<Self, Failure> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let start = |_| Worker::start(stack.clone(), counters.clone(), stopped.clone(), idle);
-        (0..cores).map(start).collect::<Result<_, _>>().map(Self)
+        let start = |_| Worker::start(stack.clone(), counters.clone(), stopped.clone(), limits);
+        Ok(Self { workers: (0..cores).map(start).collect::<Result<_, _>>()?, limits })
+    }
+
+    fn connections(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.connections.load(Relaxed) as u64).sum()
     }
 
     fn take(&self, stream: std::net::TcpStream) {
-        let idlest = self.0.iter().min_by_key(|worker| worker.connections.load(Relaxed));
+        let idlest = self.workers.iter().min_by_key(|worker| worker.connections.load(Relaxed));
         if let Some(worker) = idlest {
             worker.connections.fetch_add(1, Relaxed);
             // A worker ends only with the process.
@@ -202,7 +275,7 @@ impl Worker {
         stack: Arc<S>,
         counters: Arc<Counters>,
         stopped: watch::Receiver<bool>,
-        idle: Option<Duration>,
+        limits: Limits,
     ) -> Result<Self, Failure> {
         let (queue, mut incoming) = mpsc::unbounded_channel();
         let connections = Arc::new(AtomicUsize::new(0));
@@ -211,13 +284,12 @@ impl Worker {
         std::thread::spawn(move || {
             runtime.block_on(async move {
                 while let Some(stream) = incoming.recv().await {
-                    let abort = Abort::default();
-                    let edge = Edge::new(stack.clone(), counters.clone(), counters.connection_opened(), abort.clone());
-                    let (counters, open, stopped) = (counters.clone(), open.clone(), stopped.clone());
+                    let connection = Arc::new(Connection::default());
+                    let edge = Edge::new(stack.clone(), counters.clone(), connection.clone(), limits.patience);
+                    let (taken, stopped) = (Taken(open.clone()), stopped.clone());
                     tokio::spawn(async move {
-                        serve_connection(stream, edge, abort, stopped, idle).await;
-                        counters.connection_closed();
-                        open.fetch_sub(1, Relaxed);
+                        let _taken = taken;
+                        serve_connection(stream, edge, connection, stopped, limits).await;
                     });
                 }
             });
@@ -226,25 +298,35 @@ impl Worker {
     }
 }
 
+/// A place among a worker's connections, given back however the connection ends.
+struct Taken(Arc<AtomicUsize>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 async fn serve_connection<S: Service>(
     stream: std::net::TcpStream,
     edge: Edge<S>,
-    abort: Abort,
+    connection: Arc<Connection>,
     mut stopped: watch::Receiver<bool>,
-    idle: Option<Duration>,
+    limits: Limits,
 ) {
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.writev(true).max_buf_size(WRITE_BUFFER);
-    if let Some(idle) = idle {
+    if let Some(idle) = limits.idle {
         // hyper waits as long for the next request's header, counted from the end of the answer before.
         builder.timer(TokioTimer::new()).header_read_timeout(idle);
     }
-    let mut http = pin!(builder.serve_connection(Socket::new(stream, abort), edge));
+    let mut http = pin!(builder.serve_connection(Socket::new(stream, connection.clone()), edge));
     let stop = async { stopped.wait_for(|stopped| *stopped).await.map(drop) };
     // Errors here are clients that went away; what they were sent is counted.
     tokio::select! {
         _ = http.as_mut() => {}
+        () = connection.head_is_overdue(limits.patience) => {}
         _ = stop => {
             http.as_mut().graceful_shutdown();
             http.await.ok();

@@ -1,12 +1,15 @@
 //! The time to the first byte, as a layer.
 
 use std::f64::consts::TAU;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::Request;
-use http_body::Body as _;
-use s3s::{Body, HttpError};
+use http_body::{Body as _, Frame, SizeHint};
+use s3s::{Body, StdError};
 
 use crate::kind::{Call, Kind};
 use crate::layer::{Answer, Layer, Service};
@@ -78,16 +81,52 @@ fn mix(state: u64) -> u64 {
 impl Layer for Arc<Draws> {
     async fn answer(&self, request: Request<Body>, inside: &impl Service) -> Answer {
         let received_ns = sys::monotonic_ns();
-        let has_body = !request.body().is_end_stream();
+        let (request, body_read) = timed(request);
         let call = Call::of(request.method(), request.uri());
         // The work comes first and counts as part of the delay: no delay could hide how long it took otherwise.
         let response = inside.call(request).await?;
         let delay_ns = self.next_ns(call.kind(response.headers()));
-        // An upload's clock starts when its body is there.
-        let start_ns = if has_body { sys::monotonic_ns() } else { received_ns };
-        let slept = timer::sleep_until(start_ns + delay_ns).await;
-        slept.map_err(|error| HttpError::new(Box::new(error)))?;
+        // An upload's clock starts when its body is there; what is done with it then is part of the delay.
+        let start_ns = body_read.map_or(received_ns, |at_ns| at_ns.load(Relaxed));
+        timer::sleep_until(start_ns + delay_ns).await;
         Ok(response)
+    }
+}
+
+/// A request whose body tells when it was last read from, nanoseconds of the monotonic clock; without a body it is as it
+/// was.
+fn timed(request: Request<Body>) -> (Request<Body>, Option<Arc<AtomicU64>>) {
+    if request.body().is_end_stream() {
+        return (request, None);
+    }
+    let at_ns = Arc::new(AtomicU64::new(sys::monotonic_ns()));
+    let request = request.map(|body| Body::http_body_unsync(Timed { body, at_ns: at_ns.clone() }));
+    (request, Some(at_ns))
+}
+
+struct Timed {
+    body: Body,
+    at_ns: Arc<AtomicU64>,
+}
+
+impl http_body::Body for Timed {
+    type Data = Bytes;
+    type Error = StdError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_ready() {
+            self.at_ns.store(sys::monotonic_ns(), Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -127,6 +166,28 @@ mod tests {
         assert!((1..rounds.len()).all(|later| !rounds[..later].contains(&rounds[later])));
         tail.reset(1);
         assert_eq!(take(&tail, Kind::GetData, 50), rounds[1]);
+    }
+
+    /// Reads the body and then works for a while.
+    struct Slow(std::time::Duration);
+
+    impl Service for Slow {
+        async fn call(&self, request: Request<Body>) -> Answer {
+            http_body_util::BodyExt::collect(request.into_body()).await.unwrap();
+            tokio::time::sleep(self.0).await;
+            Ok(http::Response::new(Body::empty()))
+        }
+    }
+
+    #[tokio::test]
+    async fn work_on_a_body_is_part_of_its_delay() {
+        let overrides = Overrides { first_byte_ms: Some(400.0), ..Overrides::default() };
+        let draws = Arc::new(Draws::new(&Profile::new(Preset::Loopback, overrides, 0).unwrap()).unwrap());
+        let request = Request::put("/b/k").body(Body::from(Bytes::from_static(b"body"))).unwrap();
+        let start_ns = sys::monotonic_ns();
+        draws.answer(request, &Slow(std::time::Duration::from_millis(360))).await.unwrap();
+        let delays = (sys::monotonic_ns() - start_ns) as f64 / 400e6;
+        assert!((1.0..1.5).contains(&delays), "{delays} delays, not one of the delay and 0.9 of work");
     }
 
     #[test]

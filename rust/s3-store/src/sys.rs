@@ -77,6 +77,15 @@ pub fn set_max_pacing_rate(socket: BorrowedFd<'_>, bytes_per_second: u64) -> io:
     }
 }
 
+/// Lets the kernel end a connection whose other side has taken nothing of what it was sent for so long.
+///
+/// # Errors
+/// Whatever `setsockopt` reports.
+pub fn give_up_after(socket: BorrowedFd<'_>, patience: Duration) -> io::Result<()> {
+    let milliseconds = u32::try_from(patience.as_millis()).unwrap_or(i32::MAX as u32);
+    Ok(rustix::net::sockopt::set_tcp_user_timeout(socket, milliseconds)?)
+}
+
 fn set_socket_option(socket: BorrowedFd<'_>, option: libc::c_int, value: &[u8]) -> io::Result<()> {
     let (socket, len) = (socket.as_raw_fd(), value.len() as libc::socklen_t);
     // SAFETY: the pointer and the length describe `value`, which outlives the call.

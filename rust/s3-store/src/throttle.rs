@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use s3s::Body;
 
 use crate::answers::error_answer;
-use crate::kind::bucket_and_key;
+use crate::kind::{bucket_and_key, decoded_path};
 use crate::layer::{Answer, Layer, Service};
 use crate::sys;
 
@@ -33,7 +33,7 @@ impl Throttle {
     fn admits(&self, path: &str, now_ns: u64) -> bool {
         let now = now_ns as f64;
         let mut prefixes = self.full_at_ns.lock();
-        let full_at = prefixes.entry(prefix(path)).or_insert(now);
+        let full_at = prefixes.entry(prefix(&decoded_path(path))).or_insert(now);
         let after = full_at.max(now) + self.ns_per_request;
         // Half a nanosecond: sums of fractions of a second are not exact.
         let admitted = after - now <= self.burst_ns + 0.5;

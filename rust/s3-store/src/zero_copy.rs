@@ -11,7 +11,6 @@ use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -22,6 +21,7 @@ use parking_lot::RwLock;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::connection::Connection;
 use crate::sys;
 
 /// Below this a copy is cheaper than another system call, bytes.
@@ -106,32 +106,21 @@ fn origin(bytes: &[u8]) -> Option<(Arc<File>, u64)> {
     (offset + bytes.len() <= *len).then(|| (file.clone(), offset as u64))
 }
 
-/// Asks for the end of a connection to be a reset, which loses what is on its way.
-#[derive(Debug, Clone, Default)]
-pub struct Abort(Arc<AtomicBool>);
-
-impl Abort {
-    /// From now on, closing the connection resets it.
-    pub fn when_closed(&self) {
-        self.0.store(true, Relaxed);
-    }
-}
-
 /// A connection as hyper wants it.
 pub struct Socket {
     stream: TokioIo<TcpStream>,
-    abort: Abort,
+    connection: Arc<Connection>,
 }
 
 impl Socket {
-    pub fn new(stream: TcpStream, abort: Abort) -> Self {
-        Self { stream: TokioIo::new(stream), abort }
+    pub fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
+        Self { stream: TokioIo::new(stream), connection }
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.abort.0.load(Relaxed) {
+        if self.connection.resets() {
             self.stream.inner().set_zero_linger().ok();
         }
     }
@@ -139,7 +128,11 @@ impl Drop for Socket {
 
 impl Read for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if polled.is_ready() {
+            self.connection.heard();
+        }
+        polled
     }
 }
 

@@ -3,7 +3,7 @@
 use s3s::S3Response;
 use s3s::dto::{Bucket, CreateBucketInput, CreateBucketOutput, ListBucketsOutput};
 
-use super::{Answer, Api};
+use super::{Answer, Api, REGION};
 use crate::backend::whole_seconds;
 
 impl Api {
@@ -17,7 +17,7 @@ impl Api {
         let buckets = self.store.buckets().into_iter().map(|(name, bucket)| Bucket {
             name: Some(name),
             creation_date: Some(whole_seconds(bucket.created)),
-            bucket_region: None,
+            bucket_region: Some(REGION.into()),
         });
         S3Response::new(ListBucketsOutput { buckets: Some(buckets.collect()), ..Default::default() })
     }

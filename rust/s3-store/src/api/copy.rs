@@ -7,13 +7,15 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::{Answer, Api, attributes, blocking};
 use crate::backend::{Complete, Conditions, Object, Staged, internal, whole_seconds};
+use crate::headers::with_conditions;
 use crate::zero_copy::OpenFile;
 
 impl Api {
     pub(super) async fn do_copy_object(&self, req: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
+        let conditions = Conditions::of_copy(with_conditions(&req));
         let input = req.input;
         let target = self.store.bucket(&input.bucket)?;
-        let (source, file) = self.open_source(&input.copy_source, &source_conditions!(input)).await?;
+        let (source, file) = self.open_source(&input.copy_source, &conditions)?;
         let directive = input.metadata_directive.as_ref().map(MetadataDirective::as_str);
         let replace = directive == Some(MetadataDirective::REPLACE);
         if !replace && is_same(&input.copy_source, &input.bucket, &input.key) {
@@ -21,6 +23,7 @@ impl Api {
         }
         let mut attributes = if replace { attributes(&req.headers, input.metadata) } else { source.attributes.clone() };
         attributes.checksums = source.attributes.checksums.clone();
+        attributes.parts.clear();
         let copy = copy_bytes(self.store.stage()?, file, 0..source.size()).await?;
         let etag = copy.md5_hex();
         let object = target.commit(&input.key, copy, etag.clone(), attributes, &Conditions::default())?;
@@ -33,7 +36,7 @@ impl Api {
     }
 
     /// The object to copy from, if the conditions hold.
-    pub(super) async fn open_source(
+    pub(super) fn open_source(
         &self,
         source: &CopySource,
         conditions: &Conditions,
@@ -43,8 +46,7 @@ impl Api {
         };
         let source = self.store.bucket(bucket)?;
         let (object, file) = self.store.open_object(&source, key)?;
-        let etag = self.etag(&source, key, &object).await?;
-        conditions.check_copy(&etag, object.modified())?;
+        conditions.check_copy(&object.etag, object.modified())?;
         Ok((object, file))
     }
 }
@@ -57,7 +59,7 @@ pub(super) async fn copy_bytes(
 ) -> S3Result<Complete> {
     blocking(move || {
         target.write_from(&source, range).map_err(internal)?;
-        Ok(target.complete())
+        target.complete().map_err(internal)
     })
     .await
 }

@@ -7,8 +7,8 @@ use s3s::dto::{
 };
 use s3s::{S3Response, S3Result, s3_error};
 
-use super::{Answer, Api};
-use crate::backend::{Bucket, Page, Query, hex, whole_seconds};
+use super::{Answer, Api, blocking};
+use crate::backend::{Page, Query, hex, internal, whole_seconds};
 
 /// The longest page, as in S3.
 const MAX_KEYS: i32 = 1000;
@@ -18,20 +18,21 @@ impl Api {
         let bucket = self.store.bucket(&input.bucket)?;
         let token = input.continuation_token.as_deref().map(after_token).transpose()?;
         let max_keys = limit(input.max_keys, MAX_KEYS)?;
-        let page = bucket.page(Query {
-            prefix: input.prefix.as_deref().unwrap_or_default(),
-            delimiter: input.delimiter.as_deref().unwrap_or_default(),
-            after: token.as_deref().or(input.start_after.as_deref()).unwrap_or_default(),
+        let query = Query {
+            prefix: input.prefix.clone().unwrap_or_default(),
+            delimiter: input.delimiter.clone().unwrap_or_default(),
+            after: token.or(input.start_after.clone()).unwrap_or_default(),
             limit: max_keys as usize,
-        });
+        };
+        let page = blocking(move || bucket.page(&query).map_err(internal)).await?;
         let encoding = Encoding::of(input.encoding_type.as_ref());
         let next = page.next.as_deref().map(token_for);
-        let (contents, common_prefixes) = self.entries(&bucket, page, encoding).await?;
+        let (contents, common_prefixes) = entries(page, encoding);
         let output = ListObjectsV2Output {
             key_count: Some((contents.len() + common_prefixes.len()) as i32),
             name: Some(input.bucket),
             prefix: Some(encoding.encode(input.prefix.as_deref().unwrap_or_default())),
-            delimiter: input.delimiter.map(|delimiter| encoding.encode(&delimiter)),
+            delimiter: input.delimiter.filter(|text| !text.is_empty()).map(|text| encoding.encode(&text)),
             start_after: input.start_after.map(|key| encoding.encode(&key)),
             max_keys: Some(max_keys),
             is_truncated: Some(next.is_some()),
@@ -48,23 +49,26 @@ impl Api {
     pub(super) async fn do_list_objects(&self, input: ListObjectsInput) -> Answer<ListObjectsOutput> {
         let bucket = self.store.bucket(&input.bucket)?;
         let max_keys = limit(input.max_keys, MAX_KEYS)?;
-        let page = bucket.page(Query {
-            prefix: input.prefix.as_deref().unwrap_or_default(),
-            delimiter: input.delimiter.as_deref().unwrap_or_default(),
-            after: input.marker.as_deref().unwrap_or_default(),
+        let query = Query {
+            prefix: input.prefix.clone().unwrap_or_default(),
+            delimiter: input.delimiter.clone().unwrap_or_default(),
+            after: input.marker.clone().unwrap_or_default(),
             limit: max_keys as usize,
-        });
+        };
+        let page = blocking(move || bucket.page(&query).map_err(internal)).await?;
         let encoding = Encoding::of(input.encoding_type.as_ref());
+        let has_delimiter = input.delimiter.as_ref().is_some_and(|delimiter| !delimiter.is_empty());
         let next = page.next.as_deref().map(|next| encoding.encode(next));
-        let (contents, common_prefixes) = self.entries(&bucket, page, encoding).await?;
+        let (contents, common_prefixes) = entries(page, encoding);
         let output = ListObjectsOutput {
             name: Some(input.bucket),
             prefix: Some(encoding.encode(input.prefix.as_deref().unwrap_or_default())),
-            delimiter: input.delimiter.map(|delimiter| encoding.encode(&delimiter)),
+            delimiter: input.delimiter.filter(|text| !text.is_empty()).map(|text| encoding.encode(&text)),
             marker: Some(encoding.encode(input.marker.as_deref().unwrap_or_default())),
             max_keys: Some(max_keys),
             is_truncated: Some(next.is_some()),
-            next_marker: next,
+            // Without a delimiter the last key is the marker.
+            next_marker: next.filter(|_| has_delimiter),
             contents: Some(contents),
             common_prefixes: Some(common_prefixes),
             encoding_type: input.encoding_type,
@@ -72,28 +76,19 @@ impl Api {
         };
         Ok(S3Response::new(output))
     }
+}
 
-    async fn entries(
-        &self,
-        bucket: &Bucket,
-        page: Page,
-        encoding: Encoding,
-    ) -> S3Result<(Vec<Object>, Vec<CommonPrefix>)> {
-        let mut contents = Vec::with_capacity(page.objects.len());
-        for (key, object) in page.objects {
-            let etag = self.etag(bucket, &key, &object).await?;
-            contents.push(Object {
-                key: Some(encoding.encode(&key)),
-                size: Some(object.size() as i64),
-                last_modified: Some(whole_seconds(object.modified())),
-                e_tag: Some(ETag::Strong(etag)),
-                storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
-                ..Default::default()
-            });
-        }
-        let prefixes = page.prefixes.iter().map(|prefix| CommonPrefix { prefix: Some(encoding.encode(prefix)) });
-        Ok((contents, prefixes.collect()))
-    }
+fn entries(page: Page, encoding: Encoding) -> (Vec<Object>, Vec<CommonPrefix>) {
+    let objects = page.objects.into_iter().map(|(key, object)| Object {
+        key: Some(encoding.encode(&key)),
+        size: Some(object.size() as i64),
+        last_modified: Some(whole_seconds(object.modified())),
+        e_tag: Some(ETag::Strong(object.etag.clone())),
+        storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
+        ..Default::default()
+    });
+    let prefixes = page.prefixes.iter().map(|prefix| CommonPrefix { prefix: Some(encoding.encode(prefix)) });
+    (objects.collect(), prefixes.collect())
 }
 
 /// How many entries a page may have.

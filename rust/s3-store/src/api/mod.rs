@@ -1,29 +1,5 @@
 //! The S3 operations, as s3s asks for them: each one translates between its types and the back end's.
 
-/// The conditions of a request for an object, whose input is one of several types with the same fields.
-macro_rules! conditions {
-    ($input:ident) => {
-        Conditions {
-            if_match: $input.if_match.clone(),
-            if_none_match: $input.if_none_match.clone(),
-            if_modified_since: $input.if_modified_since.clone(),
-            if_unmodified_since: $input.if_unmodified_since.clone(),
-        }
-    };
-}
-
-/// The conditions of a copy on what it copies.
-macro_rules! source_conditions {
-    ($input:ident) => {
-        Conditions {
-            if_match: $input.copy_source_if_match,
-            if_none_match: $input.copy_source_if_none_match,
-            if_modified_since: $input.copy_source_if_modified_since,
-            if_unmodified_since: $input.copy_source_if_unmodified_since,
-        }
-    };
-}
-
 mod buckets;
 mod copy;
 mod delete;
@@ -32,7 +8,6 @@ mod multipart;
 mod read;
 mod write;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -40,10 +15,13 @@ use s3s::auth::{S3Auth, SecretKey};
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
-use crate::backend::{Attributes, Bucket, Object, Store, internal};
+use crate::backend::{Attributes, Store};
 use crate::config::Keys;
 
 type Answer<T> = S3Result<S3Response<T>>;
+
+/// Where every bucket is: the region that S3 gives no name in a bucket's location.
+const REGION: &str = "us-east-1";
 
 /// Headers that are kept with an object and come back with it.
 const KEPT_HEADERS: [&str; 6] =
@@ -72,22 +50,14 @@ impl Api {
     pub fn new(store: Arc<Store>) -> Self {
         Self { store }
     }
-
-    /// The object's ETag; one that nobody has computed yet is computed on another thread and kept.
-    async fn etag(&self, bucket: &Bucket, key: &str, object: &Arc<Object>) -> S3Result<String> {
-        if let Some(etag) = object.known_etag() {
-            return Ok(etag.to_owned());
-        }
-        let reader = object.clone();
-        let etag = blocking(move || reader.etag().map(str::to_owned).map_err(internal)).await?;
-        bucket.remember_etag(key, object);
-        Ok(etag)
-    }
 }
 
 /// Runs work that waits for a disk on a thread where it may.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> S3Result<T> + Send + 'static) -> S3Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| s3_error!(error, InternalError))?
+    let request = tracing::Span::current();
+    tokio::task::spawn_blocking(move || request.in_scope(work))
+        .await
+        .map_err(|error| s3_error!(error, InternalError))?
 }
 
 /// What a request says about the object it writes.
@@ -97,7 +67,7 @@ fn attributes(headers: &HeaderMap, metadata: Option<Metadata>) -> Attributes {
         let value = if *name == "content-encoding" { without_framing(value) } else { value.to_owned() };
         (!value.is_empty()).then(|| ((*name).to_owned(), value))
     });
-    Attributes { headers: kept.collect(), user: metadata.into_iter().flatten().collect(), checksums: BTreeMap::new() }
+    Attributes { headers: kept.collect(), user: metadata.into_iter().flatten().collect(), ..Attributes::default() }
 }
 
 /// `aws-chunked` is how a body travelled, not how the object is encoded.
@@ -114,7 +84,7 @@ impl S3 for Api {
 
     async fn head_bucket(&self, req: S3Request<HeadBucketInput>) -> Answer<HeadBucketOutput> {
         self.store.bucket(&req.input.bucket)?;
-        Ok(S3Response::new(HeadBucketOutput::default()))
+        Ok(S3Response::new(HeadBucketOutput { bucket_region: Some(REGION.into()), ..Default::default() }))
     }
 
     async fn list_buckets(&self, _: S3Request<ListBucketsInput>) -> Answer<ListBucketsOutput> {
@@ -132,11 +102,11 @@ impl S3 for Api {
     }
 
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
-        self.do_get_object(req.input).await
+        self.do_get_object(req).await
     }
 
     async fn head_object(&self, req: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
-        self.do_head_object(req.input).await
+        self.do_head_object(req).await
     }
 
     async fn put_object(&self, req: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
@@ -148,7 +118,7 @@ impl S3 for Api {
     }
 
     async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
-        self.do_delete_object(req.input)
+        self.do_delete_object(&req)
     }
 
     async fn delete_objects(&self, req: S3Request<DeleteObjectsInput>) -> Answer<DeleteObjectsOutput> {
@@ -175,14 +145,14 @@ impl S3 for Api {
     }
 
     async fn upload_part_copy(&self, req: S3Request<UploadPartCopyInput>) -> Answer<UploadPartCopyOutput> {
-        self.do_upload_part_copy(req.input).await
+        self.do_upload_part_copy(req).await
     }
 
     async fn complete_multipart_upload(
         &self,
         req: S3Request<CompleteMultipartUploadInput>,
     ) -> Answer<CompleteMultipartUploadOutput> {
-        self.do_complete_multipart_upload(req.input).await
+        self.do_complete_multipart_upload(req).await
     }
 
     async fn abort_multipart_upload(

@@ -20,10 +20,11 @@ use super::{Answer, Api, attributes, blocking};
 use crate::backend::{
     Bucket, Complete, Conditions, Part, Upload, Uploads, internal, join, new_upload_id, whole_seconds,
 };
+use crate::headers::with_conditions;
 
 /// The longest page of parts or uploads, as in S3.
 const MAX_ENTRIES: i32 = 1000;
-const PART_NUMBERS: std::ops::RangeInclusive<i32> = 1..=10_000;
+pub(super) const PART_NUMBERS: std::ops::RangeInclusive<i32> = 1..=10_000;
 
 fn find<'a>(uploads: &'a mut Uploads, key: &str, id: &str) -> S3Result<&'a mut Upload> {
     uploads.get_mut(&(key.to_owned(), id.to_owned())).ok_or_else(|| s3_error!(NoSuchUpload))
@@ -63,9 +64,14 @@ impl Api {
         Ok(S3Response::with_headers(output, checksum_headers(&received.checksums)))
     }
 
-    pub(super) async fn do_upload_part_copy(&self, input: UploadPartCopyInput) -> Answer<UploadPartCopyOutput> {
+    pub(super) async fn do_upload_part_copy(
+        &self,
+        req: S3Request<UploadPartCopyInput>,
+    ) -> Answer<UploadPartCopyOutput> {
+        let conditions = Conditions::of_copy(with_conditions(&req));
+        let input = req.input;
         let bucket = self.store.bucket(&input.bucket)?;
-        let (source, file) = self.open_source(&input.copy_source, &source_conditions!(input)).await?;
+        let (source, file) = self.open_source(&input.copy_source, &conditions)?;
         let range = source_range(input.copy_source_range.as_deref(), source.size())?;
         let copy = copy_bytes(self.store.stage()?, file, range).await?;
         let etag = add_part(&bucket, &input.key, &input.upload_id, input.part_number, copy)?;
@@ -79,19 +85,20 @@ impl Api {
 
     pub(super) async fn do_complete_multipart_upload(
         &self,
-        input: CompleteMultipartUploadInput,
+        req: S3Request<CompleteMultipartUploadInput>,
     ) -> Answer<CompleteMultipartUploadOutput> {
+        let conditions = Conditions::of(with_conditions(&req));
+        let input = req.input;
         let bucket = self.store.bucket(&input.bucket)?;
         let wanted = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
-        let (parts, attributes) = {
+        let (parts, mut attributes) = {
             let mut uploads = bucket.uploads.lock();
             let upload = find(&mut uploads, &input.key, &input.upload_id)?;
             (upload.select(&wanted)?, upload.attributes.clone())
         };
+        attributes.parts = parts.iter().map(|part| part.size()).collect();
         let target = self.store.stage()?;
         let (file, etag) = blocking(move || join(&parts, target).map_err(internal)).await?;
-        let conditions =
-            Conditions { if_match: input.if_match, if_none_match: input.if_none_match, ..Conditions::default() };
         bucket.commit(&input.key, file, etag.clone(), attributes, &conditions)?;
         bucket.uploads.lock().remove(&(input.key.clone(), input.upload_id));
         let output = CompleteMultipartUploadOutput {
@@ -123,7 +130,7 @@ impl Api {
         let mut later = upload.parts.range(after.saturating_add(1)..);
         let parts: Vec<_> =
             later.by_ref().take(max_parts as usize).map(|(number, part)| listed(*number, part)).collect();
-        let is_truncated = later.next().is_some();
+        let is_truncated = max_parts > 0 && later.next().is_some();
         let next = parts.last().and_then(|part| part.part_number).filter(|_| is_truncated);
         let output = ListPartsOutput {
             bucket: Some(input.bucket),
@@ -152,7 +159,7 @@ impl Api {
         let uploads = bucket.uploads.lock();
         let mut later = uploads.iter().filter(|((key, id), _)| key.starts_with(prefix) && is_after(key, id, after));
         let page: Vec<_> = later.by_ref().take(max_uploads as usize).collect();
-        let is_truncated = later.next().is_some();
+        let is_truncated = max_uploads > 0 && later.next().is_some();
         let last = page.last().filter(|_| is_truncated).map(|((key, id), _)| (encoding.encode(key), id.clone()));
         let (next_key_marker, next_upload_id_marker) = last.unzip();
         let listed = page.iter().map(|((key, id), upload)| MultipartUpload {
@@ -181,7 +188,7 @@ fn add_part(bucket: &Bucket, key: &str, id: &str, number: i32, file: Complete) -
     if !PART_NUMBERS.contains(&number) {
         return Err(s3_error!(InvalidArgument, "part numbers go from 1 to 10000"));
     }
-    let part = Part { file, uploaded: SystemTime::now() };
+    let part = Part::new(file);
     let etag = ETag::Strong(part.etag());
     find(&mut bucket.uploads.lock(), key, id)?.parts.insert(number, Arc::new(part));
     Ok(etag)
@@ -190,7 +197,7 @@ fn add_part(bucket: &Bucket, key: &str, id: &str, number: i32, file: Complete) -
 fn listed(number: i32, part: &Part) -> dto::Part {
     dto::Part {
         part_number: Some(number),
-        size: Some(part.file.size as i64),
+        size: Some(part.size() as i64),
         e_tag: Some(ETag::Strong(part.etag())),
         last_modified: Some(whole_seconds(part.uploaded)),
         ..Default::default()

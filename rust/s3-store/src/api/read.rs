@@ -7,18 +7,45 @@ use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_RANGE, CONTENT_TYPE,
     EXPIRES,
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use s3s::dto::{
     self, ChecksumMode, ETag, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, StreamingBlob,
 };
-use s3s::{S3Error, S3ErrorCode, S3Response, S3Result};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
+use super::multipart::PART_NUMBERS;
 use super::{Answer, Api};
-use crate::backend::{Attributes, Conditions, FileStream, Object, whole_seconds};
+use crate::backend::{Attributes, Conditions, FileStream, Object, range_holds, whole_seconds};
+use crate::headers::with_conditions;
 use crate::zero_copy::OpenFile;
 
 /// What S3 says of an object that was written without a type.
 const DEFAULT_TYPE: HeaderValue = HeaderValue::from_static("binary/octet-stream");
+
+/// What GET and HEAD ask for alike.
+struct Asked<'a> {
+    bucket: &'a str,
+    key: &'a str,
+    range: Option<dto::Range>,
+    part: Option<i32>,
+    wants_checksums: bool,
+}
+
+/// The same fields of two types.
+macro_rules! asked {
+    ($input:expr) => {
+        Asked {
+            bucket: &$input.bucket,
+            key: &$input.key,
+            range: $input.range,
+            part: $input.part_number,
+            // A checksum is that of the whole object, so it would be wrong beside a part of it.
+            wants_checksums: $input.checksum_mode.as_ref().is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED)
+                && $input.range.is_none()
+                && $input.part_number.is_none(),
+        }
+    };
+}
 
 /// What GET and HEAD say of an object alike.
 struct Found {
@@ -29,12 +56,14 @@ struct Found {
     etag: String,
     last_modified: dto::Timestamp,
     metadata: Option<dto::Metadata>,
+    /// Where a part was asked for, of an object that has parts.
+    parts_count: Option<i32>,
 }
 
 impl Api {
-    pub(super) async fn do_get_object(&self, input: GetObjectInput) -> Answer<GetObjectOutput> {
-        let (mode, conditions) = (input.checksum_mode.as_ref(), conditions!(input));
-        let mut found = self.find(&input.bucket, &input.key, input.range, mode, conditions).await?;
+    pub(super) async fn do_get_object(&self, req: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
+        let mut found = self.find(&req, asked!(req.input))?;
+        let input = req.input;
         remove_overridden(&mut found.headers, &input);
         let output = GetObjectOutput {
             content_length: Some((found.range.end - found.range.start) as i64),
@@ -42,44 +71,80 @@ impl Api {
             e_tag: Some(ETag::Strong(found.etag)),
             last_modified: Some(found.last_modified),
             metadata: found.metadata,
+            parts_count: found.parts_count,
             body: Some(StreamingBlob::new(FileStream::new(found.file, found.range))),
             ..Default::default()
         };
         Ok(S3Response::with_headers(output, found.headers))
     }
 
-    pub(super) async fn do_head_object(&self, input: HeadObjectInput) -> Answer<HeadObjectOutput> {
-        let (mode, conditions) = (input.checksum_mode.as_ref(), conditions!(input));
-        let found = self.find(&input.bucket, &input.key, input.range, mode, conditions).await?;
+    pub(super) async fn do_head_object(&self, req: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
+        let found = self.find(&req, asked!(req.input))?;
         let output = HeadObjectOutput {
             content_length: Some((found.range.end - found.range.start) as i64),
             content_range: found.content_range,
             e_tag: Some(ETag::Strong(found.etag)),
             last_modified: Some(found.last_modified),
             metadata: found.metadata,
+            parts_count: found.parts_count,
             ..Default::default()
         };
         Ok(S3Response::with_headers(output, found.headers))
     }
 
-    async fn find(
-        &self,
-        bucket: &str,
-        key: &str,
-        range: Option<dto::Range>,
-        mode: Option<&ChecksumMode>,
-        conditions: Conditions,
-    ) -> S3Result<Found> {
-        let bucket = self.store.bucket(bucket)?;
+    fn find<T>(&self, req: &S3Request<T>, asked: Asked<'_>) -> S3Result<Found> {
+        let bucket = self.store.bucket(asked.bucket)?;
         // Opening finds out whether the file is still there.
-        let (object, file) = self.store.open_object(&bucket, key)?;
-        let etag = self.etag(&bucket, key, &object).await?;
-        conditions.check_read(&etag, object.modified())?;
-        let headers = headers_of(&object.attributes, wants_checksums(mode, range));
-        let (range, content_range) = select(range, object.size())?;
-        let (last_modified, metadata) = (whole_seconds(object.modified()), user_metadata(&object));
-        Ok(Found { file, headers, range, content_range, etag, last_modified, metadata })
+        let (object, file) = self.store.open_object(&bucket, asked.key)?;
+        let (etag, modified) = (object.etag.clone(), object.modified());
+        Conditions::of(with_conditions(req)).check_read(&etag, modified)?;
+        let range = asked.range.filter(|_| range_holds(&req.headers, &etag, modified));
+        let part = asked.part.is_some().then(|| part(&asked, &object)).transpose()?;
+        let headers = headers_of(&object.attributes, asked.wants_checksums);
+        let (range, content_range) = match part {
+            Some(part) => whole_part(part, object.size()),
+            None => select(range, object.size())?,
+        };
+        let parts = object.attributes.parts.len() as i32;
+        let parts_count = (asked.part.is_some() && parts > 0).then_some(parts);
+        let (last_modified, metadata) = (whole_seconds(modified), user_metadata(&object));
+        Ok(Found { file, headers, range, content_range, etag, last_modified, metadata, parts_count })
     }
+}
+
+/// The bytes of the part that is asked for.
+///
+/// # Errors
+/// `InvalidRequest` beside a range; `InvalidPartNumber` (416) of an object without that part.
+fn part(asked: &Asked<'_>, object: &Object) -> S3Result<Range<u64>> {
+    let number = asked.part.unwrap_or(1);
+    if asked.range.is_some() {
+        return Err(s3_error!(InvalidRequest, "Cannot specify both Range header and partNumber query parameter"));
+    }
+    if !PART_NUMBERS.contains(&number) {
+        return Err(s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive"));
+    }
+    let sizes = &object.attributes.parts;
+    if sizes.is_empty() && number == 1 {
+        return Ok(0..object.size());
+    }
+    let before = number as usize - 1;
+    let Some(size) = sizes.get(before) else { return Err(no_such_part()) };
+    let start = sizes[..before].iter().sum();
+    Ok(start..start + size)
+}
+
+fn no_such_part() -> S3Error {
+    let code = S3ErrorCode::Custom("InvalidPartNumber".into());
+    let mut error = S3Error::with_message(code, "The requested partnumber is not satisfiable");
+    error.set_status_code(StatusCode::RANGE_NOT_SATISFIABLE);
+    error
+}
+
+/// A part as an answer: an empty one, of an empty object, has no range to name.
+fn whole_part(part: Range<u64>, size: u64) -> (Range<u64>, Option<String>) {
+    let content_range = (!part.is_empty()).then(|| format!("bytes {}-{}/{size}", part.start, part.end - 1));
+    (part, content_range)
 }
 
 /// The bytes to answer with, and the `Content-Range` of an answer to a range request.
@@ -116,11 +181,6 @@ fn headers_of(attributes: &Attributes, with_checksums: bool) -> HeaderMap {
         }
     }
     headers
-}
-
-/// A checksum is that of the whole object, so it would be wrong beside a part of it.
-fn wants_checksums(mode: Option<&ChecksumMode>, range: Option<dto::Range>) -> bool {
-    mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED) && range.is_none()
 }
 
 /// Headers that the request sets itself (`response-content-type=...`) are s3s's work.

@@ -8,11 +8,12 @@ use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use s3s::checksum::ChecksumHasher;
 use s3s::dto::{self, ETag, PutObjectInput, PutObjectOutput, StreamingBlob};
-use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, StdError, s3_error};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, StdError, TrailingHeaders, s3_error};
 
 use super::{Answer, Api, attributes};
 use crate::anonymous::Trailers;
 use crate::backend::{Complete, Conditions, Staged, internal};
+use crate::headers::with_conditions;
 
 /// The checksums that S3 knows beside the MD5, by header.
 const CHECKSUM_HEADERS: [&str; 5] = [
@@ -27,14 +28,12 @@ impl Api {
     pub(super) async fn do_put_object(&self, mut req: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
         let body = req.input.body.take();
         let length = req.input.content_length;
-        // The body is read before anything is refused: a client that is still sending would miss the answer.
         let received = self.receive(&mut req, body, length).await?;
+        let conditions = Conditions::of(with_conditions(&req));
         let input = req.input;
         let bucket = self.store.bucket(&input.bucket)?;
         let mut attributes = attributes(&req.headers, input.metadata);
         attributes.checksums = received.checksums.clone();
-        let conditions =
-            Conditions { if_match: input.if_match, if_none_match: input.if_none_match, ..Conditions::default() };
         let etag = received.file.md5_hex();
         bucket.commit(&input.key, received.file, etag.clone(), attributes, &conditions)?;
         let output = PutObjectOutput { e_tag: Some(ETag::Strong(etag)), ..Default::default() };
@@ -56,8 +55,8 @@ impl Api {
         if let Some(body) = body {
             write_body(&mut staged, body).await?;
         }
-        let file = staged.complete();
-        if content_length.is_some_and(|length| u64::try_from(length) != Ok(file.size)) {
+        let file = staged.complete().map_err(internal)?;
+        if content_length.is_some_and(|length| u64::try_from(length) != Ok(file.size())) {
             return Err(s3_error!(IncompleteBody));
         }
         check_md5(&req.headers, &file)?;
@@ -82,13 +81,15 @@ async fn write_body(staged: &mut Staged, mut body: StreamingBlob) -> S3Result<()
     Ok(())
 }
 
-/// s3s checks signed bodies as they pass and keeps the types of its errors to itself.
+/// s3s checks signed bodies as they pass and keeps the types of its errors to itself, and those of bodies inside them.
 fn broken_body(error: StdError) -> S3Error {
     let text = error.to_string();
     let code = if text.contains("SignatureMismatch") {
         S3ErrorCode::SignatureDoesNotMatch
     } else if text.contains("Sha256Mismatch") {
         S3ErrorCode::BadDigest
+    } else if text.contains("designated timeout") {
+        S3ErrorCode::RequestTimeout
     } else {
         S3ErrorCode::IncompleteBody
     };
@@ -136,8 +137,9 @@ fn check_checksums(sent: &HeaderMap, computed: &BTreeMap<String, String>) -> S3R
 }
 
 /// Headers that came behind the body: s3s keeps those of a checked upload, the anonymous layer its own.
-fn trailers<T>(req: &mut S3Request<T>) -> HeaderMap {
-    let checked = req.trailing_headers.take().and_then(|trailers| trailers.take());
+fn trailers<T>(req: &S3Request<T>) -> HeaderMap {
+    let handed_on = || req.extensions.get::<TrailingHeaders>().cloned();
+    let checked = req.trailing_headers.clone().or_else(handed_on).and_then(|trailers| trailers.take());
     let unchecked = || req.extensions.get::<Trailers>().map(Trailers::take);
     checked.or_else(unchecked).unwrap_or_default()
 }

@@ -1,7 +1,6 @@
 //! The objects of one bucket: an index in memory, files and a journal on disk.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,18 +10,22 @@ use parking_lot::{Mutex, RwLock};
 use s3s::{S3Error, S3Result, s3_error};
 
 use super::conditions::Conditions;
-use super::journal::{Entry, Journal};
+use super::journal::{Entries, Entry, Journal, entry_of};
 use super::layout::{odd_name, plain_path};
 use super::listing::{self, Page, Query};
 use super::multipart::Uploads;
-use super::object::{Attributes, Identity, Object};
+use super::object::{Attributes, Identity, Object, is_out_of_descriptors};
 use super::staged::Complete;
+use super::tree::{Tree, is_in_the_way, is_nothing};
 
 type Objects = BTreeMap<Box<str>, Arc<Object>>;
 
+/// How often a page is made again because files disappeared below it.
+const LIST_ATTEMPTS: usize = 10;
+
 pub struct Bucket {
-    dir: PathBuf,
-    odd_dir: PathBuf,
+    tree: Arc<Tree>,
+    places: Places,
     pub created: SystemTime,
     objects: RwLock<Objects>,
     /// Held while files and index change together; `None` once the bucket is deleted.
@@ -30,10 +33,12 @@ pub struct Bucket {
     pub uploads: Mutex<Uploads>,
 }
 
-/// The directories and the journal of a bucket.
+/// The directories and the journal of a bucket, below the root.
 pub struct Places {
     pub dir: PathBuf,
     pub odd_dir: PathBuf,
+    /// Where files go that no journal line names.
+    pub aside_dir: PathBuf,
     pub journal: PathBuf,
 }
 
@@ -41,58 +46,134 @@ impl Bucket {
     /// Creates what is missing and reads what is there.
     ///
     /// # Errors
-    /// Whatever the file system reports.
-    pub fn open(places: Places) -> io::Result<Self> {
-        fs::create_dir_all(&places.dir)?;
-        fs::create_dir_all(&places.odd_dir)?;
-        let created = fs::metadata(&places.dir)?.modified()?;
-        let (journal, entries) = Journal::open(&places.journal)?;
-        let bucket = Self {
-            dir: places.dir,
-            odd_dir: places.odd_dir,
+    /// Whatever the file system reports, or a journal that makes no sense.
+    pub fn open(tree: &Arc<Tree>, places: Places) -> io::Result<Self> {
+        tree.create_dirs(&places.dir)?;
+        tree.create_dirs(&places.odd_dir)?;
+        let created = tree.stat(&places.dir)?.modified()?;
+        let (journal, entries) = Journal::open(tree, &places.journal)?;
+        let mut bucket = Self {
+            tree: tree.clone(),
+            places,
             created,
             objects: RwLock::default(),
-            journal: Mutex::new(Some(journal)),
+            journal: Mutex::default(),
             uploads: Mutex::default(),
         };
-        bucket.load(entries)?;
+        bucket.load(journal, &entries)?;
         Ok(bucket)
     }
 
-    fn load(&self, mut entries: BTreeMap<String, Entry>) -> io::Result<()> {
+    fn load(&mut self, mut journal: Journal, entries: &Entries) -> io::Result<()> {
         let mut objects = Objects::new();
-        for file in files_below(&self.dir)? {
-            let Some(key) = file.strip_prefix(&self.dir).ok().and_then(Path::to_str) else { continue };
-            // An entry of the same key under its hash is the newer one: a plain file would have been replaced.
-            let entry = if entries.get(key).is_some_and(|entry| entry.odd) { None } else { entries.remove(key) };
-            objects.insert(key.into(), Arc::new(object_at(&file, entry)?));
+        let none = Vec::new();
+        for file in self.tree.contents(&self.places.dir)?.files {
+            let Some(key) = file.strip_prefix(&self.places.dir).ok().and_then(Path::to_str) else { continue };
+            let of_key = entries.get(key).unwrap_or(&none);
+            let Some(identity) = self.identity(&file)? else { continue };
+            objects.insert(key.into(), Arc::new(object_at(&file, identity, entry_of(of_key, false, &identity))));
         }
-        let odd_entries = entries.into_iter().filter(|(_, entry)| entry.odd);
-        let mut odd: BTreeMap<_, _> = odd_entries.map(|(key, entry)| (odd_name(&key), (key, entry))).collect();
-        for file in files_below(&self.odd_dir)? {
+        let is_odd = |(_, of_key): &(&String, &Vec<Entry>)| of_key.iter().any(|entry| entry.odd);
+        let odd: BTreeMap<_, _> =
+            entries.iter().filter(is_odd).map(|(key, of_key)| (odd_name(key), (key, of_key))).collect();
+        for file in self.tree.contents(&self.places.odd_dir)?.files {
             let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            match odd.remove(name) {
-                Some((key, entry)) => drop(objects.insert(key.into(), Arc::new(object_at(&file, Some(entry))?))),
-                // Only an entry names the key; a file without one was never acknowledged.
-                None => fs::remove_file(&file)?,
-            }
+            let Some((key, of_key)) = odd.get(name) else {
+                self.set_aside(&file)?;
+                continue;
+            };
+            let Some(identity) = self.identity(&file)? else { continue };
+            // It is the newer one of two: a plain file of the same key would have been replaced.
+            let object = object_at(&file, identity, entry_of(of_key, true, &identity));
+            objects.insert(key.as_str().into(), Arc::new(object));
         }
-        *self.objects.write() = objects;
+        // Only a saving: it was read as it is.
+        if let Err(error) = journal.compact(&entries_of_use(entries, &objects)) {
+            tracing::error!(%error, journal = %self.places.journal.display(), "a journal cannot be shortened");
+        }
+        self.objects = RwLock::new(objects);
+        self.journal = Mutex::new(Some(journal));
+        Ok(())
+    }
+
+    /// Moves a file out of the way whose key nothing tells. The journal's line comes before the file, so somebody has
+    /// removed it; to remove the file too would be to lose what may be the only copy.
+    fn set_aside(&self, file: &Path) -> io::Result<()> {
+        self.tree.create_dirs(&self.places.aside_dir)?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let mut numbers = 0..;
+        let target = loop {
+            let target = self.places.aside_dir.join(format!("{name}.{}", numbers.next().unwrap_or(0)));
+            match self.tree.stat(&target) {
+                Ok(_) => {}
+                Err(error) if is_nothing(&error) => break target,
+                Err(error) => return Err(error),
+            }
+        };
+        self.tree.rename(file, &target)?;
+        eprintln!(
+            "s3-store: no line of {} names {name}: it is kept as {}",
+            self.places.journal.display(),
+            target.display()
+        );
         Ok(())
     }
 
     /// The current version of an object. A file that was put into the directory by hand is found here.
-    pub fn find(&self, key: &str) -> Option<Arc<Object>> {
-        let known = self.objects.read().get(key).cloned();
-        known.or_else(|| self.adopt(key))
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn find(&self, key: &str) -> io::Result<Option<Arc<Object>>> {
+        if let Some(known) = self.objects.read().get(key).cloned() {
+            return Ok(Some(known));
+        }
+        if self.on_disk(key)?.is_none() {
+            return Ok(None);
+        }
+        // Look again while nothing can change.
+        let _journal = self.journal.lock();
+        self.current(key)
     }
 
-    /// A page of the listing. Files put into the directory by hand show once they were read, or after a restart.
-    pub fn page(&self, query: Query<'_>) -> Page {
-        listing::page(&self.objects.read(), query)
+    /// A page of the listing: every object on it was there while it was made. Files put into the directory by hand show
+    /// once they were read, or after a restart.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn page(&self, query: &Query) -> io::Result<Page> {
+        for _ in 0..LIST_ATTEMPTS {
+            let page = listing::page(&self.objects.read(), query);
+            if self.are_current(&page.seen)? {
+                return Ok(page);
+            }
+            self.refresh_all(&query.prefix)?;
+        }
+        Err(io::Error::other("files below the bucket change all the time"))
     }
 
-    /// Makes a finished temporary file the object `key` if the conditions hold.
+    fn are_current(&self, objects: &[(String, Arc<Object>)]) -> io::Result<bool> {
+        for (_, object) in objects {
+            if self.identity(&object.path)? != Some(object.identity) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn refresh_all(&self, prefix: &str) -> io::Result<()> {
+        let known: Vec<_> = {
+            let objects = self.objects.read();
+            let from_prefix = objects.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
+            from_prefix.map(|(key, _)| key.clone()).take_while(|key| key.starts_with(prefix)).collect()
+        };
+        for key in known {
+            self.refresh(&key)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a finished temporary file the object `key` if the conditions hold. Whatever fails, fails before the object
+    /// is replaced.
     ///
     /// # Errors
     /// `PreconditionFailed`, `NoSuchBucket` when the bucket is deleted meanwhile, or what the file system reports.
@@ -106,40 +187,31 @@ impl Bucket {
     ) -> S3Result<Arc<Object>> {
         let mut journal = self.journal.lock();
         let journal = journal.as_mut().ok_or_else(|| s3_error!(NoSuchBucket))?;
-        let existing = self.objects.read().get(key).cloned().or_else(|| self.on_disk(key));
-        if !conditions.is_empty() {
-            let etag = existing.as_ref().map(|object| object.etag()).transpose().map_err(internal)?;
-            conditions.check_write(etag)?;
-        }
-        let (path, odd) = self.place(key, staged, existing.as_deref()).map_err(internal)?;
-        let identity = Identity::of(&fs::metadata(&path).map_err(internal)?);
-        let entry = Entry {
+        let existing = self.current(key).map_err(internal)?;
+        conditions.check_write(existing.as_deref())?;
+        let (path, odd) = self.prepare(key, existing.as_deref()).map_err(internal)?;
+        let mut entry = Entry {
             odd,
-            size: identity.size,
-            modified_ns: identity.modified_ns,
+            size: staged.size(),
+            modified_ns: staged.identity.modified_ns,
+            inode: Some(staged.identity.inode),
+            changed_ns: None,
             etag: Some(etag.clone()),
             attributes: attributes.clone(),
         };
-        journal.append(key, Some(entry)).map_err(internal)?;
-        let object = Arc::new(Object::new(path, identity, Some(etag), attributes));
+        let stored = journal.append(key, Some(&entry)).and_then(|()| staged.move_to(&path));
+        let identity = stored.map_err(|error| {
+            self.remove_empty_parents(&path);
+            internal(error)
+        })?;
+        // It is stored. What follows tells this file from one that somebody makes look like it.
+        entry.changed_ns = Some(identity.changed_ns);
+        if let Err(error) = journal.append(key, Some(&entry)) {
+            tracing::error!(%error, key, "a journal takes no second line");
+        }
+        let object = Arc::new(Object::new(path, identity, etag, attributes));
         self.objects.write().insert(key.into(), object.clone());
         Ok(object)
-    }
-
-    /// Keeps an ETag that was computed for a file put there by hand.
-    pub fn remember_etag(&self, key: &str, object: &Arc<Object>) {
-        let mut journal = self.journal.lock();
-        let is_current = self.objects.read().get(key).is_some_and(|current| Arc::ptr_eq(current, object));
-        let (Some(journal), true) = (journal.as_mut(), is_current) else { return };
-        let entry = Entry {
-            odd: object.path.starts_with(&self.odd_dir),
-            size: object.identity.size,
-            modified_ns: object.identity.modified_ns,
-            etag: object.known_etag().map(str::to_owned),
-            attributes: object.attributes.clone(),
-        };
-        // Only a saving: it will be computed again.
-        journal.append(key, Some(entry)).ok();
     }
 
     /// Deletes an object if there is one and the condition holds.
@@ -149,28 +221,30 @@ impl Bucket {
     pub fn delete(&self, key: &str, conditions: &Conditions) -> S3Result<()> {
         let mut journal = self.journal.lock();
         let journal = journal.as_mut().ok_or_else(|| s3_error!(NoSuchBucket))?;
-        let Some(object) = self.objects.read().get(key).cloned().or_else(|| self.on_disk(key)) else {
-            return conditions.check_write(None);
-        };
-        if !conditions.is_empty() {
-            conditions.check_write(Some(object.etag().map_err(internal)?))?;
-        }
-        match fs::remove_file(&object.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(internal(error)),
+        let existing = self.current(key).map_err(internal)?;
+        // Nothing there is what the client wants, whatever it asked of it.
+        let Some(object) = existing else { return Ok(()) };
+        conditions.check_write(Some(&object))?;
+        match self.tree.remove(&object.path) {
+            Err(error) if !is_nothing(&error) => return Err(internal(error)),
             _ => {}
         }
         self.objects.write().remove(key);
-        journal.append(key, None).map_err(internal)?;
+        // Without its file an entry says nothing, so a journal that takes no line does no harm.
+        if let Err(error) = journal.append(key, None) {
+            tracing::error!(%error, key, "a journal takes no line of a deletion");
+        }
         self.remove_empty_parents(&object.path);
         Ok(())
     }
 
-    /// Forgets a version whose file is gone or was replaced by hand.
-    pub fn forget(&self, key: &str, object: &Arc<Object>) {
-        let mut objects = self.objects.write();
-        if objects.get(key).is_some_and(|current| Arc::ptr_eq(current, object)) {
-            objects.remove(key);
-        }
+    /// Looks again at a key whose file seems to be gone or another one.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn refresh(&self, key: &str) -> io::Result<()> {
+        let _journal = self.journal.lock();
+        self.current(key).map(drop)
     }
 
     /// Deletes the bucket itself.
@@ -179,63 +253,107 @@ impl Bucket {
     /// `BucketNotEmpty`, or what the file system reports.
     pub fn remove(&self) -> S3Result<()> {
         let mut journal = self.journal.lock();
-        let not_empty = || s3_error!(BucketNotEmpty);
-        if !self.objects.read().is_empty() || !files_below(&self.dir).map_err(internal)?.is_empty() {
-            return Err(not_empty());
+        self.refresh_index().map_err(internal)?;
+        if !self.objects.read().is_empty() {
+            return Err(s3_error!(BucketNotEmpty));
         }
-        fs::remove_dir_all(&self.dir).map_err(internal)?;
-        fs::remove_dir_all(&self.odd_dir).map_err(internal)?;
+        self.remove_dirs(&self.places.dir)?;
+        // From here on the bucket is gone, and what is left of it says nothing.
+        self.tree.remove_dir(&self.places.odd_dir).ok();
         if let Some(journal) = journal.take() {
-            journal.remove().map_err(internal)?;
+            journal.remove().ok();
         }
         Ok(())
     }
 
-    /// Takes a file that appeared in the directory into the index.
-    fn adopt(&self, key: &str) -> Option<Arc<Object>> {
-        self.on_disk(key)?;
-        // Look again while nothing can change.
-        let _journal = self.journal.lock();
-        let object = self.on_disk(key)?;
-        Some(self.objects.write().entry(key.into()).or_insert(object).clone())
+    /// Removes a directory that holds nothing but directories: a file put there by hand, or a symbolic link, stays.
+    fn remove_dirs(&self, dir: &Path) -> S3Result<()> {
+        let contents = self.tree.contents(dir).map_err(internal)?;
+        let dirs = contents.dirs.iter().rev().map(PathBuf::as_path).chain([dir]);
+        for dir in dirs {
+            match self.tree.remove_dir(dir) {
+                Err(error) if is_in_the_way(&error) => return Err(s3_error!(BucketNotEmpty)),
+                Err(error) if !is_nothing(&error) => return Err(internal(error)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
-    /// The plain file of this key, unless a symbolic link would lead out of the bucket.
-    fn on_disk(&self, key: &str) -> Option<Arc<Object>> {
-        let path = self.dir.join(plain_path(key)?);
-        if !fs::symlink_metadata(&path).ok()?.is_file() {
-            return None;
-        }
-        let (real, dir) = (path.canonicalize().ok()?, self.dir.canonicalize().ok()?);
-        if !real.starts_with(dir) {
-            return None;
-        }
-        object_at(&path, None).ok().map(Arc::new)
+    fn refresh_index(&self) -> io::Result<()> {
+        let known: Vec<_> = self.objects.read().keys().cloned().collect();
+        known.iter().try_for_each(|key| self.current(key).map(drop))
     }
 
-    /// Renames the file to where its key says, or to the hash of the key if the key is no path or another key's file or
-    /// directory is in the way. Returns the place, and whether it is the hash.
-    fn place(&self, key: &str, mut staged: Complete, existing: Option<&Object>) -> io::Result<(PathBuf, bool)> {
-        let odd_path = self.odd_dir.join(odd_name(key));
+    /// The version of a key that its file shows now, which the index then holds. Only while the journal is locked.
+    fn current(&self, key: &str) -> io::Result<Option<Arc<Object>>> {
+        let known = self.objects.read().get(key).cloned();
+        if let Some(known) = known {
+            match self.identity(&known.path)? {
+                Some(identity) if identity == known.identity => return Ok(Some(known)),
+                Some(identity) => return Ok(Some(self.keep(key, known.changed(identity)))),
+                None => drop(self.objects.write().remove(key)),
+            }
+        }
+        Ok(self.on_disk(key)?.map(|object| self.keep(key, object)))
+    }
+
+    fn keep(&self, key: &str, object: Object) -> Arc<Object> {
+        let object = Arc::new(object);
+        self.objects.write().insert(key.into(), object.clone());
+        object
+    }
+
+    /// The plain file of this key.
+    fn on_disk(&self, key: &str) -> io::Result<Option<Object>> {
+        let Some(path) = plain_path(key).map(|relative| self.places.dir.join(relative)) else { return Ok(None) };
+        Ok(self.identity(&path)?.map(|identity| object_at(&path, identity, None)))
+    }
+
+    /// What tells the regular file under a path from others; `None` where there is none.
+    fn identity(&self, path: &Path) -> io::Result<Option<Identity>> {
+        match self.tree.stat(path) {
+            Ok(metadata) => Ok(metadata.is_file().then(|| Identity::of(&metadata))),
+            Err(error) if is_nothing(&error) || is_in_the_way(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the file of a key goes, with its directory made: where its key says, or to the hash of the key if the key
+    /// is no path or something else is in the way. Returns the place, and whether it is the hash.
+    fn prepare(&self, key: &str, existing: Option<&Object>) -> io::Result<(PathBuf, bool)> {
         // A key stays where it is: there must never be two files of one key.
-        let is_odd = existing.is_some_and(|object| object.path == odd_path);
-        if !is_odd && let Some(relative) = plain_path(key) {
-            let path = self.dir.join(relative);
-            match rename_into_new_dirs(&mut staged, &path) {
-                Ok(()) => return Ok((path, false)),
-                Err(error) if existing.is_none() && is_in_the_way(&error) => {}
+        if let Some(object) = existing {
+            return Ok((object.path.clone(), object.path.starts_with(&self.places.odd_dir)));
+        }
+        if let Some(relative) = plain_path(key) {
+            let path = self.places.dir.join(relative);
+            match self.make_room(&path) {
+                Ok(true) => return Ok((path, false)),
+                Ok(false) => {}
+                Err(error) if is_in_the_way(&error) => {}
                 Err(error) => return Err(error),
             }
         }
-        staged.rename_to(&odd_path)?;
-        Ok((odd_path, true))
+        Ok((self.places.odd_dir.join(odd_name(key)), true))
+    }
+
+    /// Makes the directories of a path; false if a directory has its name.
+    fn make_room(&self, path: &Path) -> io::Result<bool> {
+        match self.tree.stat(path) {
+            Ok(metadata) => return Ok(!metadata.is_dir()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        self.tree.create_dirs(path.parent().unwrap_or(path))?;
+        Ok(true)
     }
 
     /// Leaves no empty directories behind, which would be in the way of a key of their name.
     fn remove_empty_parents(&self, path: &Path) {
         let parents = path.ancestors().skip(1);
-        for parent in parents.take_while(|parent| parent.starts_with(&self.dir) && *parent != self.dir) {
-            if fs::remove_dir(parent).is_err() {
+        for parent in parents.take_while(|parent| parent.starts_with(&self.places.dir) && *parent != self.places.dir) {
+            if self.tree.remove_dir(parent).is_err() {
                 break;
             }
         }
@@ -245,48 +363,37 @@ impl Bucket {
 /// An error that is not the client's fault.
 pub fn internal(error: io::Error) -> S3Error {
     let kind = error.kind(); // "no storage space": what a client needs to know, without a path
+    tracing::error!(?error, "the store failed");
+    if is_out_of_descriptors(&error) {
+        return s3_error!(error, SlowDown, "the store has too many files and connections open");
+    }
     s3_error!(error, InternalError, "the store failed: {kind}")
 }
 
-fn rename_into_new_dirs(staged: &mut Complete, path: &Path) -> io::Result<()> {
-    match staged.rename_to(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(path.parent().unwrap_or(path))?;
-            staged.rename_to(path)
-        }
-        other => other,
-    }
-}
-
-fn is_in_the_way(error: &io::Error) -> bool {
-    use io::ErrorKind::{AlreadyExists, DirectoryNotEmpty, InvalidFilename, IsADirectory, NotADirectory};
-    matches!(error.kind(), AlreadyExists | DirectoryNotEmpty | InvalidFilename | IsADirectory | NotADirectory)
-}
-
-fn object_at(path: &Path, entry: Option<Entry>) -> io::Result<Object> {
-    let identity = Identity::of(&fs::metadata(path)?);
-    let same = |entry: &Entry| (entry.size, entry.modified_ns) == (identity.size, identity.modified_ns);
-    let (etag, attributes) = match entry.filter(same) {
-        Some(entry) => (entry.etag, entry.attributes),
-        None => (None, Attributes::default()),
+/// The object of a file with what the journal tells of it.
+fn object_at(path: &Path, identity: Identity, entry: Option<&Entry>) -> Object {
+    let stored = entry.filter(|entry| entry.names(&identity)).and_then(|entry| entry.etag.clone());
+    let attributes = match (entry, &stored) {
+        (Some(entry), Some(_)) => entry.attributes.clone(),
+        (Some(entry), None) => entry.attributes.without_content(),
+        (None, _) => Attributes::default(),
     };
-    Ok(Object::new(path.to_owned(), identity, etag, attributes))
+    Object::new(path.to_owned(), identity, stored.unwrap_or_else(|| identity.etag()), attributes)
 }
 
-/// All regular files below a directory. Symbolic links are not followed: they could lead anywhere.
-fn files_below(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut dirs = vec![dir.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                dirs.push(entry.path());
-            } else if kind.is_file() {
-                files.push(entry.path());
+/// One entry of each key: that of its file, or the newest one where there is no file now.
+fn entries_of_use<'a>(entries: &'a Entries, objects: &Objects) -> Vec<(&'a str, &'a Entry)> {
+    let of_use = |(key, of_key): (&'a String, &'a Vec<Entry>)| {
+        let object = objects.get(key.as_str());
+        let entry = match object {
+            // Either place may have it: a file of the wrong one has no entry.
+            Some(object) => {
+                let of_file = |odd| entry_of(of_key, odd, &object.identity);
+                of_file(false).or_else(|| of_file(true))
             }
-        }
-    }
-    Ok(files)
+            None => of_key.last(),
+        };
+        entry.map(|entry| (key.as_str(), entry))
+    };
+    entries.iter().filter_map(of_use).collect()
 }

@@ -9,6 +9,7 @@ mod multipart;
 mod object;
 mod read;
 mod staged;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,7 +23,7 @@ use s3s::path::check_bucket_name;
 use s3s::{S3Result, s3_error};
 
 pub use bucket::{Bucket, internal};
-pub use conditions::{Conditions, whole_seconds};
+pub use conditions::{CONDITION_HEADERS, Conditions, range_holds, whole_seconds};
 pub use layout::hex;
 pub use listing::{Page, Query};
 pub use multipart::{Part, Upload, Uploads, join, new_upload_id};
@@ -34,6 +35,7 @@ use crate::zero_copy::OpenFile;
 use bucket::Places;
 use layout::PRIVATE;
 use object::FileCache;
+use tree::{Tree, is_nothing};
 
 /// The most files that stay open between requests.
 const MAX_OPEN_FILES: u64 = 4096;
@@ -43,6 +45,9 @@ type Buckets = BTreeMap<String, Arc<Bucket>>;
 /// A directory of buckets.
 pub struct Store {
     root: PathBuf,
+    tree: Arc<Tree>,
+    /// How many connections it may serve at once: the rest of the descriptors is for files.
+    pub max_connections: u64,
     buckets: RwLock<Buckets>,
     files: FileCache,
     next_temporary: AtomicU64,
@@ -67,24 +72,22 @@ impl Store {
 
     fn open_dir(root: &Path) -> io::Result<Self> {
         let root = root.canonicalize()?;
-        let private = root.join(PRIVATE);
+        let tree = Arc::new(Tree::open(&root)?);
+        let private = Path::new(PRIVATE);
         for dir in ["journal", "odd"] {
-            fs::create_dir_all(private.join(dir))?;
+            tree.create_dirs(&private.join(dir))?;
         }
-        let lock = File::create(private.join("lock"))?;
+        let lock = tree.append(&private.join("lock"))?;
         lock.try_lock()?;
-        let temporary = private.join("tmp");
-        fs::remove_dir_all(&temporary).or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        })?;
-        fs::create_dir(&temporary)?;
+        empty_temporary(&tree, &private.join("tmp"))?;
         let descriptors = crate::sys::raise_open_files_limit().unwrap_or(u64::MAX);
         let store = Self {
             root,
+            tree: tree.clone(),
+            max_connections: descriptors / 8 * 5,
             buckets: RwLock::default(),
-            // The other half is for connections and uploads.
-            files: FileCache::new((descriptors / 2).min(MAX_OPEN_FILES) as usize),
+            // The last eighth is for uploads, timers and the control endpoint.
+            files: FileCache::new(tree, (descriptors / 4).min(MAX_OPEN_FILES) as usize),
             next_temporary: AtomicU64::new(0),
             _lock: lock,
         };
@@ -98,7 +101,7 @@ impl Store {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             if entry.file_type()?.is_dir() && check_bucket_name(&name) {
-                buckets.insert(name.clone(), Arc::new(Bucket::open(self.places(&name))?));
+                buckets.insert(name.clone(), Arc::new(Bucket::open(&self.tree, places(&name))?));
             }
         }
         *self.buckets.write() = buckets;
@@ -116,7 +119,7 @@ impl Store {
         if let Some(bucket) = self.buckets.read().get(name) {
             return Ok(bucket.clone());
         }
-        self.adopt(name).ok_or_else(|| s3_error!(NoSuchBucket))
+        self.adopt(name).map_err(internal)?.ok_or_else(|| s3_error!(NoSuchBucket))
     }
 
     /// Every bucket by name.
@@ -131,7 +134,7 @@ impl Store {
         if buckets.contains_key(name) {
             return Err(s3_error!(BucketAlreadyOwnedByYou));
         }
-        let bucket = Bucket::open(self.places(name)).map_err(internal)?;
+        let bucket = Bucket::open(&self.tree, places(name)).map_err(internal)?;
         buckets.insert(name.to_owned(), Arc::new(bucket));
         Ok(())
     }
@@ -153,10 +156,10 @@ impl Store {
     pub fn open_object(&self, bucket: &Bucket, key: &str) -> S3Result<(Arc<Object>, Arc<OpenFile>)> {
         // A file may be replaced between looking it up and opening it: then the new version is looked up.
         for _ in 0..100 {
-            let object = bucket.find(key).ok_or_else(|| s3_error!(NoSuchKey))?;
+            let object = bucket.find(key).map_err(internal)?.ok_or_else(|| s3_error!(NoSuchKey))?;
             match self.files.open(&object) {
                 Ok(file) => return Ok((object, file)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => bucket.forget(key, &object),
+                Err(error) if is_nothing(&error) => bucket.refresh(key).map_err(internal)?,
                 Err(error) => return Err(internal(error)),
             }
         }
@@ -169,28 +172,46 @@ impl Store {
     /// What the file system reports.
     pub fn stage(&self) -> S3Result<Staged> {
         let number = self.next_temporary.fetch_add(1, Relaxed);
-        Staged::create(self.root.join(PRIVATE).join("tmp").join(number.to_string())).map_err(internal)
+        let path = Path::new(PRIVATE).join("tmp").join(number.to_string());
+        Staged::create(self.tree.clone(), path).map_err(internal)
+    }
+
+    /// Closes the files that no answer is using, when descriptors have run out.
+    pub fn close_files(&self) {
+        self.files.close_all();
     }
 
     /// A directory that was made by hand is a bucket, too.
-    fn adopt(&self, name: &str) -> Option<Arc<Bucket>> {
-        if !check_bucket_name(name) || !fs::symlink_metadata(self.root.join(name)).ok()?.is_dir() {
-            return None;
+    fn adopt(&self, name: &str) -> io::Result<Option<Arc<Bucket>>> {
+        if !check_bucket_name(name) {
+            return Ok(None);
+        }
+        match self.tree.stat(Path::new(name)) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Err(error) if !is_nothing(&error) => return Err(error),
+            _ => return Ok(None),
         }
         let mut buckets = self.buckets.write();
         if !buckets.contains_key(name) {
-            let bucket = Bucket::open(self.places(name)).ok()?;
+            let bucket = Bucket::open(&self.tree, places(name))?;
             buckets.insert(name.to_owned(), Arc::new(bucket));
         }
-        buckets.get(name).cloned()
+        Ok(buckets.get(name).cloned())
     }
+}
 
-    fn places(&self, name: &str) -> Places {
-        let private = self.root.join(PRIVATE);
-        Places {
-            dir: self.root.join(name),
-            odd_dir: private.join("odd").join(name),
-            journal: private.join("journal").join(format!("{name}.jsonl")),
-        }
+/// Uploads that a killed server has left behind were never acknowledged.
+fn empty_temporary(tree: &Tree, dir: &Path) -> io::Result<()> {
+    tree.create_dirs(dir)?;
+    tree.contents(dir)?.files.iter().try_for_each(|file| tree.remove(file))
+}
+
+fn places(name: &str) -> Places {
+    let private = Path::new(PRIVATE);
+    Places {
+        dir: name.into(),
+        odd_dir: private.join("odd").join(name),
+        aside_dir: private.join("set-aside").join(name),
+        journal: private.join("journal").join(format!("{name}.jsonl")),
     }
 }

@@ -1,7 +1,6 @@
 //! Multipart uploads under way. They live as long as the server: a restart forgets them.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -28,11 +27,19 @@ pub struct Upload {
 }
 
 pub struct Part {
-    pub file: Complete,
+    file: Complete,
     pub uploaded: SystemTime,
 }
 
 impl Part {
+    pub fn new(file: Complete) -> Self {
+        Self { file: file.closed(), uploaded: SystemTime::now() }
+    }
+
+    pub fn size(&self) -> u64 {
+        self.file.size()
+    }
+
     pub fn etag(&self) -> String {
         self.file.md5_hex()
     }
@@ -68,9 +75,7 @@ impl Upload {
         }
         match selected.split_last() {
             None => Err(s3_error!(MalformedXML, "no parts are named")),
-            Some((_, earlier)) if earlier.iter().any(|part| part.file.size < MIN_PART) => {
-                Err(s3_error!(EntityTooSmall))
-            }
+            Some((_, earlier)) if earlier.iter().any(|part| part.size() < MIN_PART) => Err(s3_error!(EntityTooSmall)),
             Some(_) => Ok(selected),
         }
     }
@@ -83,9 +88,9 @@ impl Upload {
 pub fn join(parts: &[Arc<Part>], mut target: Staged) -> io::Result<(Complete, String)> {
     let mut hash = Md5::new();
     for part in parts {
-        target.write_from(&File::open(part.file.path())?, 0..part.file.size)?;
+        target.write_from(&part.file.open()?, 0..part.size())?;
         hash.update(&part.file.md5);
     }
     let etag = format!("{}-{}", hex(hash.finalize().as_ref()), parts.len());
-    Ok((target.complete(), etag))
+    Ok((target.complete()?, etag))
 }

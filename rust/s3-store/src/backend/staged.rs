@@ -1,19 +1,35 @@
 //! Bytes on their way to becoming an object: a temporary file, hashed as it is written.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum, Md5};
 
 use super::layout::hex;
+use super::object::Identity;
 use super::read::read_pieces;
+use super::tree::Tree;
 
-/// A temporary file that is removed unless it is renamed.
-pub struct Staged {
+/// A file that is removed unless it is moved to a place of its own.
+struct Temporary {
+    tree: Arc<Tree>,
     path: PathBuf,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Nothing is left where it was moved; what cannot be removed now is removed at the next start.
+        self.tree.remove(&self.path).ok();
+    }
+}
+
+/// A temporary file that is being written.
+pub struct Staged {
+    temporary: Temporary,
     file: File,
     size: u64,
     md5: Md5,
@@ -23,8 +39,10 @@ pub struct Staged {
 
 /// A complete temporary file.
 pub struct Complete {
-    path: PathBuf,
-    pub size: u64,
+    temporary: Temporary,
+    /// Open until the file is in its place, since telling its version then must not need a descriptor.
+    file: Option<File>,
+    pub identity: Identity,
     pub md5: [u8; 16],
     pub checksums: s3s::dto::Checksum,
 }
@@ -32,9 +50,10 @@ pub struct Complete {
 impl Staged {
     /// # Errors
     /// When the file cannot be created.
-    pub fn create(path: PathBuf) -> io::Result<Self> {
-        let file = File::options().write(true).create_new(true).open(&path)?;
-        Ok(Self { path, file, size: 0, md5: Md5::new(), checksums: ChecksumHasher::default() })
+    pub fn create(tree: Arc<Tree>, path: PathBuf) -> io::Result<Self> {
+        let file = tree.create(&path)?;
+        let temporary = Temporary { tree, path };
+        Ok(Self { temporary, file, size: 0, md5: Md5::new(), checksums: ChecksumHasher::default() })
     }
 
     /// # Errors
@@ -55,49 +74,47 @@ impl Staged {
         read_pieces(source, range, |piece| self.write(piece))
     }
 
-    pub fn complete(mut self) -> Complete {
-        let md5 = std::mem::replace(&mut self.md5, Md5::new()).finalize();
-        let checksums = std::mem::take(&mut self.checksums).finalize();
-        // An empty path tells `drop` that the file has a new owner.
-        let path = std::mem::take(&mut self.path);
-        Complete { path, size: self.size, md5, checksums }
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        remove(&self.path);
+    /// # Errors
+    /// What the file system reports, or when the file is not as long as what was written.
+    pub fn complete(self) -> io::Result<Complete> {
+        let identity = Identity::of(&self.file.metadata()?);
+        if identity.size != self.size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let (md5, checksums) = (self.md5.finalize(), self.checksums.finalize());
+        Ok(Complete { temporary: self.temporary, file: Some(self.file), identity, md5, checksums })
     }
 }
 
 impl Complete {
+    pub fn size(&self) -> u64 {
+        self.identity.size
+    }
+
     pub fn md5_hex(&self) -> String {
         hex(&self.md5)
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Moves the file to its place, where it replaces what was there at once.
+    /// Opens it for reading.
     ///
     /// # Errors
-    /// What `rename` reports; the file then stays as it was.
-    pub fn rename_to(&mut self, target: &Path) -> io::Result<()> {
-        fs::rename(&self.path, target)?;
-        self.path.clear();
-        Ok(())
+    /// What the file system reports.
+    pub fn open(&self) -> io::Result<File> {
+        self.temporary.tree.file(&self.temporary.path)
     }
-}
 
-impl Drop for Complete {
-    fn drop(&mut self) {
-        remove(&self.path);
+    /// Gives the descriptor back, of a file that waits.
+    pub fn closed(self) -> Self {
+        Self { file: None, ..self }
     }
-}
 
-fn remove(path: &Path) {
-    if !path.as_os_str().is_empty() {
-        fs::remove_file(path).ok();
+    /// Moves the file to its place, where it replaces what was there at once, and tells its version there.
+    ///
+    /// # Errors
+    /// What the file system reports; both files then stay as they were.
+    pub fn move_to(self, target: &Path) -> io::Result<Identity> {
+        self.temporary.tree.rename(&self.temporary.path, target)?;
+        let metadata = self.file.and_then(|file| file.metadata().ok());
+        Ok(metadata.map_or(self.identity, |metadata| Identity::of(&metadata)))
     }
 }

@@ -134,7 +134,7 @@ impl http_body::Body for Damaged {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
         loop {
             if let Some(pause) = &mut self.pause {
-                ready!(pause.as_mut().poll(cx))?;
+                ready!(pause.as_mut().poll(cx));
                 self.pause = None;
             }
             if let Damage::Cut { at, is_reset } = self.damage

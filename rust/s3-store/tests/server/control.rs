@@ -91,6 +91,23 @@ fn an_aborted_body_counts_what_was_sent() {
 }
 
 #[test]
+fn a_request_under_way_at_a_mark_is_logged_or_said_to_be_missing() {
+    let dir = TestDir::new();
+    let server = Server::start(dir.path(), &["--first-byte-ms", "300"]);
+    let mut client = server.client();
+    client.begin("GET", "/bucket/key", &[], b"");
+    while server.control("GET", "/counters")["in_flight"] == 0 {}
+    server.control("POST", "/marks/m?log=1");
+    assert_eq!(client.read_answer("GET").status, 404);
+    assert_eq!(client.get("/bucket/key").status, 404);
+    let since = server.control("GET", "/marks/m");
+    let log = server.control("GET", "/marks/m/requests");
+    let logged = log["requests"].as_array().unwrap().len() as u64;
+    assert_eq!(pick(&since, &["requests"])[0], logged + pick(&log, &["dropped"])[0], "{since} {log}");
+    assert_eq!((pick(&since, &["requests"])[0], logged), (2, 1));
+}
+
+#[test]
 fn a_request_that_nobody_waits_for_is_counted() {
     let dir = TestDir::new();
     let server = Server::start(dir.path(), &["--first-byte-ms", "300"]);

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -45,6 +45,15 @@ pub fn command(root: &Path, flags: &[&str]) -> Command {
     command
 }
 
+/// A server under limits of the shell's `ulimit`: `"-n 64"`. Too large a file is an error, not the end.
+pub fn limited(root: &Path, flags: &[&str], limit: &str) -> Command {
+    let server = command(root, flags);
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("trap '' XFSZ; ulimit {limit}; exec \"$0\" \"$@\""));
+    shell.arg(server.get_program()).args(server.get_args()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    shell
+}
+
 impl Server {
     pub fn start(root: &Path, flags: &[&str]) -> Self {
         Self::start_with(command(root, flags))
@@ -81,9 +90,27 @@ impl Server {
         Client::connect(self.ready["control"].as_str().unwrap()).send(method, path, &[], b"")
     }
 
-    pub fn kill(mut self) {
+    /// Ends it as a power cut would, and returns what it said on stderr.
+    pub fn kill(mut self) -> String {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(!said.contains("panicked"), "{said}");
+        said
+    }
+
+    /// Waits until nothing is under way and every connection is closed.
+    pub fn settles(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let counters = self.control("GET", "/counters");
+            if counters["in_flight"] == 0 && counters["connections_open"] == 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{counters}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -158,12 +185,21 @@ impl Client {
 
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         self.begin(method, path, headers, body);
-        let (status, headers) = self.read_head();
+        self.read_answer(method)
+    }
+
+    pub fn read_answer(&mut self, method: &str) -> Answer {
+        self.try_read_answer(method).expect("an answer")
+    }
+
+    /// `None` when the connection ends before the answer does.
+    pub fn try_read_answer(&mut self, method: &str) -> Option<Answer> {
+        let (status, headers) = self.try_read_head()?;
         let length: usize = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
         let has_body = method != "HEAD" && status != 304;
         let mut body = vec![0; if has_body { length } else { 0 }];
-        self.stream.read_exact(&mut body).unwrap();
-        Answer { status, headers, body }
+        self.stream.read_exact(&mut body).ok()?;
+        Some(Answer { status, headers, body })
     }
 
     pub fn begin(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
@@ -179,19 +215,23 @@ impl Client {
     }
 
     pub fn read_head(&mut self) -> (u16, HashMap<String, String>) {
+        self.try_read_head().expect("the head of an answer")
+    }
+
+    fn try_read_head(&mut self) -> Option<(u16, HashMap<String, String>)> {
         let mut headers = HashMap::new();
-        let status = self.read_line().split(' ').nth(1).unwrap().parse().unwrap();
+        let status = self.read_line()?.split(' ').nth(1).unwrap().parse().unwrap();
         loop {
-            let line = self.read_line();
-            let Some((name, value)) = line.split_once(':') else { return (status, headers) };
+            let line = self.read_line()?;
+            let Some((name, value)) = line.split_once(':') else { return Some((status, headers)) };
             headers.insert(name.to_lowercase(), value.trim().to_owned());
         }
     }
 
-    fn read_line(&mut self) -> String {
+    fn read_line(&mut self) -> Option<String> {
         let mut line = String::new();
-        self.stream.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
+        self.stream.read_line(&mut line).ok()?;
+        line.ends_with('\n').then(|| line.trim_end().to_owned())
     }
 }
 

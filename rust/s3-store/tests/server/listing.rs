@@ -40,6 +40,13 @@ fn pages_with_and_without_a_delimiter() {
     assert_eq!(all(&mut client, "start-after=b/1").0, ["b/2", "z", "é"]);
     let v1 = client.get("/bucket?max-keys=2&delimiter=/&marker=a");
     assert_eq!((v1.element("NextMarker"), v1.element("IsTruncated")), (Some("b/"), Some("true")));
+    let v1 = client.get("/bucket?max-keys=2");
+    assert_eq!(
+        (v1.element("NextMarker"), v1.element("IsTruncated")),
+        (None, Some("true")),
+        "the last key is the marker"
+    );
+    assert_eq!(client.get("/bucket?list-type=2&delimiter=").element("Delimiter"), None);
     let encoded = client.get("/bucket?list-type=2&encoding-type=url&prefix=%C3%A9");
     assert_eq!(encoded.element("Key"), Some("%C3%A9"));
 }

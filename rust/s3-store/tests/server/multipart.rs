@@ -25,6 +25,8 @@ fn parts_become_an_object() {
     assert_eq!(client.get("/bucket?uploads").elements("UploadId"), [&id]);
     let page = client.get(&format!("/bucket/key?uploadId={id}&max-parts=1"));
     assert_eq!((page.elements("PartNumber"), page.element("NextPartNumberMarker")), (vec!["1"], Some("1")));
+    let none = client.get(&format!("/bucket/key?uploadId={id}&max-parts=0"));
+    assert_eq!((none.elements("PartNumber").len(), none.element("IsTruncated")), (0, Some("false")));
 
     assert_eq!(complete(&mut client, &id, &[(2, &two), (1, &one)], &[]).code(), "InvalidPartOrder");
     assert_eq!(complete(&mut client, &id, &[(1, &two)], &[]).code(), "InvalidPart");
@@ -32,7 +34,14 @@ fn parts_become_an_object() {
     let done = complete(&mut client, &id, &[(1, &one), (2, &two)], &[("if-none-match", "*")]);
     assert_eq!(done.status, 200, "{}", done.text());
     let object = client.get("/bucket/key");
-    assert!(object.body == [first, second].concat());
+    assert!(object.body == [&first[..], &second].concat());
+    for (number, part) in [(1, &first), (2, &second)] {
+        let answer = client.get(&format!("/bucket/key?partNumber={number}"));
+        assert_eq!((answer.status, answer.header("x-amz-mp-parts-count")), (206, "2"));
+        assert!(answer.body == *part);
+    }
+    assert_eq!(client.get("/bucket/key?partNumber=3").code(), "InvalidPartNumber");
+    assert_eq!(client.get_range("/bucket/key?partNumber=1", "bytes=0-1").code(), "InvalidRequest");
     assert!(object.header("etag").ends_with("-2\""), "{}", object.header("etag"));
     assert_eq!((object.header("content-type"), object.header("x-amz-meta-colour")), ("text/plain", "blue"));
     assert_eq!(complete(&mut client, &id, &[(1, &one)], &[]).code(), "NoSuchUpload");

@@ -32,6 +32,13 @@ fn every_form_of_range() {
             assert_eq!((answer.status, answer.code()), (416, "InvalidRange"), "{range}");
             assert_eq!(answer.header("content-range"), format!("bytes */{size}"));
         }
+        for range in ["bytes=0-18446744073709551615", "bytes=-99999999999999999999999"] {
+            let answer = client.get_range("/bucket/key", range);
+            assert_eq!((answer.status, answer.body.len()), (206, size), "{range}");
+        }
+        for range in ["bytes=9223372036854775808-", "bytes=99999999999999999999-999999999999999999999"] {
+            assert_eq!(client.get_range("/bucket/key", range).status, 416, "{range}");
+        }
         // What is no byte range does not count, as in S3.
         for range in ["bytes=5-2", "bytes=0-1,4-5", "lines=1-2"] {
             assert_eq!(client.get_range("/bucket/key", range).status, 200, "{range}");
@@ -60,6 +67,17 @@ fn conditions() {
         assert_eq!(status("if-modified-since", "Thu, 01 Jan 2037 00:00:00 GMT"), 304);
         assert_eq!(status("if-unmodified-since", "Thu, 01 Jan 1970 00:00:00 GMT"), 412);
     }
+    let list = format!("\"other\", {etag}");
+    assert_eq!(client.send("GET", "/bucket/key", &[("if-match", &list)], b"").status, 200);
+    assert_eq!(client.send("GET", "/bucket/key", &[("if-none-match", &list)], b"").status, 304);
+    for name in ["if-modified-since", "if-unmodified-since"] {
+        assert_eq!(client.send("GET", "/bucket/key", &[(name, "yesterday")], b"").status, 200, "{name} of no date");
+    }
+    let mut range_of = |condition: &str| {
+        let headers = [("range", "bytes=0-1"), ("if-range", condition)];
+        client.send("GET", "/bucket/key", &headers, b"").status
+    };
+    assert_eq!((range_of(&etag), range_of("\"other\""), range_of("Thu, 01 Jan 1970 00:00:00 GMT")), (206, 200, 200));
     let not_modified = client.send("GET", "/bucket/key", &[("if-none-match", &etag)], b"");
     assert_eq!(not_modified.header("etag"), etag);
     let mut put = |key, name, value| client.send("PUT", key, &[(name, value)], b"new").status;
@@ -68,6 +86,7 @@ fn conditions() {
     assert_eq!(put("/bucket/key", "if-match", "\"other\""), 412);
     assert_eq!(put("/bucket/key", "if-match", &etag), 200);
     assert_eq!(put("/bucket/none", "if-match", &etag), 404);
+    assert_eq!(put("/bucket/none", "if-match", "*"), 404);
 }
 
 #[test]
@@ -182,7 +201,8 @@ fn files_put_there_by_hand_are_served() {
     let server = Server::start(dir.path(), &[]);
     let mut client = server.client();
     let answer = client.get("/bucket/a/before");
-    assert_eq!((answer.text(), answer.header("etag")), ("hello", "\"5d41402abc4b2a76b9719d911017c592\""));
+    assert_eq!(answer.text(), "hello");
+    assert!(answer.header("etag").ends_with("-1\""), "nobody reads all of it for an MD5");
     assert_eq!(client.get("/bucket/a/after").status, 404);
     std::fs::write(dir.path().join("bucket/a/after"), "later").unwrap();
     assert_eq!(client.get("/bucket/a/after").text(), "later");
@@ -214,4 +234,55 @@ fn copies_and_metadata() {
     assert_eq!(client.send("PUT", "/bucket/from", &[source], b"").code(), "InvalidRequest");
     let missing = [("x-amz-copy-source", "/bucket/none")];
     assert_eq!(client.send("PUT", "/bucket/to", &missing, b"").code(), "NoSuchKey");
+}
+
+#[test]
+fn answers_name_their_request_and_the_region() {
+    let dir = TestDir::new();
+    let server = Server::start(dir.path(), &[]);
+    let mut client = server.client_with_bucket();
+    assert_eq!(client.send("HEAD", "/bucket", &[], b"").header("x-amz-bucket-region"), "us-east-1");
+    let mut ids = std::collections::HashSet::new();
+    for path in ["/bucket/none", "/none/none", "/bucket?list-type=2", "/Not_A_Name", "/bucket?acl"] {
+        let answer = client.get(path);
+        let id = answer.header("x-amz-request-id");
+        assert!(id.len() == 16 && ids.insert(id.to_owned()), "{path}: {id:?}");
+        assert_eq!(answer.element("RequestId"), (answer.status >= 400).then_some(id), "{path}");
+    }
+}
+
+#[test]
+fn an_escaped_key_is_of_its_own_kind() {
+    let dir = TestDir::new();
+    let server = Server::start(dir.path(), &[]);
+    let mut client = server.client_with_bucket();
+    client.put("/bucket/a/zarr.json", b"{}");
+    server.control("POST", "/marks/m?log=1");
+    assert_eq!(client.get("/bucket/a%2Fzarr%2Ejson").text(), "{}");
+    assert_eq!(client.get("/bucket%2Fa%2Fzarr.json").text(), "{}");
+    assert_eq!(server.control("GET", "/marks/m")["get_metadata"], 2);
+    for request in server.control("GET", "/marks/m/requests")["requests"].as_array().unwrap() {
+        assert_eq!((&request["bucket"], &request["key"]), (&"bucket".into(), &"a/zarr.json".into()));
+    }
+}
+
+#[test]
+fn a_deletion_with_a_condition_deletes_only_what_fits_it() {
+    let dir = TestDir::new();
+    let server = Server::start(dir.path(), &[]);
+    let mut client = server.client_with_bucket();
+    let etag = client.put("/bucket/key", b"hello");
+    let mut delete = |name: &str, value: &str| client.send("DELETE", "/bucket/key", &[(name, value)], b"").status;
+    assert_eq!(delete("if-match", "\"other\""), 412);
+    assert_eq!(delete("x-amz-if-match-size", "9"), 501);
+    let mut delete_several = |condition: &str| {
+        let body = format!("<Delete><Object><Key>key</Key>{condition}</Object></Delete>");
+        let answer = client.send("POST", "/bucket?delete", &[], body.as_bytes());
+        answer.element("Code").unwrap_or_default().to_owned()
+    };
+    assert_eq!(delete_several("<ETag>other</ETag>"), "PreconditionFailed");
+    assert_eq!(delete_several("<Size>9</Size>"), "NotImplemented");
+    assert_eq!(delete_several(&format!("<ETag>{etag}</ETag>")), "");
+    assert_eq!(client.get("/bucket/key").status, 404);
+    assert_eq!(client.send("DELETE", "/bucket/key", &[("if-match", &etag)], b"").status, 204, "it is gone already");
 }
