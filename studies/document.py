@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from harness.paths import ROOT
+from harness.readers import all_readers
 from harness.results.metrics import METRICS
 from harness.results.sample import FLAGS
 
@@ -33,6 +34,14 @@ def _flags() -> Iterator[str]:
         yield _row(f"`{flag.key}`", flag.letter, flag.mark, flag.meaning)
 
 
+def _settings() -> Iterator[str]:
+    yield from _head("reader", "setting", "given to", "documentation's", "tried", "meaning")
+    for name, reader in all_readers().items():
+        for one in reader.settings:
+            tried = ", ".join(f"`{value}`" for value in one.values)
+            yield _row(f"`{name}`", f"`{one.name}`", one.of, one.default, tried, one.meaning)
+
+
 def _head(*names: str) -> Iterator[str]:
     yield _row(*names)
     yield "|" + "---|" * len(names)
@@ -46,10 +55,11 @@ TABLES: dict[str, Callable[[], Iterable[str]]] = {
     "metrics": _metrics,
     "tracked metrics": _tracked,
     "flags": _flags,
+    "settings": _settings,
 }
 """What stands between which marks."""
 
-FILES = (ROOT / "README.md", ROOT / "docs" / "metrics.md")
+FILES = (ROOT / "README.md", ROOT / "docs" / "metrics.md", ROOT / "docs" / "tuning.md")
 
 
 def documented(text: str) -> str:

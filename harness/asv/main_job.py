@@ -71,7 +71,9 @@ class Release:
     def steps(self) -> dict[str, float]:
         """Return the steps that a pass reports, by name, with the seconds that each takes on two cores."""
         known = cases.load()
-        part = 1.0 if len(self.readers) == len(tracked.READERS) else 0.45  # the network limit takes turns all the same
+        part = (
+            0.45 if list(self.readers) == tracked.PLAIN_READERS else 1.0
+        )  # the network limit takes turns all the same
         found = {case.label: part * _seconds(known.patterns[case.pattern], self.full) for case in self.cases()}
         recorded = [case.timeline for case in known.all if case.timeline and (self.full or case.timeline.quick)]
         each = _FULL_TIMELINE_SECONDS if self.full else _TIMELINE_SECONDS
@@ -115,7 +117,7 @@ def plan(versions: Sequence[str], *, full: bool) -> list[Release]:
         Whether everything is measured.
     """
     newest = versions[-1]
-    every, of_zarr = tuple(tracked.READERS), tuple(tracked.PLAIN_READERS)
+    every, of_zarr = tuple(tracked.readers(quick=not full)), tuple(tracked.PLAIN_READERS)
     order = dict.fromkeys([versions[0], newest, *versions[1:-1]])
     return [Release(version=v, readers=every if full or v == newest else of_zarr, full=full) for v in order]
 

@@ -34,6 +34,7 @@ _COMMANDS = {
     "store": "store",
     "table": "table",
     "timeline": "timeline",
+    "tune": "tune",
     "wheels": "wheels",
     "workload": "workload",
 }

@@ -107,6 +107,7 @@ def _row(row: Row) -> records.RowRecord:
         reads=len(work.reads),
         versions=row.versions,
         variant=row.variant,
+        settings=row.settings,
         na=row.na,
         error=row.error,
         samples=row.samples,

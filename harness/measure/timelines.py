@@ -14,6 +14,7 @@ from harness.measure.evidence import Probe
 from harness.measure.process import WorkerProcess
 from harness.measure.report import summary
 from harness.readers import reader_class
+from harness.readers.tunings import given_for
 from harness.store import state
 from harness.store.control import StoreCounters
 from harness.targets.target import Target
@@ -117,10 +118,10 @@ class _Session:
         """What the store counted in the last execution."""
 
     def __enter__(self) -> "_Session":
-        self._worker = WorkerProcess(reader_class(self._reader), self._environment)
+        reader = reader_class(self._reader)
+        self._worker = WorkerProcess(reader, self._environment, given_for(reader, self._workload))
         try:
-            opened = {"op": "open", "workload": msgspec.to_builtins(self._workload)}
-            answer = self._worker.require(opened, timeout=OPEN_SECONDS)
+            answer = self._worker.open(self._workload, timeout=OPEN_SECONDS)
             self._versions, self._variant = answer["versions"], answer["variants"][0]
         except BaseException:
             self._worker.stop()

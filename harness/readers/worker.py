@@ -8,9 +8,10 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from traceback import walk_tb
+from types import MappingProxyType
 from typing import IO, Any
 
 import msgspec
@@ -21,6 +22,7 @@ from harness.machine.lifeline import die_with_parent
 from harness.machine.memory import status_bytes
 from harness.readers import reader_class
 from harness.readers.base import Reader
+from harness.readers.settings import Value
 from harness.results.sample import Timed
 from harness.workload import model as workloads
 from harness.workload.truth import checksums
@@ -57,9 +59,10 @@ class Worker:
         except Exception as error:  # whatever a library raises is this reader's failure, not the pass's
             return {"error": _reason(_first(error), self._packages)}
 
-    def _open(self, workload: dict[str, Any]) -> dict[str, Any]:
+    def _open(self, workload: dict[str, Any], settings: Mapping[str, Value] = MappingProxyType({})) -> dict[str, Any]:
         self._close()
         decoded, reader = workloads.decode(workload), self._make()
+        reader.choose(settings)
         self._packages = reader.packages
         reader.open(decoded)  # one that cannot be opened holds nothing that could be closed
         self._workload, self._reader = decoded, reader

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, override
 
 from harness.errors import UnsupportedError
 from harness.readers.base import Reader, Turns
-from harness.readers.zarr_python import demand_pipeline
+from harness.readers.settings import CORES, ENVIRONMENT, IN_FLIGHT, Setting
+from harness.readers.zarr_python import ZARR_CONFIG, demand_pipeline
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -31,6 +32,30 @@ class ZarrsPythonObstore(Reader):
     decoder = "zarrs"
     strides = False
     only_own_address = frozenset({"gs"})
+    settings = (
+        Setting(
+            name="RAYON_NUM_THREADS",
+            of=ENVIRONMENT,
+            default=CORES,
+            values=(8, 32, IN_FLIGHT),
+            meaning="Threads that decode, each of which a request blocks.",
+        ),
+        Setting(
+            name="codec_pipeline.chunk_concurrent_minimum",
+            of=ZARR_CONFIG,
+            default="4",
+            values=(CORES, 32, IN_FLIGHT),
+            meaning="Shards under way at once, before the threads left are given to the chunks inside them.",
+        ),
+        Setting(
+            name="threading.max_workers",
+            of=ZARR_CONFIG,
+            default=IN_FLIGHT,
+            values=(CORES,),
+            meaning="Threads that the pipeline shares out among shards and chunks.",
+        ),
+    )
+    holds_back = "a request blocks one of rayon's threads, and a partial read is a HEAD and then a GET"
     _array: Any
 
     @override
@@ -55,6 +80,7 @@ class ZarrsPythonObstore(Reader):
                 "codec_pipeline.path": _PIPELINE,
                 "threading.max_workers": workload.in_flight,
                 "async.concurrency": workload.in_flight,
+                **self.chosen_of(ZARR_CONFIG),
             }
         )
         store = ObjectStore(open_store(workload.target, prefix=workload.array.key), read_only=True)
@@ -75,7 +101,7 @@ class ZarrsPythonObstore(Reader):
 
         shape, calls = plan
         if len(calls) == 1:
-            answer: npt.NDArray[Any] = self._array[calls[0].wanted]
+            answer: npt.NDArray[Any] = self._array[calls[0].wanted][calls[0].of_answer]
             return answer
         array = np.empty(shape, self._dtype)
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::clocks;
-use crate::engines::{Kind, versions};
+use crate::engines::{Kind, Settings, versions};
 use crate::failure::{Failure, Outcome};
 use crate::plan::Limits;
 use crate::session::Session;
@@ -21,6 +21,8 @@ const PARENT: &str = "ZCB_CONDUCTOR_PID";
 enum Request {
     Open {
         workload: Value,
+        #[serde(default)]
+        settings: Settings,
     },
     Sample {
         #[serde(default)]
@@ -60,9 +62,9 @@ pub fn serve(kind: Kind, limits: Limits, runtime: &Runtime) -> Outcome<()> {
 async fn answer(line: &str, kind: Kind, limits: Limits, session: &mut Option<Session>) -> Outcome<Value> {
     let request = serde_json::from_str(line).map_err(|e| Failure::bad_use(format!("not a request: {e}")))?;
     match request {
-        Request::Open { workload } => {
+        Request::Open { workload, settings } => {
             *session = None;
-            let opened = Session::open(kind, Workload::from_value(workload)?, limits).await?;
+            let opened = Session::open(kind, Workload::from_value(workload)?, limits, settings).await?;
             let answer = json!({"versions": versions(kind), "variants": opened.variants()});
             *session = Some(opened);
             Ok(answer)

@@ -147,7 +147,7 @@ def test_every_library_is_told_the_same_region(monkeypatch, variables, region):
     assert obstore_store(target, prefix="", retry=True).config["region"] == told
     assert tensorstore_location(target, "a", in_flight=1).kvstore["aws_region"] == told
     trace = aiohttp.TraceConfig()
-    options = fsspec_location(target, "a", in_flight=1, trace=trace).options
+    options = fsspec_location(target, "a", connections=1, trace=trace).options
     assert options["client_kwargs"] == {"region_name": told}
 
 
