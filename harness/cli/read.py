@@ -221,7 +221,7 @@ def _explain(console: Console, rows: list[Row]) -> None:
         cause = why_few_in_flight(row.reader, row.samples, row.workload.in_flight)
         if cause:
             console.print(f"{FLAGS[FLAG_IN_FLIGHT].letter}  {row.reader}: {cause}")
-        if reader_class(row.reader).tuned_of:
+        if reader_class(row.reader).tuned_of and row.measured:
             console.print(f"{row.reader}: {in_words(row.settings)}")
     versions = {package: version for row in rows for package, version in row.versions.items()}
     console.print(", ".join(f"{package} {version}" for package, version in versions.items()))

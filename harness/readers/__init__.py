@@ -42,7 +42,7 @@ def all_readers() -> dict[str, type[Reader]]:
 
 
 def reader_class(name: str) -> type[Reader]:
-    """Return the class of the reader called `name`, maybe with ``+tuned`` behind it; a BadUseError lists the choices."""
+    """Return the class of the reader of that name, maybe with ``+tuned`` behind it; a BadUseError lists the choices."""
     readers = all_readers()
     if name in readers:
         return readers[name]

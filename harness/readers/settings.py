@@ -121,4 +121,4 @@ def check(space: Sequence[Setting], chosen: Mapping[str, Value]) -> None:
 
 def in_words(chosen: Mapping[str, Value]) -> str:
     """Return settings in one line."""
-    return ", ".join(f"{name}={value}" for name, value in chosen.items()) or "as its documentation tells"
+    return ", ".join(f"{name}={value}" for name, value in chosen.items()) or "as documented"

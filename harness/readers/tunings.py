@@ -76,7 +76,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     started: str
     """Local time with its offset, ISO 8601."""
     search_seconds: float
-    trials: list[Trial]
+    trials: list[Trial] = []
 
     @property
     def key(self) -> tuple[str, str, str, str, int]:
@@ -102,13 +102,14 @@ def load() -> list[Tuning]:
     """Return what was found so far; a BadUseError says that the file is malformed."""
     path = tunings_file()
     try:
-        return _load(path, path.stat().st_mtime_ns)
+        found = path.stat()
+        return _load(path, (found.st_mtime_ns, found.st_ino))
     except FileNotFoundError:
         return []
 
 
 @cache
-def _load(path: Path, _changed_ns: int) -> list[Tuning]:
+def _load(path: Path, _as_of: tuple[int, int]) -> list[Tuning]:
     try:
         return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _File).tuning
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
