@@ -120,7 +120,7 @@ def test_a_pass_measures_every_reader_on_every_workload(config, records):
     rows = {kept.commit_name: kept.rows for kept in passes.load(config)}
     assert list(rows) == ["v3.2.1", "v3.3.0"]
     for of_commit in rows.values():
-        assert {row.reader for row in of_commit} == {*benchmarked(), NETWORK_LIMIT}
+        assert {row.reader for row in of_commit} == {*benchmarked(), *tuned_readers(), NETWORK_LIMIT}
         assert len(of_commit) == 8 * (len(benchmarked()) + 1)  # four gaps of each array
         assert [row.error for row in of_commit if row.error] == []
         assert all(len(row.samples) >= 3 for row in of_commit if row.na is None)

@@ -10,7 +10,7 @@ import time
 
 HOW = sys.argv[1]
 FACTORS = {"fast": 0.5, "together": 0.9, "slow": 2.0, "same": 1.0}
-opened = {}
+opened: dict[str, object] = {}
 executions = 0
 TIMED = {
     "seconds": {"limit": 0.010, "rival": 0.005}.get(HOW, 0.020),
