@@ -49,7 +49,7 @@ COVERAGE = 1 - 2 * sum(math.comb(PAIRS, lost) for lost in range(MAY_LOSE + 1)) /
 MOST_PASSES = 3
 """Times that every setting is looked at."""
 
-GRID = 12
+GRID = 24
 """Combinations up to which all are tried."""
 
 Settings = Mapping[str, Value]

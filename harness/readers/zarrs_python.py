@@ -37,25 +37,28 @@ class ZarrsPythonObstore(Reader):
             name="RAYON_NUM_THREADS",
             of=ENVIRONMENT,
             default=CORES,
-            values=(8, 32, IN_FLIGHT),
+            values=(16, IN_FLIGHT),
             meaning="Threads that decode, each of which a request blocks.",
         ),
         Setting(
             name="codec_pipeline.chunk_concurrent_minimum",
             of=ZARR_CONFIG,
             default="4",
-            values=(CORES, 32, IN_FLIGHT),
+            values=(IN_FLIGHT, 1024),
             meaning="Shards under way at once, before the threads left are given to the chunks inside them.",
         ),
         Setting(
             name="threading.max_workers",
             of=ZARR_CONFIG,
             default=IN_FLIGHT,
-            values=(CORES,),
+            values=(1024,),
             meaning="Threads that the pipeline shares out among shards and chunks.",
         ),
     )
-    holds_back = "a request blocks one of rayon's threads, and a partial read is a HEAD and then a GET"
+    holds_back = (
+        "zarrs-python reads the indexes of shards while it holds the GIL, so calls wait for each other; and each request "
+        "blocks one of rayon's threads"
+    )
     _array: Any
 
     @override
