@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.paths import ROOT
 from harness.readers import all_readers
+from harness.readers.settings import Setting
 from harness.results.metrics import METRICS
 from harness.results.sample import FLAGS
 
@@ -35,11 +36,14 @@ def _flags() -> Iterator[str]:
 
 
 def _settings() -> Iterator[str]:
-    yield from _head("reader", "setting", "given to", "documentation's", "tried", "meaning")
+    yield from _head("setting", "given to", "readers", "documentation's", "tried", "meaning")
+    readers: dict[Setting, list[str]] = {}
     for name, reader in all_readers().items():
         for one in reader.settings:
-            tried = ", ".join(f"`{value}`" for value in one.values)
-            yield _row(f"`{name}`", f"`{one.name}`", one.of, one.default, tried, one.meaning)
+            readers.setdefault(one, []).append(f"`{name}`")
+    for one, names in readers.items():
+        tried = ", ".join(f"`{value}`" for value in one.values)
+        yield _row(f"`{one.name}`", one.of, ", ".join(names), one.default, tried, one.meaning)
 
 
 def _head(*names: str) -> Iterator[str]:

@@ -90,7 +90,10 @@ class _ZarrPython(Reader):
     decoder = ZARR_PYTHON
     counts_requests = True
     records_timelines = True
-    holds_back = "zarr-python fetches at most 10 merged ranges of a shard at once, and a whole shard in one request"
+    holds_back = (
+        "zarr-python fetches at most 10 merged ranges of a shard at once, and requests share one event loop with the "
+        "steps of every chunk"
+    )
     pipeline: ClassVar[str | None] = None
     """Class of the codec pipeline to use; None is zarr-python's default."""
 

@@ -56,8 +56,8 @@ class ZarrsPythonObstore(Reader):
         ),
     )
     holds_back = (
-        "zarrs-python reads the indexes of shards while it holds the GIL, so calls wait for each other; and each request "
-        "blocks one of rayon's threads"
+        "zarrs-python reads the indexes of shards while it holds the GIL, so calls wait for each other; and each "
+        "request blocks one of rayon's threads"
     )
     _array: Any
 
