@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from harness.cli import zcb
 from harness.cli.table import _times as times_of_table
 from harness.paths import ROOT
+from harness.readers import reader_class
 from harness.results import drift, intervals, metrics
 from harness.results.cells import DEFAULT_BASELINE, newest, variants
 from harness.results.sample import NETWORK_LIMIT
@@ -292,3 +293,17 @@ def test_the_newest_pass_of_a_pattern_counts():
 )
 def test_numbers_have_three_digits(value, text):
     assert number(value) == text
+
+
+def test_a_tuned_row_has_its_settings_and_one_with_few_requests_the_cause(tmp_path):
+    label = "whole_array small"
+    few = [passes.sample(1, 0.5, 8, max_in_flight=4, flags=["in-flight"]) for _ in range(7)]
+    rows = [passes.row("zarrs", label, few), passes.row("zarrs+tuned", label, few)]
+    rows[1] = msgspec.structs.replace(rows[1], settings={"task_per_shard": True, "concurrent_target": 100})
+    config = config_of(tmp_path, [passes.record("3.4.2", rows, pattern="WholeArray")])
+    text = re.sub(r"\s+", " ", shown(config))
+    assert "zarrs+tuned, whole_array small: task_per_shard=True, concurrent_target=100" in text
+    for name in ("zarrs", "zarrs+tuned"):
+        assert f"F {name}: {reader_class('zarrs').holds_back}" in text
+    found = {row["reader"]: row["settings"] for row in json.loads(shown(config, "--json"))["rows"]}
+    assert found == {"zarrs": {}, "zarrs+tuned": {"task_per_shard": True, "concurrent_target": 100}}
