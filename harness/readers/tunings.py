@@ -44,6 +44,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     seconds: list[float] = []
     """Of the candidate, a sample per pair."""
     seconds_against: list[float] = []
+    flags: list[str] = []
+    """What any of the samples was marked with (docs/metrics.md)."""
 
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):

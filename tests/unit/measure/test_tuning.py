@@ -56,7 +56,7 @@ def test_a_small_space_is_tried_whole_and_the_best_is_kept(search):
 def test_settings_that_are_equal_win_nothing_and_are_given_up_early(search):
     found = search(reader_with(*space("same")))
     assert outcomes(found) == [({"same": True}, "not better")]
-    assert len(found.trials[0].seconds) == MAY_LOSE + 1
+    assert len(found.trials[0].seconds) == 3 <= MAY_LOSE
     assert (found.settings, found.ratio, found.trials[0].low) == ({}, None, None)
 
 
@@ -123,8 +123,27 @@ def test_pairs_share_their_draws(workload, monkeypatch):  # noqa: F811
     monkeypatch.setattr(tuning.Probe, "begin", lambda self: (rounds.append(self.round_number), begun(self))[1])
     with Search(reader_with(*space("slow")), workload) as one:
         one.run()
-    assert [len(list(group)) for _, group in itertools.groupby(rounds[1:])] == [2] * (MAY_LOSE + 1)
+    assert [len(list(group)) for _, group in itertools.groupby(rounds[1:])] == [2] * 3
 
 
 def test_the_interval_covers_what_is_said():
-    assert pytest.approx(1 - 2 * (1 + 16 + 120) / 65536) == COVERAGE
+    assert pytest.approx(1 - 2 * (1 + 20 + 190 + 1140 + 4845) / 2**20) == COVERAGE
+
+
+@pytest.mark.parametrize(
+    ("lost", "outcome", "pairs"),
+    [
+        ((0, 1, 2), "not better", 3),
+        ((0, 1, 4, 9, 19), "not better", 20),
+        ((0, 1, 4, 9, 12), "not better", 13),
+        ((0, 1, 4, 9), "better", 20),
+    ],
+)
+def test_a_candidate_may_lose_some_pairs(workload, monkeypatch, lost, outcome, pairs):  # noqa: F811
+    taken = itertools.count()
+    monkeypatch.setattr(Search, "_pair", lambda *_: (1.1, 1.0) if next(taken) in lost else (0.5, 1.0))
+    with Search(reader_with(*space("fast")), workload) as one:
+        trial = one._try({"fast": True}, {})
+    assert (trial.outcome, len(trial.seconds)) == (outcome, pairs)
+    if outcome == "better":
+        assert (trial.ratio, trial.low, trial.high) == (0.5, 0.5, 0.5)
