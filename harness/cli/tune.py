@@ -60,15 +60,21 @@ def tune(reader: str, workload: Path, seconds: float, timeout: float, env: tuple
 def _show(found: Tuning) -> None:
     title = f"{found.reader}: {found.workload} at {found.target}, {found.in_flight} in flight, {found.cores} cores"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("candidate", "held against", "time", "pairs", "outcome"):
+    for heading in ("candidate", "beside", "time", "pairs", "outcome"):
         table.add_column(heading, justify="right" if heading in ("time", "pairs") else "left", overflow="fold")
     for trial in found.trials:
-        table.add_row(
-            in_words(trial.settings), in_words(trial.against), *_figures(trial), trial.reason or trial.outcome
-        )
+        table.add_row(*_settings(trial), *_figures(trial), trial.reason or trial.outcome)
     console = Console(highlight=False)
     console.print(table, markup=False)
     click.echo(_answer(found))
+
+
+def _settings(trial: Trial) -> tuple[str, str]:
+    """Return what a candidate changes, and the settings beside it, which what it is held against has too."""
+    same = {name: value for name, value in trial.settings.items() if trial.against.get(name) == value}
+    changed = {name: value for name, value in trial.settings.items() if name not in same}
+    gone = [f"without {name}" for name in trial.against if name not in trial.settings]
+    return ", ".join([*([in_words(changed)] if changed else []), *gone]), in_words(same)
 
 
 def _figures(trial: Trial) -> tuple[str, str]:
