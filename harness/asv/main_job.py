@@ -45,6 +45,8 @@ class Release:
     version: str
     readers: tuple[str, ...]
     full: bool
+    recorded: bool = True
+    """Whether timelines are recorded: in a quick job those of the oldest and the newest release show what changed."""
 
     @property
     def tag(self) -> str:
@@ -62,7 +64,8 @@ class Release:
         if self.full:
             return "."
         names = "|".join(re.escape(repr(name)) for name in self.readers)
-        return rf"^(?!.*\.Plain).*\((?:{names})"
+        left_out = "Plain|Training" if self.recorded else "Plain|Training|Timelines"
+        return rf"^(?!.*\.(?:{left_out})).*\((?:{names})"
 
     def cases(self) -> list[Case]:
         """Return what is measured."""
@@ -75,7 +78,8 @@ class Release:
             0.45 if list(self.readers) == tracked.PLAIN_READERS else 1.0
         )  # the network limit takes turns all the same
         found = {case.label: part * _seconds(known.patterns[case.pattern], self.full) for case in self.cases()}
-        recorded = [case.timeline for case in known.all if case.timeline and (self.full or case.timeline.quick)]
+        timelines = [case.timeline for case in known.all if case.timeline and self.recorded]
+        recorded = [how for how in timelines if self.full or how.quick]
         each = _FULL_TIMELINE_SECONDS if self.full else _TIMELINE_SECONDS
         return found | {f"{_TIMELINES} of {how.name}": part * each for how in recorded}
 
@@ -118,8 +122,16 @@ def plan(versions: Sequence[str], *, full: bool) -> list[Release]:
     """
     newest = versions[-1]
     every, of_zarr = tuple(tracked.readers(quick=not full)), tuple(tracked.PLAIN_READERS)
-    order = dict.fromkeys([versions[0], newest, *versions[1:-1]])
-    return [Release(version=v, readers=every if full or v == newest else of_zarr, full=full) for v in order]
+    ends = [versions[0], newest]
+    return [
+        Release(
+            version=version,
+            readers=every if full or version == newest else of_zarr,
+            full=full,
+            recorded=full or version in ends,
+        )
+        for version in dict.fromkeys([*ends, *versions[1:-1]])
+    ]
 
 
 def is_measured(release: Release, passes: Iterable[PassRecord], environments: Iterable[str]) -> bool:

@@ -66,6 +66,7 @@ def environment_plan() -> "Plan":
             samples=int(os.environ.get("ZCB_SAMPLES", DEFAULT_SAMPLES)),
             budget_seconds=_seconds("ZCB_WORKLOAD_SECONDS"),
             reader_seconds=_seconds("ZCB_READER_SECONDS"),
+            trials=2 if is_quick() else Plan.trials,
             always_discards=not is_quick(),
             readers_between_limits=2 if is_quick() else 1,
         )

@@ -34,6 +34,7 @@ _COMMANDS = {
     "store": "store",
     "table": "table",
     "timeline": "timeline",
+    "train": "train",
     "tune": "tune",
     "wheels": "wheels",
     "workload": "workload",

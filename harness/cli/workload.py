@@ -7,27 +7,55 @@ import click
 
 from harness.cli.lengths import Lengths
 from harness.cli.values import OutputFile, timeout_option, write_output
+from harness.errors import BadUseError
 from harness.machine.environment import admit
 from harness.measure.agreement import agreed_truth
 from harness.targets.resolve import resolve
+from harness.targets.target import Target
 from harness.targets.timeouts import silence_allowed
 from harness.workload import model as workloads
+from harness.workload import training as trainings
 from harness.workload.create import create_workload
 from harness.workload.patterns import DEFAULT_CROPS, DEFAULT_CROPS_AT_ONCE, DEFAULT_HEADLINE_READS, PATTERNS, Parameters
 from harness.workload.patterns import pattern as find_pattern
 
+_TRAINING = {
+    "epochs": (trainings.DEFAULT_EPOCHS, "Epochs: each has other samples."),
+    "batches": (trainings.DEFAULT_BATCHES, "Batches of an epoch."),
+    "batch": (trainings.DEFAULT_BATCH, "Samples of a batch."),
+    "ahead": (trainings.DEFAULT_AHEAD, "Batches that an arm may have under way beside the one that is wanted."),
+}
+"""Options of `training` alone: default, and what they are."""
+
+
+def _training_options(command: Any) -> Any:
+    for name, (default, meaning) in reversed(_TRAINING.items()):
+        command = click.option(f"--{name}", type=int, help=f"training: {meaning}  [default: {default}]")(command)
+    return command
+
 
 @click.command(
     help="Make a read pattern concrete for a dataset and write it as JSON.\n\nPATTERN is one of:\n\n\b\n"
-    + "\n".join(f"{p.name:24}{p.question}" for p in PATTERNS.values()),
+    + "\n".join(f"{p.name:24}{p.question}" for p in PATTERNS.values())
+    + f"\n{trainings.PATTERN:24}{trainings.QUESTION}",
     epilog="\b\nExamples:\n"
     "  zcb workload chunks_of_one_shard --target embedded --dataset small --gap 3 -o w.json\n"
     "  zcb workload random_crops --target embedded --crop 4x96x96 --crops 64 --seed 0 -o w.json\n"
-    "  zcb workload whole_array --target https://host/path/array.zarr -o w.json",
+    "  zcb workload whole_array --target https://host/path/array.zarr -o w.json\n"
+    "  zcb workload training --target embedded --dataset small --crop 4x128x128 -o tr.json",
 )
-@click.argument("pattern", metavar="PATTERN", callback=lambda _, __, name: find_pattern(name).name)
+@click.argument(
+    "pattern",
+    metavar="PATTERN",
+    callback=lambda _, __, name: name if name == trainings.PATTERN else find_pattern(name).name,
+)
 @click.option("--target", required=True, help="A name from targets.toml, or a URL: of data sets, or of one array.")
-@click.option("--dataset", help="small, large, small-morton, ... or preset/name; by default the pattern's own.")
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    help="small, large, small-morton, ... or preset/name; by default the pattern's own. training takes two.",
+)
 @click.option("--gap", type=int, help="Stored chunks between two wanted ones of a shard.")
 @click.option("--shards", type=int, help="Shards touched.")
 @click.option("--chunks", type=int, help="Chunks wanted of each shard.")
@@ -43,12 +71,14 @@ from harness.workload.patterns import pattern as find_pattern
     show_default=True,
     help="Requests asked for.",
 )
+@_training_options
+@click.option("--index", type=click.Choice(["cold", "warm"]), help="training: fetch shard indexes anew, or keep them.")
 @timeout_option
 @click.option("-o", "--output", required=True, type=OutputFile(), help="File to write.")
 def workload(  # noqa: D103 - its help is computed from the patterns
     pattern: str,
     target: str,
-    dataset: str | None,
+    datasets: tuple[str, ...],
     in_flight: int,
     timeout: float,
     output: Path,
@@ -56,16 +86,40 @@ def workload(  # noqa: D103 - its help is computed from the patterns
 ) -> None:
     admit()
     click.get_current_context().with_resource(silence_allowed(timeout))
+    given = {name: value for name, value in asked.items() if value is not None}
+    if pattern == trainings.PATTERN:
+        _write_training(resolve(target), datasets, in_flight, output, given)
+        return
+    if strange := [name for name in given if name in (*_TRAINING, "index")]:
+        raise BadUseError(f"--{strange[0]} is an option of `zcb workload {trainings.PATTERN}`")
+    if len(datasets) > 1:
+        raise BadUseError(f"{pattern} reads one data set; {trainings.PATTERN} takes two")
     made = create_workload(
         pattern,
         resolve(target),
-        dataset=dataset,
-        parameters=Parameters(**asked),
+        dataset=next(iter(datasets), None),
+        parameters=Parameters(**given),
         in_flight=in_flight,
         agree=agreed_truth,
     )
     write_output(output, workloads.encode(made))
     click.echo(f"{made.label}: {_size(made)} -> {output}", err=True)
+
+
+def _write_training(
+    target: Target, datasets: tuple[str, ...], in_flight: int, output: Path, given: dict[str, Any]
+) -> None:
+    """Draw the batches of a training loop and write them."""
+    at_once = given.pop("concurrent_reads", DEFAULT_CROPS_AT_ONCE)
+    known = (*_TRAINING, "index", "crop", "seed")
+    if strange := [name for name in given if name not in known]:
+        raise BadUseError(f"{trainings.PATTERN} has no parameter {strange[0]!r}")
+    made = trainings.create(
+        target, datasets or (None,), in_flight=in_flight, at_once=at_once, agree=agreed_truth, **given
+    )
+    write_output(output, trainings.encode(made))
+    crops = len(made.workloads[0].reads)
+    click.echo(f"{made.label}: {crops} samples, {made.tensor_bytes} bytes an epoch -> {output}", err=True)
 
 
 def _size(made: workloads.Workload) -> str:

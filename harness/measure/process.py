@@ -7,16 +7,15 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from harness.errors import WRONG_DATA, MeasurementError, UnsupportedError, WrongDataError
 from harness.machine.environment import sealed
 from harness.paths import ROOT
-from harness.readers.base import Reader
 from harness.readers.settings import NOTHING, Given
 from harness.readers.worker import PARENT_VARIABLE
 from harness.workload.model import Workload
@@ -32,14 +31,23 @@ def failure(reason: str) -> MeasurementError:
     return WrongDataError(reason) if wrong else MeasurementError(reason)
 
 
+class Program(Protocol):
+    """What a worker process runs: a `Reader`'s class, or an arm of a training loop."""
+
+    name: str
+
+    def command(self, environment: Mapping[str, str], /) -> Sequence[str]:
+        """Return the command line of a process with these variables."""
+
+
 class WorkerProcess:
-    """A reader's process, blocked on its stdin unless it has been asked something.
+    """A worker's process, blocked on its stdin unless it has been asked something.
 
     Start it from a thread that outlives it: the kernel kills a worker when the thread that started it ends.
 
     Parameters
     ----------
-    reader
+    program
         What it runs.
     environment
         Its variables beside those of `harness.machine.environment.sealed`.
@@ -49,11 +57,11 @@ class WorkerProcess:
 
     def __init__(
         self,
-        reader: type[Reader],
+        program: Program,
         environment: Mapping[str, str] = MappingProxyType({}),
         given: Given = NOTHING,
     ) -> None:
-        self._name = reader.name
+        self._name = program.name
         self.given = given
         self._unread = b""
         # asv waits for every process that holds its pipe, so a worker must never inherit it as stderr.
@@ -61,7 +69,7 @@ class WorkerProcess:
         own = {**environment, **given.environment, PARENT_VARIABLE: str(os.getpid())}
         whole = {**sealed(), "PYTHONPATH": str(ROOT), **own}
         self._process = subprocess.Popen(
-            list(reader.command(whole)),
+            list(program.command(whole)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

@@ -8,7 +8,7 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,7 +17,7 @@ from harness.machine.cpu import allowed_cores, quota
 from harness.measure.conductor import Plan, Row
 from harness.paths import write_atomically
 from harness.readers import reader_class
-from harness.results import records, timelines
+from harness.results import records, timelines, trainings
 from harness.results.records import FOLDER_VARIABLE, VERSIONS_VARIABLE
 from harness.timeline.model import Timeline
 
@@ -119,18 +119,32 @@ def write_timeline(read: str, timeline: Timeline) -> Path | None:
     passes = os.environ.get(FOLDER_VARIABLE)
     if not passes:
         return None
+    record = timelines.TimelineRecord(schema=timelines.SCHEMA, read=read, timeline=timeline, **_now())
+    name = f"{this_build().name}-{read.replace(' ', '_')}-{timeline.reader}{timelines.SUFFIX}"
+    return _kept(Path(passes).parent / "timelines" / name, record)
+
+
+def write_training(target: str, label: str, report: dict[str, Any]) -> Path | None:
+    """Keep what arms fed beside the pass records; outside asv, which names their folder, nothing is kept."""
+    passes = os.environ.get(FOLDER_VARIABLE)
+    if not passes:
+        return None
+    record = trainings.TrainingRecord(schema=trainings.SCHEMA, target=target, label=label, report=report, **_now())
+    return _kept(Path(passes).parent / "trainings" / f"{this_build().name}{trainings.SUFFIX}", record)
+
+
+def _now() -> dict[str, Any]:
+    """Return what every record tells of the build that is measured, at this moment."""
     build = this_build()
-    record = timelines.TimelineRecord(
-        schema=timelines.SCHEMA,
-        commit=build.commit,
-        env_name=build.env_name,
-        settings=build.settings,
-        read=read,
-        started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        timeline=timeline,
-    )
-    name = f"{build.name}-{read.replace(' ', '_')}-{timeline.reader}{timelines.SUFFIX}"
-    path = Path(passes).parent / "timelines" / name
+    return {
+        "commit": build.commit,
+        "env_name": build.env_name,
+        "settings": build.settings,
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
+def _kept(path: Path, record: records.OfCommit) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, msgspec.json.encode(record) + b"\n")
     return path

@@ -60,6 +60,8 @@ class Reader(ABC):
     """Whether it counts its own requests; else the store counts them."""
     strides: ClassVar[bool] = True
     """Whether a selection with steps is one call; else it is a call per chunk."""
+    reads_one: ClassVar[bool] = False
+    """Whether single reads of a workload can be asked for (`read_one`), so that it is an arm of a training loop."""
     records_timelines: ClassVar[bool] = False
     """Whether it has hooks for a timeline; else a packet capture sees its requests."""
     unread: ClassVar[Mapping[str, str]] = {}
@@ -121,6 +123,26 @@ class Reader(ABC):
     @abstractmethod
     def read(self) -> Sequence[Any]:
         """Execute the workload's reads and return one newly allocated array each; this is what is timed."""
+
+    def read_one(self, number: int) -> Any:
+        """Execute one of the workload's reads, from any thread: what a training loop asks for each sample.
+
+        Parameters
+        ----------
+        number
+            Of the read, from 0.
+        """
+        raise UnsupportedError("it executes whole workloads only")
+
+    def keep_indexes(self) -> None:
+        """Let the array that `open` opens keep shard indexes from one read to the next, by the library's public means.
+
+        Raises
+        ------
+        UnsupportedError
+            It has none; the message says why.
+        """
+        raise UnsupportedError("it has no public way to keep shard indexes and nothing else between reads")
 
     def check(self, workload: Workload, result: Sequence[Any]) -> None:
         """Compare what `read` returned with the truth; a WrongDataError names the first difference."""

@@ -36,6 +36,7 @@ class TensorStoreReader(Reader):
     represents = 1
     client = "tensorstore"
     unread = UNREAD
+    reads_one = True
     requester_pays = False
     settings = (
         Setting(
@@ -95,11 +96,12 @@ class TensorStoreReader(Reader):
 
     @override
     def read(self) -> Sequence[npt.NDArray[Any]]:
-        return self._turns.each(self._read_one, self._selections)
+        return self._turns.each(self.read_one, range(len(self._selections)))
 
-    def _read_one(self, selection: tuple[slice, ...]) -> npt.NDArray[Any]:
+    @override
+    def read_one(self, number: int) -> npt.NDArray[Any]:
         with self._batch() as batch:
-            future = self._array[selection].read(order="C", batch=batch)
+            future = self._array[self._selections[number]].read(order="C", batch=batch)
         answer: npt.NDArray[Any] = future.result()
         return answer
 

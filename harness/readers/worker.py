@@ -8,11 +8,12 @@ import gc
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from traceback import walk_tb
 from types import MappingProxyType
-from typing import IO, Any
+from typing import IO, Any, override
 
 import msgspec
 
@@ -33,37 +34,50 @@ PARENT_VARIABLE = "ZCB_CONDUCTOR_PID"
 _RESET_PEAK_RSS = "5"
 
 
-class Worker:
+class Answering(ABC):
+    """A process that carries out one operation per line."""
+
+    packages: Sequence[str] = ()
+    """Distributions in which the place of an error is looked for."""
+
+    @abstractmethod
+    def operations(self) -> Mapping[str, Callable[..., dict[str, Any]]]:
+        """Return what can be asked for, by the name that a request has as ``op``."""
+
+    def answer(self, line: bytes) -> dict[str, Any]:
+        """Carry out one request and return its answer; an exception becomes ``error`` or ``na`` with the reason."""
+        try:
+            request = msgspec.json.decode(line)
+            return self.operations()[request.pop("op")](**request)
+        except UnsupportedError as error:
+            return {"na": str(error)}
+        except Exception as error:  # whatever a library raises is its own failure, not the pass's
+            return {"error": _reason(_first(error), self.packages)}
+
+
+class Worker(Answering):
     """Carries out the operations that the conductor asks for on one reader."""
 
     def __init__(self, make: Callable[[], Reader]) -> None:
         self._make = make
         self._reader: Reader | None = None
         self._workload: workloads.Workload | None = None
-        self._packages: Sequence[str] = ()
 
-    def answer(self, line: bytes) -> dict[str, Any]:
-        """Carry out one request and return its answer; an exception becomes ``error`` or ``na`` with the reason."""
-        try:
-            request = msgspec.json.decode(line)
-            operations: dict[str, Callable[..., dict[str, Any]]] = {
-                "open": self._open,
-                "sample": self._sample,
-                "checksums": self._checksums,
-                "timeline": self._timeline,
-                "close": self._close,
-            }
-            return operations[request.pop("op")](**request)
-        except UnsupportedError as error:
-            return {"na": str(error)}
-        except Exception as error:  # whatever a library raises is this reader's failure, not the pass's
-            return {"error": _reason(_first(error), self._packages)}
+    @override
+    def operations(self) -> Mapping[str, Callable[..., dict[str, Any]]]:
+        return {
+            "open": self._open,
+            "sample": self._sample,
+            "checksums": self._checksums,
+            "timeline": self._timeline,
+            "close": self._close,
+        }
 
     def _open(self, workload: dict[str, Any], settings: Mapping[str, Value] = MappingProxyType({})) -> dict[str, Any]:
         self._close()
         decoded, reader = workloads.decode(workload), self._make()
         reader.choose(settings)
-        self._packages = reader.packages
+        self.packages = reader.packages
         reader.open(decoded)  # one that cannot be opened holds nothing that could be closed
         self._workload, self._reader = decoded, reader
         return {"versions": reader.versions(), "variants": list(reader.variants())}
@@ -174,15 +188,14 @@ def _answers_only() -> IO[bytes]:
     return pipe
 
 
-def main() -> None:
+def serve(worker: Answering) -> None:
     """Answer requests until stdin closes."""
     conductor = os.environ.get(PARENT_VARIABLE)
     die_with_parent(int(conductor) if conductor else None)
     pipe = _answers_only()
-    worker = Worker(reader_class(sys.argv[1]))
     for line in sys.stdin.buffer:
         pipe.write(msgspec.json.encode(worker.answer(line)) + b"\n")
 
 
 if __name__ == "__main__":
-    run_then_exit(main)
+    run_then_exit(lambda: serve(Worker(reader_class(sys.argv[1]))))

@@ -94,6 +94,7 @@ class _ZarrPython(Reader):
         "zarr-python fetches at most 10 merged ranges of a shard at once, and requests share one event loop with the "
         "steps of every chunk"
     )
+    reads_one = True
     pipeline: ClassVar[str | None] = None
     """Class of the codec pipeline to use; None is zarr-python's default."""
 
@@ -104,6 +105,11 @@ class _ZarrPython(Reader):
         self._recorder: Recorder | None = None
         self._recorded_array: Any = None
         self._turns = Turns(1)
+        self._keeps_indexes = False
+
+    @override
+    def keep_indexes(self) -> None:
+        self._keeps_indexes = True
 
     def _store(self, workload: Workload) -> Any:
         raise NotImplementedError
@@ -123,7 +129,8 @@ class _ZarrPython(Reader):
         _demand_known(pipeline)
         zarr.config.set(documented | chosen | ({"codec_pipeline.path": pipeline} if pipeline else {}))
         self._workload = workload
-        self._array = zarr.open_array(self._store(workload), mode="r", zarr_format=3)
+        store = self._store(workload)
+        self._array = zarr.open_array(_keeping(store) if self._keeps_indexes else store, mode="r", zarr_format=3)
         demand_pipeline(self._array, pipeline)
         self._selections = [tuple(slice(*axis) for axis in read) for read in workload.reads]
         self._turns = Turns(workload.concurrent_reads)
@@ -131,6 +138,11 @@ class _ZarrPython(Reader):
     @override
     def read(self) -> Sequence[npt.NDArray[Any]]:
         return self._turns.each(self._array.__getitem__, self._selections)
+
+    @override
+    def read_one(self, number: int) -> npt.NDArray[Any]:
+        array: npt.NDArray[Any] = self._array[self._selections[number]]
+        return array
 
     @override
     def timeline(self) -> tuple[Timeline, Sequence[npt.NDArray[Any]]]:
@@ -388,6 +400,23 @@ def _demand_known(pipeline: object) -> None:
 
     if not hasattr(zarr.core.codec_pipeline, "FusedCodecPipeline"):
         raise UnsupportedError(f"zarr {zarr.__version__} has no FusedCodecPipeline; it came with 3.3.0")
+
+
+def _keeping(store: Any) -> Any:
+    """Return a store that keeps what zarr-python asks for key by key: of a shard, that is its index.
+
+    The ranges of chunks are asked for together (`Store.get_ranges`), which goes past the cache.
+    """
+    from zarr.abc.store import Store
+    from zarr.storage import MemoryStore
+
+    try:
+        from zarr.experimental.cache_store import CacheStore
+    except ImportError as error:
+        raise UnsupportedError("this zarr has no CacheStore") from error
+    if not hasattr(Store, "get_ranges"):
+        raise UnsupportedError("the CacheStore of this zarr would keep chunks too: it has no get_ranges")
+    return CacheStore(store, cache_store=MemoryStore())
 
 
 def demand_pipeline(array: Any, wanted: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, override
 
@@ -57,6 +58,7 @@ class Zarrista(Reader):
         TOKIO_THREADS,
     )
     holds_back = HOLDS_BACK
+    reads_one = True
 
     @override
     def open(self, workload: Workload) -> None:
@@ -71,6 +73,8 @@ class Zarrista(Reader):
         client = self.chosen_of(OBSTORE_CLIENT)
         store = open_store(workload.target, prefix=workload.array.key, client=client)
         self._loop = asyncio.new_event_loop()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
 
         async def opened() -> Any:  # its calls need a running loop already when they are made
             return await zarrista.AsyncArray.open(store)
@@ -100,6 +104,14 @@ class Zarrista(Reader):
     @override
     def read(self) -> Sequence[npt.NDArray[Any]]:
         return self._loop.run_until_complete(self._read_all())
+
+    @override
+    def read_one(self, number: int) -> npt.NDArray[Any]:
+        with self._starting:  # `read` drives the loop itself: from here on a thread does
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+                self._thread.start()
+        return asyncio.run_coroutine_threadsafe(self._read_one(self._plans[number]), self._loop).result()
 
     async def _read_all(self) -> list[npt.NDArray[Any]]:
         return await asyncio.gather(*map(self._read_one, self._plans))
@@ -149,4 +161,7 @@ class Zarrista(Reader):
 
     @override
     def close(self) -> None:
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
         self._loop.close()

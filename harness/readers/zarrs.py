@@ -89,6 +89,7 @@ class Zarrs(_RustReader):
     rank = 70
     decoder = "zarrs"
     strides = False
+    reads_one = True
     records_timelines = True
     settings = (
         *ZARRS_OPTIONS,
@@ -114,6 +115,7 @@ class ZarrsPlanned(_RustReader):
     rank = 80
     decoder = "zarrs"
     is_control = True
+    reads_one = True
     records_timelines = True
 
 

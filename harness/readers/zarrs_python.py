@@ -31,6 +31,7 @@ class ZarrsPythonObstore(Reader):
     rank = 40
     decoder = "zarrs"
     strides = False
+    reads_one = True
     only_own_address = frozenset({"gs"})
     settings = (
         Setting(
@@ -97,12 +98,13 @@ class ZarrsPythonObstore(Reader):
 
     @override
     def read(self) -> Sequence[npt.NDArray[Any]]:
-        return self._turns.each(self._read_one, self._plans)
+        return self._turns.each(self.read_one, range(len(self._plans)))
 
-    def _read_one(self, plan: tuple[tuple[int, ...], list[Box]]) -> npt.NDArray[Any]:
+    @override
+    def read_one(self, number: int) -> npt.NDArray[Any]:
         import numpy as np
 
-        shape, calls = plan
+        shape, calls = self._plans[number]
         if len(calls) == 1:
             answer: npt.NDArray[Any] = self._array[calls[0].wanted][calls[0].of_answer]
             return answer

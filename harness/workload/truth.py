@@ -89,6 +89,11 @@ def checksums(array: "ArrayInfo", reads: Sequence[Slices], arrays: Sequence[Arra
     return pack(map(crc32c, arrays))
 
 
+def known_reads(truth: Truth) -> list[int]:
+    """Return the CRC32C of each read's array, of a truth that has them; else none."""
+    return _unpack(truth.reads_crc32c or "")
+
+
 def first_difference(one: str, other: str) -> int | None:
     """Return the first read in which two lists of checksums differ; None when they are equal."""
     pairs = itertools.zip_longest(_unpack(one), _unpack(other))

@@ -7,6 +7,7 @@ mod codecs;
 mod content_range;
 mod engines;
 mod failure;
+mod feeding;
 mod output;
 mod plan;
 mod recording;

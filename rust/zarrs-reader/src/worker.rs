@@ -1,6 +1,7 @@
 //! A reader as a long-lived process: JSON lines on stdin and stdout, one answer per line asked (docs/workload.md).
 
 use std::io::{BufRead, Write};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use tokio::runtime::Runtime;
 use crate::clocks;
 use crate::engines::{Kind, Settings, versions};
 use crate::failure::{Failure, Outcome};
+use crate::feeding::Feeding;
 use crate::plan::Limits;
 use crate::session::Session;
 use crate::workload::Workload;
@@ -36,7 +38,22 @@ enum Request {
         #[serde(default)]
         discard: bool,
     },
+    /// A training workload, whose epochs are asked for one by one.
+    Load {
+        training: Value,
+    },
+    Epoch {
+        number: usize,
+        step_ms: f64,
+    },
     Close,
+}
+
+/// What a worker has open.
+enum Opened {
+    Nothing,
+    Session(Session),
+    Feeding(Feeding),
 }
 
 /// Answers requests until stdin closes.
@@ -48,47 +65,68 @@ pub fn serve(kind: Kind, limits: Limits, runtime: &Runtime) -> Outcome<()> {
     if !clocks::die_with_parent(parent) {
         return Ok(());
     }
-    let mut session = None;
+    let mut opened = Opened::Nothing;
     let mut stdout = std::io::stdout();
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(Failure::measurement)?;
         let answer =
-            runtime.block_on(answer(&line, kind, limits, &mut session)).unwrap_or_else(|failure| complaint(&failure));
+            runtime.block_on(answer(&line, kind, limits, &mut opened)).unwrap_or_else(|failure| complaint(&failure));
         writeln!(stdout, "{answer}").and_then(|()| stdout.flush()).map_err(Failure::measurement)?;
     }
     Ok(())
 }
 
-async fn answer(line: &str, kind: Kind, limits: Limits, session: &mut Option<Session>) -> Outcome<Value> {
+async fn answer(line: &str, kind: Kind, limits: Limits, opened: &mut Opened) -> Outcome<Value> {
     let request = serde_json::from_str(line).map_err(|e| Failure::bad_use(format!("not a request: {e}")))?;
     match request {
         Request::Open { workload, settings } => {
-            *session = None;
-            let opened = Session::open(kind, Workload::from_value(workload)?, limits, settings).await?;
-            let answer = json!({"versions": versions(kind), "variants": opened.variants()});
-            *session = Some(opened);
+            *opened = Opened::Nothing;
+            let session = Session::open(kind, Workload::from_value(workload)?, limits, settings).await?;
+            let answer = json!({"versions": versions(kind), "variants": session.variants()});
+            *opened = Opened::Session(session);
             Ok(answer)
         }
         Request::Sample { variant, discard } => {
-            let opened = session.as_ref().ok_or_else(|| Failure::measurement("sample before open"))?;
+            let session = opened.session("sample")?;
             if discard {
-                opened.warm_up(&variant).await?;
+                session.warm_up(&variant).await?;
                 return Ok(json!({"discarded": true}));
             }
-            let (timed, _) = opened.sample(&variant).await?;
+            let (timed, _) = session.sample(&variant).await?;
             Ok(json!({"timed": timed}))
         }
         Request::Timeline { variant, discard } => {
-            let opened = session.as_ref().ok_or_else(|| Failure::measurement("timeline before open"))?;
+            let session = opened.session("timeline")?;
             if discard {
-                opened.warm_up_timeline(&variant).await?;
+                session.warm_up_timeline(&variant).await?;
                 return Ok(json!({"discarded": true}));
             }
-            opened.timeline(&variant).await
+            session.timeline(&variant).await
+        }
+        Request::Load { training } => {
+            *opened = Opened::Nothing;
+            *opened = Opened::Feeding(Feeding::open(kind, training, limits).await?);
+            Ok(json!({"versions": versions(kind)}))
+        }
+        Request::Epoch { number, step_ms } => {
+            let Opened::Feeding(feeding) = opened else {
+                return Err(Failure::measurement("epoch before load"));
+            };
+            let pause = Duration::try_from_secs_f64(step_ms / 1e3).map_err(Failure::bad_use)?;
+            Ok(json!({"looped": feeding.epoch(number, pause).await?}))
         }
         Request::Close => {
-            *session = None;
+            *opened = Opened::Nothing;
             Ok(json!({"closed": true}))
+        }
+    }
+}
+
+impl Opened {
+    fn session(&self, asked: &str) -> Outcome<&Session> {
+        match self {
+            Self::Session(session) => Ok(session),
+            _ => Err(Failure::measurement(format!("{asked} before open"))),
         }
     }
 }

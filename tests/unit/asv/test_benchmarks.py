@@ -47,6 +47,7 @@ PARAMETERS = {
     "headline_3004.Headline3004": {"reader": READERS, "reads": [1]},
     "headline_3004.PlainHeadline3004": {"reader": PLAIN, "reads": [1]},
     "timelines.Timelines": {"reader": READERS, "read": ["one shard", "many shards", "whole array"]},
+    "training.Training": {"arm": ["memory", *READERS]},
 }
 """asv keeps results by these: a value that changes parts a benchmark's old figures from its new ones."""
 

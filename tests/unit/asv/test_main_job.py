@@ -49,12 +49,22 @@ def test_the_oldest_and_the_newest_are_measured_first():
         ("whole_array.WholeArray.track_seconds('zarr-python+obstore+fused', 'large')", True, True),
         ("whole_array.WholeArray.track_seconds('tensorstore', 'large')", True, False),
         ("whole_array.PlainWholeArray.time_read('zarr-python+obstore', 'large')", False, False),
+        ("training.Training.track_waiting('zarr-python+obstore')", False, False),
     ],
 )
 def test_asv_looks_up_what_a_pass_measures(row, in_newest, in_older):
     assert bool(re.search(NEWEST.selection, row)) == in_newest
     assert bool(re.search(OLDEST.selection, row)) == in_older
     assert all(re.search(one.selection, row) for one in main_job.plan(["3.2.1"], full=True))
+
+
+def test_a_release_in_between_has_no_timelines_in_a_quick_job():
+    row = "timelines.Timelines.track_copy_seconds('zarr-python+obstore', 'one shard')"
+    assert re.search(OLDEST.selection, row)
+    assert re.search(NEWEST.selection, row)
+    assert not re.search(BETWEEN.selection, row)
+    assert not any(name.startswith("timeline of ") for name in BETWEEN.steps())
+    assert all(re.search(one.selection, row) for one in main_job.plan(["3.2.1", "3.3.0", "3.4.2"], full=True))
 
 
 def test_steps_bear_the_names_that_passes_report_and_take_longer_with_every_reader():

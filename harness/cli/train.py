@@ -1,0 +1,109 @@
+"""``zcb train``: how many training steps a second an arm feeds."""
+
+from pathlib import Path
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from harness.cli.values import ENV, FiniteRange, timeout_option
+from harness.errors import BadUseError, MeasurementError, blamed, wrong_data_first
+from harness.machine.environment import admit
+from harness.results.text import number
+from harness.targets.client import require
+from harness.targets.timeouts import silence_allowed
+from harness.train import names as arms_by_name
+from harness.train import report
+from harness.train.conductor import FED, Fed, Plan
+from harness.train.conductor import train as measure
+from harness.workload import training as trainings
+from harness.workload.training import DEFAULT_STEP_MS, Training
+
+_COLUMNS = {
+    "sam-\nples/s": ("samples_per_second", 1.0),
+    "with-\nout step": ("samples_per_second_without_step", 1.0),
+    "busy\n%": ("utilisation", 100.0),
+    "acce-\nlera-\ntors": ("accelerators_fed", 1.0),
+    "first\nms": ("first_batch_seconds", 1e3),
+    "wait\np99 ms": ("wait_p99_seconds", 1e3),
+    "requ.\neach": ("requests_per_sample", 1.0),
+    "CPU ms\neach": ("cpu_seconds_per_1000_samples", 1.0),
+}
+"""Headings -> the figure of an arm's report below them, and its factor. 80 columns hold them all."""
+
+_ARM_WIDTH = 20  # "zarr-python+obstore+", "fused" below
+
+
+@click.command(epilog="Example: zcb train tr.json --arm zarr-python+obstore,tensorstore --step-ms 20")
+@click.argument("workload", type=click.Path(path_type=Path))
+@click.option("--arm", "arms", required=True, metavar="ARM[,ARM]|all", help=f"From {', '.join(arms_by_name.names())}.")
+@click.option(
+    "--step-ms",
+    type=FiniteRange(min=0, max=60_000),
+    default=DEFAULT_STEP_MS,
+    show_default=True,
+    help="How long the step takes that stands for an accelerator's.",
+)
+@click.option("--runs", type=click.IntRange(1, 1000), default=1, show_default=True, help="Fresh processes of each arm.")
+@click.option("--feed/--no-feed", default=True, help="Look for the shortest step that is fed, by bisection (default).")
+@timeout_option
+@ENV
+@click.option("--json", "as_json", is_flag=True, help="Print what was measured as JSON.")
+def train(
+    workload: Path,
+    arms: str,
+    step_ms: float,
+    runs: int,
+    feed: bool,
+    timeout: float,
+    env: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Let arms feed a training loop with the batches of a file that `zcb workload training` made.
+
+    The loop waits for each batch and uses it for a step; every sample is compared with the truth afterwards.
+    """
+    asked = arms_by_name.names() if arms == "all" else arms.split(",")
+    names = list(dict.fromkeys(arms_by_name.check(name.strip()) for name in asked))
+    environment = admit(env)
+    training = trainings.load(workload)
+    click.get_current_context().with_resource(silence_allowed(timeout))
+    for work in training.workloads:
+        require(work.target, f"{work.array.key}/zarr.json")
+    rows = measure(training, names, Plan(step_ms=step_ms, runs=runs, feeds=feed and step_ms > 0), environment)
+    if all(row.na is not None for row in rows):
+        raise BadUseError("; ".join(f"{row.arm} cannot do this: {row.na}" for row in rows))
+    failed = sorted((blamed(row.arm, row.error) for row in rows if row.error is not None), key=wrong_data_first)
+    if failed and len(failed) == len(rows):
+        raise MeasurementError("; ".join(failed))
+    if as_json:
+        click.echo(report.report(training, rows, step_ms))
+    else:
+        _show(training, rows, step_ms)
+    if failed:
+        raise MeasurementError("; ".join(failed))
+
+
+def _show(training: Training, rows: list[Fed], step_ms: float) -> None:
+    console = Console()
+    how = f"{training.index} index, {training.ahead} ahead, step {step_ms:g} ms"
+    title = f"{training.label}, {how} at {training.target.identity}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    table.add_column("arm", min_width=_ARM_WIDTH, max_width=_ARM_WIDTH, overflow="fold")
+    for heading in _COLUMNS:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        found = report.arm(row, step_ms)
+        values = [found[key] for key, _ in _COLUMNS.values()]
+        shown = ["-" if v is None else number(v * f) for v, (_, f) in zip(values, _COLUMNS.values(), strict=True)]
+        table.add_row(row.arm, *(shown if row.epochs else ["failed" if row.error else "n/a"]))
+    console.print(table)
+    for row in rows:
+        if row.na is not None:
+            console.print(f"{row.arm}: {row.na}")
+    console.print(
+        f"accelerators: with this step, how many would be busy {FED:.0%} of the time. Every sample was compared with "
+        "the truth.",
+        soft_wrap=True,
+    )

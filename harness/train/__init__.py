@@ -1,0 +1,1 @@
+"""Feeding a training loop: arms that make batches, the loop that consumes them, and what was counted around it."""

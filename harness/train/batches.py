@@ -1,0 +1,103 @@
+"""How an arm makes the batches of an epoch, in order, from samples that it reads ahead of the step."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, override
+
+import numpy as np
+
+from harness.train.tensors import Crop, Tensor, process
+from harness.workload.patterns import selection_shape
+
+if TYPE_CHECKING:
+    from harness.workload.training import Training
+
+Batch = tuple[Tensor, ...]
+"""A tensor of ``(samples, *crop)`` for each data set."""
+
+
+class Arm(ABC):
+    """A way to feed batches. Its life: `open` once, then `epoch` for each epoch in order, then `close`."""
+
+    lead: int = 1
+    """Batches that it makes at the same time as the first one."""
+
+    @abstractmethod
+    def open(self, training: Training) -> None:
+        """Open the arrays; outside the timed part.
+
+        Raises
+        ------
+        UnsupportedError
+            It cannot do this; the message is the reason.
+        """
+
+    @abstractmethod
+    def epoch(self, number: int) -> Generator[Batch]:
+        """Yield the batches of an epoch in the listed order; closing the iterator ends what it has under way."""
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the libraries that decide its figures."""
+        return {}
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release connections, threads and processes."""
+
+
+class Ahead(Arm):
+    """Makes batches from single crops, each read and processed by one of a number of threads.
+
+    It reads `Training.ahead` batches beside the one that is wanted, and as many samples at once as the workload's reads
+    say. Batches are newly allocated.
+    """
+
+    def __init__(self) -> None:
+        self._threads: ThreadPoolExecutor | None = None
+
+    @abstractmethod
+    def _crop(self, dataset: int, number: int) -> Crop:
+        """Return the crop of a sample, called from any of the threads."""
+
+    @override
+    def open(self, training: Training) -> None:
+        self._training = training
+        self._threads = ThreadPoolExecutor(training.workloads[0].concurrent_reads, thread_name_prefix="samples")
+
+    @override
+    def epoch(self, number: int) -> Generator[Batch]:
+        wanted = iter(self._training.numbers(number))
+        under_way = deque(map(self._started, itertools.islice(wanted, self._training.ahead + 1)))
+        try:
+            while under_way:
+                batch, samples = under_way.popleft()
+                for sample in samples:
+                    sample.result()
+                under_way.extend(map(self._started, itertools.islice(wanted, 1)))
+                yield batch
+        finally:
+            for _, samples in under_way:
+                for sample in samples:
+                    sample.cancel()
+
+    def _started(self, numbers: Sequence[int]) -> tuple[Batch, list[Future[None]]]:
+        batch = tuple(
+            np.empty((len(numbers), *selection_shape(work.reads[0])), np.float32) for work in self._training.workloads
+        )
+        if self._threads is None:
+            raise RuntimeError("epoch before open")
+        return batch, [self._threads.submit(self._fill, batch, place, number) for place, number in enumerate(numbers)]
+
+    def _fill(self, batch: Batch, place: int, number: int) -> None:
+        for dataset, tensor in enumerate(batch):
+            process(self._crop(dataset, number), tensor[place])
+
+    @override
+    def close(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)

@@ -1,0 +1,109 @@
+"""The loop that consumes batches: how long each step waited, and whether every sample was the right one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import google_crc32c
+import msgspec
+import numpy as np
+
+from harness.errors import MeasurementError, WrongDataError
+from harness.train.tensors import restored
+from harness.workload.truth import known_reads
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from harness.train.batches import Batch
+    from harness.workload.training import Training
+
+Step = Callable[["Batch"], None]
+"""What consumes a batch."""
+
+
+class Looped(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stopwatch in the consumer saw of an epoch, in seconds.
+
+    Its loop begins when the batches are used up that the arm made at the same time as the first one: those that come
+    after it come as fast as the arm makes them.
+    """
+
+    first_batch: float
+    """From asking for the epoch to having its first batch."""
+    waits: list[float]
+    """Before each batch of the loop."""
+    steps: list[float]
+    """Of each batch of the loop."""
+
+    @property
+    def seconds(self) -> float:
+        """Of the loop: waits and steps."""
+        return sum(self.waits) + sum(self.steps)
+
+
+def pause(seconds: float) -> Step:
+    """Return a step that stands for an accelerator's: it takes so long, and leaves the cores alone."""
+
+    def step(_: Batch) -> None:
+        if seconds:
+            time.sleep(seconds)
+
+    return step
+
+
+def run(batches: Iterable[Batch], step: Step, lead: int = 1) -> tuple[Looped, list[Batch]]:
+    """Consume an epoch and return what the stopwatch saw with the batches, which are kept to be checked.
+
+    Parameters
+    ----------
+    lead
+        Batches before the loop begins (`Arm.lead`).
+    """
+    kept: list[Batch] = []
+    waits: list[float] = []
+    steps: list[float] = []
+    begin = time.perf_counter()
+    for batch in batches:
+        there = time.perf_counter()
+        waits.append(there - begin)
+        step(batch)
+        begin = time.perf_counter()
+        steps.append(begin - there)
+        kept.append(batch)
+    return Looped(first_batch=waits[0] if waits else 0.0, waits=waits[lead:], steps=steps[lead:]), kept
+
+
+def feed(batches: Generator[Batch], step: Step, lead: int = 1) -> tuple[Looped, list[Batch]]:
+    """As `run`, and end what makes the batches, however the loop ended."""
+    with closing(batches):
+        return run(batches, step, lead)
+
+
+def check(training: Training, epoch: int, batches: Sequence[Batch]) -> None:
+    """Compare every sample of an epoch with the truth: none may be wrong, missing, twice or out of order.
+
+    Raises
+    ------
+    WrongDataError
+        Names the first sample that is not the listed one.
+    MeasurementError
+        More or fewer batches than listed.
+    """
+    if len(batches) != training.batches:
+        raise MeasurementError(f"{len(batches)} batches came, {training.batches} are listed")
+    for dataset, work in enumerate(training.workloads):
+        known, dtype = known_reads(work.truth), np.dtype(work.array.dtype)
+        for number, (numbers, batch) in enumerate(zip(training.numbers(epoch), batches, strict=True)):
+            tensor = batch[dataset]
+            if len(tensor) != len(numbers):
+                raise MeasurementError(f"batch {number} has {len(tensor)} samples, {len(numbers)} are listed")
+            for place, sample in enumerate(numbers):
+                if google_crc32c.value(restored(tensor[place], dtype).tobytes()) != known[sample]:
+                    raise WrongDataError(
+                        f"sample {place} of batch {number} of epoch {epoch} is not the crop of {work.array.key} "
+                        "that the workload lists there"
+                    )

@@ -1,0 +1,54 @@
+"""The arms by name; light to import, since asv starts a process per combination of parameters that imports it."""
+
+from dataclasses import dataclass
+
+from harness.errors import unknown
+from harness.readers import all_readers, benchmarked
+from harness.results.sample import NETWORK_LIMIT
+
+MEMORY = "memory"
+"""The arm that feeds from RAM: the loop's own ceiling."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How torch's ``DataLoader`` loads."""
+
+    workers: int
+    start: str = ""
+    """How its processes are started; empty without any."""
+
+    @property
+    def name(self) -> str:
+        """The arm's, e.g. ``dataloader-8-spawn``."""
+        return "-".join(filter(None, ("dataloader", str(self.workers), self.start)))
+
+
+LOADINGS = {
+    how.name: how
+    for how in (
+        Loading(0),
+        Loading(2, "spawn"),
+        Loading(2, "forkserver"),
+        Loading(8, "spawn"),
+        Loading(8, "forkserver"),
+    )
+}
+"""The arms of ``DataLoader`` by name."""
+
+
+def of_readers() -> list[str]:
+    """Return the arms that are readers, each by its own concurrency."""
+    return [name for name in benchmarked() if name != NETWORK_LIMIT and all_readers()[name].reads_one]
+
+
+def names() -> list[str]:
+    """Return the arms, in the order in which tables show them."""
+    return [MEMORY, *of_readers(), *LOADINGS]
+
+
+def check(name: str) -> str:
+    """Return the name of an arm; a BadUseError lists the choices."""
+    if name not in names():
+        raise unknown("arm", name, names())
+    return name

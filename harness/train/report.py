@@ -1,0 +1,102 @@
+"""What ``zcb train`` says of each arm: version 1 of its JSON (docs/training.md), and the figures of its table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from harness.measure.report import summary
+from harness.results.intervals import Interval, interval
+
+if TYPE_CHECKING:
+    from harness.train.conductor import Epoch, Fed
+    from harness.workload.training import Training
+
+SCHEMA = 1
+
+
+def report(training: Training, rows: Sequence[Fed], step_ms: float) -> str:
+    """Return what was measured as JSON."""
+    return msgspec.json.format(msgspec.json.encode(fields(training, rows, step_ms)), indent=1).decode()
+
+
+def fields(training: Training, rows: Sequence[Fed], step_ms: float) -> dict[str, Any]:
+    """Return what was measured, in the form of its JSON."""
+    told: dict[str, Any] = msgspec.to_builtins(
+        {
+            "schema": SCHEMA,
+            "workload": described(training),
+            "step_ms": step_ms,
+            "arms": [arm(row, step_ms) for row in rows],
+        }
+    )
+    return told
+
+
+def described(training: Training) -> dict[str, Any]:
+    """Return what identifies a training workload, without its samples and their truth."""
+    told: dict[str, Any] = msgspec.to_builtins(training)
+    told["workloads"] = [
+        {key: value for key, value in summary(work).items() if key != "reads"} for work in training.workloads
+    ]
+    return told
+
+
+def arm(row: Fed, step_ms: float) -> dict[str, Any]:
+    """Return an arm's figures: medians over its runs, of the last epoch of each; unknown is None.
+
+    The first batch is that of each run's first epoch.
+    """
+    first, last = row.first, row.later
+    waits = [wait for epoch in last for wait in epoch.waits]
+    rates = interval(epoch.samples_per_second for epoch in last)
+    fed = accelerators(row, step_ms)
+    return {
+        "arm": row.arm,
+        "versions": row.versions,
+        "runs": len(last),
+        "samples_per_second": None if rates is None else rates.median,
+        "samples_per_second_interval": _ends(rates),
+        "samples_per_second_without_step": _median(row.unpaused, lambda epoch: epoch.samples_per_second),
+        "array_bytes_per_second": _median(last, lambda epoch: epoch.tensor_bytes / epoch.seconds),
+        "utilisation": _median(last, lambda epoch: epoch.utilisation),
+        "first_batch_seconds": _median(first, lambda epoch: epoch.first_batch_seconds),
+        **{f"wait_p{share}_seconds": _percentile(waits, share) for share in (50, 95, 99)},
+        "requests_per_sample": _median(last, lambda epoch: _each(epoch, epoch.requests)),
+        "index_requests_per_sample": _median(last, lambda epoch: _each(epoch, epoch.index_requests)),
+        "fetched_bytes_per_sample": _median(last, lambda epoch: _each(epoch, epoch.fetched_bytes)),
+        "cpu_seconds_per_1000_samples": _median(last, lambda epoch: _each(epoch, 1000 * epoch.cpu_seconds)),
+        "peak_rss_bytes": max((epoch.peak_rss_bytes for epoch in row.epochs), default=None),
+        "epochs": row.epochs,
+        "accelerators_fed": None if fed is None else fed.median,
+        "accelerators_fed_interval": _ends(fed),
+        "verified": bool(row.epochs),
+        "na": row.na,
+        "error": row.error,
+    }
+
+
+def accelerators(row: Fed, step_ms: float) -> Interval | None:
+    """Return how many accelerators with a step of `step_ms` an arm keeps fed: the step over the shortest one."""
+    return interval(None if step is None else step_ms / 1e3 / step for step in row.shortest_step) if step_ms else None
+
+
+def _each(epoch: Epoch, total: float | None) -> float | None:
+    return None if total is None else total / epoch.fetched_samples
+
+
+def _median(epochs: Sequence[Epoch], of: Callable[[Epoch], float | None]) -> float | None:
+    known = [value for epoch in epochs if (value := of(epoch)) is not None]
+    return statistics.median(known) if known else None
+
+
+def _percentile(values: Sequence[float], share: int) -> float | None:
+    return float(np.percentile(values, share)) if values else None
+
+
+def _ends(found: Interval | None) -> tuple[float, float] | None:
+    return (found.low, found.high) if found is not None and found.sure else None

@@ -1,0 +1,152 @@
+"""`zcb train`: batches from the embedded store, by every arm, with what was counted around them."""
+
+import json
+from importlib.util import find_spec
+
+import psutil
+import pytest
+from click.testing import CliRunner
+
+from harness.cli import zcb
+from harness.errors import MeasurementError, StoreError
+from harness.store.control import FaultRule
+from harness.targets.client import open_store
+from harness.targets.resolve import resolve
+from harness.train.names import LOADINGS, MEMORY, names
+from setup_data import presets, write
+from setup_data.bucket import ensure_bucket
+
+SHAPE = ["--crop", "3x20x20", "--epochs", "2", "--batches", "4", "--batch", "3", "--ahead", "2"]
+SAMPLES = 4 * 3
+
+
+@pytest.fixture(scope="module")
+def target(embedded_store):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZCB_PRESET", "tiny")
+        found = resolve("embedded")
+        ensure_bucket(found)
+        for spec in presets.specs("tiny", ("small", "small-morton", "large")):
+            write.write(open_store(found), spec)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def listed(target, tmp_path_factory):
+    file = tmp_path_factory.mktemp("train") / "tr.json"
+    made = CliRunner().invoke(zcb, ["workload", "training", "--target", "embedded", *SHAPE, "-o", str(file)])
+    assert made.exit_code == 0, made.output
+    return file
+
+
+def trained(file, *options):
+    done = CliRunner().invoke(zcb, ["train", str(file), *options, "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_every_arm_feeds_the_same_samples(listed):
+    told = trained(listed, "--arm", "all", "--step-ms", "5", "--no-feed")
+    assert told["step_ms"] == 5
+    assert [each["arm"] for each in told["arms"]] == names()
+    has_torch = find_spec("torch") is not None
+    for each in told["arms"]:
+        if each["arm"] in LOADINGS and (not has_torch or LOADINGS[each["arm"]].workers):
+            assert ("batches at the same time" if has_torch else "torch cannot be imported") in each["na"]
+            assert (each["samples_per_second"], each["epochs"], each["verified"]) == (None, [], False)
+            continue
+        assert (each["na"], each["error"]) == (None, None), each
+        assert each["verified"] is True
+        assert [epoch["samples"] for epoch in each["epochs"]] == [SAMPLES - 3] * 2, each["arm"]
+        assert 0 < each["utilisation"] <= 1
+        assert each["wait_p50_seconds"] <= each["wait_p95_seconds"] <= each["wait_p99_seconds"]
+        assert each["samples_per_second_without_step"] > 0
+        assert each["peak_rss_bytes"] > 0
+        assert each["cpu_seconds_per_1000_samples"] > 0
+        assert each["accelerators_fed"] is None
+    by_arm = {each["arm"]: each for each in told["arms"]}
+    assert by_arm[MEMORY]["requests_per_sample"] == 0
+    for name, each in by_arm.items():
+        if name != MEMORY and each["na"] is None:
+            assert each["requests_per_sample"] >= 2, name
+            assert each["index_requests_per_sample"] >= 1, name
+            assert {epoch["index"] for epoch in each["epochs"]} == {"cold"}
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="no torch: pip install torch")
+def test_worker_processes_feed_too_and_none_is_left(target, tmp_path):
+    file = tmp_path / "tr.json"
+    shape = ["--crop", "3x20x20", "--epochs", "2", "--batches", "12", "--batch", "2", "--ahead", "4"]
+    made = CliRunner().invoke(zcb, ["workload", "training", "--target", "embedded", *shape, "-o", str(file)])
+    assert made.exit_code == 0, made.output
+    told = trained(file, "--arm", "dataloader-2-spawn,dataloader-2-forkserver", "--step-ms", "0")
+    for each in told["arms"]:
+        assert each["verified"] is True, each
+        assert [epoch["samples"] for epoch in each["epochs"]] == [(12 - 4) * 2] * 2
+    ours = [p for p in psutil.process_iter(["cmdline"]) if "harness.train.worker" in " ".join(p.info["cmdline"] or ())]
+    assert ours == []
+
+
+def test_a_warm_index_is_fetched_in_the_first_epoch_only(target, tmp_path):
+    file = tmp_path / "tr.json"
+    one_shard = ["--crop", "2x16x16", "--epochs", "2", "--batches", "12", "--batch", "8", "--index", "warm"]
+    made = CliRunner().invoke(zcb, ["workload", "training", "--target", "embedded", *one_shard, "-o", str(file)])
+    assert made.exit_code == 0, made.output
+    told = trained(file, "--arm", "zarr-python+obstore,tensorstore", "--step-ms", "0")
+    zarr, tensorstore = told["arms"]
+    cold, warm = zarr["epochs"]
+    assert cold["index_requests"] > 0 == warm["index_requests"]
+    assert [cold["index"], warm["index"]] == ["cold", "warm"]
+    assert warm["requests"] > 0
+    assert "no public way to keep shard indexes" in tensorstore["na"]
+
+
+def test_two_data_sets_give_aligned_crops(target, tmp_path):
+    file = tmp_path / "tr.json"
+    both = ["--dataset", "small", "--dataset", "small-morton"]
+    made = CliRunner().invoke(zcb, ["workload", "training", "--target", "embedded", *both, *SHAPE, "-o", str(file)])
+    assert made.exit_code == 0, made.output
+    told = trained(file, "--arm", "zarr-python+obstore,zarrs-planned", "--step-ms", "0")
+    for each in told["arms"]:
+        assert each["verified"] is True, each
+        assert each["requests_per_sample"] >= 4
+
+
+def test_the_shortest_step_that_is_fed_is_found(listed):
+    told = trained(listed, "--arm", MEMORY, "--step-ms", "20")
+    (memory,) = told["arms"]
+    assert memory["accelerators_fed"] > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--arm", "memry"], "did you mean 'memory'?"),
+        (["--arm", "memory", "--step-ms", "-1"], "-1"),
+        (["--arm", "memory", "--runs", "0"], "0"),
+    ],
+)
+def test_bad_use_is_said(listed, arguments, complaint):
+    found = CliRunner().invoke(zcb, ["train", str(listed), *arguments], standalone_mode=False).exception
+    assert found.exit_code == 2
+    assert complaint in str(found)
+
+
+def test_a_read_pattern_is_no_training_workload(target, tmp_path):
+    file = tmp_path / "w.json"
+    made = CliRunner().invoke(zcb, ["workload", "chunks_of_one_shard", "--target", "embedded", "-o", str(file)])
+    assert made.exit_code == 0, made.output
+    found = CliRunner().invoke(zcb, ["train", str(file), "--arm", "memory"], standalone_mode=False).exception
+    assert "is not a training workload: `zcb workload training` makes one" in str(found)
+
+
+def test_a_store_in_trouble_costs_a_row_its_figures(listed, control):
+    control.add_fault(FaultRule(fault="missing", count=0))
+    try:
+        found = CliRunner().invoke(
+            zcb, ["train", str(listed), "--arm", "zarr-python+obstore", "--no-feed"], standalone_mode=False
+        )
+    finally:
+        control.clear_faults()
+    assert isinstance(found.exception, StoreError | MeasurementError)
+    assert found.stdout == ""
