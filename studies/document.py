@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from harness.paths import ROOT
+from harness.readers import all_readers
+from harness.readers.settings import Setting
 from harness.results.metrics import METRICS
 from harness.results.sample import FLAGS
 
@@ -33,6 +35,17 @@ def _flags() -> Iterator[str]:
         yield _row(f"`{flag.key}`", flag.letter, flag.mark, flag.meaning)
 
 
+def _settings() -> Iterator[str]:
+    yield from _head("setting", "given to", "readers", "documentation's", "tried", "meaning")
+    readers: dict[Setting, list[str]] = {}
+    for name, reader in all_readers().items():
+        for one in reader.settings:
+            readers.setdefault(one, []).append(f"`{name}`")
+    for one, names in readers.items():
+        tried = ", ".join(f"`{value}`" for value in one.values)
+        yield _row(f"`{one.name}`", one.of, ", ".join(names), one.default, tried, one.meaning)
+
+
 def _head(*names: str) -> Iterator[str]:
     yield _row(*names)
     yield "|" + "---|" * len(names)
@@ -46,10 +59,11 @@ TABLES: dict[str, Callable[[], Iterable[str]]] = {
     "metrics": _metrics,
     "tracked metrics": _tracked,
     "flags": _flags,
+    "settings": _settings,
 }
 """What stands between which marks."""
 
-FILES = (ROOT / "README.md", ROOT / "docs" / "metrics.md")
+FILES = (ROOT / "README.md", ROOT / "docs" / "metrics.md", ROOT / "docs" / "tuning.md")
 
 
 def documented(text: str) -> str:

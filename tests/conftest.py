@@ -66,13 +66,14 @@ def _guard(tmp_path_factory: pytest.TempPathFactory) -> None:
 def state_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A state directory for the session: no test sees or stops the store that a user has running.
 
-    Nor does a test see settings of the user's for the libraries that are measured.
+    Nor does a test see settings of the user's for the libraries that are measured, or what was tuned here.
     """
     directory = tmp_path_factory.mktemp("state")
     with pytest.MonkeyPatch.context() as patch:
         for name in environment.left_out():
             patch.delenv(name)
         patch.setenv("ZCB_STATE_DIR", str(directory))
+        patch.setenv("ZCB_TUNINGS", str(directory / "tunings.toml"))
         yield directory
 
 

@@ -150,9 +150,10 @@ def _take_the_repository_that_is_named() -> None:
 
 def _other_readers() -> dict[str, str]:
     """Return the readers that no commit of zarr-python changes, by asv's text of the parameter."""
-    from harness.readers import all_readers
+    from harness.readers import all_readers, reader_class, tuned_readers
 
-    return {repr(name): name for name, reader in all_readers().items() if not reader.uses_zarr_python()}
+    names = [*all_readers(), *tuned_readers()]
+    return {repr(name): name for name in names if not reader_class(name).uses_zarr_python()}
 
 
 def _compare_readers_of_zarr_python_only() -> None:

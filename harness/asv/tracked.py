@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ZcbError
-from harness.readers import ZARR_PYTHON, benchmarked, reader_class
+from harness.readers import ZARR_PYTHON, benchmarked, reader_class, tuned_readers
 from harness.results.metrics import METRICS
 from harness.workload import cases
 from harness.workload.cases import Case, Grid, Use
@@ -32,10 +32,21 @@ PASS_SECONDS = 600
 STEPS_VARIABLE = "ZCB_STEPS"
 """Environment variable with the file that passes append to how far they are; `zcb bench` follows it."""
 
-READERS = benchmarked()
-"""The readers in every pattern."""
 
-PLAIN_READERS = [name for name in READERS if reader_class(name).decoder == ZARR_PYTHON]
+def is_quick() -> bool:
+    """Whether the quick grid is asked for (``ZCB_GRID=quick``): the part of the cases that a quick `make bench` has."""
+    return os.environ.get("ZCB_GRID") == "quick"
+
+
+def readers(*, quick: bool) -> list[str]:
+    """Return the readers in every pattern: in the full grid tuned ones too, n/a where nothing was searched for."""
+    return benchmarked() if quick else [*benchmarked(), *tuned_readers()]
+
+
+READERS = readers(quick=is_quick())
+"""The readers in every pattern of the grid that is asked for."""
+
+PLAIN_READERS = [name for name in benchmarked() if reader_class(name).decoder == ZARR_PYTHON]
 """The readers that asv also times by itself: those that the commit under test reads with, from store to array."""
 
 Key = tuple[str | int, ...]
@@ -92,11 +103,6 @@ def _seconds(variable: str) -> float | None:
 def environment_target() -> str:
     """Return the target that asv measures: ``ZCB_TARGET``, by which the configuration keeps results apart."""
     return os.environ.get("ZCB_TARGET", "embedded")
-
-
-def is_quick() -> bool:
-    """Whether the quick grid is asked for (``ZCB_GRID=quick``): the part of the cases that a quick `make bench` has."""
-    return os.environ.get("ZCB_GRID") == "quick"
 
 
 def chosen(readers: Iterable[str]) -> list[str]:

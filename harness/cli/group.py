@@ -35,6 +35,7 @@ _COMMANDS = {
     "table": "table",
     "timeline": "timeline",
     "train": "train",
+    "tune": "tune",
     "wheels": "wheels",
     "workload": "workload",
 }

@@ -23,11 +23,12 @@ from harness.machine.environment import admit
 from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_report, read_reports
 from harness.measure.timelines import record_several, record_with_wire
-from harness.readers import benchmarked, limit_clients, reader_class
+from harness.readers import benchmarked, limit_clients, reader_class, tuned_readers, tunings, why_few_in_flight
+from harness.readers.settings import in_words
 from harness.results.intervals import Interval
 from harness.results.metrics import METRICS, TIMES_SLOWER
 from harness.results.pilot import sentence
-from harness.results.sample import FLAGS, NETWORK_LIMIT, Flag, Sample
+from harness.results.sample import FLAG_IN_FLIGHT, FLAGS, NETWORK_LIMIT, Flag, Sample
 from harness.results.slower import slower
 from harness.results.text import number, times
 from harness.targets.client import require
@@ -123,6 +124,8 @@ def read(
         raise BadUseError("a timeline is of one reader: name only one with --timeline")
     environment = admit(env)
     loaded = files.load(workload)
+    if readers == "all":
+        names += [name for name in tuned_readers() if tunings.find(reader_class(name), loaded)]
     if timeline is not None:
         check_replaceable(timeline)
     click.get_current_context().with_resource(silence_allowed(timeout))
@@ -287,6 +290,12 @@ def _explain(console: Console, rows: list[Row]) -> None:
     console.print(LIMIT_IS)
     for flag in _flags(sample for row in rows for sample in row.samples):
         console.print(f"{flag.letter}  {flag.key}: {flag.meaning}")
+    for row in rows:
+        cause = why_few_in_flight(row.reader, row.samples, row.workload.in_flight)
+        if cause:
+            console.print(f"{FLAGS[FLAG_IN_FLIGHT].letter}  {row.reader}: {cause}")
+        if reader_class(row.reader).tuned_of and row.measured:
+            console.print(f"{row.reader}: {in_words(row.settings)}")
     versions = {package: version for row in rows for package, version in row.versions.items()}
     console.print(", ".join(f"{package} {version}" for package, version in versions.items()))
 

@@ -18,12 +18,14 @@ from rich.text import Text
 from harness.cli.against import Against, other_target
 from harness.cli.values import default_config
 from harness.errors import BadUseError
+from harness.readers import why_few_in_flight
+from harness.readers.settings import in_words
 from harness.results import cells, drift, figures, intervals, metrics, records
 from harness.results.cells import Cell, Workload
 from harness.results.intervals import Interval
 from harness.results.metrics import Metric
 from harness.results.records import PassRecord, RowRecord
-from harness.results.sample import FLAGS
+from harness.results.sample import FLAG_IN_FLIGHT, FLAGS
 from harness.results.slower import slower
 from harness.results.text import coverage, few, number, short_label, times
 
@@ -186,6 +188,7 @@ def _json_row(version: str, cell: Cell, metric: Metric, ratio: Interval | None) 
         "floor_seconds": row.floor_seconds,
         "flags": {flag: sum(flag in s.flags for s in row.samples) for flag in FLAGS},
         "versions": row.versions,
+        "settings": row.settings,
         "na": row.na,
         "error": row.error,
     }
@@ -219,6 +222,10 @@ class _Notes:
 
     reasons: dict[str, list[str]] = field(default_factory=dict)
     flags: dict[str, None] = field(default_factory=dict)
+    causes: dict[str, None] = field(default_factory=dict)
+    """Why readers that are marked for too few requests in flight had no more."""
+    settings: dict[str, None] = field(default_factory=dict)
+    """What tuned readers were given."""
 
     def cell(self, row: RowRecord, metric: Metric) -> Text:
         """Return what stands where a row has no value."""
@@ -245,9 +252,14 @@ class _Notes:
         return Text(" ".join(filter(None, (figure, self.mark(row, found.note)))), style="dim")
 
     def letters(self, row: RowRecord) -> str:
-        """Return the marks of a row: flags that at least half of its samples carry."""
+        """Return the marks of a row: flags that at least half of its samples carry; note what belongs to them."""
         found = [f for f in FLAGS if 2 * sum(f in s.flags for s in row.samples) >= max(1, len(row.samples))]
         self.flags |= dict.fromkeys(found)
+        cause = why_few_in_flight(row.reader, row.samples, row.in_flight)
+        if cause and FLAG_IN_FLIGHT in found:
+            self.causes[f"{FLAGS[FLAG_IN_FLIGHT].letter} {row.reader}: {cause}"] = None
+        if row.settings:
+            self.settings[f"{row.reader}, {row.label}: {in_words(row.settings)}"] = None
         return "".join(FLAGS[flag].letter for flag in found)
 
     def lines(self) -> Iterator[str]:
@@ -256,6 +268,8 @@ class _Notes:
             yield f"[{place}] {', '.join(named)}: {reason}"
         for flag in self.flags:
             yield f"{FLAGS[flag].letter}: {FLAGS[flag].meaning}"
+        yield from self.causes
+        yield from self.settings
 
 
 class _View:

@@ -30,6 +30,8 @@ from harness.measure.floor import floor_of
 from harness.measure.process import WorkerProcess, told
 from harness.measure.rotation import Rotation
 from harness.readers import clients, limit_clients, reader_class
+from harness.readers.settings import Value
+from harness.readers.tunings import given_for
 from harness.results.sample import FLAG_BUSY_MACHINE, FLAG_HOT, NETWORK_LIMIT, Sample, Timed
 from harness.workload.model import Workload
 
@@ -114,6 +116,8 @@ class Row:
     versions: dict[str, str] = field(default_factory=dict)
     variant: str = ""
     """The candidate that measures, where several competed, e.g. ``network-limit exact``."""
+    settings: dict[str, Value] = field(default_factory=dict)
+    """The settings that its process was given, by name; none where it is as its library's documentation tells."""
     samples: list[Sample] = field(default_factory=list)
     na: str | None = None
     """Why the reader cannot do this workload."""
@@ -358,7 +362,7 @@ class Conductor:
         with ThreadPoolExecutor(math.ceil(allowed_cores())) as threads:
             for name in (name for row in rows.values() if row.measured for name in _workers_of(row)):
                 try:
-                    self._start(name)  # from this thread: a worker ends with the one that started it
+                    self._start(name, workload)  # from this thread: a worker ends with the one that started it
                     opened[name] = threads.submit(self._ask_open, name, workload)
                 except (UnsupportedError, ZcbError, OSError) as error:  # `_open` tells them apart
                     opened[name] = Future()
@@ -386,6 +390,7 @@ class Conductor:
         if best is not None:
             row.candidate = best
             row.versions, row.variant = versions[best], str(best) if len(versions) > 1 else ""
+            row.settings = given_for(reader_class(best.reader), row.workload).all
 
     def _able(self, candidates: list[Candidate], workload: Workload) -> list[Candidate]:
         """Return the candidates that can read what a cold execution reads, where there are any."""
@@ -415,15 +420,19 @@ class Conductor:
         return min(seconds, key=lambda candidate: statistics.median(seconds[candidate]))
 
     def _ask_open(self, reader: str, workload: Workload) -> dict[str, Any]:
-        return self._ask(reader, {"op": "open", "workload": msgspec.to_builtins(workload)}, OPEN_SECONDS)
+        self._start(reader, workload)
+        return self._workers[reader].open(workload, timeout=OPEN_SECONDS)
 
     def _ask(self, reader: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
-        self._start(reader)
         return self._workers[reader].require(request, timeout=timeout)
 
-    def _start(self, reader: str) -> None:
+    def _start(self, reader: str, workload: Workload) -> None:
+        """Start a reader's process where there is none with the settings that it is to have for a workload."""
+        given = given_for(reader_class(reader), workload)
+        if reader in self._workers and self._workers[reader].given != given:
+            self._workers.pop(reader).stop()
         if reader not in self._workers:
-            self._workers[reader] = WorkerProcess(reader_class(reader), self._environment)
+            self._workers[reader] = WorkerProcess(reader_class(reader), self._environment, given)
 
     @contextlib.contextmanager
     def _guard(self, row: Row, worker: str, probe: Probe) -> Iterator[None]:

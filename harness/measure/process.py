@@ -16,7 +16,9 @@ import msgspec
 from harness.errors import WRONG_DATA, MeasurementError, UnsupportedError, WrongDataError
 from harness.machine.environment import sealed
 from harness.paths import ROOT
+from harness.readers.settings import NOTHING, Given
 from harness.readers.worker import PARENT_VARIABLE
+from harness.workload.model import Workload
 
 _READ_BYTES = 1 << 16
 _LONGEST_ANSWER = 1 << 30
@@ -62,14 +64,23 @@ class WorkerProcess:
         What it runs.
     environment
         Its variables beside those of `harness.machine.environment.sealed`.
+    given
+        Settings that it keeps until it ends: libraries read some of them once.
     """
 
-    def __init__(self, program: Program, environment: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        program: Program,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        given: Given = NOTHING,
+    ) -> None:
         self._name = program.name
+        self.given = given
         self._unread = bytearray()
         # asv waits for every process that holds its pipe, so a worker must never inherit it as stderr.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
-        whole = {**sealed(), "PYTHONPATH": str(ROOT), **environment, PARENT_VARIABLE: str(os.getpid())}
+        own = {**environment, **given.environment, PARENT_VARIABLE: str(os.getpid())}
+        whole = {**sealed(), "PYTHONPATH": str(ROOT), **own}
         self._process = subprocess.Popen(
             list(program.command(whole)),
             stdin=subprocess.PIPE,
@@ -112,6 +123,13 @@ class WorkerProcess:
                 f"{self._name}: its worker answered something that is not JSON, or not an object"
             ) from error
         return answer
+
+    def open(self, workload: Workload, *, timeout: float) -> dict[str, Any]:
+        """Let it open a workload with its settings and return its answer, as `require` does."""
+        request: dict[str, Any] = {"op": "open", "workload": msgspec.to_builtins(workload)}
+        if self.given.opening:
+            request["settings"] = self.given.opening
+        return self.require(request, timeout=timeout)
 
     def require(self, request: dict[str, Any], *, timeout: float) -> dict[str, Any]:
         """Send one request and return its answer, which is neither an error nor n/a.

@@ -108,6 +108,7 @@ def _row(row: Row) -> records.RowRecord:
         reads=len(work.reads),
         versions=row.versions,
         variant=row.variant,
+        settings=row.settings,
         na=row.na,
         error=row.error,
         floor_seconds=row.floor_seconds,

@@ -31,6 +31,7 @@ def _report(row: Row, limit: Row) -> dict[str, Any]:
         "schema": SCHEMA,
         "reader": row.reader,
         "versions": row.versions,
+        "settings": row.settings,
         "workload": row.workload.summary(),
         "target": row.workload.target.identity,
         "network": row.network,

@@ -6,13 +6,12 @@ from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 from typing import Any
 
-import msgspec
-
 from harness.errors import UnsupportedError
 from harness.measure.conductor import OPEN_SECONDS, turn_deadline
 from harness.measure.evidence import Probe
 from harness.measure.process import WorkerProcess, told
 from harness.readers import reader_class
+from harness.readers.tunings import given_for
 from harness.results.sample import Timed
 from harness.store import state
 from harness.store.control import StoreCounters
@@ -150,10 +149,10 @@ class _Session:
         """What the store counted in the last execution."""
 
     def __enter__(self) -> "_Session":
-        self._worker = WorkerProcess(reader_class(self._reader), self._environment)
+        reader = reader_class(self._reader)
+        self._worker = WorkerProcess(reader, self._environment, given_for(reader, self._workload))
         try:
-            opened = {"op": "open", "workload": msgspec.to_builtins(self._workload)}
-            answer = self._worker.require(opened, timeout=OPEN_SECONDS)
+            answer = self._worker.open(self._workload, timeout=OPEN_SECONDS)
             self._versions = told(answer, "versions", dict[str, str])
             self._variant = next(iter(told(answer, "variants", list[str])), "")
         except BaseException:

@@ -3,11 +3,13 @@
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Sequence
 from functools import cache
 
-from harness.errors import unknown
+from harness.errors import BadUseError, unknown
 from harness.readers.base import ZARR_PYTHON, Reader
-from harness.results.sample import NETWORK_LIMIT
+from harness.readers.settings import TUNED
+from harness.results.sample import FLAG_IN_FLIGHT, NETWORK_LIMIT, Sample
 
 __all__ = [
     "ZARR_PYTHON",
@@ -18,10 +20,13 @@ __all__ = [
     "limit_clients",
     "reader_class",
     "representatives",
+    "tuned",
+    "tuned_readers",
     "under_test",
+    "why_few_in_flight",
 ]
 
-_NO_READERS = ("base", "worker")
+_NO_READERS = ("base", "settings", "tunings", "worker")
 """Modules here that hold none."""
 
 
@@ -37,15 +42,32 @@ def all_readers() -> dict[str, type[Reader]]:
 
 
 def reader_class(name: str) -> type[Reader]:
-    """Return the class of the reader called `name`; a BadUseError lists the choices."""
+    """Return the class of the reader of that name, maybe with ``+tuned`` behind it; a BadUseError lists the choices."""
     readers = all_readers()
-    if name not in readers:
-        raise unknown("reader", name, readers)
-    return readers[name]
+    if name in readers:
+        return readers[name]
+    of = name.removesuffix(TUNED)
+    if of != name and of in readers:
+        return tuned(readers[of])
+    raise unknown("reader", name, [*readers, *tuned_readers()])
+
+
+@cache
+def tuned(reader: type[Reader]) -> type[Reader]:
+    """Return the reader with the settings that `zcb tune` found; a BadUseError says that it has none to set."""
+    if not reader.settings:
+        raise BadUseError(f"{reader.name} has no settings to tune: choose from {', '.join(tuned_readers())}")
+    changed = {"name": f"{reader.name}{TUNED}", "tuned_of": reader.name, "represents": None}
+    return type(f"{reader.__name__}Tuned", (reader,), changed)
+
+
+def tuned_readers() -> list[str]:
+    """Return the names of the readers with settings of a search."""
+    return [f"{name}{TUNED}" for name, reader in all_readers().items() if reader.settings]
 
 
 def benchmarked() -> list[str]:
-    """Return the readers with a row of their own: those in every pattern, and what `all` means."""
+    """Return the readers with a row of their own in every pattern, as their documentation tells a newcomer."""
     return [name for name, reader in all_readers().items() if reader.competes_for is None]
 
 
@@ -57,6 +79,16 @@ def under_test() -> list[str]:
 def limit_clients() -> list[str]:
     """Return the clients that compete for the network limit: obstore's and the Rust binary's."""
     return clients(NETWORK_LIMIT)
+
+
+def why_few_in_flight(name: str, samples: Sequence[Sample], in_flight: int) -> str | None:
+    """Return why a row's reader had fewer requests in flight than it may, by its library's source.
+
+    None where its samples are not marked for that, or nothing is known of the library.
+    """
+    few = [one for one in samples if FLAG_IN_FLIGHT in one.flags and (one.max_in_flight or 0) < in_flight]
+    reader = all_readers().get(name.removesuffix(TUNED))
+    return reader.holds_back if few and reader else None
 
 
 def clients(row: str) -> list[str]:

@@ -10,9 +10,11 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from harness.errors import UnsupportedError
+from harness.readers.settings import Setting, Value, check
 from harness.results.sample import RequestCounts
 
 if TYPE_CHECKING:
@@ -70,6 +72,15 @@ class Reader(ABC):
     """Whether it can be told of other reads while its array is open (`select`), as a cold execution takes."""
     requester_pays: ClassVar[bool] = True
     """Whether it reads an S3 bucket that charges whoever reads it."""
+    settings: ClassVar[tuple[Setting, ...]] = ()
+    """What `zcb tune` may set beside what its documentation tells a newcomer; none cannot be tuned."""
+    tuned_of: ClassVar[str | None] = None
+    """The reader that it is with settings of a search; None is one as its documentation tells (`tuned`)."""
+    holds_back: ClassVar[str | None] = None
+    """Why it can have fewer requests in flight than it may, whatever its settings: by the library's source, as
+    docs/readers.md shows. None where nothing is known to."""
+    chosen: Mapping[str, Value] = MappingProxyType({})
+    """The settings that were chosen for it, by name."""
 
     @classmethod
     def command(cls, environment: Mapping[str, str]) -> Sequence[str]:
@@ -91,6 +102,15 @@ class Reader(ABC):
     def counts_alone(cls, target: Target) -> bool:
         """Whether its count holds where no store counts: taken request by request, below retries and redirects."""
         return False
+
+    def choose(self, settings: Mapping[str, Value]) -> None:
+        """Take settings other than its documentation's, before `open`; a BadUseError names one that it has not."""
+        check(self.settings, settings)
+        self.chosen = settings
+
+    def chosen_of(self, place: str) -> dict[str, Value]:
+        """Return the chosen settings that are given at one place, as `Setting.of` calls it."""
+        return {one.name: self.chosen[one.name] for one in self.settings if one.of == place and one.name in self.chosen}
 
     @abstractmethod
     def open(self, workload: Workload) -> None:

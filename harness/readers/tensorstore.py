@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, override
 
 from harness.errors import UnsupportedError
 from harness.machine.cpu import cores
 from harness.readers.base import Reader, Turns
+from harness.readers.settings import CALLS, CORES, ENVIRONMENT, IN_FLIGHT, Setting
 from harness.targets.tensorstore import UNREAD
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from harness.workload.model import Workload
 
 
+_CONTEXT = "tensorstore.Context"
 _CODECS_REFUSED = 'Error parsing object member "codecs"'
 """What it says where it does not know a codec, or not with these settings."""
 
@@ -36,6 +39,36 @@ class TensorStoreReader(Reader):
     unread = UNREAD
     reads_one = True
     requester_pays = False
+    settings = (
+        Setting(
+            name="request_concurrency",
+            of=_CONTEXT,
+            default=IN_FLIGHT,
+            values=(32,),
+            meaning="Requests that a driver has under way; `s3_`, `gcs_` or `http_` stands before the name.",
+        ),
+        Setting(
+            name="data_copy_concurrency",
+            of=_CONTEXT,
+            default=CORES,
+            values=(1, 4, 16),
+            meaning="Threads that decode and copy.",
+        ),
+        Setting(
+            name="TENSORSTORE_HTTP_THREADS",
+            of=ENVIRONMENT,
+            default="4",
+            values=(1, 2, 8, 16),
+            meaning="Threads that receive from the network.",
+        ),
+        Setting(
+            name="Batch",
+            of=CALLS,
+            default="False",
+            values=(True,),
+            meaning="Whether each read is one batch, whose requests the driver may join.",
+        ),
+    )
 
     @override
     def open(self, workload: Workload) -> None:
@@ -45,8 +78,11 @@ class TensorStoreReader(Reader):
             raise UnsupportedError(f"tensorstore cannot be imported: {error}") from error
         from harness.targets.tensorstore import tensorstore_location
 
-        found = tensorstore_location(workload.target, workload.array.key, in_flight=workload.in_flight)
-        resources = {"cache_pool": {"total_bytes_limit": 0}, "data_copy_concurrency": {"limit": cores()}}
+        chosen = self.chosen_of(_CONTEXT)
+        requests = int(chosen.get("request_concurrency", workload.in_flight))
+        found = tensorstore_location(workload.target, workload.array.key, in_flight=requests)
+        threads = {"limit": chosen.get("data_copy_concurrency", cores())}
+        resources = {"cache_pool": {"total_bytes_limit": 0}, "data_copy_concurrency": threads}
         context = tensorstore.Context(resources | found.context)
         spec = {"driver": "zarr3", "kvstore": found.kvstore}
         try:
@@ -57,6 +93,7 @@ class TensorStoreReader(Reader):
             raise UnsupportedError(f"tensorstore does not know how the chunks are coded: {_cause(error)}") from error
         self.select(workload)
         self._turns = Turns(workload.concurrent_reads)
+        self._batch = tensorstore.Batch if self.chosen_of(CALLS).get("Batch") else contextlib.nullcontext
 
     @override
     def select(self, workload: Workload) -> None:
@@ -68,7 +105,9 @@ class TensorStoreReader(Reader):
 
     @override
     def read_one(self, number: int) -> npt.NDArray[Any]:
-        answer: npt.NDArray[Any] = self._array[self._selections[number]].read(order="C").result()
+        with self._batch() as batch:
+            future = self._array[self._selections[number]].read(order="C", batch=batch)
+        answer: npt.NDArray[Any] = future.result()
         return answer
 
     @override

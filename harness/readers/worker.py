@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from traceback import walk_tb
+from types import MappingProxyType
 from typing import IO, Any, override
 
 import msgspec
@@ -22,6 +23,7 @@ from harness.machine.lifeline import die_with_parent
 from harness.machine.memory import status_bytes
 from harness.readers import reader_class
 from harness.readers.base import Reader
+from harness.readers.settings import Value
 from harness.results.sample import Timed
 from harness.workload import model as workloads
 from harness.workload.truth import checksums
@@ -72,9 +74,10 @@ class Worker(Answering):
             "close": self._close,
         }
 
-    def _open(self, workload: dict[str, Any]) -> dict[str, Any]:
+    def _open(self, workload: dict[str, Any], settings: Mapping[str, Value] = MappingProxyType({})) -> dict[str, Any]:
         self._close()
         decoded, reader = workloads.decode(workload), self._make()
+        reader.choose(settings)
         self.packages = reader.packages
         reader.open(decoded)  # one that cannot be opened holds nothing that could be closed
         self._workload, self._reader = decoded, reader

@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, override
 from harness.errors import UnsupportedError
 from harness.machine.cpu import cores
 from harness.readers.base import ZARR_PYTHON, Reader, Turns
+from harness.readers.settings import (
+    CORES,
+    IN_FLIGHT,
+    OBSTORE_CLIENT,
+    OBSTORE_POOL,
+    TOKIO_THREADS,
+    Setting,
+)
 from harness.results.sample import RequestCounts
 from harness.targets.fsspec import UNREAD
 
@@ -20,6 +28,58 @@ if TYPE_CHECKING:
     from harness.timeline.zarr_python import Recorder
     from harness.workload.model import Workload
 
+ZARR_CONFIG = "zarr.config"
+"""Where settings of zarr-python, and of pipelines for it, are given."""
+
+_S3FS = "s3fs.S3FileSystem"
+_BOTOCORE = "botocore's Config"
+_FUSED = "zarr.core.codec_pipeline.FusedCodecPipeline"
+
+_SETTINGS = (
+    Setting(
+        name="codec_pipeline.path",
+        of=ZARR_CONFIG,
+        default="BatchedCodecPipeline",
+        values=(_FUSED,),
+        meaning="The codec pipeline; the fused one fetches and decodes shard by shard.",
+    ),
+    Setting(
+        name="array.sharding_coalesce_max_gap_bytes",
+        of=ZARR_CONFIG,
+        default="1 MiB",
+        values=(-1, 1 << 16, 1 << 18, 8 << 20),
+        meaning="Bytes between two chunks up to which they share a request; -1 lets none share one.",
+    ),
+    Setting(
+        name="array.sharding_coalesce_max_bytes",
+        of=ZARR_CONFIG,
+        default="16 MiB",
+        values=(1 << 20, 4 << 20, 64 << 20),
+        meaning="The largest request that chunks share.",
+    ),
+    Setting(
+        name="async.concurrency",
+        of=ZARR_CONFIG,
+        default=IN_FLIGHT,
+        values=(10, 32),
+        meaning="Shards under way at once, each with at most 10 requests.",
+    ),
+    Setting(
+        name="threading.max_workers",
+        of=ZARR_CONFIG,
+        default=CORES,
+        values=(1, 16, IN_FLIGHT),
+        meaning="Threads that decode.",
+    ),
+    Setting(
+        name="codec_pipeline.max_workers",
+        of=ZARR_CONFIG,
+        default="os.cpu_count()",
+        values=(1, 16),
+        meaning="Threads of the fused pipeline.",
+    ),
+)
+
 _SUFFIX = "bytes=-"
 _FAILURE, _TOO_MANY = 500, 429
 
@@ -31,6 +91,10 @@ class _ZarrPython(Reader):
     counts_requests = True
     selects = True
     records_timelines = True
+    holds_back = (
+        "zarr-python fetches at most 10 merged ranges of a shard at once, and requests share one event loop with the "
+        "steps of every chunk"
+    )
     reads_one = True
     pipeline: ClassVar[str | None] = None
     """Class of the codec pipeline to use; None is zarr-python's default."""
@@ -60,13 +124,15 @@ class _ZarrPython(Reader):
         import zarr
 
         # async.concurrency is the one public knob; since 3.3.0 it bounds shards, each with 10 merged fetches.
-        zarr.config.set({"async.concurrency": workload.in_flight, "threading.max_workers": cores()})
+        documented = {"async.concurrency": workload.in_flight, "threading.max_workers": cores()}
+        chosen = self.chosen_of(ZARR_CONFIG)
+        pipeline = str(chosen["codec_pipeline.path"]) if "codec_pipeline.path" in chosen else self.pipeline
+        _demand_known(pipeline)
+        zarr.config.set(documented | chosen | ({"codec_pipeline.path": pipeline} if pipeline else {}))
         self._workload = workload
-        if self.pipeline is not None:
-            zarr.config.set({"codec_pipeline.path": self.pipeline})
         store = self._store(workload)
         self._array = zarr.open_array(_keeping(store) if self._keeps_indexes else store, mode="r", zarr_format=3)
-        demand_pipeline(self._array, self.pipeline)
+        demand_pipeline(self._array, pipeline)
         self.select(workload)
         self._turns = Turns(workload.concurrent_reads)
 
@@ -125,6 +191,7 @@ class ZarrPythonObstore(_ZarrPython):
     rank = 20
     represents: ClassVar[int | None] = 1
     client = "obstore"
+    settings: ClassVar[tuple[Setting, ...]] = (*_SETTINGS, OBSTORE_POOL, TOKIO_THREADS)
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,7 +210,6 @@ class ZarrPythonObstore(_ZarrPython):
             from zarr.storage import ObjectStore
         except ImportError as error:
             raise UnsupportedError("this zarr has no ObjectStore; it came with 3.0.7") from error
-        from harness.targets.client import open_store
 
         reader = self
         suffixes = workload.target.knows_suffixes
@@ -164,15 +230,18 @@ class ZarrPythonObstore(_ZarrPython):
                 request_counts.fetched_bytes += 0 if buffer is None else len(buffer)
                 return buffer
 
-        return CountingStore(open_store(workload.target, prefix=workload.array.key), read_only=True)
+        return CountingStore(self._opened(workload), read_only=True)
 
     @override
     def _recorded_store(self, workload: Workload) -> Any:
         from zarr.storage import ObjectStore
 
+        return ObjectStore(self._opened(workload), read_only=True)
+
+    def _opened(self, workload: Workload) -> Any:
         from harness.targets.client import open_store
 
-        return ObjectStore(open_store(workload.target, prefix=workload.array.key), read_only=True)
+        return open_store(workload.target, prefix=workload.array.key, client=self.chosen_of(OBSTORE_CLIENT))
 
 
 class ZarrPythonObstoreFused(ZarrPythonObstore):
@@ -181,15 +250,8 @@ class ZarrPythonObstoreFused(ZarrPythonObstore):
     name = "zarr-python+obstore+fused"
     rank = 30
     represents = None
-    pipeline = "zarr.core.codec_pipeline.FusedCodecPipeline"
-
-    @override
-    def open(self, workload: Workload) -> None:
-        import zarr.core.codec_pipeline
-
-        if not hasattr(zarr.core.codec_pipeline, "FusedCodecPipeline"):
-            raise UnsupportedError(f"zarr {zarr.__version__} has no FusedCodecPipeline; it came with 3.3.0")
-        super().open(workload)
+    settings = ()
+    pipeline = _FUSED
 
 
 class ZarrPythonFsspec(_ZarrPython):
@@ -201,6 +263,30 @@ class ZarrPythonFsspec(_ZarrPython):
     represents = 2
     client = "fsspec"
     unread = UNREAD
+    settings = (
+        *_SETTINGS,
+        Setting(
+            name="max_pool_connections",
+            of=_BOTOCORE,
+            default=IN_FLIGHT,
+            values=(10, 32),
+            meaning="Connections that may be open.",
+        ),
+        Setting(
+            name="default_block_size",
+            of=_S3FS,
+            default="50 MiB",
+            values=(4 << 20, 8 << 20, 16 << 20),
+            meaning="Bytes of a part, where a whole object is read in several.",
+        ),
+        Setting(
+            name="max_concurrency",
+            of=_S3FS,
+            default="10",
+            values=(1, IN_FLIGHT),
+            meaning="Parts of an object that are fetched at once; with 1 it is not cut, and its size is not asked for.",
+        ),
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -239,7 +325,10 @@ class ZarrPythonFsspec(_ZarrPython):
 
         from harness.targets.fsspec import fsspec_location
 
-        found = fsspec_location(workload.target, workload.array.key, in_flight=workload.in_flight, trace=trace)
+        connections = self.chosen_of(_BOTOCORE).get("max_pool_connections", workload.in_flight)
+        options = self.chosen_of(_S3FS)
+        where = workload.target, workload.array.key
+        found = fsspec_location(*where, connections=int(connections), trace=trace, s3fs_options=options)
         filesystem = fsspec.filesystem(found.protocol, asynchronous=True, **found.options)
         self._filesystems.append(filesystem)
         return FsspecStore(filesystem, read_only=True, path=found.path)
@@ -306,6 +395,16 @@ class _HttpCounts:
         status = params.response.status
         self._good += status < _FAILURE and status != _TOO_MANY
         self._bodies.append(params.response.content)
+
+
+def _demand_known(pipeline: object) -> None:
+    """Raise UnsupportedError for the fused pipeline where the zarr under test has none."""
+    if pipeline != _FUSED:
+        return
+    import zarr.core.codec_pipeline
+
+    if not hasattr(zarr.core.codec_pipeline, "FusedCodecPipeline"):
+        raise UnsupportedError(f"zarr {zarr.__version__} has no FusedCodecPipeline; it came with 3.3.0")
 
 
 def _keeping(store: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, override
 from harness.errors import UnsupportedError
 from harness.machine.rust import ZARRS_READER
 from harness.readers.base import Reader
+from harness.readers.settings import CALLS, CORES, IN_FLIGHT, TOKIO_THREADS, Setting
 from harness.results.sample import NETWORK_LIMIT
 
 if TYPE_CHECKING:
@@ -16,6 +17,38 @@ if TYPE_CHECKING:
 
 BINARY_VARIABLE = "ZCB_ZARRS_READER"
 """Environment variable with another build of the Rust reader, as a comparison of crates needs."""
+
+CODEC_OPTIONS = "CodecOptions"
+"""Where settings of zarrs are given, call by call."""
+
+ZARRS_OPTIONS = (
+    Setting(
+        name="chunk_concurrent_minimum",
+        of=CODEC_OPTIONS,
+        default="4",
+        values=(16, IN_FLIGHT),
+        meaning="Shards of a call under way at once, before the concurrency left is given to the chunks inside them.",
+    ),
+    Setting(
+        name="concurrent_target",
+        of=CODEC_OPTIONS,
+        default=IN_FLIGHT,
+        values=(CORES,),
+        meaning="Concurrency of a call, shared out among shards and the chunks inside them.",
+    ),
+    Setting(
+        name="task_per_shard",
+        of=CALLS,
+        default="False",
+        values=(True,),
+        meaning="Whether each shard of a read is a call, or the calls for its chunks a task, of its own.",
+    ),
+)
+"""Of zarrs, whatever the language that it is called from."""
+
+HOLDS_BACK = (
+    "zarrs asks for a shard's size before each partial read, and object_store joins ranges and sends 10 at once"
+)
 
 
 class _RustReader(Reader):
@@ -58,6 +91,19 @@ class Zarrs(_RustReader):
     strides = False
     reads_one = True
     records_timelines = True
+    settings = (
+        *ZARRS_OPTIONS,
+        Setting(
+            name="shard_cache",
+            of=CALLS,
+            default="read",
+            values=("shard",),
+            meaning="Who shares a cache of shard indexes, which ends with the read: all of its calls, or those for a "
+            "shard.",
+        ),
+        TOKIO_THREADS,
+    )
+    holds_back = HOLDS_BACK
 
 
 class ZarrsPlanned(_RustReader):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, override
 
 from harness.errors import UnsupportedError
 from harness.readers.base import Reader, Turns
-from harness.readers.zarr_python import demand_pipeline
+from harness.readers.settings import CORES, ENVIRONMENT, IN_FLIGHT, Setting
+from harness.readers.zarr_python import ZARR_CONFIG, demand_pipeline
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,6 +34,33 @@ class ZarrsPythonObstore(Reader):
     selects = True
     reads_one = True
     only_own_address = frozenset({"gs"})
+    settings = (
+        Setting(
+            name="RAYON_NUM_THREADS",
+            of=ENVIRONMENT,
+            default=CORES,
+            values=(16, IN_FLIGHT),
+            meaning="Threads that decode, each of which a request blocks.",
+        ),
+        Setting(
+            name="codec_pipeline.chunk_concurrent_minimum",
+            of=ZARR_CONFIG,
+            default="4",
+            values=(IN_FLIGHT, 1024),
+            meaning="Shards under way at once, before the threads left are given to the chunks inside them.",
+        ),
+        Setting(
+            name="threading.max_workers",
+            of=ZARR_CONFIG,
+            default=IN_FLIGHT,
+            values=(1024,),
+            meaning="Threads that the pipeline shares out among shards and chunks.",
+        ),
+    )
+    holds_back = (
+        "zarrs-python reads the indexes of shards while it holds the GIL, so calls wait for each other; and each "
+        "request blocks one of rayon's threads"
+    )
     _array: Any
 
     @override
@@ -55,6 +83,7 @@ class ZarrsPythonObstore(Reader):
                 "codec_pipeline.path": _PIPELINE,
                 "threading.max_workers": workload.in_flight,
                 "async.concurrency": workload.in_flight,
+                **self.chosen_of(ZARR_CONFIG),
             }
         )
         store = ObjectStore(open_store(workload.target, prefix=workload.array.key), read_only=True)
@@ -83,7 +112,7 @@ class ZarrsPythonObstore(Reader):
 
         shape, calls = self._plans[number]
         if len(calls) == 1:
-            answer: npt.NDArray[Any] = self._array[calls[0].wanted]
+            answer: npt.NDArray[Any] = self._array[calls[0].wanted][calls[0].of_answer]
             return answer
         array = np.empty(shape, self._dtype)
 

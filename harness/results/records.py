@@ -48,6 +48,8 @@ class RowRecord(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     variant: str = ""
     """Which of the reader's variants was the fastest and measured; for the network limit also whose."""
+    settings: dict[str, bool | int | str] = {}
+    """The settings that its process was given, by name, where a search chose some (docs/tuning.md)."""
     na: str | None
     """Why the reader cannot do this workload."""
     error: str | None

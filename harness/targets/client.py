@@ -2,7 +2,8 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import obstore
@@ -41,7 +42,9 @@ _BAD_ANSWERS = {
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 
 
-def open_store(target: Target, *, prefix: str = "", retry: bool = True) -> Store:
+def open_store(
+    target: Target, *, prefix: str = "", retry: bool = True, client: Mapping[str, object] = MappingProxyType({})
+) -> Store:
     """Return the store of `target`, rooted at its prefix joined with `prefix`.
 
     Parameters
@@ -52,9 +55,11 @@ def open_store(target: Target, *, prefix: str = "", retry: bool = True) -> Store
         Key prefix below the target's own, e.g. ``demo/small``.
     retry
         False fails at the first refused request instead of retrying for minutes.
+    client
+        Options of its HTTP client beside ours, which a reader was tuned to.
     """
     with direct():  # as the readers' processes reach it
-        return obstore_store(target, prefix=prefix, retry=retry)
+        return obstore_store(target, prefix=prefix, retry=retry, client=client)
 
 
 @contextlib.contextmanager

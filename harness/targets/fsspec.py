@@ -2,6 +2,8 @@
 
 import ipaddress
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -36,13 +38,22 @@ class FsspecLocation(NamedTuple):
     """Of the file system."""
 
 
-def fsspec_location(target: Target, key: str, *, in_flight: int, trace: "aiohttp.TraceConfig") -> FsspecLocation:
+def fsspec_location(
+    target: Target,
+    key: str,
+    *,
+    connections: int,
+    trace: "aiohttp.TraceConfig",
+    s3fs_options: Mapping[str, object] = MappingProxyType({}),
+) -> FsspecLocation:
     """Return where fsspec finds the array `key`, through HTTP sessions that `trace` is told of.
 
     Parameters
     ----------
-    in_flight
-        Connections that the file system may open.
+    connections
+        Those that the file system may open.
+    s3fs_options
+        Settings of s3fs, which plain HTTP has none of.
 
     Raises
     ------
@@ -53,7 +64,7 @@ def fsspec_location(target: Target, key: str, *, in_flight: int, trace: "aiohttp
         needed = UNREAD[target.scheme]
         raise UnsupportedError(f"fsspec reads {target.scheme}:// with {needed}, which is no part of this project")
     if target.is_http:
-        options = {"get_client": _traced_client(in_flight, trace), "skip_instance_cache": True}
+        options = {"get_client": _traced_client(connections, trace), "skip_instance_cache": True}
         return FsspecLocation(target.scheme, address(_without_colon_pairs(target.url), key), options)
     from harness.targets.tracing import traced_session
 
@@ -69,11 +80,12 @@ def fsspec_location(target: Target, key: str, *, in_flight: int, trace: "aiohttp
             "endpoint_url": target.endpoint,
             "client_kwargs": {"region_name": target.region or DEFAULT_REGION},
             "config_kwargs": {
-                "max_pool_connections": in_flight,
+                "max_pool_connections": connections,
                 "http_session_cls": traced_session(trace),
                 **_BOTOCORE_DEFAULTS,
             },
             "skip_instance_cache": True,
+            **s3fs_options,
         },
     )
 
@@ -84,14 +96,14 @@ def _without_colon_pairs(url: str) -> str:
     return re.sub(r"\[.*?\]", f"[{ipaddress.IPv6Address(host).exploded}]", url, count=1) if ":" in host else url
 
 
-def _traced_client(in_flight: int, trace: "aiohttp.TraceConfig") -> Any:
+def _traced_client(connections: int, trace: "aiohttp.TraceConfig") -> Any:
     import aiohttp
 
     trace.freeze()
 
     async def client(**options: Any) -> aiohttp.ClientSession:
         # A connector belongs to the event loop it is made on, so it is made here.
-        connector = aiohttp.TCPConnector(limit=in_flight)
+        connector = aiohttp.TCPConnector(limit=connections)
         return aiohttp.ClientSession(connector=connector, trace_configs=[trace], **options)
 
     return client

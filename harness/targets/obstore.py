@@ -1,6 +1,8 @@
 """How obstore, and all that is built on it, is told where a target is."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
@@ -16,7 +18,9 @@ _TIMEOUT_SECONDS = 120.0
 """What a request may take as a whole, unless more silence than that is allowed."""
 
 
-def obstore_store(target: Target, *, prefix: str, retry: bool) -> Store:
+def obstore_store(
+    target: Target, *, prefix: str, retry: bool, client: Mapping[str, object] = MappingProxyType({})
+) -> Store:
     """Return obstore's store of `target`, rooted at its prefix joined with `prefix`.
 
     Credentials are those of object_store's chain for the cloud.
@@ -25,13 +29,18 @@ def obstore_store(target: Target, *, prefix: str, retry: bool) -> Store:
     ----------
     retry
         False fails at the first refused request instead of retrying for minutes.
+    client
+        Options of its HTTP client beside ours.
 
     Raises
     ------
     BadUseError
         A URL of another scheme than targets have.
     """
-    options: dict[str, Any] = {"client_options": _client_options(), "retry_config": _retries(retry)}
+    options: dict[str, Any] = {
+        "client_options": _client_options() | {name: str(value) for name, value in client.items()},
+        "retry_config": _retries(retry),
+    }
     if target.is_http:
         return HTTPStore(address(target.url, prefix), **options)
     options["prefix"] = joined(target.prefix, prefix) or None

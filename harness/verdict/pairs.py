@@ -7,7 +7,7 @@ that it imports from) is drawn anew and cannot be mistaken for a difference betw
 
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from harness.measure.evidence import Probe, make_sample
 from harness.measure.process import WorkerProcess
 from harness.measure.timelines import answered, with_header
 from harness.readers import reader_class
+from harness.readers.tunings import given_for
 from harness.results.sample import Sample, Timed
 from harness.store.control import LoggedRequest
 from harness.timeline.model import Timeline
@@ -144,11 +145,13 @@ class PairedRuns:
     def _restart(self) -> None:
         self._stop()
         order = self._random.sample(_SIDES, len(_SIDES))
+        reader = reader_class(self.reader)
+        given = given_for(reader, self.workload)
         for side in order:  # both start at once: a block pays for one start
-            self._workers[side] = WorkerProcess(reader_class(self.reader), self._environment(side))
+            self._workers[side] = WorkerProcess(reader, self._environment(side), given)
         for side in order:
-            request = {"op": "open", "workload": msgspec.to_builtins(self.workload)}
-            self.versions[side] = self._ask(side, request, OPEN_SECONDS)["versions"]
+            opened = self._told_of(side, lambda worker: worker.open(self.workload, timeout=OPEN_SECONDS))
+            self.versions[side] = opened["versions"]
 
     def _environment(self, side: str) -> Mapping[str, str]:
         """Return a side's variables, its folder under a name that is drawn and has the same length on both sides."""
@@ -160,8 +163,12 @@ class PairedRuns:
         return {**of.environment, "PYTHONPATH": of.environment["PYTHONPATH"].replace(str(of.overlay), str(link))}
 
     def _ask(self, side: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+        return self._told_of(side, lambda worker: worker.require(request, timeout=timeout))
+
+    def _told_of(self, side: str, ask: Callable[[WorkerProcess], dict[str, Any]]) -> dict[str, Any]:
+        """Return the answer of a side's process; its errors name the side."""
         try:
-            return self._workers[side].require(request, timeout=timeout)
+            return ask(self._workers[side])
         except MeasurementError as error:
             raise SideFailedError(side, str(error)) from error
         except UnsupportedError as reason:

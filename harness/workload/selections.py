@@ -80,7 +80,12 @@ def boxes(read: Slices, chunk_shape: Sequence[int]) -> list[Box]:
         everything = tuple(slice(0, length) for length in lengths)
         wanted = tuple(slice(axis[0], axis[0] + length) for axis, length in zip(read, lengths, strict=True))
         return [Box(wanted, everything, everything)]
-    return [_around(piece, chunk_shape) for piece in pieces(read, chunk_shape)]
+    return boxes_of_cells(read, chunk_shape)
+
+
+def boxes_of_cells(read: Slices, cell_shape: Sequence[int]) -> list[Box]:
+    """Return a call for each cell of a grid, of chunks or of shards, that a read touches."""
+    return [_around(piece, cell_shape) for piece in pieces(read, cell_shape)]
 
 
 def _around(piece: Piece, chunk_shape: Sequence[int]) -> Box:

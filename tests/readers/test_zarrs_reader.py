@@ -245,7 +245,7 @@ def file(target, tmp_path):
     return path
 
 
-@pytest.mark.parametrize("engine", ["stock", "tuned", "planned", "network-limit"])
+@pytest.mark.parametrize("engine", ["stock", "planned", "network-limit"])
 def test_one_execution_as_a_command(rust_reader, file, engine):
     done = run(rust_reader, file, "--engine", engine, "--samples", "2", "--json")
     assert done.returncode == 0, done.stderr

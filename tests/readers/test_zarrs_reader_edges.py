@@ -43,12 +43,6 @@ CASE = {
 }
 
 
-class Tuned(Zarrs):
-    """The engine without a row in the tables."""
-
-    engine = "tuned"
-
-
 class TinyParts(ZarrsPlanned):
     """Requests of at most 7 bytes: every chunk and every group comes in parts."""
 
@@ -76,8 +70,9 @@ class OneGroup(ZarrsPlanned):
 class Worker:
     """A worker that is expected to answer without an error."""
 
-    def __init__(self, reader):
+    def __init__(self, reader, **settings):
         self.process = WorkerProcess(reader)
+        self.settings = {"settings": settings} if settings else {}
 
     def __call__(self, **request):
         answer = self.raw(**request)
@@ -85,7 +80,7 @@ class Worker:
         return answer
 
     def raw(self, **request):
-        return self.process.ask(request, timeout=60)
+        return self.process.ask(request | (self.settings if request["op"] == "open" else {}), timeout=60)
 
 
 @pytest.fixture
@@ -93,8 +88,8 @@ def worker(rust_reader):
     """Start workers that end with the test."""
     started = []
 
-    def start(reader):
-        started.append(Worker(reader))
+    def start(reader, **settings):
+        started.append(Worker(reader, **settings))
         return started[-1]
 
     yield start
@@ -104,7 +99,8 @@ def worker(rust_reader):
 
 @pytest.fixture(scope="module")
 def ways(rust_reader):
-    started = [Worker(reader) for reader in (Tuned, TinyParts, OneGroup)]
+    by_shard = Worker(Zarrs, task_per_shard=True, shard_cache="shard")
+    started = [by_shard, Worker(Zarrs, shard_cache="shard"), Worker(TinyParts), Worker(OneGroup)]
     yield started
     for one in started:
         one.process.stop()
@@ -218,6 +214,38 @@ def test_stock_asks_for_the_size_before_each_partial_read(place, worker, control
     assert timed["calls"] == 8
     assert timed["request_counts"]["head_requests"] == 10
     assert timed["request_counts"]["requests"] == seen.requests == 20
+
+
+@pytest.mark.parametrize("settings", [{"shard_cache": "shard"}, {"shard_cache": "shard", "task_per_shard": True}])
+def test_a_cache_for_each_shard_sends_the_same_requests(place, worker, control, settings):
+    case = {**CASE, "chunk": (1, 4), "shard": (8, 4), "shape": (8, 8), "reads": [((0, 8, 2), (0, 8, 1))]}
+    _, workload = written(place, case)
+    ask = worker(Zarrs, **settings)
+    ask(op="open", workload=workload)
+    control.mark("caches")
+    assert ask(op="sample")["timed"]["calls"] == 8
+    seen = control.since("caches")
+    assert (seen.head, seen.get_index, seen.get_data) == (10, 2, 8)
+
+
+def test_a_task_per_shard_is_a_call_per_shard(place, worker, control):
+    case = {**CASE, "reads": [((0, 9, 1), (0, 13, 1))]}
+    _, workload = written(place, case)
+    ask = worker(Zarrs, task_per_shard=True)
+    ask(op="open", workload=workload)
+    assert ask(op="sample")["timed"]["calls"] == 9
+
+
+@pytest.mark.parametrize(
+    ("reader", "settings", "words"),
+    [
+        (Zarrs, {"threads": 7}, "unknown field `threads`"),
+        (ZarrsPlanned, {"task_per_shard": True}, "only the engine stock"),
+    ],
+)
+def test_a_setting_that_there_is_not_is_refused(place, worker, reader, settings, words):
+    _, workload = written(place)
+    assert words in worker(reader, **settings).raw(op="open", workload=workload)["error"]
 
 
 @pytest.mark.parametrize("reader", [Zarrs, ZarrsPlanned])

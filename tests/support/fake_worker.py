@@ -1,4 +1,7 @@
-"""A worker that speaks the protocol and misbehaves as it is told: ``fake_worker.py HOW``."""
+"""A worker that speaks the protocol and misbehaves as it is told: ``fake_worker.py HOW``.
+
+`tunable` takes 20 ms, and less or more with its settings; every third execution of it is slow, whatever they are.
+"""
 
 import json
 import os
@@ -6,6 +9,9 @@ import sys
 import time
 
 HOW = sys.argv[1]
+FACTORS = {"fast": 0.5, "together": 0.9, "slow": 2.0, "same": 1.0}
+opened: dict[str, object] = {}
+executions = 0
 TIMED = {
     "seconds": {"limit": 0.010, "rival": 0.005}.get(HOW, 0.020),
     "cpu_seconds": 0.0001,
@@ -17,12 +23,21 @@ TIMED = {
 }
 
 
+def open_workload(request):
+    if HOW == "na":
+        return {"na": "not for this stack"}
+    opened.update(request.get("settings", {}))
+    if "broken" in opened:
+        return {"error": "ValueError: broken setting"}
+    if "impossible" in opened:
+        return {"na": "not with this setting"}
+    variants = {"limit": ["slow", "fast"], "rival": ["slow", "quick"]}.get(HOW, [""])
+    return {"versions": {"fake": "1"}, "variants": variants}
+
+
 def answer(request):
     if request["op"] == "open":
-        if HOW == "na":
-            return {"na": "not for this stack"}
-        variants = {"limit": ["slow", "fast"], "rival": ["slow", "quick"]}.get(HOW, [""])
-        return {"versions": {"fake": "1"}, "variants": variants}
+        return open_workload(request)
     if HOW == "dies" and not request.get("discard"):
         print("last words", file=sys.stderr)
         os._exit(9)
@@ -35,9 +50,20 @@ def answer(request):
         time.sleep(600)
     if HOW == "raises":
         return {"error": "ValueError: broken chunk"}
+    if HOW == "tunable":
+        return {"timed": {**TIMED, "seconds": tuned_seconds()}}
     if request.get("variant") == "slow":
         return {"timed": {**TIMED, "seconds": 0.5}}
     return {"timed": TIMED}
+
+
+def tuned_seconds():
+    global executions
+    executions += 1
+    seconds = TIMED["seconds"] * (3 if executions % 3 == 0 else 1)
+    for name in [*opened, *(name for name in FACTORS if name in os.environ)]:
+        seconds *= FACTORS[name]
+    return seconds
 
 
 INSTEAD = {

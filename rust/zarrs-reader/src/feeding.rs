@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::Client;
 use crate::clocks;
-use crate::engines::{self, Engine, Kind};
+use crate::engines::{self, Engine, Kind, Settings};
 use crate::failure::{Failure, Outcome};
 use crate::plan::Limits;
 use crate::workload::{Truth, Workload};
@@ -194,7 +194,7 @@ impl Source {
         let crop = workload.reads.first().map_or(0, |read| crate::selection::shape_of(read).iter().product::<u64>());
         let key = workload.array.key.clone();
         let client = Client::open(&workload)?;
-        let engine = engines::open(kind, workload, client, limits).await?;
+        let engine = engines::open(kind, workload, client, limits, Settings::default()).await?;
         if engine.hooks() == engines::Hooks::None {
             return Err(Failure::unsupported("it does not decode"));
         }

@@ -29,7 +29,7 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use engines::{Arrays, Kind};
+use engines::{Arrays, Kind, Settings};
 use failure::{Failure, Outcome};
 use plan::Limits;
 use session::{Session, Timed};
@@ -83,6 +83,9 @@ struct How {
     /// Planned: the largest request; a longer chunk is fetched in parts, and small reads make smaller requests.
     #[arg(long, value_name = "BYTES", default_value_t = 8 << 20, value_parser = clap::value_parser!(u64).range(1..=MOST_PART_BYTES))]
     part_bytes: u64,
+    /// Stock: settings of zarrs, as JSON (docs/tuning.md).
+    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = Settings::parse)]
+    settings: Settings,
 }
 
 impl How {
@@ -134,7 +137,7 @@ fn execute(cli: Cli) -> Outcome<()> {
         Command::Worker { how } => worker::serve(how.engine, how.limits(), &runtime),
         Command::Run { workload, how, samples, json, dump } => {
             let loaded = Workload::load(&workload)?;
-            let session = runtime.block_on(Session::open(how.engine, loaded, how.limits()))?;
+            let session = runtime.block_on(Session::open(how.engine, loaded, how.limits(), how.settings))?;
             let (timed, arrays) = runtime.block_on(run(&session, samples))?;
             if let Some(file) = dump {
                 write_arrays(&file, &arrays)?;
@@ -199,6 +202,7 @@ fn report(session: &Session, engine: Kind, samples: &[Timed], as_json: bool) {
     let report = json!({
         "schema": workload::SCHEMA,
         "reader": reader(engine),
+        "settings": session.settings,
         "versions": engines::versions(engine),
         "workload": workload.described,
         "target": target,
@@ -223,7 +227,6 @@ fn sample_json(timed: &Timed) -> serde_json::Value {
 fn reader(engine: Kind) -> &'static str {
     match engine {
         Kind::Stock => "zarrs",
-        Kind::Tuned => "zarrs-tuned",
         Kind::Planned => "zarrs-planned",
         Kind::NetworkLimit => "network-limit",
     }

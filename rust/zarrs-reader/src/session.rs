@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use crate::client::{Client, RequestCounts};
 use crate::clocks;
 use crate::codecs::Hooked;
-use crate::engines::{self, Arrays, Engine, Hooks, Kind};
+use crate::engines::{self, Arrays, Engine, Hooks, Kind, Settings};
 use crate::failure::{Failure, Outcome};
 use crate::plan::Limits;
 use crate::workload::Workload;
@@ -34,6 +34,7 @@ pub struct Session {
     client: Client,
     kind: Kind,
     limits: Limits,
+    pub settings: Settings,
     engine: Arc<dyn Engine>,
     /// The same engine with codecs that tell the recorder; what is timed never has them.
     hooked: OnceCell<Arc<dyn Engine>>,
@@ -41,12 +42,12 @@ pub struct Session {
 
 impl Session {
     /// Opens the array; outside the timed part.
-    pub async fn open(kind: Kind, workload: Workload, limits: Limits) -> Outcome<Self> {
+    pub async fn open(kind: Kind, workload: Workload, limits: Limits, settings: Settings) -> Outcome<Self> {
         clocks::release_memory();
         let workload = Arc::new(workload);
         let client = Client::open(&workload)?;
-        let engine = engines::open(kind, Arc::clone(&workload), client.clone(), limits).await?;
-        Ok(Self { workload, client, kind, limits, engine, hooked: OnceCell::new() })
+        let engine = engines::open(kind, Arc::clone(&workload), client.clone(), limits, settings).await?;
+        Ok(Self { workload, client, kind, limits, settings, engine, hooked: OnceCell::new() })
     }
 
     pub fn variants(&self) -> Vec<&'static str> {
@@ -106,7 +107,10 @@ impl Session {
             Hooks::Chunks => Ok((&self.engine, None)),
             Hooks::Codecs => {
                 let hooked = Hooked::new(&self.client.recorder);
-                let open = || engines::open(self.kind, Arc::clone(&self.workload), self.client.clone(), self.limits);
+                let open = || {
+                    let (workload, client) = (Arc::clone(&self.workload), self.client.clone());
+                    engines::open(self.kind, workload, client, self.limits, self.settings)
+                };
                 Ok((self.hooked.get_or_try_init(open).await?, Some(hooked)))
             }
         }

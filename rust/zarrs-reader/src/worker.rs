@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::clocks;
-use crate::engines::{Kind, versions};
+use crate::engines::{Kind, Settings, versions};
 use crate::failure::{Failure, Outcome, panicked};
 use crate::feeding::Feeding;
 use crate::plan::Limits;
@@ -25,6 +25,8 @@ const PARENT: &str = "ZCB_CONDUCTOR_PID";
 enum Request {
     Open {
         workload: Value,
+        #[serde(default)]
+        settings: Settings,
     },
     Sample {
         #[serde(default)]
@@ -80,9 +82,9 @@ pub fn serve(kind: Kind, limits: Limits, runtime: &Runtime) -> Outcome<()> {
 async fn answer(line: &str, kind: Kind, limits: Limits, opened: &mut Opened) -> Outcome<Value> {
     let request = serde_json::from_str(line).map_err(|e| Failure::bad_use(format!("not a request: {e}")))?;
     match request {
-        Request::Open { workload } => {
+        Request::Open { workload, settings } => {
             *opened = Opened::Nothing;
-            let session = Session::open(kind, Workload::from_value(workload)?, limits).await?;
+            let session = Session::open(kind, Workload::from_value(workload)?, limits, settings).await?;
             let answer = json!({"versions": versions(kind), "variants": session.variants()});
             *opened = Opened::Session(session);
             Ok(answer)

@@ -24,6 +24,12 @@ READERS = [
     "zarrista",
     "zarrs",
     "zarrs-planned",
+    "zarr-python+fsspec+tuned",
+    "zarr-python+obstore+tuned",
+    "zarrs-python+obstore+tuned",
+    "tensorstore+tuned",
+    "zarrista+tuned",
+    "zarrs+tuned",
 ]
 PLAIN = READERS[:3]
 BOTH = ["small", "large"]

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from harness import readers
-from harness.asv.tracked import READERS, Cell, Key, Tracked, cell
+from harness.asv.tracked import Cell, Key, Tracked, cell
 from harness.datasets.array import ArrayInfo
 from harness.machine.cpu import allowed_cores
 from harness.machine.load import OtherPrograms
@@ -20,7 +20,10 @@ from harness.measure import conductor as conductors
 from harness.measure.conductor import Conductor, Plan
 from harness.measure.evidence import Probe, attach_limit
 from harness.measure.process import WorkerProcess
+from harness.readers import tunings
 from harness.readers.base import Reader
+from harness.readers.settings import Setting
+from harness.readers.tunings import Tuning
 from harness.results.sample import FLAG_BELOW_LIMIT, FLAG_BUSY_MACHINE, NETWORK_LIMIT
 from harness.targets.resolve import resolve
 from harness.workload.model import Workload
@@ -374,7 +377,7 @@ def test_a_list_of_samples_is_served_once_per_pass(tmp_path, monkeypatch):
 
 
 def test_every_reader_but_the_limit_is_measured():
-    assert [*READERS, *readers.clients(NETWORK_LIMIT)] == list(readers.all_readers())
+    assert [*readers.benchmarked(), *readers.clients(NETWORK_LIMIT)] == list(readers.all_readers())
 
 
 def test_setup_tells_na_from_failure():
@@ -391,3 +394,42 @@ def test_setup_tells_na_from_failure():
     with pytest.raises(NotImplementedError, match="not part of this pattern's grid"):
         bench.setup(cells, "r", 4)
     bench.setup(cells, "r", 3)
+
+
+@pytest.fixture
+def tunable(workload, monkeypatch, tmp_path):
+    """A reader with one setting, and how to note what a search found for a data set."""
+    monkeypatch.setenv("ZCB_TUNINGS", str(tmp_path / "tunings.toml"))
+    cls = fake("tunable")
+    cls.settings = (Setting(name="fast", of="calls", default="False", values=(True,), meaning="A factor."),)
+    registry = {"tunable": cls, "network-limit": fake("limit", row=NETWORK_LIMIT)}
+    monkeypatch.setattr(readers, "all_readers", lambda: registry)
+
+    def found(dataset, **settings):
+        work = {"pattern": workload.pattern, "dataset": dataset, "in_flight": 100, "workload": "", "digest": ""}
+        about = {"versions": {}, "started": "", "search_seconds": 0.0, "link": "lo", "cores": 2, "complete": True}
+        tunings.keep(Tuning(reader="tunable", target="embedded:loopback", settings=settings, **work, **about))
+
+    return found
+
+
+def test_a_tuned_reader_is_not_available_until_something_was_searched_for(workload, tunable):
+    with Conductor(["tunable", "tunable+tuned"], plan=Plan(samples=2)) as one:
+        rows = {row.reader: row for row in one.measure(workload)}
+    assert len(rows["tunable"].samples) == 2
+    assert rows["tunable+tuned"].na.endswith("`zcb tune tunable w.json` does that")
+
+
+def test_other_settings_for_another_workload_are_those_of_another_process(workload, tunable):
+    tunable("a")
+    tunable("b", fast=True)
+    other = msgspec.structs.replace(workload, array=msgspec.structs.replace(workload.array, key="b"))
+    pids, seen = [], []
+    with Conductor(["tunable+tuned"], plan=Plan(samples=1)) as one:
+        for work in (workload, workload, other):
+            row, _ = one.measure(work)
+            pids.append(one.pids()["tunable+tuned"])
+            seen.append((row.settings, min(sample.seconds for sample in row.samples)))
+    assert pids[0] == pids[1] != pids[2]
+    assert [settings for settings, _ in seen] == [{}, {}, {"fast": True}]
+    assert seen[2][1] == seen[0][1] / 2

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from harness.cli import zcb
 from harness.cli.table import _times as times_of_table
 from harness.paths import ROOT
+from harness.readers import reader_class
 from harness.results import drift, figures, intervals, metrics
 from harness.results.cells import DEFAULT_BASELINE, newest, variants
 from harness.results.sample import NETWORK_LIMIT
@@ -332,3 +333,17 @@ def test_json_tells_what_a_ratio_rests_on(tmp_path):
 
 def test_metrics_without_a_time_have_no_floor(tmp_path):
     assert "floor" not in shown(with_notes(tmp_path), "--metric", "requests", "--baseline", "slow").lower()
+
+
+def test_a_tuned_row_has_its_settings_and_one_with_few_requests_the_cause(tmp_path):
+    label = "whole_array small"
+    few = [passes.sample(1, 0.5, 8, max_in_flight=4, flags=["in-flight"]) for _ in range(7)]
+    rows = [passes.row("zarrs", label, few), passes.row("zarrs+tuned", label, few)]
+    rows[1] = msgspec.structs.replace(rows[1], settings={"task_per_shard": True, "concurrent_target": 100})
+    config = config_of(tmp_path, [passes.record("3.4.2", rows, pattern="WholeArray")])
+    text = re.sub(r"\s+", " ", shown(config))
+    assert "zarrs+tuned, whole_array small: task_per_shard=True, concurrent_target=100" in text
+    for name in ("zarrs", "zarrs+tuned"):
+        assert f"F {name}: {reader_class('zarrs').holds_back}" in text
+    found = {row["reader"]: row["settings"] for row in json.loads(shown(config, "--json"))["rows"]}
+    assert found == {"zarrs": {}, "zarrs+tuned": {"task_per_shard": True, "concurrent_target": 100}}

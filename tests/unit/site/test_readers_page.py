@@ -5,9 +5,10 @@ import json
 import msgspec
 import pytest
 
+from harness.readers import reader_class
 from harness.results import figures, metrics
 from harness.results.cells import DEFAULT_BASELINE, newest
-from harness.results.sample import FLAGS, NETWORK_LIMIT
+from harness.results.sample import FLAG_IN_FLIGHT, FLAGS, NETWORK_LIMIT
 from harness.results.text import number, times
 from harness.site.page import Contents
 from harness.site.pages import readers
@@ -252,3 +253,17 @@ def test_cells_show_their_processes_the_floor_and_why_a_ratio_is_missing_or_belo
         assert cells["over"].inner_text().startswith("\u2013")
         assert "200 requests in flight, and 100 were asked for" in page.locator("#notes").inner_text()
         assert "7 sessions" in page.locator("#runs").inner_text()
+
+
+def test_a_row_shows_its_settings_and_why_it_had_few_requests_in_flight(browser, tmp_path):
+    found = passes.run(rounds=3)
+    name = found[0].rows[0].reader
+    for record in found:
+        record.rows[0] = msgspec.structs.replace(record.rows[0], settings={"async.concurrency": 32})
+        for sample in record.rows[0].samples:
+            sample.flags, sample.max_in_flight = [FLAG_IN_FLIGHT], 10
+    with visit(browser, written(tmp_path, found)) as page:
+        marks = page.locator(f'td[data-reader="{name}"] .marks').first.locator("abbr")
+        titles = dict(zip(marks.all_inner_texts(), marks.evaluate_all("all => all.map((m) => m.title)"), strict=True))
+    assert titles["settings"] == "async.concurrency=32"
+    assert titles[FLAGS[FLAG_IN_FLIGHT].mark].endswith(f"; {reader_class(name).holds_back}")

@@ -12,13 +12,12 @@ import psutil
 import pytest
 import tensorstore
 
-from harness.asv.tracked import READERS
 from harness.errors import BadUseError
 from harness.machine import network
 from harness.machine.network import NicCounters
 from harness.measure.conductor import Conductor, Plan
 from harness.measure.evidence import Probe
-from harness.readers import reader_class
+from harness.readers import benchmarked, reader_class
 from harness.targets.client import open_store
 from harness.targets.fsspec import fsspec_location
 from harness.targets.obstore import obstore_store
@@ -147,7 +146,7 @@ def test_every_library_is_told_the_same_region(monkeypatch, variables, region):
     assert obstore_store(target, prefix="", retry=True).config["region"] == told
     assert tensorstore_location(target, "a", in_flight=1).kvstore["aws_region"] == told
     trace = aiohttp.TraceConfig()
-    options = fsspec_location(target, "a", in_flight=1, trace=trace).options
+    options = fsspec_location(target, "a", connections=1, trace=trace).options
     assert options["client_kwargs"] == {"region_name": told}
 
 
@@ -241,7 +240,7 @@ def recording_proxy(upstream):
 @pytest.fixture(scope="module")
 def readers(rust_reader):
     """The readers, whose processes are the same for all tests and begin with the first."""
-    with Conductor(READERS, plan=Plan(samples=1, trials=1)) as conductor:
+    with Conductor(benchmarked(), plan=Plan(samples=1, trials=1)) as conductor:
         yield conductor
 
 
@@ -257,7 +256,7 @@ def test_every_reader_says_that_the_requester_pays_and_only_then(tiny, embedded_
         rows = readers.measure(work)
     assert {row.reader: row.error for row in rows if row.error} == {}
     assert [row.reader for row in rows if not row.samples] == [
-        name for name in READERS if pays and not reader_class(name).requester_pays
+        name for name in benchmarked() if pays and not reader_class(name).requester_pays
     ]
     assert {headers.get(PAYER) for _, headers in seen} == {"requester" if pays else None}
     assert {bool(headers.get("authorization")) for _, headers in seen} == {True}

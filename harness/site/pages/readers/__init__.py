@@ -10,6 +10,8 @@ from typing import Any
 
 from asv.console import log
 
+from harness.readers import why_few_in_flight
+from harness.readers.settings import in_words
 from harness.results import cells, drift, figures, metrics, records
 from harness.results.cells import Cell
 from harness.results.intervals import Interval
@@ -112,6 +114,8 @@ def _row(row: RowRecord) -> dict[str, Any]:
         "processes": len(by_session(row.samples)),
         "limit_note": slower(row.samples, row.in_flight).note,
         "flags": {flag: sum(flag in sample.flags for sample in row.samples) for flag in flags},
+        "few_in_flight": why_few_in_flight(row.reader, row.samples, row.in_flight),
+        "settings": in_words(row.settings) if row.settings else None,
     }
 
 

@@ -127,19 +127,25 @@
         return data.flags[flag] || {mark: flag, meaning: flag};
     }
 
+    function meaning(flag, row) {
+        const cause = flag === "in-flight" && row.few_in_flight ? `; ${row.few_in_flight}` : "";
+        return known(flag).meaning + cause;
+    }
+
     function marks(row) {
         const found = Object.entries(row.flags);
-        if (!found.length) {
+        const settings = row.settings ? [make("abbr", {class: "settings", title: row.settings}, "settings")] : [];
+        if (!found.length && !settings.length) {
             return null;
         }
         return make("div", {class: "marks"}, ...found.map(([flag, count]) => make(
             "abbr",
             {
                 class: 2 * count < row.count ? "few" : "most",
-                title: `${count} of ${row.count} samples: ${known(flag).meaning}`,
+                title: `${count} of ${row.count} samples: ${meaning(flag, row)}`,
             },
             known(flag).mark, count < row.count ? ` ${count}/${row.count}` : "",
-        )));
+        )), ...settings);
     }
 
     /* Why a row has no ratio to the limit, or one below 1; null where neither has to be said. */

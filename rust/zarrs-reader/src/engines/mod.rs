@@ -4,8 +4,8 @@
 mod hostile;
 mod limit;
 mod planned;
+mod settings;
 mod stock;
-mod tuned;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinSet;
 
 use crate::client::Client;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::plan::Limits;
 use crate::truth;
 use crate::workload::Workload;
+
+pub use settings::Settings;
 
 /// The engines by the name that `--engine` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// zarrs' public async API, as its documentation tells a user to write it.
     Stock,
-    /// The fastest that this API allows: tasks of our own, still its reads.
-    Tuned,
     /// zarrs' codecs under our own I/O plan: what is possible.
     Planned,
     /// The same bytes without decoding: what no reader can beat.
@@ -93,11 +93,20 @@ async fn all(mut tasks: JoinSet<Outcome<()>>) -> Outcome<()> {
 /// Opens the array of a workload with an engine, outside the timed part.
 ///
 /// # Errors
-/// `Unsupported` when the engine cannot do this workload, `Store` when the array cannot be reached.
-pub async fn open(kind: Kind, workload: Arc<Workload>, client: Client, limits: Limits) -> Outcome<Arc<dyn Engine>> {
+/// `Unsupported` when the engine cannot do this workload, `Store` when the array cannot be reached, `BadUse` for settings
+/// of an engine that has none.
+pub async fn open(
+    kind: Kind,
+    workload: Arc<Workload>,
+    client: Client,
+    limits: Limits,
+    settings: Settings,
+) -> Outcome<Arc<dyn Engine>> {
+    if kind != Kind::Stock && settings != Settings::default() {
+        return Err(Failure::bad_use("only the engine stock has settings"));
+    }
     Ok(match kind {
-        Kind::Stock => Arc::new(stock::Stock::open(workload, client).await?),
-        Kind::Tuned => Arc::new(tuned::Tuned::open(workload, client).await?),
+        Kind::Stock => Arc::new(stock::Stock::open(workload, client, settings).await?),
         Kind::Planned => Arc::new(planned::Planned::open(workload, client, limits).await?),
         Kind::NetworkLimit => Arc::new(limit::NetworkLimit::open(workload, client)),
     })
@@ -109,7 +118,7 @@ pub fn versions(kind: Kind) -> BTreeMap<&'static str, &'static str> {
     if kind != Kind::NetworkLimit {
         found.insert("zarrs", env!("VERSION_ZARRS"));
     }
-    if matches!(kind, Kind::Stock | Kind::Tuned) {
+    if kind == Kind::Stock {
         found.insert("zarrs_object_store", env!("VERSION_ZARRS_OBJECT_STORE"));
     }
     found

@@ -2,15 +2,20 @@
 //!
 //! The adapter asks for an object's size before each partial read, the cache of shard indexes reads one index after
 //! another, and what one call retrieves is decoded on one task: all of it stays visible, since that is what users get.
+//! `Settings` change what a user can change of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use zarrs::array::{ArrayBytes, ArraySubset, AsyncArrayShardedReadableExt, AsyncArrayShardedReadableExtCache};
 use zarrs_codec::CodecOptions;
 
-use super::{Arrays, Engine, Hooks};
+use super::settings::{Settings, ShardCache};
+use super::{Arrays, Engine, Hooks, all};
 use crate::array::{self, OpenArray, boxed, element_size, failed, is_box};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
@@ -18,19 +23,33 @@ use crate::output::Output;
 use crate::selection::{Axis, Piece, pieces, shape_of};
 use crate::workload::Workload;
 
+#[derive(Clone)]
 pub struct Stock {
     workload: Arc<Workload>,
     array: Arc<OpenArray>,
+    settings: Settings,
     options: CodecOptions,
+    /// Calls of tasks of our own that are under way: the only way to bound their requests in flight.
+    permits: Arc<Semaphore>,
     element: usize,
+    shard_shape: Vec<u64>,
+}
+
+/// A call for one chunk, and the shard indexes that need not be read for it any more.
+struct Call {
+    piece: Piece,
+    cache: Arc<AsyncArrayShardedReadableExtCache>,
 }
 
 impl Stock {
-    pub async fn open(workload: Arc<Workload>, client: Client) -> Outcome<Self> {
+    pub async fn open(workload: Arc<Workload>, client: Client, settings: Settings) -> Outcome<Self> {
         let array = array::open(&workload, &client).await?;
         let element = element_size(array.data_type())?;
-        let options = CodecOptions::default().with_concurrent_target(workload.in_flight);
-        Ok(Self { workload, array, options, element })
+        let origin = vec![0; array.dimensionality()];
+        let shard_shape = array.chunk_shape(&origin).map_err(Failure::unsupported)?.iter().map(|n| n.get()).collect();
+        let permits = Arc::new(Semaphore::new(workload.in_flight));
+        let options = options(settings, workload.in_flight);
+        Ok(Self { workload, array, settings, options, permits, element, shard_shape })
     }
 
     /// One call for all of it.
@@ -42,22 +61,83 @@ impl Stock {
         Ok(bytes.into_fixed().map_err(Failure::measurement)?.into_owned().into())
     }
 
+    /// A task per shard, each retrieving its part of the box into the final array.
+    async fn read_box_by_shard(&self, read: &[Axis]) -> Outcome<Bytes> {
+        let output = Output::zeroed(shape_of(read), self.element);
+        let mut tasks = JoinSet::new();
+        for piece in pieces(read, &self.shard_shape) {
+            let (this, output) = (self.clone(), Arc::clone(&output));
+            let starts = read.iter().zip(&piece.parts).map(|(axis, part)| axis.start + part.out).collect();
+            let subset = ArraySubset::new_with_start_shape(starts, piece.counts()).map_err(Failure::measurement)?;
+            tasks.spawn(async move {
+                let _permit = this.permits.acquire().await.map_err(Failure::measurement)?;
+                let mut view = output.view(&piece)?;
+                let retrieved =
+                    this.array.async_retrieve_array_subset_into_opt(&subset, (&mut view).into(), &this.options);
+                retrieved.await.map_err(failed)?;
+                output.wrote(&piece);
+                Ok(())
+            });
+        }
+        all(tasks).await?;
+        output.finish()
+    }
+
     /// One call per chunk, all under way at once, since zarrs' selections cannot stride.
     async fn read_chunks(&self, read: &[Axis]) -> Outcome<Bytes> {
         let output = Output::new(shape_of(read), self.element);
-        let cache = AsyncArrayShardedReadableExtCache::new(&self.array);
-        let wanted = pieces(read, &self.workload.array.chunk_shape);
-        let chunks = stream::iter(0..wanted.len()).map(|number| self.read_chunk(&cache, &wanted[number], &output));
+        let calls = self.calls_of(read);
+        let chunks = stream::iter(0..calls.len()).map(|number| self.read_chunk(&calls[number].1, &output));
         chunks.buffer_unordered(self.workload.in_flight).try_collect::<()>().await?;
         output.finish()
     }
 
-    async fn read_chunk(
-        &self,
-        cache: &AsyncArrayShardedReadableExtCache,
-        piece: &Piece,
-        output: &Output,
-    ) -> Outcome<()> {
+    /// The same with a task per shard, which decodes what its calls retrieve.
+    async fn read_chunks_by_shard(&self, read: &[Axis]) -> Outcome<Bytes> {
+        let output = Output::new(shape_of(read), self.element);
+        let mut by_shard: BTreeMap<Vec<u64>, Vec<Call>> = BTreeMap::new();
+        for (shard, call) in self.calls_of(read) {
+            by_shard.entry(shard).or_default().push(call);
+        }
+        let mut tasks = JoinSet::new();
+        for calls in by_shard.into_values() {
+            let (this, output) = (self.clone(), Arc::clone(&output));
+            tasks.spawn(async move {
+                let chunks = stream::iter(0..calls.len()).map(|number| {
+                    let (this, call, output) = (&this, &calls[number], &output);
+                    async move {
+                        let _permit = this.permits.acquire().await.map_err(Failure::measurement)?;
+                        this.read_chunk(call, output).await
+                    }
+                });
+                chunks.buffer_unordered(this.workload.in_flight).try_collect::<()>().await
+            });
+        }
+        all(tasks).await?;
+        output.finish()
+    }
+
+    /// The calls for the chunks of a read, in C order of the grid, each with the coordinates of its shard.
+    fn calls_of(&self, read: &[Axis]) -> Vec<(Vec<u64>, Call)> {
+        let chunk_shape = &self.workload.array.chunk_shape;
+        let per_shard: Vec<u64> =
+            self.shard_shape.iter().zip(chunk_shape).map(|(shard, chunk)| shard / chunk).collect();
+        let mut caches = BTreeMap::new();
+        let calls = pieces(read, chunk_shape).into_iter().map(|piece| {
+            let shard = piece.shard(&per_shard);
+            let shares = match self.settings.shard_cache {
+                ShardCache::Read => Vec::new(),
+                ShardCache::Shard => shard.clone(),
+            };
+            let new = || Arc::new(AsyncArrayShardedReadableExtCache::new(&self.array));
+            let cache = Arc::clone(caches.entry(shares).or_insert_with(new));
+            (shard, Call { piece, cache })
+        });
+        calls.collect()
+    }
+
+    async fn read_chunk(&self, call: &Call, output: &Output) -> Outcome<()> {
+        let (piece, cache) = (&call.piece, &call.cache);
         let chunk_shape = &self.workload.array.chunk_shape;
         if piece.is_whole(chunk_shape) {
             let decoded: ArrayBytes<'static> =
@@ -71,6 +151,14 @@ impl Stock {
     }
 }
 
+fn options(settings: Settings, in_flight: usize) -> CodecOptions {
+    let options = CodecOptions::default().with_concurrent_target(settings.concurrent_target.unwrap_or(in_flight));
+    match settings.chunk_concurrent_minimum {
+        Some(chunks) => options.with_chunk_concurrent_minimum(chunks),
+        None => options,
+    }
+}
+
 #[async_trait::async_trait]
 impl Engine for Stock {
     fn workload(&self) -> &Workload {
@@ -79,14 +167,20 @@ impl Engine for Stock {
 
     async fn read_one(&self, number: usize, _variant: &str) -> Outcome<Arrays> {
         let read = &self.workload.reads[number];
-        let array = if is_box(read) { self.read_box(read).await } else { self.read_chunks(read).await };
+        let array = match (is_box(read), self.settings.task_per_shard) {
+            (true, false) => self.read_box(read).await,
+            (true, true) => self.read_box_by_shard(read).await,
+            (false, false) => self.read_chunks(read).await,
+            (false, true) => self.read_chunks_by_shard(read).await,
+        };
         Ok(vec![array?])
     }
 
     fn calls(&self) -> u64 {
-        let of = |read: &Vec<Axis>| match is_box(read) {
-            true => 1,
-            false => pieces(read, &self.workload.array.chunk_shape).len() as u64,
+        let of = |read: &Vec<Axis>| match (is_box(read), self.settings.task_per_shard) {
+            (true, false) => 1,
+            (true, true) => pieces(read, &self.shard_shape).len() as u64,
+            (false, _) => pieces(read, &self.workload.array.chunk_shape).len() as u64,
         };
         self.workload.reads.iter().map(of).sum()
     }
