@@ -24,6 +24,9 @@ from harness.results.text import short_label
 SMALLEST = 0.03
 """Medians that differ by less are taken for equal where their intervals overlap."""
 
+ONE_PROCESS = 0.05
+"""What two processes of the same code can differ by: an interval within a single one says nothing of that."""
+
 _MOST_NAMES = 3
 """Patterns, and readers, that a comparison is told to make: with more of them it takes hours."""
 
@@ -35,7 +38,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Kind
     """``faster`` and ``slower`` are for sure: the intervals of the two medians are apart, and both rest on enough
-    samples. ``undecided`` has too few samples, or medians that differ while the intervals overlap."""
+    samples, or processes; where one was measured in a single process, they differ by more than `ONE_PROCESS`.
+    ``undecided`` has too few, or medians that differ while that is not so."""
     reader: str
     pattern: str
     """Its name, e.g. ``chunks_of_one_shard``."""
@@ -230,9 +234,10 @@ def _finding(row: RowRecord, base: RowRecord) -> Finding | None:
 def _kind(new: Interval, old: Interval) -> Kind:
     if not (new.sure and old.sure):
         return "undecided"
-    if new.apart(old):
+    size = times(new.median / old.median)
+    if new.apart(old) and (1 not in (new.processes, old.processes) or size > 1 + ONE_PROCESS):
         return "faster" if new.median < old.median else "slower"
-    return "undecided" if times(new.median / old.median) > 1 + SMALLEST else "same"
+    return "undecided" if size > 1 + SMALLEST else "same"
 
 
 def _median(row: RowRecord, key: str) -> float | None:

@@ -196,7 +196,7 @@ def _why(found: Sequence[Finding]) -> Iterator[str]:
         yield f"{f'{len(few)} with ' if overlapping else ''}fewer than {FEWEST} samples"
     if overlapping:
         most = 100 * (max(finding.size for finding in overlapping) - 1)
-        yield f"{f'{len(overlapping)} with ' if few else ''}medians up to {most:.0f} % apart and intervals that overlap"
+        yield f"{f'{len(overlapping)} with ' if few else ''}medians up to {most:.0f} % apart, not sure to differ"
 
 
 def _drift(notices: Sequence[str]) -> Iterator[Line]:
