@@ -153,12 +153,12 @@ def main(arguments: list[str]) -> int:
     findings, known = audit(Path(arguments[0]), locks)
     for finding in findings:
         print(finding)  # noqa: T201
-    asked = ", ".join(
+    asked = ",\n".join(
         f"{len(locks[name])} packages of {name} against {entries} entries, the newest of {newest}"
         for name, (entries, newest) in known.items()
     )
     bad = sum(not finding.informational for finding in findings)
-    print(f"{asked}: {bad} known vulnerabilities, {len(findings) - bad} notices")  # noqa: T201
+    print(f"{asked}:\n{bad} known vulnerabilities, {len(findings) - bad} notices")  # noqa: T201
     return 1 if bad else 0
 
 
