@@ -59,7 +59,7 @@ def store() -> None:
 @click.option("--idle-seconds", type=_AMOUNT, help="When a connection without a request is closed; 0 is never.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the draws.")
 @click.option(
-    "--log-errors", is_flag=True, help="Keep the cause of every error in s3-store.log of the state directory."
+    "--log-errors", is_flag=True, help="Keep causes of status 500 and above in the state directory: s3-store.log."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the store's whole state as JSON instead of its URL.")
 def start(as_json: bool, **values: Any) -> None:

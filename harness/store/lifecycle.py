@@ -48,7 +48,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     idle_seconds: float | None = None
     seed: int | None = None
     log_errors: bool = False
-    """Write the cause of every answer with an error to the store's log."""
+    """Write the cause of every answer of status 500 and above to the store's log."""
     link: Literal["auto", "lo", "veth"] = "lo"
     """Network to serve on; ``auto`` is veth where that is allowed, else lo, and any that a running store has."""
 

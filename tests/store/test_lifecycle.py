@@ -207,6 +207,19 @@ def test_objects_survive_a_restart(tmp_path):
         lifecycle.stop()
 
 
+def test_causes_of_errors_are_kept_on_demand():
+    store = lifecycle.start(msgspec.structs.replace(PLAIN, log_errors=True))
+    connection = http.client.HTTPConnection(urlsplit(store.endpoint).netloc, timeout=60)
+    for method, path in [("PUT", "/bench"), ("GET", "/bench?acl")]:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        answer.read()
+    assert answer.status == http.HTTPStatus.NOT_IMPLEMENTED
+    log = (state.store_dir() / "s3-store.log").read_text()
+    assert answer.headers["x-amz-request-id"] in log
+    assert "NotImplemented" in log
+
+
 def test_a_taken_port():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = zcb("start", "--profile", "loopback", "--port", str(taken.getsockname()[1]))

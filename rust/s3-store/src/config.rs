@@ -70,7 +70,7 @@ struct Flags {
     /// Ask for signatures: keys from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
     #[arg(long)]
     auth: bool,
-    /// Write the cause of every answer with an error to stderr
+    /// Write the cause of every answer of status 500 and above to stderr
     #[arg(long)]
     log_errors: bool,
     /// Allow an address other than loopback: everybody who reaches it can write
