@@ -1,5 +1,6 @@
 """``zcb store``: one server whatever happens, and an end to exactly that one."""
 
+import http
 import http.client
 import json
 import os
