@@ -24,6 +24,8 @@ READERS = [
     "zarrista",
     "zarrs",
     "zarrs-planned",
+]
+TUNED = [
     "zarr-python+fsspec+tuned",
     "zarr-python+obstore+tuned",
     "zarrs-python+obstore+tuned",
@@ -32,21 +34,22 @@ READERS = [
     "zarrs+tuned",
 ]
 PLAIN = READERS[:3]
+EVERY = [*READERS, *TUNED]
 BOTH = ["small", "large"]
 
 PARAMETERS = {
-    "whole_array.WholeArray": {"reader": READERS, "dataset": BOTH},
+    "whole_array.WholeArray": {"reader": EVERY, "dataset": BOTH},
     "whole_array.PlainWholeArray": {"reader": PLAIN, "dataset": ["large"]},
-    "chunks_of_one_shard.ChunksOfOneShard": {"reader": READERS, "dataset": BOTH, "gap": [0, 1, 3, 15]},
+    "chunks_of_one_shard.ChunksOfOneShard": {"reader": EVERY, "dataset": BOTH, "gap": [0, 1, 3, 15]},
     "chunks_of_one_shard.PlainChunksOfOneShard": {"reader": PLAIN, "dataset": ["small"], "gap": [0, 15]},
-    "chunks_of_many_shards.ChunksOfManyShards": {"reader": READERS, "dataset": ["small"], "shards": [1, 4, 16, 64]},
-    "chunks_of_many_shards.ChunksOfManyLargeShards": {"reader": READERS, "dataset": ["large"], "shards": [1, 4]},
+    "chunks_of_many_shards.ChunksOfManyShards": {"reader": EVERY, "dataset": ["small"], "shards": [1, 4, 16, 64]},
+    "chunks_of_many_shards.ChunksOfManyLargeShards": {"reader": EVERY, "dataset": ["large"], "shards": [1, 4]},
     "chunks_of_many_shards.PlainChunksOfManyShards": {"reader": PLAIN, "dataset": ["small"], "shards": [16]},
-    "random_crops.RandomCrops": {"reader": READERS, "dataset": BOTH, "crop": ["1x64x64", "4x128x128"]},
+    "random_crops.RandomCrops": {"reader": EVERY, "dataset": BOTH, "crop": ["1x64x64", "4x128x128"]},
     "random_crops.PlainRandomCrops": {"reader": PLAIN, "dataset": ["small"], "crop": ["4x128x128"]},
-    "headline_3004.Headline3004": {"reader": READERS, "reads": [1]},
+    "headline_3004.Headline3004": {"reader": EVERY, "reads": [1]},
     "headline_3004.PlainHeadline3004": {"reader": PLAIN, "reads": [1]},
-    "timelines.Timelines": {"reader": READERS, "read": ["one shard", "many shards", "whole array"]},
+    "timelines.Timelines": {"reader": EVERY, "read": ["one shard", "many shards", "whole array"]},
     "training.Training": {"arm": ["memory", *READERS]},
 }
 """asv keeps results by these: a value that changes parts a benchmark's old figures from its new ones."""
