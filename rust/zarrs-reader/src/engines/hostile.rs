@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use super::settings::{Settings, ShardCache};
 use super::{Arrays, Kind, open};
 use crate::client::Client;
 use crate::failure::Outcome;
@@ -23,7 +24,19 @@ use crate::workload::Workload;
 const CHUNKS: usize = 4;
 const CHUNK_BYTES: usize = 8;
 const ARRAY_BYTES: usize = CHUNKS * CHUNK_BYTES;
-const KINDS: [Kind; 4] = [Kind::Stock, Kind::Tuned, Kind::Planned, Kind::NetworkLimit];
+
+/// An engine and what it is asked with.
+type Way = (Kind, Settings);
+const PLAIN: Settings = Settings {
+    concurrent_target: None,
+    chunk_concurrent_minimum: None,
+    task_per_shard: false,
+    shard_cache: ShardCache::Read,
+};
+const STOCK: Way = (Kind::Stock, PLAIN);
+const BY_SHARD: Way = (Kind::Stock, Settings { task_per_shard: true, ..PLAIN });
+const PLANNED: Way = (Kind::Planned, PLAIN);
+const LIMIT: Way = (Kind::NetworkLimit, PLAIN);
 
 fn metadata(compressor: Option<&str>, index_at: &str) -> Value {
     let mut codecs = vec![json!({"name": "bytes", "configuration": {"endian": "little"}})];
@@ -65,13 +78,13 @@ fn data() -> Vec<u8> {
 }
 
 /// What an engine makes of an array whose only shard is `shard`; it has seconds for microseconds' work.
-async fn read(kind: Kind, metadata: &Value, shard: Vec<u8>, workload: Workload, limits: Limits) -> Outcome<Arrays> {
+async fn read(way: Way, metadata: &Value, shard: Vec<u8>, workload: Workload, limits: Limits) -> Outcome<Arrays> {
     let store = InMemory::new();
     for (key, body) in [("a/zarr.json", metadata.to_string().into_bytes()), ("a/c/0", shard)] {
         store.put(&Path::from(key), body.into()).await.expect("memory");
     }
     let client = Client::over(Arc::new(store) as Arc<dyn ObjectStore>, "a");
-    let engine = open(kind, Arc::new(workload), client, limits).await?;
+    let engine = open(way.0, Arc::new(workload), client, limits, way.1).await?;
     let variant = engine.variants()[0];
     tokio::time::timeout(Duration::from_secs(20), engine.read(variant)).await.expect("it ends")
 }
@@ -80,17 +93,17 @@ fn limits(part_bytes: u64) -> Limits {
     Limits { max_gap_bytes: 16, part_bytes }
 }
 
-fn read_with(kind: Kind, entries: &[[u64; 2]]) -> Outcome<Arrays> {
+fn read_with(way: Way, entries: &[[u64; 2]]) -> Outcome<Arrays> {
     let shard = [data(), index(entries)].concat();
     let runtime = Runtime::new().expect("threads");
-    runtime.block_on(read(kind, &metadata(None, "end"), shard, workload(1, 8), limits(8 << 20)))
+    runtime.block_on(read(way, &metadata(None, "end"), shard, workload(1, 8), limits(8 << 20)))
 }
 
 #[test]
 fn an_honest_shard_is_read_by_every_engine() {
-    for kind in KINDS {
-        let arrays = read_with(kind, &honest()).expect("an array");
-        assert_eq!(arrays.concat(), data(), "{kind:?}");
+    for way in [STOCK, BY_SHARD, PLANNED, LIMIT] {
+        let arrays = read_with(way, &honest()).expect("an array");
+        assert_eq!(arrays.concat(), data(), "{way:?}");
     }
 }
 
@@ -107,13 +120,13 @@ fn lengths_and_offsets_that_cannot_be_are_refused_before_memory_is_asked_for() {
     for lie in lies {
         let mut entries = honest();
         lie(&mut entries[2]);
-        let why = read_with(Kind::Planned, &entries).expect_err("it cannot be").to_string();
+        let why = read_with(PLANNED, &entries).expect_err("it cannot be").to_string();
         assert!(why.starts_with("the index of a/c/0: chunk [2]: "), "{why}");
     }
     for (lie, index) in lies.iter().zip(0..) {
         let mut entries = honest();
         lie(&mut entries[2]);
-        let limit = read_with(Kind::NetworkLimit, &entries);
+        let limit = read_with(LIMIT, &entries);
         assert!(limit.is_err(), "lie {index}");
     }
 }
@@ -129,9 +142,9 @@ fn an_array_that_is_not_the_workloads_is_refused() {
     ] {
         let mut other = metadata(None, "end");
         *other.pointer_mut(pointer).expect("it is there") = value;
-        for kind in [Kind::Stock, Kind::Tuned, Kind::Planned] {
+        for way in [STOCK, BY_SHARD, PLANNED] {
             let shard = [data(), index(&honest())].concat();
-            let outcome = runtime.block_on(read(kind, &other, shard, workload(1, 8), limits(8 << 20)));
+            let outcome = runtime.block_on(read(way, &other, shard, workload(1, 8), limits(8 << 20)));
             let why = outcome.expect_err("another array").to_string();
             assert!(why.contains(words), "{why}");
         }
@@ -176,12 +189,12 @@ proptest! {
         part_bytes in prop_oneof![Just(7u64), Just(8 << 20)],
     ) {
         let runtime = Runtime::new().expect("threads");
-        for kind in [Kind::Planned, Kind::NetworkLimit] {
+        for way in [PLANNED, LIMIT] {
             let outcome = runtime.block_on(read(
-                kind, &metadata(compressor, index_at), shard.clone(), workload(step, in_flight), limits(part_bytes),
+                way, &metadata(compressor, index_at), shard.clone(), workload(step, in_flight), limits(part_bytes),
             ));
             match outcome {
-                Ok(arrays) if kind == Kind::Planned => {
+                Ok(arrays) if way == PLANNED => {
                     prop_assert_eq!(arrays.iter().map(Bytes::len).sum::<usize>(), ARRAY_BYTES / step as usize);
                 }
                 Ok(bodies) => prop_assert!(bodies.iter().all(|body| body.len() <= shard.len())),
@@ -204,7 +217,7 @@ fn nothing_lives_on_after_an_error() {
         let slow = ThrottleConfig { wait_get_per_call: Duration::from_millis(500), ..ThrottleConfig::default() };
         let client = Client::over(Arc::new(ThrottledStore::new(store, slow)), "a");
         let held = Arc::clone(&client.recorder);
-        let engine = open(Kind::Planned, Arc::new(workload(1, 1)), client, limits(8)).await.expect("an array");
+        let engine = open(Kind::Planned, Arc::new(workload(1, 1)), client, limits(8), PLAIN).await.expect("an array");
         let why = engine.read("").await.expect_err("no zstd").to_string();
         assert!(why.contains("cannot be decoded"), "{why}");
         drop(engine);
