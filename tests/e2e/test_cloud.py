@@ -30,7 +30,7 @@ from harness.paths import ROOT
 from harness.results.sample import NETWORK_LIMIT
 from harness.store import lifecycle
 from harness.store.lifecycle import StoreSettings
-from harness.workload.cases import Case
+from harness.workload.cases import Case, Recording
 from setup_data.cli import data
 from tests.support import passes
 
@@ -445,7 +445,7 @@ def test_arrays_that_do_not_fit_are_not_applicable(embedded_store, monkeypatch):
         {"SC_PAGE_SIZE": 2**12, "SC_PHYS_PAGES": 2**8, "SC_CLK_TCK": 100}.__getitem__,
     )
     monkeypatch.setenv("ZCB_PRESET", "tiny")
-    case = Case(pattern="whole_array", dataset="small")
+    case = Case(pattern="whole_array", dataset="small", timeline=Recording(name="whole", pairs=0))
     cells = tracked.run_pass("whole_array", ["zarrs"], {("small",): case})
     cells |= timeline_pass.run_pass(["zarrs"], {"whole": case})
     assert {key: list(cell) for key, cell in cells.items()} == {

@@ -5,15 +5,16 @@ import threading
 import msgspec
 import pytest
 
-from harness.asv.tracked import READERS
 from harness.measure.conductor import Conductor, Plan
-from harness.readers import reader_class
+from harness.readers import benchmarked, reader_class
 from harness.results.sample import NETWORK_LIMIT
 from harness.targets.resolve import resolve
 from harness.targets.target import Target
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
 from tests.support import origin
+
+READERS = benchmarked()
 
 COUNT = ["zarr-python+fsspec"]
 """Who counts below retries and redirects whatever is asked."""

@@ -3,7 +3,6 @@
 import pytest
 from click.testing import CliRunner
 
-from harness.asv.tracked import READERS
 from harness.errors import StoreError
 from harness.measure.conductor import Conductor, Plan
 from harness.readers import benchmarked, reader_class
@@ -13,6 +12,8 @@ from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
 from setup_data.cli import data
 from tests.support import emulators
+
+READERS = benchmarked()
 
 pytestmark = pytest.mark.timeout(3600)  # the first to need an emulator builds it
 

@@ -10,14 +10,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from obstore.store import MemoryStore
 
-from harness.asv.tracked import READERS
 from harness.datasets import metadata as arrays
 from harness.errors import BadUseError, MeasurementError, UnsupportedError
 from harness.measure import agreement
 from harness.measure.agreement import agreed_truth
 from harness.measure.conductor import OPEN_SECONDS, turn_deadline
 from harness.measure.process import WorkerProcess
-from harness.readers import limit_clients, reader_class
+from harness.readers import benchmarked, limit_clients, reader_class
 from harness.targets.resolve import resolve
 from harness.targets.target import Target, address
 from harness.workload.create import create_workload
@@ -27,6 +26,8 @@ from harness.workload.truth import checksums
 from setup_data import presets, write
 from setup_data.field import Field
 from tests.support import origin
+
+READERS = benchmarked()
 
 PRINTABLE = "".join(c for c in string.printable if c.isprintable() and c != "/")
 KEYS = st.text(st.characters(exclude_characters="/").filter(str.isprintable), min_size=1, max_size=12)

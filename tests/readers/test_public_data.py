@@ -10,7 +10,6 @@ import zarr
 from click.testing import CliRunner
 from zarr.storage import ObjectStore
 
-from harness.asv.tracked import READERS
 from harness.cli import zcb
 from harness.datasets import manifest
 from harness.datasets import metadata as arrays
@@ -35,6 +34,8 @@ from setup_data import presets, write
 from setup_data.cli import data
 from setup_data.encode import zarr_json
 from setup_data.field import Field
+
+READERS = benchmarked()
 
 COUNT = [name for name in (*benchmarked(), NETWORK_LIMIT) if reader_class(name).counts_requests]
 

@@ -14,12 +14,11 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from harness.asv.tracked import READERS
 from harness.cli import zcb
 from harness.machine import environment
 from harness.measure.process import WorkerProcess
 from harness.paths import ROOT
-from harness.readers import limit_clients, reader_class
+from harness.readers import benchmarked, limit_clients, reader_class
 from harness.store.control import StoreControl
 from harness.targets.resolve import resolve
 from harness.workload import model as workloads
@@ -27,6 +26,8 @@ from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
 from setup_data.cli import data
 from tests.support import hostile
+
+READERS = benchmarked()
 
 READER = "zarr-python+obstore"
 TIMEOUT = 60.0

@@ -77,9 +77,13 @@ impl Feeding {
         if listed.schema != SCHEMA {
             return Err(Failure::bad_use(format!("the training workload has schema {}", listed.schema)));
         }
-        if listed.index != "cold" {
-            return Err(Failure::unsupported("it fetches shard indexes anew for each read"));
+        let keeps_indexes = listed.index != "cold";
+        if keeps_indexes && kind != Kind::Planned {
+            return Err(Failure::unsupported(
+                "it has no public way to keep shard indexes and nothing else between reads",
+            ));
         }
+        let limits = Limits { keeps_indexes, ..limits };
         let counts = [listed.epochs, listed.batches, listed.batch];
         if listed.ahead > MOST || counts.iter().any(|count| !(1..=MOST).contains(count)) {
             return Err(Failure::bad_use(format!("epochs, batches and their sizes are from 1 to {MOST}")));

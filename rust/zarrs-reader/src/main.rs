@@ -90,7 +90,7 @@ struct How {
 
 impl How {
     fn limits(self) -> Limits {
-        Limits { max_gap_bytes: self.max_gap_bytes, part_bytes: self.part_bytes }
+        Limits { max_gap_bytes: self.max_gap_bytes, part_bytes: self.part_bytes, keeps_indexes: false }
     }
 }
 

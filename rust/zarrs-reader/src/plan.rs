@@ -9,6 +9,8 @@ pub struct Limits {
     pub max_gap_bytes: u64,
     /// Largest request: a longer range is fetched in several parts.
     pub part_bytes: u64,
+    /// Whether shard indexes are kept from one read to the next; a benchmark of reads never does.
+    pub keeps_indexes: bool,
 }
 
 /// Up to here adjacent chunks share a request, however few requests that makes.
@@ -120,7 +122,7 @@ mod tests {
 
     #[test]
     fn requests_are_long_only_where_enough_of_them_are_left() {
-        let limits = Limits { max_gap_bytes: 7, part_bytes: 8 << 20 };
+        let limits = Limits { max_gap_bytes: 7, part_bytes: 8 << 20, keeps_indexes: false };
         let most = |bytes, permits| limits.grouping(1000, bytes, permits).most_bytes;
         assert_eq!(most(4 << 20, 100), SHARED_BYTES);
         assert_eq!(most(200 << 20, 100), 4 << 20);
@@ -131,7 +133,7 @@ mod tests {
 
     #[test]
     fn whole_shards_are_taken_where_they_take_turns_and_fit_a_part() {
-        let limits = Limits { max_gap_bytes: 0, part_bytes: 100 };
+        let limits = Limits { max_gap_bytes: 0, part_bytes: 100, keeps_indexes: false };
         assert!(limits.takes_whole_shards(20, 100, 10));
         assert!(!limits.takes_whole_shards(19, 100, 10));
         assert!(!limits.takes_whole_shards(20, 101, 10));
@@ -140,7 +142,7 @@ mod tests {
 
     #[test]
     fn gaps_are_bridged_only_where_requests_run_out() {
-        let limits = Limits { max_gap_bytes: 7, part_bytes: 8 << 20 };
+        let limits = Limits { max_gap_bytes: 7, part_bytes: 8 << 20, keeps_indexes: false };
         assert_eq!(limits.grouping(100, 1, 100).max_gap_bytes, 0);
         assert_eq!(limits.grouping(101, 1, 100).max_gap_bytes, 7);
     }

@@ -14,8 +14,8 @@ from harness.errors import BadUseError
 from harness.paths import ROOT
 
 LOCKS = ["requirements.lock", "requirements-dev.lock"]
-FOR_FEW = {"distributed", "grimp"}
-"""Imported where only who needs it comes: the extra dask, and what writes asv's configurations."""
+FOR_FEW = {"distributed", "grimp", "torch"}
+"""Imported where only who needs it comes: the extra dask, torch's ``DataLoader``, what writes asv's configurations."""
 
 
 def test_the_files_are_those_that_are_made():

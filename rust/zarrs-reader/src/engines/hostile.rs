@@ -90,7 +90,7 @@ async fn read(way: Way, metadata: &Value, shard: Vec<u8>, workload: Workload, li
 }
 
 fn limits(part_bytes: u64) -> Limits {
-    Limits { max_gap_bytes: 16, part_bytes }
+    Limits { max_gap_bytes: 16, part_bytes, keeps_indexes: false }
 }
 
 fn read_with(way: Way, entries: &[[u64; 2]]) -> Outcome<Arrays> {

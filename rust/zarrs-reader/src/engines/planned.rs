@@ -2,7 +2,7 @@
 //! decoded and put into its place on all cores as soon as its bytes are there.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use futures::TryStreamExt;
 use futures::future::try_join_all;
 use object_store::path::Path;
 use object_store::{GetRange, GetResult};
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use zarrs::array::codec::{ShardingCodec, ShardingCodecConfiguration, ShardingIndexLocation};
@@ -46,6 +47,17 @@ struct Inner {
     permits: Semaphore,
     unit: Unit,
     index: Option<Index>,
+    /// The indexes of shards by their coordinates, where they are kept from one read to the next.
+    kept: Option<Mutex<HashMap<Vec<u64>, ShardIndex>>>,
+}
+
+/// What is known of a shard.
+#[derive(Clone)]
+struct ShardIndex {
+    entries: Arc<Vec<[u64; 2]>>,
+    object_bytes: u64,
+    /// The whole shard, where it was fetched with its index.
+    body: Option<Bytes>,
 }
 
 /// What is decoded at once: an inner chunk of a shard, or a whole object where nothing smaller can be.
@@ -113,7 +125,8 @@ impl Planned {
         let array = array::open(&workload, &client).await?;
         let (unit, index) = layout(&array)?;
         let permits = Semaphore::new(workload.in_flight);
-        Ok(Self { inner: Arc::new(Inner { workload, client, array, limits, permits, unit, index }) })
+        let kept = limits.keeps_indexes.then(Mutex::default);
+        Ok(Self { inner: Arc::new(Inner { workload, client, array, limits, permits, unit, index, kept }) })
     }
 }
 
@@ -255,16 +268,14 @@ impl Inner {
             return decoding.finish().await;
         };
         let whole = whole && wanted.len() as u64 == index.chunks();
-        let range = if whole { None } else { Some(index.range()) };
-        let Some((body, object_bytes)) = self.get(&path, range).await? else {
+        let Some(known) = self.shard_index(index, object, &path, whole).await? else {
             self.fill(&wanted, output);
             return Ok(());
         };
-        let stored = index
-            .entries(if whole { index.part_of(&body) } else { &body })
-            .and_then(|entries| self.stored(index, &entries, object_bytes, wanted, output))
+        let stored = self
+            .stored(index, &known.entries, known.object_bytes, wanted, output)
             .map_err(|why| Failure::measurement(format!("the index of {path}: {why}")))?;
-        if whole {
+        if let Some(body) = known.body {
             return self.decode_shard(&path, &body, stored, output).await;
         }
         let mut groups = JoinSet::new();
@@ -273,6 +284,25 @@ impl Inner {
             groups.spawn(async move { me.read_group(&path, one, &output).await });
         }
         all(groups).await
+    }
+
+    /// The index of a shard, with the whole of it where that is asked for; None where the shard is not stored.
+    async fn shard_index(&self, index: &Index, shard: &[u64], path: &Path, whole: bool) -> Outcome<Option<ShardIndex>> {
+        if let Some(known) = self.kept.as_ref().filter(|_| !whole).and_then(|kept| kept.lock().get(shard).cloned()) {
+            return Ok(Some(known));
+        }
+        let range = if whole { None } else { Some(index.range()) };
+        let Some((body, object_bytes)) = self.get(path, range).await? else {
+            return Ok(None);
+        };
+        let entries = index
+            .entries(if whole { index.part_of(&body) } else { &body })
+            .map_err(|why| Failure::measurement(format!("the index of {path}: {why}")))?;
+        let known = ShardIndex { entries: Arc::new(entries), object_bytes, body: whole.then_some(body) };
+        if let Some(kept) = self.kept.as_ref().filter(|_| !whole) {
+            kept.lock().insert(shard.to_vec(), known.clone());
+        }
+        Ok(Some(known))
     }
 
     /// The chunks that are stored in an object of `object_bytes`; the others get the fill value.
