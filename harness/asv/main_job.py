@@ -25,8 +25,8 @@ LOOPBACK_CONFIG, VETH_CONFIG = Path("asv.releases.conf.json"), Path("asv.veth.co
 FIRST_PATTERN, FIRST_CLASS = "chunks_of_one_shard", "ChunksOfOneShard"
 """What the first table shows."""
 
-QUICK = {"ZCB_GRID": "quick", "ZCB_SAMPLES": str(FEWEST), "ZCB_READER_SECONDS": "3"}
-"""The quick profile: as many samples of one process as an interval needs, of readers whose turns take three seconds."""
+QUICK = {"ZCB_GRID": "quick", "ZCB_SAMPLES": str(FEWEST), "ZCB_READER_SECONDS": "2"}
+"""The quick profile: as many samples of one process as an interval needs, of readers whose turns take two seconds."""
 
 FULL = {"ZCB_SAMPLES": "21", "ZCB_SESSIONS": "7", "ZCB_WORKLOAD_SECONDS": "20"}
 """All cases for 20 seconds, and at least a round in each of seven fresh processes of every reader.

@@ -76,7 +76,7 @@ def environment_plan(target: "Target") -> "Plan":
             trials=2 if is_quick() else Plan.trials,
             always_discards=not is_quick(),
             cold=_is_cold(target),
-            readers_between_limits=2 if is_quick() else 1,
+            readers_between_limits=3 if is_quick() else 1,
         )
     except ValueError as error:
         raise BadUseError(

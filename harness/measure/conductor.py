@@ -2,7 +2,7 @@
 
 A round of a workload is: a network-limit turn, then for each reader in shuffled order its turn and another
 network-limit turn. So drift of the machine hits all readers alike, and every sample stands between two limits. (In the
-quick profile two readers take turns between two limits.)
+quick profile three readers take turns between two limits.)
 """
 
 import contextlib

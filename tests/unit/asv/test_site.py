@@ -205,7 +205,7 @@ def test_the_pages_lead_to_each_other(browser, address):
         page.click("nav >> text=Answer")
         page.click("nav >> text=Graphs over time")
         page.click("#nav-li-answer a")
-        assert page.url == address + index.PAGE.file
+        page.wait_for_url(address + index.PAGE.file)
         assert page.locator("#answer li").count() > 3
 
 
