@@ -155,6 +155,24 @@ def of(conf: Any, folder: Path) -> list[PassRecord]:
     return sorted(named, key=lambda record: (record.date_ms, record.variant, record.started))
 
 
+def beside[R: OfCommit](conf: Any, folder: Path, files: str, kind: type[R], schema: int) -> list[R]:
+    """Return what a loaded asv configuration has beside its passes, by commit; its relative paths start at `folder`.
+
+    Parameters
+    ----------
+    files
+        Below each machine's results, e.g. ``timelines/*.timeline``.
+
+    Raises
+    ------
+    MeasurementError
+        One is damaged.
+    """
+    paths = sorted((folder / conf.results_dir).glob(f"*/{files}"))
+    named = Commits(conf, folder).named(decode(path, kind, schema) for path in paths)
+    return sorted(named, key=lambda record: (record.date_ms, record.env_name, record.started))
+
+
 class Commits:
     """Names and dates of the commits under test."""
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from harness.results.records import Commits, OfCommit, decode
+from harness.results.records import OfCommit, beside
 from harness.timeline.model import Timeline
 
 SCHEMA = 1
@@ -27,6 +27,4 @@ def of(conf: Any, folder: Path) -> list[TimelineRecord]:
     MeasurementError
         One is damaged.
     """
-    paths = sorted((folder / conf.results_dir).glob(f"*/timelines/*{SUFFIX}"))
-    named = Commits(conf, folder).named(decode(path, TimelineRecord, SCHEMA) for path in paths)
-    return sorted(named, key=lambda record: (record.date_ms, record.env_name, record.started))
+    return beside(conf, folder, f"timelines/*{SUFFIX}", TimelineRecord, SCHEMA)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from harness.results.records import Commits, OfCommit, decode
+from harness.results.records import OfCommit, beside
 
 SCHEMA = 1
 
@@ -28,6 +28,4 @@ def of(conf: Any, folder: Path) -> list[TrainingRecord]:
     MeasurementError
         One is damaged.
     """
-    paths = sorted((folder / conf.results_dir).glob(f"*/trainings/*{SUFFIX}"))
-    named = Commits(conf, folder).named(decode(path, TrainingRecord, SCHEMA) for path in paths)
-    return sorted(named, key=lambda record: (record.date_ms, record.env_name, record.started))
+    return beside(conf, folder, f"trainings/*{SUFFIX}", TrainingRecord, SCHEMA)
