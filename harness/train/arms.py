@@ -59,9 +59,8 @@ class Memory(Ahead):
     def open(self, training: Training) -> None:
         super().open(training)
         self._crops: list[Sequence[Any]] = []
-        make = next(reader for reader in map(reader_class, _READ_CROPS_WITH) if reader.reads_one)
         for work in training.workloads:
-            reader = make()
+            reader = reader_class(_CROPS_BY)()
             reader.open(work)
             try:
                 self._crops.append([np.array(crop) for crop in reader.read()])
@@ -74,8 +73,8 @@ class Memory(Ahead):
         return crop
 
 
-_READ_CROPS_WITH = ("tensorstore", "zarr-python+obstore")
-"""What reads the crops that the arm `MEMORY` holds, the first that is there."""
+_CROPS_BY = "tensorstore"
+"""The reader of the crops that the arm `MEMORY` holds: not one that changes with the zarr under test."""
 
 
 def arm(name: str) -> Arm:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -55,8 +55,10 @@ def pause(seconds: float) -> Step:
     return step
 
 
-def run(batches: Iterable[Batch], step: Step, lead: int = 1) -> tuple[Looped, list[Batch]]:
+def feed(batches: Generator[Batch], step: Step, lead: int = 1) -> tuple[Looped, list[Batch]]:
     """Consume an epoch and return what the stopwatch saw with the batches, which are kept to be checked.
+
+    What makes the batches is ended, however the loop ends.
 
     Parameters
     ----------
@@ -66,21 +68,16 @@ def run(batches: Iterable[Batch], step: Step, lead: int = 1) -> tuple[Looped, li
     kept: list[Batch] = []
     waits: list[float] = []
     steps: list[float] = []
-    begin = time.perf_counter()
-    for batch in batches:
-        there = time.perf_counter()
-        waits.append(there - begin)
-        step(batch)
-        begin = time.perf_counter()
-        steps.append(begin - there)
-        kept.append(batch)
-    return Looped(first_batch=waits[0] if waits else 0.0, waits=waits[lead:], steps=steps[lead:]), kept
-
-
-def feed(batches: Generator[Batch], step: Step, lead: int = 1) -> tuple[Looped, list[Batch]]:
-    """As `run`, and end what makes the batches, however the loop ended."""
     with closing(batches):
-        return run(batches, step, lead)
+        begin = time.perf_counter()
+        for batch in batches:
+            there = time.perf_counter()
+            waits.append(there - begin)
+            step(batch)
+            begin = time.perf_counter()
+            steps.append(begin - there)
+            kept.append(batch)
+    return Looped(first_batch=waits[0] if waits else 0.0, waits=waits[lead:], steps=steps[lead:]), kept
 
 
 def check(training: Training, epoch: int, batches: Sequence[Batch]) -> None:

@@ -125,7 +125,7 @@ def test_the_shortest_step_that_is_fed_is_found(listed):
     [
         (["--arm", "memry"], "did you mean 'memory'?"),
         (["--arm", "memory", "--step-ms", "-1"], "-1"),
-        (["--arm", "memory", "--runs", "0"], "0"),
+        (["--arm", "memory", "--runs", "0"], "0 is not in the range"),
     ],
 )
 def test_bad_use_is_said(listed, arguments, complaint):
