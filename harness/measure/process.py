@@ -18,6 +18,7 @@ from harness.machine.environment import sealed
 from harness.paths import ROOT
 from harness.readers.settings import NOTHING, Given
 from harness.readers.worker import PARENT_VARIABLE
+from harness.results.sample import Timed
 from harness.workload.model import Workload
 
 _READ_BYTES = 1 << 16
@@ -42,6 +43,20 @@ def told[T](answer: Mapping[str, Any], name: str, kind: type[T]) -> T:
     except (KeyError, msgspec.ValidationError) as error:
         what = "missing" if isinstance(error, KeyError) else str(error)
         raise MeasurementError(f"the worker answered without a valid {name!r}: {what}") from error
+
+
+def verified(answer: Mapping[str, Any]) -> Timed:
+    """Return what a worker says of an execution whose arrays were compared with the truth.
+
+    Raises
+    ------
+    MeasurementError
+        It says nothing of the kind, or had nothing to compare them with.
+    """
+    timed = told(answer, "timed", Timed)
+    if not timed.verified:
+        raise MeasurementError("its arrays were compared with nothing: the workload has no truth")
+    return timed
 
 
 class Program(Protocol):

@@ -17,17 +17,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
 
-import msgspec
-
 from harness.errors import UnsupportedError, ZcbError
 from harness.machine.cpu import cores
 from harness.measure.conductor import OPEN_SECONDS, turn_deadline
 from harness.measure.evidence import Probe, make_sample
-from harness.measure.process import WorkerProcess
+from harness.measure.process import WorkerProcess, told, verified
 from harness.readers.base import Reader
 from harness.readers.settings import Value, given, in_words
 from harness.readers.tunings import Outcome, Trial, Tuning, place
-from harness.results.sample import FLAG_IN_FLIGHT, Sample, Timed
+from harness.results.sample import FLAG_IN_FLIGHT, Sample
 from harness.workload.model import Workload
 
 _log = logging.getLogger(__name__)
@@ -261,7 +259,7 @@ class Search:
         settings = given(self.reader.settings, chosen, in_flight=self.workload.in_flight)
         worker = WorkerProcess(self.reader, self.environment, settings)
         try:
-            self._versions = worker.open(self.workload, timeout=OPEN_SECONDS)["versions"]
+            self._versions = told(worker.open(self.workload, timeout=OPEN_SECONDS), "versions", dict[str, str])
             self._execute(worker, discard=True)
             yield worker
         finally:
@@ -274,7 +272,7 @@ class Search:
 
     def _executed(self, worker: WorkerProcess) -> Sample:
         self._probe.begin()
-        timed = msgspec.convert(self._execute(worker, discard=False)["timed"], Timed)
+        timed = verified(self._execute(worker, discard=False))
         alone = self.reader.counts_alone(self.workload.target)
         sample = make_sample(self.workload, timed, self._probe.end(), counts_alone=alone)
         self._flags |= set(sample.flags)

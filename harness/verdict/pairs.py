@@ -18,11 +18,11 @@ import msgspec
 from harness.errors import MeasurementError, UnsupportedError, blamed
 from harness.measure.conductor import OPEN_SECONDS, turn_deadline
 from harness.measure.evidence import Probe, make_sample
-from harness.measure.process import WorkerProcess
+from harness.measure.process import WorkerProcess, verified
 from harness.measure.timelines import answered, with_header
 from harness.readers import reader_class
 from harness.readers.tunings import given_for
-from harness.results.sample import Sample, Timed
+from harness.results.sample import Sample
 from harness.store.control import LoggedRequest
 from harness.timeline.model import Timeline
 from harness.timeline.validity import validate, wanted
@@ -136,9 +136,8 @@ class PairedRuns:
         self._probe.begin()
         answer = self._ask(side, {"op": "sample"}, self._deadline)
         try:
-            timed = msgspec.convert(answer["timed"], Timed)
             alone = reader_class(self.reader).counts_alone(self.workload.target)
-            return make_sample(self.workload, timed, self._probe.end(), counts_alone=alone)
+            return make_sample(self.workload, verified(answer), self._probe.end(), counts_alone=alone)
         except MeasurementError as error:
             raise SideFailedError(side, str(error)) from error
 

@@ -306,7 +306,8 @@ def turn(workload, monkeypatch, probe, *, patience=60.0, always=False):
 
     def ask(reader, request, timeout):
         asked.append(request.get("discard", request["op"]))
-        return {"timed": {"seconds": 1.0, "verified": True}}
+        known = {"seconds": 1.0, "cpu_seconds": 0.0, "peak_rss_bytes": None, "request_counts": None}
+        return {"timed": {**known, "array_bytes": 8, "calls": 1, "verified": True}}
 
     def made(workload, timed, connections, **_):
         return SimpleNamespace(seconds=timed.seconds, new_connections=connections)
@@ -315,8 +316,6 @@ def turn(workload, monkeypatch, probe, *, patience=60.0, always=False):
     monkeypatch.setattr(one, "_ask", ask)
     monkeypatch.setattr(one, "_workers", {"good": None})
     monkeypatch.setattr(conductors, "make_sample", made)
-    monkeypatch.setattr(conductors, "Timed", SimpleNamespace)
-    monkeypatch.setattr(conductors.msgspec, "convert", lambda value, kind: kind(**value))
     found = one._execute(conductors.Row(reader="good", workload=workload), conductors.Candidate("good", ""), probe)
     return found, asked
 

@@ -111,7 +111,9 @@ def test_a_candidate_with_more_in_flight_than_allowed_is_refused(search, monkeyp
     assert found.trials[0].reason == "130 requests in flight, more than the 100 that it may have"
 
 
-@pytest.mark.parametrize(("how", "error"), [("na", UnsupportedError), ("raises", MeasurementError)])
+@pytest.mark.parametrize(
+    ("how", "error"), [("na", UnsupportedError), ("raises", MeasurementError), ("trusts", MeasurementError)]
+)
 def test_without_the_documented_settings_there_is_no_search(search, how, error):
     with pytest.raises(error):
         search(reader_with(*space("fast"), how=how))
