@@ -59,12 +59,23 @@ impl Server {
         Self::start_with(command(root, flags))
     }
 
-    pub fn start_with(mut command: Command) -> Self {
+    pub fn start_with(command: Command) -> Self {
+        Self::try_start_with(command).expect("a ready line")
+    }
+
+    /// `None` when it ends before it is ready, with a line that says why.
+    pub fn try_start_with(mut command: Command) -> Option<Self> {
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        if line.is_empty() {
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.lines().count() == 1 && !said.contains("panicked"), "{said}");
+            return None;
+        }
         let ready = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ready line but {line:?}"));
-        Self { child, ready }
+        Some(Self { child, ready })
     }
 
     /// A connection to the S3 endpoint.

@@ -3,6 +3,7 @@
 mod below;
 mod control;
 mod crash;
+mod failing_disk;
 mod faults;
 mod fuzz;
 mod harness;
