@@ -186,8 +186,9 @@ async def load(connections: int, seconds: float) -> bool:
             await asyncio.sleep(1)
             store = control.since(_MARK)
             control.clear_faults()
-    warm = seen[int(len(seen) * _WARM_UP_SHARE)]
-    growth = max(seen) - warm
+    second_half = seen[int(len(seen) * _WARM_UP_SHARE) :]
+    warm = second_half[0]
+    growth = max(second_half) - warm
     problems = [*sums.wrong[:5], *differences(sums, store)]
     if growth > MEMORY_GROWTH_BYTES:
         problems.append(f"memory grew by {growth / 1e6:.1f} MB after the warm-up")
