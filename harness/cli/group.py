@@ -32,6 +32,7 @@ _COMMANDS = {
     "read": "read",
     "soak": "soak",
     "store": "store",
+    "sweep": "sweep",
     "table": "table",
     "timeline": "timeline",
     "train": "train",

@@ -9,9 +9,9 @@ from asv.util import UserError
 from harness.paths import write_atomically
 from harness.site import offline
 from harness.site.page import Page
-from harness.site.pages import index, readers, timelines, training
+from harness.site.pages import index, readers, sweeps, timelines, training
 
-PAGES: tuple[Page, ...] = (index.PAGE, readers.PAGE, timelines.PAGE, training.PAGE)
+PAGES: tuple[Page, ...] = (index.PAGE, readers.PAGE, timelines.PAGE, training.PAGE, sweeps.PAGE)
 """Our pages, in the order of the navigation: a new one is a folder in harness/site/pages, and its name here."""
 
 GRAPHS = "graphs.html"

@@ -1,0 +1,258 @@
+"""``zcb sweep``: one setting over several values, for readers that take turns with it."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from asv.machine import Machine
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.cli.values import ENV, FiniteRange, OutputFile, default_config, timeout_option, write_output
+from harness.errors import BadUseError, MeasurementError, blamed, wrong_data_first
+from harness.machine.environment import admit
+from harness.measure import sweep as sweeping
+from harness.measure.rounds import Rounds
+from harness.readers import benchmarked, limit_clients, reader_class
+from harness.results import sweeps
+from harness.results.intervals import FEWEST, Interval
+from harness.results.knee import NEARLY, Knee
+from harness.results.records import configuration
+from harness.results.sample import NETWORK_LIMIT
+from harness.results.sweeps import InFlightSweep, SweptReader, SweptValue
+from harness.results.text import number
+from harness.site import curves
+from harness.targets.client import require
+from harness.targets.timeouts import silence_allowed
+from harness.workload import files
+from harness.workload.model import MOST_IN_FLIGHT, Workload
+
+_MOST_VALUES = 40
+_BAR = 24
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+class Values(click.ParamType["tuple[int, ...]"]):
+    """Whole numbers within bounds, separated by commas."""
+
+    name = "N,N,..."
+
+    def __init__(self, least: int, most: int) -> None:
+        self._range: click.ParamType[Any] = click.IntRange(least, most)
+
+    def convert(
+        self, value: str | tuple[int, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Return the numbers in ascending order, each once."""
+        if isinstance(value, tuple):
+            return value
+        numbers = tuple(sorted({self._range.convert(part, param, ctx) for part in value.split(",")}))
+        if len(numbers) > _MOST_VALUES:
+            self.fail(f"{len(numbers)} values are more than {_MOST_VALUES}", param, ctx)
+        return numbers
+
+
+@click.group()
+def sweep() -> None:
+    """Measure readers with several values of one setting, in shuffled rounds."""
+
+
+@sweep.command("in-flight", epilog="Example: zcb sweep in-flight w.json --readers zarrs,tensorstore -o x.svg")
+@click.argument("workload", type=click.Path(path_type=Path))
+@click.option("--readers", metavar="R,R,...", help="Readers that are measured (default: all, and the network limit).")
+@click.option(
+    "--values",
+    type=Values(1, MOST_IN_FLIGHT),
+    default=sweeping.VALUES,
+    help=f"Requests in flight that are asked for.  [default: {','.join(map(str, sweeping.VALUES))}]",
+)
+@click.option(
+    "--samples", type=click.IntRange(1, 1000), default=FEWEST, show_default=True, help="Rounds, in all sessions."
+)
+@click.option(
+    "--sessions",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Fresh processes of each reader and value, over which the rounds are spread.",
+)
+@click.option(
+    "--patience",
+    type=FiniteRange(min=0),
+    default=20.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A value whose turns took as long sits the session's other rounds out.",
+)
+@timeout_option
+@ENV
+@click.option("--json", "as_json", is_flag=True, help="Print all samples, figures and knees as JSON.")
+@click.option("-o", "--output", type=OutputFile(), help="Draw it into this SVG file too.")
+@click.option("--keep", is_flag=True, help="Keep it beside asv's results: `asv publish` makes a page of it.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="With --keep: asv configuration (default: the releases)."
+)
+def in_flight(
+    workload: Path,
+    readers: str | None,
+    values: tuple[int, ...],
+    samples: int,
+    sessions: int,
+    patience: float,
+    timeout: float,
+    env: tuple[str, ...],
+    as_json: bool,
+    output: Path | None,
+    keep: bool,
+    config: Path | None,
+) -> None:
+    """Let readers execute a workload file with several numbers of requests in flight.
+
+    The last lines name the knee of each: the fewest with nearly the best throughput.
+    """
+    if samples < sessions:
+        raise BadUseError(f"{samples} samples cannot be spread over {sessions} sessions")
+    if output is not None and output.suffix != ".svg":
+        raise BadUseError(f"-o writes an SVG file, and {output.name[:80]!r} does not end with .svg")
+    if config is not None and not keep:
+        raise BadUseError("--config says where --keep keeps it: give both")
+    names = _names(readers)
+    found_config = config or default_config() if keep else None
+    conf = None if found_config is None else configuration(found_config)
+    loaded = _opened(workload, timeout)
+    environment = admit(env)
+    swept = sweeping.in_flight(
+        names, loaded, values, Rounds(samples=samples, sessions=sessions, patience=patience), environment
+    )
+    failed = _failures(swept)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(sweeps.report(swept)), indent=1).decode())
+    else:
+        _show(swept)
+    if not any(value.samples for reader in swept.readers for value in reader.values):
+        raise _nothing(swept, failed)
+    if output is not None:
+        write_output(output, curves.of_sweep(swept).encode())
+    if found_config is not None:
+        kept = sweeps.keep(conf, found_config.parent, Machine.get_unique_machine_name(), swept)
+        click.echo(f"zcb sweep: kept in {kept}", err=True)
+    if failed:
+        raise MeasurementError("; ".join(failed))
+
+
+def _names(readers: str | None) -> list[str]:
+    """Return the readers asked for, each once, the network limit by the name of its row."""
+    asked = [*benchmarked(), NETWORK_LIMIT] if readers is None else readers.split(",")
+    names = list(dict.fromkeys(reader_class(name.strip()).name for name in asked))
+    if any(name in limit_clients() and name != NETWORK_LIMIT for name in names):
+        raise BadUseError(f"the limit's clients compete for `{NETWORK_LIMIT}`: ask for that")
+    return names
+
+
+def _opened(path: Path, timeout: float) -> Workload:
+    """Return a workload file's workload when its array can be reached."""
+    loaded = files.load(path)
+    click.get_current_context().with_resource(silence_allowed(timeout))
+    require(loaded.target, f"{loaded.array.key}/zarr.json")
+    return loaded
+
+
+def _failures(swept: InFlightSweep) -> list[str]:
+    """Return what failed, wrong data first, as often as it has another reason."""
+    reasons = {
+        (reader.reader, value.error): value.in_flight
+        for reader in swept.readers
+        for value in reversed(reader.values)
+        if value.error is not None
+    }
+    said = [blamed(f"{reader} with {value} in flight", error or "") for (reader, error), value in reasons.items()]
+    return sorted(said, key=wrong_data_first)
+
+
+def _nothing(swept: InFlightSweep, failed: Sequence[str]) -> BadUseError | MeasurementError:
+    if failed:
+        return MeasurementError("; ".join(failed))
+    reasons = {reader.reader: value.na for reader in swept.readers for value in reader.values}
+    return BadUseError("; ".join(f"{name} cannot do this workload: {reason}" for name, reason in reasons.items()))
+
+
+def _show(swept: InFlightSweep) -> None:
+    console = Console(highlight=False)
+    console.print(f"{swept.label} at {swept.target}, {swept.cores} cores", markup=False)
+    most = sweeps.best(swept)
+    for reader in swept.readers:
+        console.print(_table(swept, reader, most))
+        for reason in dict.fromkeys(value.na or value.error for value in reader.values if not value.samples):
+            console.print(f"{reader.reader}: {reason}", markup=False)
+    if not most:
+        return
+    console.print(f"Knee: the fewest in flight within {NEARLY:.0%} of the best throughput, with its interval.")
+    for line in _knees(swept):
+        console.print(line, markup=False)
+
+
+def _table(swept: InFlightSweep, reader: SweptReader, most: float) -> Table:
+    found = reader.knee()
+    table = Table(title=reader.reader, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("in\nflight", "seen", "Gbit/s", "+-"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", min_width=_BAR, no_wrap=True)
+    for heading in ("ms\na read", "peak\nMiB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    for value in reader.values:
+        table.add_row(str(value.in_flight), *_cells(swept, value, most), _note(value, found))
+    return table
+
+
+def _cells(swept: InFlightSweep, value: SweptValue, most: float) -> list[str | Text]:
+    figures = {key: swept.figure(value, key) for key in sweeps.FIGURES}
+    rate = figures["array_gbit_s"]
+    return [
+        _median(figures["max_in_flight"]),
+        _median(rate),
+        _spread(rate),
+        Text("" if rate is None or not most else _bar(rate.median / most), style="blue"),
+        _median(figures["read_seconds"], 1e3),
+        _median(figures["peak_rss_bytes"], 2**-20),
+    ]
+
+
+def _median(found: Interval | None, factor: float = 1) -> str:
+    return "-" if found is None else number(found.median * factor)
+
+
+def _spread(found: Interval | None) -> str:
+    """Return the larger half of an interval in percent of the median, or how few samples there are."""
+    if found is None:
+        return ""
+    if not found.sure:
+        return f"n={found.count}"
+    return f"{100 * max(found.high - found.median, found.median - found.low) / found.median:.0f}%"
+
+
+def _bar(share: float) -> str:
+    whole, part = divmod(round(share * _BAR * 8), 8)
+    return "█" * whole + (_EIGHTHS[part] if part else "")
+
+
+def _note(value: SweptValue, found: Knee | None) -> str:
+    if not value.samples:
+        return "failed" if value.error else "n/a"
+    return "knee" if found is not None and found.value == value.in_flight else ""
+
+
+def _knees(swept: InFlightSweep) -> Iterator[str]:
+    """Yield a line for each reader, aligned."""
+    known = [(reader, found) for reader in swept.readers if (found := reader.knee()) is not None]
+    widest = max((len(reader.reader) for reader, _ in known), default=0)
+    for reader, found in known:
+        value = next(one for one in reader.values if one.in_flight == found.value)
+        rate = swept.figure(value, "array_gbit_s")
+        reached = "" if rate is None or math.isinf(rate.median) else f": {number(rate.median)} Gbit/s"
+        yield f"{reader.reader:{widest}}  {curves.knee_in_words(found)}{reached}"

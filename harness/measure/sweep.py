@@ -1,0 +1,90 @@
+"""The sweep over requests in flight: each reader with each number of them, in shuffled rounds."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import msgspec
+
+from harness.machine.cpu import cores
+from harness.measure.rounds import Measured, Point, Rounds, take
+from harness.results import sweeps
+from harness.results.sweeps import InFlightSweep, SweptReader, SweptValue
+from harness.store import state
+from harness.store.state import Profile
+from harness.workload.model import Workload
+
+VALUES = (1, 2, 5, 10, 20, 50, 100, 200, 400, 800)
+"""Requests in flight that are asked for unless others are."""
+
+
+def in_flight(
+    readers: Sequence[str],
+    workload: Workload,
+    values: Sequence[int],
+    rounds: Rounds,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> InFlightSweep:
+    """Measure readers with several numbers of requests in flight.
+
+    The values of one reader take turns with each other, reader after reader: all processes of all readers at the same
+    time would not fit into memory.
+
+    Parameters
+    ----------
+    readers
+        Maybe the network limit among them.
+    workload
+        What is read; its own number of requests in flight plays no part.
+    values
+        Requests in flight to ask for.
+    rounds, environment
+        As `harness.measure.rounds.take` has them.
+
+    Raises
+    ------
+    BadUseError, StoreError
+        As `take` does.
+    """
+    started, found = sweeps.now(), []
+    ascending = sorted(set(values))
+    for reader in readers:
+        points = [
+            Point(reader=reader, workload=msgspec.structs.replace(workload, in_flight=value)) for value in ascending
+        ]
+        found.append(_of_reader(reader, take(points, rounds, environment, label=reader)))
+    return InFlightSweep(
+        schema=sweeps.SCHEMA,
+        started=started,
+        label=workload.label,
+        target=workload.target.identity,
+        digest=workload.digest,
+        service=service_of(workload),
+        cores=cores(),
+        reads=len(workload.reads),
+        concurrent_reads=workload.concurrent_reads,
+        array_bytes=workload.array_bytes,
+        sessions=rounds.sessions,
+        readers=found,
+    )
+
+
+def service_of(workload: Workload) -> Profile | None:
+    """Return the service time of the embedded store that a workload is read from; None elsewhere."""
+    return state.require_running().profile if workload.target.profile is not None else None
+
+
+def _of_reader(reader: str, measured: Sequence[Measured]) -> SweptReader:
+    return SweptReader(
+        reader=reader,
+        versions={name: version for one in measured for name, version in one.versions.items()},
+        values=[
+            SweptValue(
+                in_flight=one.point.workload.in_flight,
+                variant=one.variant,
+                samples=one.samples,
+                na=one.na,
+                error=one.error,
+            )
+            for one in measured
+        ],
+    )
