@@ -16,16 +16,19 @@ from rich.text import Text
 from harness.cli.values import ENV, FiniteRange, OutputFile, default_config, timeout_option, write_output
 from harness.errors import BadUseError, MeasurementError, blamed, wrong_data_first
 from harness.machine.environment import admit
+from harness.measure import gaps as gap_sweeps
 from harness.measure import sweep as sweeping
 from harness.measure.rounds import Rounds
 from harness.readers import benchmarked, limit_clients, reader_class
+from harness.results import gaps as gap_results
 from harness.results import sweeps
+from harness.results.gaps import GapCell, GapSweep
 from harness.results.intervals import FEWEST, Interval
 from harness.results.knee import NEARLY, Knee
 from harness.results.records import configuration
 from harness.results.sample import NETWORK_LIMIT
 from harness.results.sweeps import InFlightSweep, SweptReader, SweptValue
-from harness.results.text import number
+from harness.results.text import number, times
 from harness.site import curves
 from harness.targets.client import require
 from harness.targets.timeouts import silence_allowed
@@ -57,6 +60,41 @@ class Values(click.ParamType["tuple[int, ...]"]):
         return numbers
 
 
+def _listed(values: Sequence[int]) -> str:
+    return ",".join(map(str, values))
+
+
+def _rounds_options(command: Any) -> Any:
+    for decorate in reversed(
+        (
+            click.option(
+                "--samples",
+                type=click.IntRange(1, 1000),
+                default=FEWEST,
+                show_default=True,
+                help="Rounds, in all sessions together.",
+            ),
+            click.option(
+                "--sessions",
+                type=click.IntRange(1, 1000),
+                default=1,
+                show_default=True,
+                help="Fresh processes of each value, over which the rounds are spread.",
+            ),
+            click.option(
+                "--patience",
+                type=FiniteRange(min=0),
+                default=20.0,
+                show_default=True,
+                metavar="SECONDS",
+                help="A value whose turns took as long sits the session's other rounds out.",
+            ),
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
 @click.group()
 def sweep() -> None:
     """Measure readers with several values of one setting, in shuffled rounds."""
@@ -69,26 +107,9 @@ def sweep() -> None:
     "--values",
     type=Values(1, MOST_IN_FLIGHT),
     default=sweeping.VALUES,
-    help=f"Requests in flight that are asked for.  [default: {','.join(map(str, sweeping.VALUES))}]",
+    help=f"Requests in flight that are asked for.  [default: {_listed(sweeping.VALUES)}]",
 )
-@click.option(
-    "--samples", type=click.IntRange(1, 1000), default=FEWEST, show_default=True, help="Rounds, in all sessions."
-)
-@click.option(
-    "--sessions",
-    type=click.IntRange(1, 1000),
-    default=1,
-    show_default=True,
-    help="Fresh processes of each reader and value, over which the rounds are spread.",
-)
-@click.option(
-    "--patience",
-    type=FiniteRange(min=0),
-    default=20.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="A value whose turns took as long sits the session's other rounds out.",
-)
+@_rounds_options
 @timeout_option
 @ENV
 @click.option("--json", "as_json", is_flag=True, help="Print all samples, figures and knees as JSON.")
@@ -115,23 +136,18 @@ def in_flight(
 
     The last lines name the knee of each: the fewest with nearly the best throughput.
     """
-    if samples < sessions:
-        raise BadUseError(f"{samples} samples cannot be spread over {sessions} sessions")
-    if output is not None and output.suffix != ".svg":
-        raise BadUseError(f"-o writes an SVG file, and {output.name[:80]!r} does not end with .svg")
+    rounds = _rounds(samples, sessions, patience)
+    _demand_svg(output)
     if config is not None and not keep:
         raise BadUseError("--config says where --keep keeps it: give both")
     names = _names(readers)
     found_config = config or default_config() if keep else None
     conf = None if found_config is None else configuration(found_config)
     loaded = _opened(workload, timeout)
-    environment = admit(env)
-    swept = sweeping.in_flight(
-        names, loaded, values, Rounds(samples=samples, sessions=sessions, patience=patience), environment
-    )
+    swept = sweeping.in_flight(names, loaded, values, rounds, admit(env))
     failed = _failures(swept)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(sweeps.report(swept)), indent=1).decode())
+        click.echo(_pretty(sweeps.report(swept)))
     else:
         _show(swept)
     if not any(value.samples for reader in swept.readers for value in reader.values):
@@ -143,6 +159,90 @@ def in_flight(
         click.echo(f"zcb sweep: kept in {kept}", err=True)
     if failed:
         raise MeasurementError("; ".join(failed))
+
+
+@sweep.command("gap", epilog="Example: zcb sweep gap w.json --first-byte-ms 5,20 --connection-mb-s 90 -o x.svg")
+@click.argument("workload", type=click.Path(path_type=Path))
+@click.option(
+    "--readers", metavar="R,R,...", help="Readers that are measured (default: all with a setting for the gap)."
+)
+@click.option(
+    "--gaps",
+    type=Values(0, 10**6),
+    default=gap_sweeps.GAPS,
+    help=f"Stored chunks between two wanted ones.  [default: {_listed(gap_sweeps.GAPS)}]",
+)
+@click.option(
+    "--first-byte-ms",
+    type=Values(1, 10_000),
+    default=gap_sweeps.FIRST_BYTES_MS,
+    help=f"The store's times to the first byte.  [default: {_listed(gap_sweeps.FIRST_BYTES_MS)}]",
+)
+@click.option(
+    "--connection-mb-s",
+    type=Values(1, 100_000),
+    default=gap_sweeps.CONNECTIONS_MB_S,
+    help=f"Rates of each of its connections.  [default: {_listed(gap_sweeps.CONNECTIONS_MB_S)}]",
+)
+@_rounds_options
+@timeout_option
+@ENV
+@click.option("--json", "as_json", is_flag=True, help="Print all samples, ratios and best gaps as JSON.")
+@click.option("-o", "--output", type=OutputFile(), help="Draw it into this SVG file too.")
+def gap(
+    workload: Path,
+    readers: str | None,
+    gaps: tuple[int, ...],
+    first_byte_ms: tuple[int, ...],
+    connection_mb_s: tuple[int, ...],
+    samples: int,
+    sessions: int,
+    patience: float,
+    timeout: float,
+    env: tuple[str, ...],
+    as_json: bool,
+    output: Path | None,
+) -> None:
+    """Find up to which gap one merged range is faster than separate ranges.
+
+    The embedded store is started anew for each service time, and at the end as it was.
+    """
+    rounds = _rounds(samples, sessions, patience)
+    _demand_svg(output)
+    names = gap_sweeps.with_merge_setting() if readers is None else _names(readers)
+    loaded = _opened(workload, timeout)
+    gap_sweeps.check(names, loaded)
+    swept = gap_sweeps.sweep(names, loaded, gaps, first_byte_ms, connection_mb_s, rounds, admit(env))
+    failed = sorted(
+        {blamed(cell.reader, pair.error) for cell in swept.cells for pair in cell.pairs if pair.error},
+        key=wrong_data_first,
+    )
+    reasons = {f"{cell.reader}: {pair.na}" for cell in swept.cells for pair in cell.pairs if pair.na}
+    if all(cell.best_gap() is None for cell in swept.cells):
+        raise MeasurementError("; ".join(failed)) if failed else BadUseError("; ".join(sorted(reasons)))
+    if as_json:
+        click.echo(_pretty(gap_results.report(swept)))
+    else:
+        _show_gaps(swept)
+    if output is not None:
+        write_output(output, curves.of_gaps(swept).encode())
+    if failed:
+        raise MeasurementError("; ".join(failed))
+
+
+def _rounds(samples: int, sessions: int, patience: float) -> Rounds:
+    if samples < sessions:
+        raise BadUseError(f"{samples} samples cannot be spread over {sessions} sessions")
+    return Rounds(samples=samples, sessions=sessions, patience=patience)
+
+
+def _demand_svg(output: Path | None) -> None:
+    if output is not None and output.suffix != ".svg":
+        raise BadUseError(f"-o writes an SVG file, and {output.name[:80]!r} does not end with .svg")
+
+
+def _pretty(report: dict[str, Any]) -> str:
+    return msgspec.json.format(msgspec.json.encode(report), indent=1).decode()
 
 
 def _names(readers: str | None) -> list[str]:
@@ -256,3 +356,54 @@ def _knees(swept: InFlightSweep) -> Iterator[str]:
         rate = swept.figure(value, "array_gbit_s")
         reached = "" if rate is None or math.isinf(rate.median) else f": {number(rate.median)} Gbit/s"
         yield f"{reader.reader:{widest}}  {curves.knee_in_words(found)}{reached}"
+
+
+def _show_gaps(swept: GapSweep) -> None:
+    """Print, of each reader, the merged range's time over that of separate ones, by service time and gap."""
+    console = Console(highlight=False)
+    console.print(
+        f"{swept.label}, {swept.in_flight} in flight, {swept.cores} cores: one merged range over separate ranges",
+        markup=False,
+    )
+    for reader in dict.fromkeys(cell.reader for cell in swept.cells):
+        console.print(_gap_table(reader, [cell for cell in swept.cells if cell.reader == reader]))
+    console.print(
+        "Below 1x the merged range is faster; * where the interval leaves out 1. The rule: latency x bandwidth of a "
+        "connection."
+    )
+
+
+def _gap_table(reader: str, cells: Sequence[GapCell]) -> Table:
+    table = Table(title=reader, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("ms", "MB/s", *(f"gap\n{_size(pair.gap_bytes)}" for pair in cells[0].pairs), "rule"):
+        table.add_column(heading, justify="right")
+    table.add_column("merging pays")
+    for cell in cells:
+        ratios = [_ratio(pair.ratio()) for pair in cell.pairs]
+        table.add_row(
+            number(cell.first_byte_ms),
+            number(cell.connection_mb_s),
+            *ratios,
+            _size(cell.rule_bytes),
+            _pays(cell),
+        )
+    return table
+
+
+def _ratio(found: Interval | None) -> str:
+    if found is None:
+        return "-"
+    return f"{times(found.median)}x{'*' if found.sure and not found.low <= 1 <= found.high else ' '}"
+
+
+def _pays(cell: GapCell) -> str:
+    found = cell.best_gap()
+    if found is None:
+        return "-"
+    if found.above is None:
+        return f"below {_size(cell.pairs[0].gap_bytes)}"
+    return "at all gaps" if found.below is None else f"to {_size(found.above)}"
+
+
+def _size(nbytes: float) -> str:
+    return f"{number(nbytes / 2**20)}M" if nbytes >= 2**20 else f"{number(nbytes / 2**10)}K"

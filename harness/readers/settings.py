@@ -31,6 +31,11 @@ CALLS = "how it is called"
 """Where a setting is given that is no name of the library's, but which of its public calls are made."""
 
 
+MERGE_GAP, MERGE_BYTES = "merge gap", "merge bytes"
+"""Parts that a setting plays: bytes between two chunks up to which they share a request, and the largest request that
+chunks share."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """One public setting of a library."""
@@ -44,6 +49,8 @@ class Setting:
     values: tuple[Value, ...]
     """What a search tries instead."""
     meaning: str
+    part: str = ""
+    """`MERGE_GAP` or `MERGE_BYTES` where it is one of these, of whatever library."""
 
 
 TOKIO_THREADS = Setting(

@@ -11,6 +11,8 @@ from harness.readers.base import ZARR_PYTHON, Reader, Turns
 from harness.readers.settings import (
     CORES,
     IN_FLIGHT,
+    MERGE_BYTES,
+    MERGE_GAP,
     OBSTORE_CLIENT,
     OBSTORE_POOL,
     TOKIO_THREADS,
@@ -49,6 +51,7 @@ _SETTINGS = (
         default="1 MiB",
         values=(-1, 1 << 16, 1 << 18, 8 << 20),
         meaning="Bytes between two chunks up to which they share a request; -1 lets none share one.",
+        part=MERGE_GAP,
     ),
     Setting(
         name="array.sharding_coalesce_max_bytes",
@@ -56,6 +59,7 @@ _SETTINGS = (
         default="16 MiB",
         values=(1 << 20, 4 << 20, 64 << 20),
         meaning="The largest request that chunks share.",
+        part=MERGE_BYTES,
     ),
     Setting(
         name="async.concurrency",

@@ -35,7 +35,7 @@ class Knee(msgspec.Struct, frozen=True, kw_only=True):
     best: int
     """The value with the best throughput."""
     is_last: bool
-    """Whether the best is the largest value that was measured, so that there may be better ones beyond."""
+    """Whether it is the largest value that was measured, so that more may be faster still."""
 
     @property
     def sure(self) -> bool:
@@ -79,14 +79,14 @@ def _knee(values: tuple[int, ...], processes: tuple[tuple[tuple[float | None, ..
         places = _replicates(tables, medians)
         outside = (1 - COVERAGE) / 2
         low, high = (values[int(end)] for end in np.quantile(places, (outside, 1 - outside), method="nearest"))
-    best = int(medians.argmin())
+    place = _place(medians)
     return Knee(
-        value=values[_place(medians)],
+        value=values[place],
         low=low,
         high=high,
         count=count,
-        best=values[best],
-        is_last=best == len(values) - 1 and len(values) > 1,
+        best=values[int(medians.argmin())],
+        is_last=place == len(values) - 1 and len(values) > 1,
     )
 
 

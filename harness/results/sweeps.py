@@ -101,11 +101,12 @@ def report(sweep: InFlightSweep) -> dict[str, Any]:
     for reader, told in zip(sweep.readers, fields["readers"], strict=True):
         told["knee"] = msgspec.to_builtins(reader.knee())
         for value, of in zip(reader.values, told["values"], strict=True):
-            of["figures"] = {key: _told(sweep.figure(value, key)) for key in FIGURES}
+            of["figures"] = {key: as_fields(sweep.figure(value, key)) for key in FIGURES}
     return fields
 
 
-def _told(found: Interval | None) -> dict[str, Any] | None:
+def as_fields(found: Interval | None) -> dict[str, Any] | None:
+    """Return an interval as JSON; None where it is unknown, and without ends where there is none."""
     if found is None:
         return None
     fields: dict[str, Any] = msgspec.to_builtins(found)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.sax.saxutils import escape
 
-from harness.results.intervals import Interval
+from harness.results.gaps import GapCell, GapSweep
+from harness.results.intervals import Interval, without_interval
 from harness.results.knee import Knee
 from harness.results.sample import NETWORK_LIMIT
 from harness.results.sweeps import InFlightSweep, SweptReader, limit
@@ -43,7 +44,7 @@ class Plot:
     mark: Mark | None = None
 
 
-_EDGE, _LEFT, _HEAD, _HIGH, _FOOT, _BETWEEN = 8, 40, 40, 110, 34, 14
+_EDGE, _LEFT, _HEAD, _HIGH, _FOOT, _BETWEEN = 12, 34, 40, 110, 42, 16
 _COLUMN = 270
 """Width that a plot has at least, where the picture has room for more than one."""
 _STEPS = (1, 2, 2.5, 5, 10)
@@ -97,6 +98,27 @@ def knee_in_words(found: Knee | None) -> str:
         return "nothing measured"
     within = f" [{found.low}, {found.high}]" if found.sure else f" (n={found.count}: no interval)"
     return f"knee at {found.value}{within}{', still rising' if found.is_last else ''}"
+
+
+def of_gaps(sweep: GapSweep, *, name: str = "gaps", width: int = 860) -> str:
+    """Return a merged range's time over that of separate ranges as an SVG document: a plot per service time."""
+    title = f"One merged range over separate ranges, by gap: {sweep.label}"
+    plots = [_gap_plot(cell) for cell in sweep.cells]
+    return svg(plots, title=title, name=name, width=width, x="KiB of gap", y="merged/separate")
+
+
+def _gap_plot(cell: GapCell) -> Plot:
+    ratios = ((pair.gap_bytes / 2**10, pair.ratio()) for pair in cell.pairs if pair.gap_bytes)
+    points = [(gap, found) for gap, found in ratios if found is not None]
+    rule = cell.rule_bytes / 2**10
+    inside = bool(points) and points[0][0] <= rule <= points[-1][0]
+    equal = [(gap, without_interval(1.0, 0)) for gap, _ in points]
+    return Plot(
+        heading=cell.reader,
+        note=f"{cell.first_byte_ms:g} ms, {cell.connection_mb_s:g} MB/s: rule {number(rule)} KiB",
+        curves=[Curve(kind="limit", points=equal), Curve(kind="own", points=points)],
+        mark=Mark(x=rule) if inside else None,
+    )
 
 
 def svg(plots: Sequence[Plot], *, title: str, name: str, width: int, x: str, y: str) -> str:

@@ -112,6 +112,33 @@ def stop() -> bool:
         return found is not None
 
 
+@contextlib.contextmanager
+def restarting() -> Iterator[Callable[..., StoreState]]:
+    """Yield what starts the running store anew, at the same address, with some settings changed, given by name.
+
+    At the end of the block it is started once more with the settings that it had.
+
+    Raises
+    ------
+    StoreError
+        None is running, or another program started it.
+    """
+    state.require_running()
+    found = _running()
+    if found is None or found.settings is None:
+        raise StoreError("how the running store was started is not known: `zcb store stop`, then `zcb store start`")
+    had = msgspec.structs.replace(found.settings, port=urlsplit(found.endpoint).port or 0)
+
+    def again(**changes: float) -> StoreState:
+        stop()
+        return start(msgspec.structs.replace(had, **changes))
+
+    try:
+        yield again
+    finally:
+        again()
+
+
 def _check(settings: StoreSettings) -> None:
     if settings.profile not in PROFILES:
         raise unknown("profile", settings.profile, PROFILES)

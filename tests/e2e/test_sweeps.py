@@ -2,11 +2,15 @@
 
 import json
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from harness.cli import zcb
+from harness.errors import BadUseError
 from harness.results.sample import NETWORK_LIMIT
+from harness.store import lifecycle, state
+from harness.store.lifecycle import StoreSettings
 from harness.targets.resolve import resolve
 from harness.workload import model as workloads
 from harness.workload.create import create_workload
@@ -76,3 +80,63 @@ def test_bad_use_is_one_line(work, arguments, said):
     done = run("in-flight", work, *arguments)
     assert done.exit_code in (1, 2)
     assert said in f"{done.output} {done.exception}"
+
+
+@pytest.fixture
+def own_work(own_state, tmp_path):
+    lifecycle.start(StoreSettings(profile="loopback"))
+    create("--preset", "tiny")
+    made = create_workload(
+        "chunks_of_one_shard", resolve("embedded"), dataset="tiny/small", parameters=Parameters(chunks=2)
+    )
+    path = tmp_path / "w.json"
+    path.write_bytes(workloads.encode(made))
+    return path
+
+
+def test_a_sweep_over_gaps_changes_the_service_time_and_puts_it_back(own_work, tmp_path):
+    before = state.require_running()
+    picture = tmp_path / "x.svg"
+    asked = ("--readers", "zarr-python+obstore", "--gaps", "1,2", "--first-byte-ms", "1,150", "--connection-mb-s", 1000)
+    done = run("gap", own_work, *asked, "--samples", 1, "--json", "-o", picture)
+    assert done.exit_code == 0, done.output
+    cells = json.loads(done.stdout)["cells"]
+    assert [cell["first_byte_ms"] for cell in cells] == [1, 150]
+    for cell in cells:
+        assert [pair["gap"] for pair in cell["pairs"]] == [1, 2]
+        for pair in cell["pairs"]:
+            assert [one["requests"] - one["index_requests"] for one in (*pair["merged"], *pair["separate"])] == [1, 2]
+            assert pair["gap_bytes"] > 0
+            assert pair["ratio"]["count"] == 1
+    slow, fast = (cell["pairs"][0]["merged"][0]["seconds"] for cell in reversed(cells))
+    assert slow > 2 * fast
+    after = state.require_running()
+    assert (after.endpoint, after.profile) == (before.endpoint, before.profile)
+    assert picture.read_text().count('class="head"') == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--readers", "tensorstore"), "tensorstore has no setting for the gap: choose from zarr-python+fsspec"),
+        (("--gaps", "5000"), "do not fit into a shard"),
+        (("-o", "x.png"), "does not end with .svg"),
+    ],
+)
+def test_what_no_sweep_over_gaps_can_be_made_of_is_one_line(work, arguments, said):
+    done = run("gap", work, *arguments)
+    assert isinstance(done.exception, BadUseError)
+    assert said in str(done.exception)
+
+
+def test_a_pattern_without_gaps_and_another_target_are_refused(work, tmp_path):
+    made = workloads.decode(work.read_bytes())
+    for changed, said in (
+        (msgspec.structs.replace(made, pattern="whole_array", parameters=Parameters()), "has no gap"),
+        (msgspec.structs.replace(made, target=msgspec.structs.replace(made.target, name="other")), "only the embedded"),
+    ):
+        path = tmp_path / "w.json"
+        path.write_bytes(workloads.encode(changed))
+        done = run("gap", path)
+        assert isinstance(done.exception, BadUseError)
+        assert said in str(done.exception)

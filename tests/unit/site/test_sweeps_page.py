@@ -93,7 +93,7 @@ def test_the_picture_has_a_plot_for_each_reader_that_says_its_knee():
     assert drawn.count('class="head"') == 4
     assert drawn.count("<circle") == 9
     assert drawn.count('class="limit"') == 3  # in all but its own
-    assert "knee at 10 [10, 10]" in drawn
+    assert "knee at 10 [10, 10]<" in drawn
     assert "knee at 100 [100, 100], still rising" in drawn
     assert "nothing measured" in drawn
     assert NASTY not in drawn
