@@ -29,6 +29,7 @@ _COMMANDS = {
     "history": "history",
     "netns": "netns",
     "pr": "compare",
+    "project": "project",
     "read": "read",
     "soak": "soak",
     "store": "store",

@@ -211,6 +211,7 @@ def make_sample(
         other_cores=evidence.other_cores,
         throttled_periods=evidence.throttled_periods,
         cpu_seconds=timed.cpu_seconds,
+        busiest_thread_seconds=timed.busiest_thread_seconds,
         peak_rss_bytes=timed.peak_rss_bytes,
         flags=_flags(workload, timed, store) + _traffic_flags(evidence.nic, other) + _load_flags(evidence),
         verified=True,

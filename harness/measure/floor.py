@@ -8,6 +8,7 @@ that.
 
 import math
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -23,10 +24,16 @@ _Z99 = 2.326_347_874_040_841  # 99th percentile of the normal distribution, as i
 
 def floor_of(workload: Workload) -> float | None:
     """Return the floor of a workload in seconds; None where its target is not the embedded store, or has no limits."""
+    service = service_of(workload)
+    return None if service is None else floor_seconds(workload, service, service.link_gbit_s)
+
+
+def service_of(workload: Workload) -> Profile | None:
+    """Return the service time that a workload meets, with the rate of the network; None but at the embedded store."""
     store = state.running() if workload.target.profile is not None else None
     if store is None:
         return None
-    return floor_seconds(workload, store.profile, store.profile.link_gbit_s or store.link.gbit_s)
+    return msgspec.structs.replace(store.profile, link_gbit_s=store.profile.link_gbit_s or store.link.gbit_s)
 
 
 def floor_seconds(workload: Workload, profile: Profile, link_gbit_s: float | None) -> float | None:

@@ -15,6 +15,7 @@ import msgspec
 from harness.errors import MeasurementError
 from harness.machine.cpu import allowed_cores, quota
 from harness.measure.conductor import Plan, Row
+from harness.measure.floor import service_of
 from harness.paths import write_atomically
 from harness.readers import reader_class
 from harness.results import records, timelines, trainings
@@ -61,6 +62,7 @@ def write_pass(pattern: str, target: str, plan: Plan, rows: Sequence[Row], start
         sessions=plan.sessions,
         budget_seconds=plan.budget_seconds,
         network=next((row.network for row in reversed(rows) if row.network is not None), None),
+        service=service_of(rows[0].workload) if rows else None,
         environment=rows[0].environment if rows else [],
         rows=[_row(row) for row in rows],
     )

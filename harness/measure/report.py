@@ -4,7 +4,9 @@ from typing import Any
 
 import msgspec
 
+from harness.machine.cpu import cores
 from harness.measure.conductor import Row
+from harness.measure.floor import service_of
 from harness.results.pilot import needed_of
 from harness.results.slower import slower
 from harness.workload.model import Workload
@@ -34,6 +36,8 @@ def _report(row: Row, limit: Row) -> dict[str, Any]:
         "settings": row.settings,
         "workload": row.workload.summary(),
         "target": row.workload.target.identity,
+        "service": service_of(row.workload),
+        "cores": cores(),
         "network": row.network,
         "environment": row.environment,
         "truth": _truth(row.workload),

@@ -6,11 +6,10 @@ from types import MappingProxyType
 import msgspec
 
 from harness.machine.cpu import cores
+from harness.measure.floor import service_of
 from harness.measure.rounds import Measured, Point, Rounds, take
 from harness.results import sweeps
 from harness.results.sweeps import InFlightSweep, SweptReader, SweptValue
-from harness.store import state
-from harness.store.state import Profile
 from harness.workload.model import Workload
 
 VALUES = (1, 2, 5, 10, 20, 50, 100, 200, 400, 800)
@@ -66,11 +65,6 @@ def in_flight(
         sessions=rounds.sessions,
         readers=found,
     )
-
-
-def service_of(workload: Workload) -> Profile | None:
-    """Return the service time of the embedded store that a workload is read from; None elsewhere."""
-    return state.require_running().profile if workload.target.profile is not None else None
 
 
 def _of_reader(reader: str, measured: Sequence[Measured]) -> SweptReader:

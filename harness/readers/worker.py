@@ -18,6 +18,7 @@ from typing import IO, Any, override
 import msgspec
 
 from harness.errors import UnsupportedError, ZcbError
+from harness.machine.cpu import thread_seconds
 from harness.machine.exit import run_then_exit
 from harness.machine.lifeline import die_with_parent
 from harness.machine.memory import status_bytes
@@ -164,15 +165,18 @@ def timed_read(reader: Reader, workload: workloads.Workload) -> tuple[Timed, Any
     reader.reset_request_counts()
     gc.collect()  # an earlier execution's garbage is not this one's time or memory
     can_reset = _reset_peak_rss()
+    threads = thread_seconds()
     cpu = time.process_time()
     begin = time.perf_counter()
     result = reader.read()
     seconds = time.perf_counter() - begin
     cpu_seconds = time.process_time() - cpu
+    of_threads = [total - threads.get(thread, 0.0) for thread, total in thread_seconds().items()]
     return (
         Timed(
             seconds=seconds,
             cpu_seconds=cpu_seconds,
+            busiest_thread_seconds=max(of_threads, default=None),
             peak_rss_bytes=status_bytes(os.getpid(), "VmHWM") if can_reset else None,
             array_bytes=workload.array_bytes,
             calls=reader.calls(workload),

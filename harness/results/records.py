@@ -15,6 +15,7 @@ from harness.machine import git
 from harness.machine.network import Network
 from harness.paths import contents
 from harness.results.sample import Sample
+from harness.store.state import Profile
 
 SCHEMA = 1
 FOLDER_VARIABLE = "ZCB_PASSES"
@@ -108,6 +109,8 @@ class PassRecord(OfCommit, frozen=True, kw_only=True):
     budget_seconds: float | None
     network: Network | None = None
     """The interfaces whose counters the samples hold, as they were before the pass's last workload."""
+    service: Profile | None = None
+    """Service time of the embedded store, with the rate of its link; None elsewhere, and in older records."""
     environment: list[str] | None = None
     """Names of what the workers had from outside: variables, and files with credentials; None where nobody noted it."""
     rows: list[RowRecord]

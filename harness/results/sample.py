@@ -129,6 +129,8 @@ class Timed(msgspec.Struct, kw_only=True):
     calls: int
     request_counts: RequestCounts | None
     """None where the library gives no way to count its requests."""
+    busiest_thread_seconds: float | None = None
+    """CPU time of the thread that took most of it, of those that are left at the end; None where nobody told."""
     verified: bool = True
     """Whether what was read was compared with a truth and equals it; a worker in Rust says what it compared."""
 
@@ -162,6 +164,8 @@ class Sample(msgspec.Struct, kw_only=True):
     throttled_periods: int | None = None
     """Periods of the scheduler, usually of 100 ms, in which a CPU quota stopped the reader; None without a quota."""
     cpu_seconds: float
+    busiest_thread_seconds: float | None = None
+    """CPU time of the reader's busiest thread; None where its worker does not tell, and in older records."""
     store_cpu_seconds: float | None = None
     peak_rss_bytes: int | None
     max_in_flight: int | None = None

@@ -4,6 +4,8 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -151,3 +153,40 @@ def test_a_real_quota_is_seen_and_so_is_what_it_does(half_a_core):
     quota, threads, throttled = done.stdout.split()
     assert (quota, threads) == ("0.5", "1")
     assert int(throttled) >= 1
+
+
+def test_the_thread_that_works_is_told_from_those_that_wait():
+    with contextlib.closing(WorkingThread()) as one:
+        before = cpu.thread_seconds()
+        one.work()
+        grown = {name: total - before.get(name, 0.0) for name, total in cpu.thread_seconds().items()}
+        if not grown:
+            pytest.skip("the kernel keeps no account of threads")
+        assert max(grown, key=grown.__getitem__) == str(one.native_id)
+        assert grown[str(one.native_id)] > 10 * grown[str(threading.get_native_id())]
+
+
+class WorkingThread:
+    """A thread that computes when it is told to."""
+
+    def __init__(self):
+        self.asked, self.done = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+        self.native_id = self.thread.native_id
+
+    def run(self):
+        self.asked.wait()
+        until = time.thread_time() + 0.2
+        while time.thread_time() < until:
+            pass
+        self.done.set()
+        time.sleep(0.5)  # those that have ended are not told of
+
+    def work(self):
+        self.asked.set()
+        self.done.wait()
+
+    def close(self):
+        self.asked.set()
+        self.thread.join()

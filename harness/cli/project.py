@@ -1,0 +1,114 @@
+"""``zcb project``: what measured reads would take with another link, other cores and another store."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from harness.cli.values import FiniteRange
+from harness.cloud import cost
+from harness.errors import BadUseError
+from harness.results import measured_cells, projection
+from harness.results.projection import MeasuredCell, Place, Projection
+from harness.results.text import number
+from harness.workload.model import MOST_IN_FLIGHT
+
+SCHEMA = 1
+
+_UNLIMITED = ("shared_cores", "requests_per_second")
+"""Of a place: what None says, and is not as it was measured."""
+
+_ABOVE = FiniteRange(min=0, min_open=True)
+
+
+@click.command(
+    epilog="\b\nExample:\n  zcb sweep in-flight w.json --json > here.json\n"
+    "  zcb project here.json --vm c6in.32xlarge --cores 128 --first-byte-ms 30"
+)
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--link-gbit-s", type=_ABOVE, help="Rate of the link, 10^9 bits per second.")
+@click.option("--vm", metavar="TYPE", help="Take the link's rate from cloud/prices.toml, e.g. c6in.32xlarge.")
+@click.option("--cores", type=_ABOVE, required=True, help="Cores that the reader may use.")
+@click.option("--first-byte-ms", type=_ABOVE, help="Median time to the first byte (default: as measured).")
+@click.option("--connection-mb-s", type=_ABOVE, help="Rate of each connection (default: as measured).")
+@click.option(
+    "--requests-per-second-per-prefix",
+    "per_prefix",
+    type=FiniteRange(min=0),
+    help="What a prefix is good for; 0 is no limit (default: that of s3 in cloud/prices.toml).",
+)
+@click.option(
+    "--in-flight",
+    type=click.IntRange(1, MOST_IN_FLIGHT),
+    help="Requests in flight (default: the best of those that were measured).",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print every stage as JSON.")
+def project(
+    results: tuple[Path, ...],
+    link_gbit_s: float | None,
+    vm: str | None,
+    cores: float,
+    first_byte_ms: float | None,
+    connection_mb_s: float | None,
+    per_prefix: float | None,
+    in_flight: int | None,
+    as_json: bool,
+) -> None:
+    """Project what was measured at the embedded store to another machine: time, interval and what binds.
+
+    RESULTS are files that `zcb read --json` or `zcb sweep in-flight --json` printed, or an asv configuration. It is a
+    projection and no measurement (docs/projection.md).
+    """
+    prices = cost.load_prices()
+    if link_gbit_s is None:
+        if vm is None:
+            raise BadUseError("say how fast the link is: --link-gbit-s, or --vm with a type of cloud/prices.toml")
+        link_gbit_s = prices.of_vm(vm).gbit_s
+    limit = prices.of_storage("s3").gets_per_second if per_prefix is None else per_prefix
+    changes = {
+        "link_gbit_s": link_gbit_s,
+        "cores": cores,
+        "shared_cores": None,
+        "requests_per_second": limit or None,
+        "first_byte_ms": first_byte_ms,
+        "connection_mb_s": connection_mb_s,
+    }
+    asked = {name: value for name, value in changes.items() if value is not None or name in _UNLIMITED}
+    rows = projection.by_row(cell for path in results for cell in measured_cells.load(path))
+    found = [projection.best(row, _place(row, asked), in_flight) for row in rows]
+    if as_json:
+        report = {"schema": SCHEMA, "rows": found}
+        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=1).decode())
+    else:
+        _show(found, link_gbit_s, cores)
+
+
+def _place(row: Sequence[MeasuredCell], asked: dict[str, float | None]) -> Place:
+    """Return the place that is asked for; what is not is as the row was measured, and a tail keeps its shape."""
+    measured = row[-1].place
+    place = msgspec.structs.replace(measured, **asked)
+    if measured.first_byte_p99_ms is None or not measured.first_byte_ms:
+        return place
+    tail = measured.first_byte_p99_ms / measured.first_byte_ms
+    return msgspec.structs.replace(place, first_byte_p99_ms=tail * place.first_byte_ms)
+
+
+def _show(found: Sequence[Projection], link_gbit_s: float, cores: float) -> None:
+    console = Console(highlight=False)
+    title = f"Projection to {link_gbit_s:g} Gbit/s and {cores:g} cores, not a measurement"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("reader", max_width=21, overflow="fold")
+    table.add_column("workload", max_width=22, overflow="fold")
+    for heading in ("in\nflight", "ms", "interval", "Gbit/s"):
+        table.add_column(heading, justify="right", no_wrap=heading != "interval")
+    table.add_column("what binds")
+    for one in found:
+        low, high, middle = (number(1e3 * seconds) for seconds in (one.low, one.high, one.seconds))
+        figures = (str(one.in_flight), middle, f"{low}-{high}", number(one.array_gbit_s))
+        table.add_row(one.reader, one.label, *figures, one.binds)
+    console.print(table)
+    console.print("Its model, and how far it was off where it was checked: docs/projection.md.")

@@ -1,0 +1,342 @@
+"""What a read would take on another machine: stages from measured costs, and how they overlap (docs/projection.md).
+
+A cell is what was measured of a row, a reader on a workload, at one place and number of requests in flight. A place is
+a link, a store's service time and cores.
+"""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from harness.errors import BadUseError
+from harness.results.intervals import of_processes
+from harness.results.sample import Sample
+from harness.results.sessions import by_session
+from harness.store.state import Profile
+
+_Z99 = 2.326_347_874_040_841  # 99th percentile of the normal distribution, as in the store
+_STEPS = 200
+"""Overlaps that are tried, from none to full."""
+_HELD_BACK = 0.8
+"""A reader that had less than this part of what it may have in flight is held back by its library."""
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where is read; None is no limit."""
+
+    link_gbit_s: float | None = None
+    connection_mb_s: float | None = None
+    first_byte_ms: float = 0.0
+    """Its median."""
+    first_byte_p99_ms: float | None = None
+    """None where it is constant."""
+    requests_per_second: float | None = None
+    """Of one prefix."""
+    cores: float
+    """Those that the reader may use."""
+    shared_cores: float | None = None
+    """Those that it shares with the embedded store; None where no store of ours takes any."""
+
+
+class Costs(msgspec.Struct, frozen=True, kw_only=True):
+    """What one execution took of each resource: medians."""
+
+    requests: float
+    trips: tuple[float, ...]
+    """Requests of each kind that wait for those before them, in the order in which they are sent: for sizes, indexes,
+    data."""
+    fetched_bytes: float
+    cpu_seconds: float
+    busiest_thread_seconds: float | None
+    """None where nobody told."""
+    store_cpu_seconds: float
+    max_in_flight: float | None
+
+
+class MeasuredCell(msgspec.Struct, frozen=True, kw_only=True):
+    """A row's executions at one place."""
+
+    reader: str
+    label: str
+    """The workload's."""
+    in_flight: int
+    reads: int
+    concurrent_reads: int
+    array_bytes: int
+    place: Place
+    costs: Costs
+    seconds: float
+    """Their median."""
+    low: float
+    high: float
+    """Ends of its interval; of fewer samples than one takes the lowest and the highest."""
+
+    @property
+    def row(self) -> tuple[str, str]:
+        """What is projected by itself."""
+        return self.reader, self.label
+
+    @property
+    def turns(self) -> int:
+        """How often reads that cannot be under way together follow each other."""
+        return math.ceil(self.reads / self.concurrent_reads)
+
+
+class Projection(msgspec.Struct, frozen=True, kw_only=True):
+    """What a row is expected to take."""
+
+    reader: str
+    label: str
+    in_flight: int
+    place: Place
+    seconds: float
+    low: float
+    """The least and the most that explanations of what was measured give."""
+    high: float
+    array_gbit_s: float
+    binds: str
+    """The stage that takes longest."""
+    stages: dict[str, float]
+    """Seconds of each stage by itself."""
+    overlap: float
+    """1 where stages overlap fully, 0 where they follow each other."""
+    factor: float
+    """What measured times were over those of the stages."""
+    cells: int
+    """Measured cells that it rests on."""
+
+
+def measured_cell(
+    samples: Sequence[Sample],
+    *,
+    place: Place,
+    reader: str,
+    label: str,
+    in_flight: int,
+    reads: int,
+    concurrent_reads: int,
+    array_bytes: int,
+) -> MeasuredCell | None:
+    """Return what samples of a row say of its costs; None where requests or bytes were not counted."""
+    requests, nbytes = _median(s.requests for s in samples), _median(s.fetched_bytes for s in samples)
+    found = of_processes([sample.seconds for sample in group] for group in by_session(samples))
+    cpu_seconds = _median(sample.cpu_seconds for sample in samples)
+    if found is None or requests is None or nbytes is None or not cpu_seconds or found.median <= 0:
+        return None
+    heads = _median(sample.head_requests for sample in samples) or 0.0
+    indexes = _median(sample.index_requests for sample in samples) or 0.0
+    seconds = [sample.seconds for sample in samples]
+    return MeasuredCell(
+        reader=reader,
+        label=label,
+        in_flight=in_flight,
+        reads=reads,
+        concurrent_reads=concurrent_reads,
+        array_bytes=array_bytes,
+        place=place,
+        costs=Costs(
+            requests=requests,
+            trips=tuple(filter(None, (heads, indexes, max(0.0, requests - heads - indexes)))),
+            fetched_bytes=nbytes,
+            cpu_seconds=cpu_seconds,
+            busiest_thread_seconds=_median(sample.busiest_thread_seconds for sample in samples),
+            store_cpu_seconds=_median(sample.store_cpu_seconds for sample in samples) or 0.0,
+            max_in_flight=_median(sample.max_in_flight for sample in samples),
+        ),
+        seconds=found.median,
+        low=found.low if found.sure else min(seconds),
+        high=found.high if found.sure else max(seconds),
+    )
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(statistics.median(known)) if known else None
+
+
+def place_of(service: Profile | None, cores: float) -> Place:
+    """Return the place that the embedded store imitated; a BadUseError says that it was not the embedded store."""
+    if service is None:
+        raise BadUseError(
+            "only what was read from the embedded store can be projected, whose service time is known and recorded: "
+            "measure anew with `zcb read --json`"
+        )
+    return Place(
+        link_gbit_s=service.link_gbit_s,
+        connection_mb_s=service.connection_mb_s,
+        first_byte_ms=service.first_byte_ms or 0.0,
+        first_byte_p99_ms=service.first_byte_p99_ms,
+        requests_per_second=service.requests_per_second_per_prefix,
+        cores=cores,
+        shared_cores=cores,
+    )
+
+
+WAITS = "round trips"
+"""The stage that nothing overlaps: what is sent next is not known before."""
+
+
+def stages(cell: MeasuredCell, costs: Costs, place: Place, in_flight: int, seen: float) -> dict[str, float]:
+    """Return the seconds of each stage by itself.
+
+    Parameters
+    ----------
+    cell
+        Whose reads.
+    costs
+        What an execution takes of each resource.
+    place
+        Where it would be read.
+    in_flight
+        Requests in flight that the reader is asked for.
+    seen
+        Those that it has.
+    """
+    waits = cell.turns * sum(_longest(place, min(in_flight, trip / cell.turns)) for trip in costs.trips)
+    one_by_one = costs.requests * _mean(place) + _took(costs.fetched_bytes / 1e6, place.connection_mb_s)
+    found = {
+        WAITS: waits,
+        "requests in flight": max(0.0, one_by_one / seen - waits),
+        "link": _took(costs.fetched_bytes * 8 / 1e9, place.link_gbit_s),
+        "requests per prefix": _took(costs.requests, place.requests_per_second),
+        "CPU of all cores": _cpu(costs, place),
+    }
+    if costs.busiest_thread_seconds is not None:
+        found["CPU of one thread"] = costs.busiest_thread_seconds
+    return found
+
+
+def _took(amount: float, a_second: float | None) -> float:
+    return 0.0 if a_second is None else amount / a_second
+
+
+def _cpu(costs: Costs, place: Place) -> float:
+    own = costs.cpu_seconds / place.cores
+    if place.shared_cores is None:
+        return own
+    return max(own, (costs.cpu_seconds + costs.store_cpu_seconds) / place.shared_cores)
+
+
+def together(found: Mapping[str, float], overlap: float) -> float:
+    """Return the seconds of all stages, of which all but the round trips overlap: 0 is their sum, 1 the longest."""
+    others = [seconds for stage, seconds in found.items() if stage != WAITS]
+    longest = max(others)
+    if longest == 0 or overlap == 1:
+        return found[WAITS] + longest
+    power = 1 / (1 - overlap)
+    shares: float = math.fsum((one / longest) ** power for one in others) ** (1 / power)
+    return found[WAITS] + longest * shares
+
+
+def project(cells: Sequence[MeasuredCell], place: Place, in_flight: int) -> Projection:
+    """Return what a row is expected to take elsewhere.
+
+    The overlap is that which explains the measured times best, and the factor what is left over. The interval holds
+    what every cell by itself would say, and no and full overlap with the factors that suit them, widened by the
+    interval of the measured times.
+
+    Parameters
+    ----------
+    cells
+        Of one row, at least one.
+    place
+        Where it would be read.
+    in_flight
+        Requests in flight that the reader would be asked for.
+    """
+    nearest = _nearest(cells, in_flight)
+    costs, seen = nearest.costs, _seen(cells, in_flight)
+    found = stages(nearest, costs, place, in_flight, seen)
+    overlap = _fitted(cells)
+    factor = _factor(cells, overlap)
+    seconds = factor * together(found, overlap)
+    others = [_alone(one, found) for one in cells] + [_factor(cells, end) * together(found, end) for end in (0.0, 1.0)]
+    return Projection(
+        reader=nearest.reader,
+        label=nearest.label,
+        in_flight=in_flight,
+        place=place,
+        seconds=seconds,
+        low=min(seconds, *others) * statistics.median(one.low / one.seconds for one in cells),
+        high=max(seconds, *others) * statistics.median(one.high / one.seconds for one in cells),
+        array_gbit_s=nearest.array_bytes * 8 / seconds / 1e9,
+        binds=max(found, key=found.__getitem__),
+        stages=found,
+        overlap=overlap,
+        factor=factor,
+        cells=len(cells),
+    )
+
+
+def _alone(cell: MeasuredCell, found: Mapping[str, float]) -> float:
+    """Return what one cell by itself says of a row's seconds elsewhere."""
+    overlap = _fitted([cell])
+    return _factor([cell], overlap) * together(found, overlap)
+
+
+def _own(cell: MeasuredCell) -> dict[str, float]:
+    """Return the stages of a cell where it was measured."""
+    return stages(cell, cell.costs, cell.place, cell.in_flight, _seen([cell], cell.in_flight))
+
+
+def _fitted(cells: Sequence[MeasuredCell]) -> float:
+    """Return the overlap with which the stages come nearest to the measured times, by the squares of log ratios."""
+    known = [(_own(cell), cell.seconds) for cell in cells]
+
+    def distance(overlap: float) -> float:
+        return math.fsum(math.log(seconds / together(found, overlap)) ** 2 for found, seconds in known)
+
+    return min((step / _STEPS for step in range(_STEPS + 1)), key=distance)
+
+
+def _factor(cells: Sequence[MeasuredCell], overlap: float) -> float:
+    """Return the geometric mean of measured times over those of the stages."""
+    return math.exp(statistics.fmean(math.log(cell.seconds / together(_own(cell), overlap)) for cell in cells))
+
+
+def _nearest(cells: Sequence[MeasuredCell], in_flight: int) -> MeasuredCell:
+    """Return the cell with the most similar number of requests in flight; of several the one that took least CPU."""
+    return min(cells, key=lambda one: (abs(math.log(one.in_flight / in_flight)), one.costs.cpu_seconds))
+
+
+def _seen(cells: Sequence[MeasuredCell], in_flight: int) -> float:
+    """Return how many requests a reader has in flight that is asked for so many.
+
+    One that had fewer where it was measured is held back at the most that it had.
+    """
+    known = [(one.in_flight, one.costs.max_in_flight) for one in cells if one.costs.max_in_flight is not None]
+    held_back = [seen for asked, seen in known if seen < _HELD_BACK * asked]
+    return max(1.0, min(float(in_flight), max(held_back, default=math.inf)))
+
+
+def _sigma(place: Place) -> float:
+    if place.first_byte_p99_ms is None or place.first_byte_ms == 0:
+        return 0.0
+    return math.log(place.first_byte_p99_ms / place.first_byte_ms) / _Z99
+
+
+def _longest(place: Place, draws: float) -> float:
+    """Return the median of the longest of so many first bytes, in seconds."""
+    normal = statistics.NormalDist().inv_cdf(0.5 ** (1 / max(1.0, draws)))
+    return place.first_byte_ms / 1e3 * math.exp(_sigma(place) * normal)
+
+
+def _mean(place: Place) -> float:
+    """Return the mean of first bytes in seconds."""
+    return place.first_byte_ms / 1e3 * math.exp(_sigma(place) ** 2 / 2)
+
+
+def by_row(cells: Iterable[MeasuredCell]) -> list[list[MeasuredCell]]:
+    """Return the cells of each row."""
+    rows: dict[tuple[str, str], list[MeasuredCell]] = {}
+    for cell in cells:
+        rows.setdefault(cell.row, []).append(cell)
+    return list(rows.values())
+
+
+def best(cells: Sequence[MeasuredCell], place: Place, in_flight: int | None) -> Projection:
+    """Return a row's projection for a number of requests in flight; None is the best of those that were measured."""
+    asked = [in_flight] if in_flight is not None else sorted({cell.in_flight for cell in cells})
+    return min((project(cells, place, one) for one in asked), key=lambda found: found.seconds)

@@ -1,0 +1,201 @@
+"""How far a projection is off: cells measured at several links, cores and requests in flight, some foretold by others.
+
+``zcb store start --profile s3``, ``zcb data create --target embedded --preset demo``, then
+``python -m studies.projection_fit record -o cells.json`` measures (some 20 minutes on a quiet machine of two cores;
+the store is started anew for each link, and at the end as it was), and ``python -m studies.projection_fit check
+cells.json`` foretells. docs/projection.md holds what came out.
+"""
+
+import itertools
+import logging
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from harness.errors import BadUseError
+from harness.machine.log import show_progress
+from harness.measure.floor import service_of
+from harness.measure.rounds import Measured, Point, Rounds, take
+from harness.paths import contents, write_atomically
+from harness.results.projection import MeasuredCell, by_row, measured_cell, place_of, project
+from harness.store import lifecycle
+from harness.targets.resolve import found_again, resolve
+from harness.workload.create import create_workload
+from harness.workload.model import Workload
+from harness.workload.patterns import Parameters
+
+_log = logging.getLogger("studies.projection_fit")
+
+READERS = ("zarr-python+obstore", "zarr-python+obstore+fused", "tensorstore", "zarrista", "zarrs", "zarrs-planned")
+WORKLOADS: Sequence[tuple[str, str, Parameters]] = (
+    ("whole_array", "small", Parameters()),
+    ("chunks_of_many_shards", "small", Parameters(shards=64)),
+    ("random_crops", "small", Parameters()),
+)
+LINKS_GBIT_S = (2.0, 10.0)
+IN_FLIGHT = (10, 40, 100, 400)
+_PATIENCE = 10.0
+"""Seconds after which a cell sits out; the slowest take a few."""
+_LARGE_ERROR = 0.25
+
+
+class Recording(msgspec.Struct, frozen=True, kw_only=True):
+    """Cells, and how they were measured."""
+
+    rounds: int
+    minutes: float
+    cells: list[MeasuredCell]
+
+
+@click.group()
+def main() -> None:
+    """Check projections against measurements that they did not see."""
+    show_progress(lambda line: click.echo(line, err=True))
+
+
+@main.command()
+@click.option("--readers", default=",".join(READERS), show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Samples of each cell.")
+@click.option("--minutes", type=click.FloatRange(1), default=20.0, show_default=True, help="No row starts later.")
+@click.option("--workloads", type=click.IntRange(1, len(WORKLOADS)), default=len(WORKLOADS), help="How many of them.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+def record(readers: str, rounds: int, minutes: float, workloads: int, output: Path) -> None:
+    """Measure every reader and workload at each link, number of cores and number of requests in flight."""
+    began = time.monotonic()
+    target = resolve("embedded")
+    works = [
+        create_workload(name, target, dataset=data, parameters=asked) for name, data, asked in WORKLOADS[:workloads]
+    ]
+    cells: list[MeasuredCell] = []
+    with lifecycle.restarting() as again:
+        for number, link in enumerate(LINKS_GBIT_S, 1):
+            again(link_gbit_s=link)
+            here = [msgspec.structs.replace(work, target=found_again(work.target)) for work in works]
+            until = began + 60 * minutes * number / len(LINKS_GBIT_S)  # each link has its share
+            cells += _cells(readers.split(","), here, Rounds(samples=rounds, patience=_PATIENCE), until)
+    spent = (time.monotonic() - began) / 60
+    recording = Recording(rounds=rounds, minutes=round(spent, 1), cells=cells)
+    write_atomically(output, msgspec.json.encode(recording) + b"\n")
+    _log.info(f"{len(cells)} cells in {spent:.1f} minutes: {output}")
+
+
+def _cells(readers: Sequence[str], works: Sequence[Workload], rounds: Rounds, until: float) -> Iterator[MeasuredCell]:
+    for work, reader in itertools.product(works, readers):
+        if time.monotonic() >= until:
+            _log.warning(f"{work.label}, {reader}: left out, the time is up")
+            continue
+        for one in take(list(_points(reader, work)), rounds, label=f"{work.label}, {reader}"):
+            cell = _cell(one)
+            if cell is None:
+                _log.warning(f"{work.label}, {reader}: {one.error or one.na or 'nothing was counted'}")
+            else:
+                yield cell
+
+
+def _points(reader: str, work: Workload) -> Iterator[Point]:
+    """Yield a point for each number of requests in flight, on one core and on all."""
+    every = frozenset(os.sched_getaffinity(0))
+    for asked, cpus in itertools.product(IN_FLIGHT, ({min(every)}, every)):
+        yield Point(reader=reader, workload=msgspec.structs.replace(work, in_flight=asked), cpus=frozenset(cpus))
+
+
+def _cell(one: Measured) -> MeasuredCell | None:
+    work, cpus = one.point.workload, one.point.cpus
+    every = len(os.sched_getaffinity(0))
+    place = place_of(service_of(work), len(cpus) if cpus else every)
+    return measured_cell(
+        one.samples,
+        place=msgspec.structs.replace(place, shared_cores=every),
+        reader=one.point.reader,
+        label=work.label,
+        in_flight=work.in_flight,
+        reads=len(work.reads),
+        concurrent_reads=work.concurrent_reads,
+        array_bytes=work.array_bytes,
+    )
+
+
+Seen = Callable[[MeasuredCell], bool]
+
+SPLITS: dict[str, Seen] = {
+    "every other cell": lambda one: (IN_FLIGHT.index(one.in_flight) + round(one.place.cores) + _link(one)) % 2 == 0,
+    "another link": lambda one: one.place.link_gbit_s == LINKS_GBIT_S[0],
+    "another number of cores": lambda one: one.place.cores != 1,
+    "another number in flight": lambda one: one.in_flight in IN_FLIGHT[::2],
+}
+"""What is foretold -> which cells are seen; all others are foretold."""
+
+
+def _link(cell: MeasuredCell) -> int:
+    return int(cell.place.link_gbit_s != LINKS_GBIT_S[0])
+
+
+class Miss(msgspec.Struct, frozen=True, kw_only=True):
+    """A cell that was foretold."""
+
+    cell: MeasuredCell
+    error: float
+    """Foretold over measured seconds, less 1."""
+    inside: bool
+    """Whether the measured median lies within the projection's interval."""
+    binds: str
+
+
+def foretold(cells: Sequence[MeasuredCell], seen: Seen) -> list[Miss]:
+    """Return how far projections from the cells that are seen are off on all others, row by row."""
+    found = []
+    for row in by_row(cells):
+        known = [cell for cell in row if seen(cell)]
+        for cell in (cell for cell in row if known and not seen(cell)):
+            said = project(known, cell.place, cell.in_flight)
+            found.append(
+                Miss(
+                    cell=cell,
+                    error=said.seconds / cell.seconds - 1,
+                    inside=said.low <= cell.seconds <= said.high,
+                    binds=said.binds,
+                )
+            )
+    return found
+
+
+@main.command()
+@click.argument("recording", type=click.Path(path_type=Path, exists=True))
+@click.option("--worst", type=click.IntRange(0), default=10, show_default=True, help="Cells that are shown by name.")
+def check(recording: Path, worst: int) -> None:
+    """Foretell cells from others, and show by how much that is off."""
+    loaded = msgspec.json.decode(contents(recording), type=Recording)
+    table = Table(
+        "foretold", "cells", "median error", "95th percentile", "worst", f"over {_LARGE_ERROR:.0%}", "in interval"
+    )
+    missed: list[tuple[str, Miss]] = []
+    for name, seen in SPLITS.items():
+        of = foretold(loaded.cells, seen)
+        if not of:
+            raise BadUseError(f"{recording}: nothing to foretell: {name}")
+        missed += [(name, one) for one in of]
+        sizes = sorted(abs(one.error) for one in of)
+        many = sum(size > _LARGE_ERROR for size in sizes)
+        inside = statistics.fmean(one.inside for one in of)
+        high = sizes[math.ceil(0.95 * len(sizes)) - 1]
+        shares = [f"{size:.1%}" for size in (statistics.median(sizes), high, sizes[-1])]
+        table.add_row(name, str(len(of)), *shares, str(many), f"{inside:.0%}")
+    console = Console()
+    console.print(f"{len(loaded.cells)} cells, {loaded.rounds} rounds, {loaded.minutes} minutes")
+    console.print(table)
+    for name, one in sorted(missed, key=lambda each: -abs(each[1].error))[:worst]:
+        cell, place = one.cell, one.cell.place
+        where = f"{place.link_gbit_s:g} Gbit/s, {place.cores:g} cores, {cell.in_flight} in flight"
+        console.print(f"{one.error:+.0%} {cell.reader}, {cell.label}, {where} ({name}; {one.binds})", markup=False)
+
+
+if __name__ == "__main__":
+    main()

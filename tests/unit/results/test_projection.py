@@ -1,0 +1,189 @@
+"""Projections: each stage by its formula, what binds, what overlap does, and intervals that are honest about reach."""
+
+import json
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from harness.cli import zcb
+from harness.errors import BadUseError
+from harness.results import measured_cells, projection
+from harness.results.projection import Costs, MeasuredCell, Place, best, by_row, project, stages, together
+from harness.results.sweeps import report
+from harness.store.state import Profile
+from tests.support.passes import sample
+from tests.unit.site.test_sweeps_page import swept
+
+HERE = Place(link_gbit_s=2, connection_mb_s=90, first_byte_ms=20, cores=2, shared_cores=2)
+TERABIT = msgspec.structs.replace(HERE, link_gbit_s=1000, shared_cores=None)
+COSTS = Costs(
+    requests=256,
+    trips=(128.0, 128.0),
+    fetched_bytes=100e6,
+    cpu_seconds=0.4,
+    busiest_thread_seconds=0.25,
+    store_cpu_seconds=0.1,
+    max_in_flight=100,
+)
+
+
+def cell(seconds=0.6, *, costs=COSTS, place=HERE, in_flight=100, **fields):
+    known = {"reader": "r", "label": "w", "reads": 1, "concurrent_reads": 1, "array_bytes": 2 * 10**8}
+    return MeasuredCell(
+        **(known | fields),
+        place=place,
+        costs=costs,
+        in_flight=in_flight,
+        seconds=seconds,
+        low=0.98 * seconds,
+        high=1.02 * seconds,
+    )
+
+
+def of(place=HERE, costs=COSTS, in_flight=100, **fields):
+    return stages(cell(**fields), costs, place, in_flight, in_flight)
+
+
+def test_each_stage_is_what_its_formula_says():
+    found = of()
+    assert found["round trips"] == pytest.approx(2 * 0.020)
+    assert found["requests in flight"] == pytest.approx((256 * 0.020 + 100e6 / 90e6) / 100 - 0.040)
+    assert found["link"] == pytest.approx(100e6 * 8 / 2e9)
+    assert found["requests per prefix"] == 0
+    assert found["CPU of all cores"] == pytest.approx((0.4 + 0.1) / 2)  # the store shares them
+    assert found["CPU of one thread"] == 0.25
+
+
+def test_elsewhere_the_store_takes_no_core_and_a_prefix_has_its_limit():
+    place = msgspec.structs.replace(HERE, shared_cores=None, cores=8, requests_per_second=5500)
+    assert of(place)["CPU of all cores"] == pytest.approx(0.4 / 8)
+    assert of(place)["requests per prefix"] == pytest.approx(256 / 5500)
+    assert "CPU of one thread" not in of(costs=msgspec.structs.replace(COSTS, busiest_thread_seconds=None))
+
+
+def test_round_trips_are_the_longest_of_the_draws_and_reads_in_turn_add_up():
+    tail = msgspec.structs.replace(HERE, first_byte_p99_ms=100)
+    one = msgspec.structs.replace(COSTS, trips=(1.0,))
+    assert of(tail, one)["round trips"] == pytest.approx(0.020)
+    assert of(tail)["round trips"] > 2 * 0.080
+    assert of(tail, in_flight=2)["round trips"] < of(tail)["round trips"]  # no more wait together than are in flight
+    assert of(reads=64, concurrent_reads=16)["round trips"] == pytest.approx(4 * 2 * 0.020)
+
+
+def test_without_limits_there_is_the_cpu_alone():
+    found = of(Place(cores=2))
+    assert {name for name, seconds in found.items() if seconds} == {"CPU of all cores", "CPU of one thread"}
+
+
+def test_overlap_lies_between_the_sum_and_the_longest():
+    found = {"round trips": 1.0, "link": 2.0, "CPU of all cores": 3.0}
+    assert together(found, 0) == pytest.approx(6.0)
+    assert together(found, 1) == pytest.approx(4.0)
+    assert 4.0 < together(found, 0.5) < 6.0
+
+
+def test_where_it_was_measured_a_projection_says_what_was_measured():
+    for seconds in (0.5, 0.6, 0.8, 2.0):
+        said = project([cell(seconds)], HERE, 100)
+        assert said.seconds == pytest.approx(seconds, rel=0.01)
+        assert said.low < seconds < said.high
+        assert (said.high - said.low) / seconds < 0.1
+
+
+def test_a_fast_link_leaves_another_stage_to_bind():
+    assert project([cell(costs=msgspec.structs.replace(COSTS, fetched_bytes=200e6))], HERE, 100).binds == "link"
+    far = project([cell()], TERABIT, 100)
+    assert far.binds == "CPU of one thread"
+    near = project([cell()], msgspec.structs.replace(HERE, link_gbit_s=3), 100)
+    assert (far.high - far.low) / far.seconds > (near.high - near.low) / near.seconds
+
+
+def test_several_cells_pin_the_overlap_down():
+    truth = 0.6
+
+    def made(place, in_flight):
+        found = stages(cell(), COSTS, place, in_flight, in_flight)
+        return cell(together(found, truth), place=place, in_flight=in_flight)
+
+    slow = msgspec.structs.replace(HERE, link_gbit_s=0.5)
+    known = [made(HERE, 100), made(slow, 100), made(HERE, 20), made(slow, 20)]
+    target = msgspec.structs.replace(HERE, link_gbit_s=10, cores=1, shared_cores=None)
+    said = project(known, target, 50)
+    assert said.overlap == pytest.approx(truth)
+    assert said.factor == pytest.approx(1)
+    assert said.seconds == pytest.approx(together(stages(cell(), COSTS, target, 50, 50), truth), rel=1e-3)
+    assert said.low < said.seconds < said.high
+
+
+def test_a_reader_that_is_held_back_stays_so():
+    held = msgspec.structs.replace(COSTS, max_in_flight=4.0)
+    many, few = (project([cell(5.0, costs=costs)], HERE, 400) for costs in (held, COSTS))
+    assert many.stages["requests in flight"] == pytest.approx((256 * 0.020 + 100e6 / 90e6) / 4 - 0.040)
+    assert few.stages["requests in flight"] == 0
+
+
+def test_costs_are_those_of_the_most_similar_number_in_flight():
+    few = cell(costs=msgspec.structs.replace(COSTS, requests=1000.0), in_flight=10)
+    said = project([few, cell()], msgspec.structs.replace(HERE, requests_per_second=1000), 12)
+    assert said.stages["requests per prefix"] == 1
+    chosen = best([cell(5.0, in_flight=10), cell(0.6)], HERE, None)
+    assert chosen.in_flight == 100
+
+
+def test_a_sweep_and_its_json_give_a_cell_for_each_value(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_bytes(msgspec.json.encode(report(swept(service=Profile(name="s3", first_byte_ms=20, link_gbit_s=2)))))
+    cells = measured_cells.load(path)
+    assert [(row[0].reader, [one.in_flight for one in row]) for row in by_row(cells)] == [
+        ("tensorstore", [1, 10, 100]),
+        ("zarrs", [1, 10, 100]),
+        ("network-limit", [1, 10, 100]),
+    ]
+    first = cells[0]
+    assert (first.place.link_gbit_s, first.place.connection_mb_s, first.place.cores) == (2, None, 2)
+    assert first.costs.trips == (2.0, 8.0)  # indexes, then data
+    done = CliRunner().invoke(zcb, ["project", str(path), "--vm", "c6in.32xlarge", "--cores", "128", "--json"])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["reader"] for row in rows] == ["tensorstore", "zarrs", "network-limit"]
+    assert all(row["low"] <= row["seconds"] <= row["high"] and row["binds"] in row["stages"] for row in rows)
+    assert {(row["place"]["link_gbit_s"], row["place"]["requests_per_second"]) for row in rows} == {(200.0, 5500.0)}
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_terminal_says_that_it_is_a_projection(tmp_path, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    path = tmp_path / "x.json"
+    path.write_bytes(msgspec.json.encode(report(swept())))
+    done = CliRunner().invoke(zcb, ["project", str(path), "--link-gbit-s", "100", "--cores", "64"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("Projection to 100 Gbit/s and 64 cores, not a measurement")
+    assert max(map(len, done.stdout.splitlines())) <= columns
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "said"),
+    [
+        (b"{}", (), "neither an asv configuration"),
+        (b"\xff", (), "neither an asv configuration"),
+        (b"[]", (), "no samples of which requests"),
+        (None, (), "only what was read from the embedded store"),
+        (b"{}", ("--vm", "nobody"), "no price of the VM 'nobody'"),
+        (b"{}", ("--no-link",), "say how fast the link is"),
+    ],
+)
+def test_what_cannot_be_projected_is_one_line(tmp_path, content, arguments, said):
+    path = tmp_path / "x.json"
+    path.write_bytes(msgspec.json.encode(report(swept(service=None))) if content is None else content)
+    where = [] if "--no-link" in arguments else (arguments or ["--link-gbit-s", "10"])
+    done = CliRunner().invoke(zcb, ["project", str(path), "--cores", "2", *where])
+    assert isinstance(done.exception, BadUseError)
+    assert said in str(done.exception)
+
+
+def test_what_was_not_counted_gives_no_cell():
+    fields = {"place": HERE, "reader": "r", "label": "w", "in_flight": 1, "reads": 1, "concurrent_reads": 1}
+    assert projection.measured_cell([sample(1, None, 8, requests=None)], array_bytes=8, **fields) is None
+    assert projection.measured_cell([], array_bytes=8, **fields) is None
+    assert projection.measured_cell([sample(1, None, 8)], array_bytes=8, **fields).costs.requests == 10
