@@ -45,9 +45,11 @@ class Plot:
 
 
 _EDGE, _LEFT, _HEAD, _HIGH, _FOOT, _BETWEEN = 12, 34, 40, 110, 42, 16
-_COLUMN = 270
+_COLUMN = 260
 """Width that a plot has at least, where the picture has room for more than one."""
 _STEPS = (1, 2, 2.5, 5, 10)
+_FAR = 50
+"""Ends of a logarithmic axis are far apart from this ratio on."""
 _STYLE = (
     ".zcb-curves text{font:12px system-ui,-apple-system,'Segoe UI',sans-serif;fill:#1b1f24}"
     ".zcb-curves .soft{fill:#5b6472}.zcb-curves .head{font-weight:600}.zcb-curves .ground{fill:#fff}"
@@ -228,9 +230,11 @@ def _linear(highest: float) -> list[float]:
 
 
 def _logarithmic(low: float, high: float) -> Iterable[float]:
-    """Return the powers of ten within the ends."""
-    powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
-    return [10.0**power for power in powers] or [low, high]
+    """Return the powers of ten within the ends; where these are close, 1, 2, 5 and so on."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high / low < _FAR else (1,)
+    within = (step * 10.0**power for power in powers for step in steps)
+    return [tick for tick in within if low * 0.999 <= tick <= high * 1.001]
 
 
 def _text(x: float, y: float, text: str, style: str, *, anchor: str = "start") -> str:

@@ -62,26 +62,6 @@ def test_the_terminal_holds_every_value(work, columns, monkeypatch):
     assert lines[-1].startswith("zarr-python+obstore  knee at ")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("--values", "0"), "0 is not in the range"),
-        (("--values", "1,x"), "not a valid integer"),
-        (("--values", ""), "not a valid integer"),
-        (("--values", ",".join(map(str, range(1, 60)))), "59 values are more than 40"),
-        (("--samples", "2", "--sessions", "3"), "cannot be spread over"),
-        (("-o", "x.png"), "does not end with .svg"),
-        (("--config", "x.json"), "give both"),
-        (("--readers", "network-limit+rust"), "ask for that"),
-        (("--readers", "nobody"), "unknown reader"),
-    ],
-)
-def test_bad_use_is_one_line(work, arguments, said):
-    done = run("in-flight", work, *arguments)
-    assert done.exit_code in (1, 2)
-    assert said in f"{done.output} {done.exception}"
-
-
 @pytest.fixture
 def own_work(own_state, tmp_path):
     lifecycle.start(StoreSettings(profile="loopback"))
@@ -120,7 +100,6 @@ def test_a_sweep_over_gaps_changes_the_service_time_and_puts_it_back(own_work, t
     [
         (("--readers", "tensorstore"), "tensorstore has no setting for the gap: choose from zarr-python+fsspec"),
         (("--gaps", "5000"), "do not fit into a shard"),
-        (("-o", "x.png"), "does not end with .svg"),
     ],
 )
 def test_what_no_sweep_over_gaps_can_be_made_of_is_one_line(work, arguments, said):

@@ -107,6 +107,13 @@ def test_the_picture_keeps_within_its_width(width):
     assert all(0 <= x <= width for x in places)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"), [(1, 800, [1, 10, 100]), (619, 9060, [1000, 2000, 5000]), (10, 20, [10, 20])]
+)
+def test_close_ends_of_the_axis_have_more_ticks(low, high, ticks):
+    assert list(curves._logarithmic(low, high)) == ticks
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_shows_every_value_and_marks_the_knee(tmp_path, browser, width):
     address = pages.PAGE.write(pages.contents([swept()]), tmp_path).as_uri()
