@@ -74,30 +74,31 @@ def record(readers: str, rounds: int, minutes: float, workloads: int, output: Pa
     works = [
         create_workload(name, target, dataset=data, parameters=asked) for name, data, asked in WORKLOADS[:workloads]
     ]
-    cells: list[MeasuredCell] = []
+    recording = Recording(rounds=rounds, minutes=0.0, cells=[])
     with lifecycle.restarting() as again:
         for number, link in enumerate(LINKS_GBIT_S, 1):
             again(link_gbit_s=link)
             here = [msgspec.structs.replace(work, target=found_again(work.target)) for work in works]
             until = began + 60 * minutes * number / len(LINKS_GBIT_S)  # each link has its share
-            cells += _cells(readers.split(","), here, Rounds(samples=rounds, patience=_PATIENCE), until)
-    spent = (time.monotonic() - began) / 60
-    recording = Recording(rounds=rounds, minutes=round(spent, 1), cells=cells)
-    write_atomically(output, msgspec.json.encode(recording) + b"\n")
-    _log.info(f"{len(cells)} cells in {spent:.1f} minutes: {output}")
+            for cells in _rows(readers.split(","), here, rounds, until):
+                spent = round((time.monotonic() - began) / 60, 1)
+                recording = msgspec.structs.replace(recording, minutes=spent, cells=recording.cells + cells)
+                write_atomically(output, msgspec.json.encode(recording) + b"\n")  # what ends early has something
+    _log.info(f"{len(recording.cells)} cells in {recording.minutes} minutes: {output}")
 
 
-def _cells(readers: Sequence[str], works: Sequence[Workload], rounds: Rounds, until: float) -> Iterator[MeasuredCell]:
+def _rows(readers: Sequence[str], works: Sequence[Workload], rounds: int, until: float) -> Iterator[list[MeasuredCell]]:
+    """Yield the cells of each row that starts in time."""
     for work, reader in itertools.product(works, readers):
+        label = f"{work.label}, {reader}"
         if time.monotonic() >= until:
-            _log.warning(f"{work.label}, {reader}: left out, the time is up")
+            _log.warning(f"{label}: left out, the time is up")
             continue
-        for one in take(list(_points(reader, work)), rounds, label=f"{work.label}, {reader}"):
-            cell = _cell(one)
-            if cell is None:
-                _log.warning(f"{work.label}, {reader}: {one.error or one.na or 'nothing was counted'}")
-            else:
-                yield cell
+        measured = take(list(_points(reader, work)), Rounds(samples=rounds, patience=_PATIENCE), label=label)
+        for one in measured:
+            if not one.samples:
+                _log.warning(f"{label}, {one.point.workload.in_flight} in flight: {one.error or one.na}")
+        yield [cell for one in measured if (cell := _cell(one)) is not None]
 
 
 def _points(reader: str, work: Workload) -> Iterator[Point]:

@@ -98,17 +98,22 @@ def _place(row: Sequence[MeasuredCell], asked: dict[str, float | None]) -> Place
 
 
 def _show(found: Sequence[Projection], link_gbit_s: float, cores: float) -> None:
+    """Print a table for each workload."""
     console = Console(highlight=False)
-    title = f"Projection to {link_gbit_s:g} Gbit/s and {cores:g} cores, not a measurement"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("reader", max_width=21, overflow="fold")
-    table.add_column("workload", max_width=22, overflow="fold")
+    console.print(f"Projection to {link_gbit_s:g} Gbit/s and {cores:g} cores, not a measurement")
+    for label in dict.fromkeys(one.label for one in found):
+        console.print(_table(label, [one for one in found if one.label == label]))
+    console.print("Its model, and how far it was off where it was checked: docs/projection.md.")
+
+
+def _table(label: str, found: Sequence[Projection]) -> Table:
+    table = Table(title=label, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("reader", max_width=26, overflow="fold")
     for heading in ("in\nflight", "ms", "interval", "Gbit/s"):
-        table.add_column(heading, justify="right", no_wrap=heading != "interval")
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("what binds")
     for one in found:
         low, high, middle = (number(1e3 * seconds) for seconds in (one.low, one.high, one.seconds))
         figures = (str(one.in_flight), middle, f"{low}-{high}", number(one.array_gbit_s))
-        table.add_row(one.reader, one.label, *figures, one.binds)
-    console.print(table)
-    console.print("Its model, and how far it was off where it was checked: docs/projection.md.")
+        table.add_row(one.reader, *figures, one.binds)
+    return table
