@@ -20,7 +20,6 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from harness.errors import BadUseError
 from harness.machine.log import show_progress
 from harness.measure.floor import service_of
 from harness.measure.rounds import Measured, Point, Rounds, take
@@ -180,8 +179,9 @@ def check(recording: Path, worst: int) -> None:
     missed: list[tuple[str, Miss]] = []
     for name, seen in SPLITS.items():
         of = foretold(loaded.cells, seen)
-        if not of:
-            raise BadUseError(f"{recording}: nothing to foretell: {name}")
+        if not of:  # a recording that ended early
+            table.add_row(name, "0")
+            continue
         missed += [(name, one) for one in of]
         sizes = sorted(abs(one.error) for one in of)
         many = sum(size > _LARGE_ERROR for size in sizes)
