@@ -174,6 +174,9 @@ def place_of(service: Profile | None, cores: float) -> Place:
     )
 
 
+ALL_CORES, ONE_THREAD = "CPU of all cores", "CPU of one thread"
+"""Stages of the same cores: the longer holds the other, whose seconds are among its own."""
+
 WAITS = "round trips"
 """The stage that nothing overlaps: what is sent next is not known before."""
 
@@ -201,10 +204,10 @@ def stages(cell: MeasuredCell, costs: Costs, place: Place, in_flight: int, seen:
         "requests in flight": max(0.0, one_by_one / seen - waits),
         "link": _took(costs.fetched_bytes * 8 / 1e9, place.link_gbit_s),
         "requests per prefix": _took(costs.requests, place.requests_per_second),
-        "CPU of all cores": _cpu(costs, place),
+        ALL_CORES: _cpu(costs, place),
     }
     if costs.busiest_thread_seconds is not None:
-        found["CPU of one thread"] = costs.busiest_thread_seconds
+        found[ONE_THREAD] = costs.busiest_thread_seconds
     return found
 
 
@@ -221,7 +224,8 @@ def _cpu(costs: Costs, place: Place) -> float:
 
 def together(found: Mapping[str, float], overlap: float) -> float:
     """Return the seconds of all stages, of which all but the round trips overlap: 0 is their sum, 1 the longest."""
-    others = [seconds for stage, seconds in found.items() if stage != WAITS]
+    cpu = max(found[ALL_CORES], found.get(ONE_THREAD, 0.0))
+    others = [cpu, *(seconds for stage, seconds in found.items() if stage not in (WAITS, ALL_CORES, ONE_THREAD))]
     longest = max(others)
     if longest == 0 or overlap == 1:
         return found[WAITS] + longest

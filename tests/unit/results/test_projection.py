@@ -81,6 +81,8 @@ def test_overlap_lies_between_the_sum_and_the_longest():
     assert together(found, 0) == pytest.approx(6.0)
     assert together(found, 1) == pytest.approx(4.0)
     assert 4.0 < together(found, 0.5) < 6.0
+    assert together(found | {"CPU of one thread": 2.5}, 0) == pytest.approx(6.0)  # its seconds are among the others
+    assert together(found | {"CPU of one thread": 3.5}, 0) == pytest.approx(6.5)
 
 
 def test_where_it_was_measured_a_projection_says_what_was_measured():
