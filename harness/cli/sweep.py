@@ -293,7 +293,7 @@ def _show(swept: InFlightSweep) -> None:
         return
     console.print(f"Knee: the fewest in flight within {NEARLY:.0%} of the best throughput, with its interval.")
     for line in _knees(swept):
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _table(swept: InFlightSweep, reader: SweptReader, most: float) -> Table:

@@ -98,7 +98,7 @@ def knee_in_words(found: Knee | None) -> str:
     """Return a knee with its interval, e.g. ``knee at 20 [10, 50]``."""
     if found is None:
         return "nothing measured"
-    within = f" [{found.low}, {found.high}]" if found.sure else f" (n={found.count}: no interval)"
+    within = f" [{found.low}, {found.high}]" if found.sure else f" (n={found.count})"
     return f"knee at {found.value}{within}{', still rising' if found.is_last else ''}"
 
 
