@@ -41,19 +41,13 @@ _PLAIN_SECONDS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Release:
-    """A release to measure, and the readers that take turns at it."""
+class Asked:
+    """What is measured of a version: the readers that take turns, and the cases."""
 
-    version: str
     readers: tuple[str, ...]
     full: bool
     recorded: bool = True
     """Whether timelines are recorded: in a quick job those of the oldest and the newest release show what changed."""
-
-    @property
-    def tag(self) -> str:
-        """Its name in the history."""
-        return f"v{self.version}"
 
     @property
     def use(self) -> Use:
@@ -90,6 +84,18 @@ class Release:
         """How long it takes on two cores."""
         plain = _PLAIN_SECONDS * len(cases.load().used("plain")) if self.full else 0.0
         return _OVERHEAD_SECONDS + plain + sum(self.steps().values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release(Asked):
+    """A release to measure."""
+
+    version: str
+
+    @property
+    def tag(self) -> str:
+        """Its name in the history."""
+        return f"v{self.version}"
 
 
 def _seconds(rules: PatternRules, full: bool) -> float:
@@ -137,7 +143,7 @@ def plan(versions: Sequence[str], *, full: bool) -> list[Release]:
 
 
 def is_measured(release: Release, passes: Iterable[PassRecord], environments: Iterable[str]) -> bool:
-    """Whether the passes hold a sample, or a reason why there is none, of all that is measured of a release.
+    """Whether the passes hold all that is measured of a release.
 
     Parameters
     ----------
@@ -149,11 +155,13 @@ def is_measured(release: Release, passes: Iterable[PassRecord], environments: It
         asv's names of its environments as they are now: other versions of a library are other figures.
     """
     names = set(environments)
-    rows = [row for one in passes if one.commit_name == release.tag and one.env_name in names for row in one.rows]
-    known = {(row.reader, row.label) for row in rows if row.samples or row.na}
-    return known.issuperset(
-        itertools.product((*release.readers, NETWORK_LIMIT), (one.label for one in release.cases()))
-    )
+    return holds(release, [one for one in passes if one.commit_name == release.tag and one.env_name in names])
+
+
+def holds(asked: Asked, passes: Iterable[PassRecord]) -> bool:
+    """Whether passes of one version hold a sample, or a reason why there is none, of all that was asked for."""
+    known = {(row.reader, row.label) for one in passes for row in one.rows if row.samples or row.na}
+    return known.issuperset(itertools.product((*asked.readers, NETWORK_LIMIT), (one.label for one in asked.cases())))
 
 
 def environments(config: Path) -> list[str]:
@@ -166,17 +174,17 @@ def recorded(config: Path) -> list[PassRecord]:
     return records.of(Config.load(str(config)), Path())
 
 
-def variables(release: Release, given: Mapping[str, str], steps: Path) -> dict[str, str]:
-    """Return the environment variables of an `asv run` of a release.
+def variables(asked: Asked, given: Mapping[str, str], steps: Path) -> dict[str, str]:
+    """Return the environment variables of an `asv run`.
 
     Parameters
     ----------
-    release
+    asked
         What is measured.
     given
         What the person asks for, over the profile.
     steps
         The file that passes append to how far they are.
     """
-    profile = FULL if release.full else QUICK
-    return {**profile, **given, "ZCB_READERS": ",".join(release.readers), tracked.STEPS_VARIABLE: str(steps)}
+    profile = FULL if asked.full else QUICK
+    return {**profile, **given, "ZCB_READERS": ",".join(asked.readers), tracked.STEPS_VARIABLE: str(steps)}

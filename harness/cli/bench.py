@@ -1,12 +1,10 @@
 """``zcb bench``: the main job, from the Rust programs to pages and an answer."""
 
-import contextlib
 import os
-import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -15,10 +13,11 @@ import msgspec
 from harness.asv import main_job, tracked
 from harness.asv.main_job import Release
 from harness.cli.course import Course, duration
-from harness.errors import BadUseError, MeasurementError, StoreError, ZcbError
+from harness.cli.programs import ASV_ROWS_FAILED, Programs, program, zcb
+from harness.errors import MeasurementError
 from harness.machine import rust
 from harness.machine.environment import admit
-from harness.machine.log import Step, reason_in, silenced
+from harness.machine.log import Step, silenced
 from harness.paths import repository_file, state_dir
 from harness.store import state, veth
 from harness.store.lock import MeasurementLock
@@ -33,8 +32,6 @@ _SECONDS = {_PROGRAMS: 400.0, _BUILDS: 30.0, _DATA: 20.0, _PUBLISH: 20.0}
 
 _HISTORY = Path(".zcb/history")
 _POLL_SECONDS = 0.5
-_ASV_ROWS_FAILED = 2
-_ERRORS: dict[int, type[ZcbError]] = {error.exit_code: error for error in (BadUseError, StoreError)}
 
 
 @click.command(epilog="\b\nExample:\n  zcb bench --releases 3.2.1,latest")
@@ -71,8 +68,7 @@ class _Job:
 
     def __init__(self, *, releases: str, full: bool, remeasure: bool, link: str, given: Mapping[str, str]) -> None:
         self._releases, self._full, self._remeasure, self._link, self._given = releases, full, remeasure, link, given
-        self._log = state_dir() / "bench.log"
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._programs = Programs(state_dir() / "bench.log")
         self._failed: list[str] = []
         self._course = Course()
         self._first_table_is_due = self._first_table_was_shown = False
@@ -94,10 +90,10 @@ class _Job:
             for release in todo:
                 self._measure(config, release, versions)
             self._publish(config, changed=bool(todo))
-        subprocess.run(_zcb("answer", "--config", str(config)), check=True)
-        click.echo(f"\n{_took(time.monotonic() - begin)}; what the programs printed: {self._log}")
+        subprocess.run(zcb("answer", "--config", str(config)), check=True)
+        click.echo(f"\n{_took(time.monotonic() - begin)}; what the programs printed: {self._programs.log}")
         if os.environ.get(_INSIDE):
-            self._call(_zcb("store", "stop"))
+            self._programs.call(zcb("store", "stop"))
         if self._failed:
             raise MeasurementError("; ".join(self._failed))
 
@@ -110,24 +106,27 @@ class _Job:
         if all(program.is_built() for program in rust.PROGRAMS):
             self._course.forget(_PROGRAMS)
             return self._build()
-        with self._course.step(_PROGRAMS), self._started([sys.executable, "-m", "harness.machine.rust"]) as compiling:
+        with (
+            self._course.step(_PROGRAMS),
+            self._programs.started([sys.executable, "-m", "harness.machine.rust"]) as compiling,
+        ):
             versions = self._build()
             self._wait(compiling, lambda share: self._course.reach(_PROGRAMS, share), _SECONDS[_PROGRAMS])
         return versions
 
     def _build(self) -> list[str]:
         with self._course.step(_BUILDS):
-            self._call(_zcb("history", "--releases", self._releases, "-o", str(_HISTORY)))
+            self._programs.call(zcb("history", "--releases", self._releases, "-o", str(_HISTORY)))
             versions = main_job.versions(_HISTORY, self._releases.split(","))
             tags = [f"v{version}" for version in versions]
-            self._call([sys.executable, "-m", "harness.asv.builds", str(main_job.LOOPBACK_CONFIG), *tags])
+            self._programs.call([sys.executable, "-m", "harness.asv.builds", str(main_job.LOOPBACK_CONFIG), *tags])
         return versions
 
     def _start_store(self, versions: Sequence[str]) -> Path:
         """Start the store and return asv's configuration for its network."""
         if self._link == "auto" and not os.environ.get(_INSIDE) and state.running() is None and veth.obstacle():
             self._enter_own_network(versions)
-        self._call(_zcb("store", "start", "--profile", "s3", "--link", self._link))
+        self._programs.call(zcb("store", "start", "--profile", "s3", "--link", self._link))
         if state.require_running().link.name == "veth":
             return main_job.VETH_CONFIG
         self._course.tell("The store is on loopback: bytes on the wire are not counted (docs/network.md).")
@@ -141,7 +140,7 @@ class _Job:
         self._course.tell("Measuring in a network namespace of its own: the store ends with it.")
         self._course.stop()
         arguments = [*sys.argv[1:], "--releases", ",".join(versions)]
-        os.execve(own[0], [*own, *_zcb(*arguments)], os.environ | {_INSIDE: "1"})  # noqa: S606 - no shell
+        os.execve(own[0], [*own, *zcb(*arguments)], os.environ | {_INSIDE: "1"})  # noqa: S606 - no shell
 
     def _has(self, config: Path, release: Release) -> bool:
         """Whether a release needs no measuring."""
@@ -151,27 +150,27 @@ class _Job:
     def _write_data(self) -> None:
         with self._course.step(_DATA):
             create = ("data", "create", "--target", "embedded", "--preset")
-            self._call(_zcb(*create, "demo", "--dataset", "small", "--dataset", "large"))
-            self._call(_zcb(*create, "headline"))
+            self._programs.call(zcb(*create, "demo", "--dataset", "small", "--dataset", "large"))
+            self._programs.call(zcb(*create, "headline"))
 
     def _measure(self, config: Path, release: Release, versions: Sequence[str]) -> None:
         """Measure a release; rows that fail are told at the end, since the others are right."""
-        steps = self._log.with_suffix(".steps")
+        steps = self._programs.log.with_suffix(".steps")
         steps.write_bytes(b"")
         asked = main_job.variables(release, self._given, steps)
-        command = [_program("asv"), "run", "--config", str(config), "--record-samples", "--bench", release.selection]
-        self._call([_program("asv"), "machine", "--yes", "--config", str(config)])
-        with self._started([*command, f"{release.tag}^!"], asked) as running:
+        command = [program("asv"), "run", "--config", str(config), "--record-samples", "--bench", release.selection]
+        self._programs.call([program("asv"), "machine", "--yes", "--config", str(config)])
+        with self._programs.started([*command, f"{release.tag}^!"], asked) as running:
             shown = 0
             while running.poll() is None:
                 time.sleep(_POLL_SECONDS)
                 shown = self._show(release, steps, shown)
                 if self._first_table_is_due:
                     self._show_first_table(config, versions)
-        if running.returncode == _ASV_ROWS_FAILED:
+        if running.returncode == ASV_ROWS_FAILED:
             self._failed.append(f"rows of zarr {release.version} failed: `zcb table --commit {release.tag}` says why")
         elif running.returncode:
-            raise MeasurementError(f"asv could not measure zarr {release.version}: {self._last_line()}")
+            raise MeasurementError(f"asv could not measure zarr {release.version}: {self._programs.last_line()}")
         self._course.finish(_step(release, name) for name in release.steps())
 
     def _show(self, release: Release, steps: Path, shown: int) -> int:
@@ -199,7 +198,7 @@ class _Job:
             return
         self._first_table_was_shown = True
         chosen = ["--pattern", main_job.FIRST_PATTERN, "--readers", ",".join(tracked.PLAIN_READERS)]
-        table = _zcb("table", "--by", "commit", "--config", str(config), *chosen)
+        table = zcb("table", "--by", "commit", "--config", str(config), *chosen)
         with silenced(MeasurementLock.__module__), MeasurementLock():  # between two workloads, which it would disturb
             shown = subprocess.run(table, stdout=subprocess.PIPE, check=True, text=True)
         self._course.tell(f"The first table; the rest follows.\n\n{shown.stdout}")
@@ -207,54 +206,14 @@ class _Job:
     def _publish(self, config: Path, *, changed: bool) -> None:
         with self._course.step(_PUBLISH):
             if changed or not Path("html/index.html").is_file():
-                self._call([_program("asv"), "publish", "--config", str(config)])
-
-    @contextlib.contextmanager
-    def _started(
-        self, command: Sequence[str], variables: Mapping[str, str] | None = None
-    ) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a program beside the block, what it prints in the log; it ends with the block at the latest."""
-        with self._log.open("ab") as log:
-            log.write(f"\n$ {shlex.join(command)}\n".encode())
-            log.flush()
-            environment = os.environ | (variables or {})
-            with subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
-            ) as started:
-                try:
-                    yield started
-                except BaseException:
-                    started.terminate()
-                    raise
+                self._programs.call([program("asv"), "publish", "--config", str(config)])
 
     def _wait(self, running: subprocess.Popen[bytes], reach: Callable[[float], None], expected: float) -> None:
         """Wait for a program that does not tell how far it is; a MeasurementError says why it failed."""
         while running.poll() is None:
             reach(min(0.98, self._course.elapsed / expected))
             time.sleep(_POLL_SECONDS)
-        self._demand(running.returncode)
-
-    def _call(self, command: Sequence[str]) -> None:
-        """Run a program to its end; a ZcbError says why it failed, with its exit code."""
-        with self._started(command) as running:
-            running.wait()
-        self._demand(running.returncode)
-
-    def _demand(self, code: int) -> None:
-        if code:
-            raise _ERRORS.get(code, MeasurementError)(f"{self._last_line()} (all of it: {self._log})")
-
-    def _last_line(self) -> str:
-        return reason_in(self._log.read_text(errors="replace").rpartition("\n$ ")[2])
-
-
-def _zcb(*arguments: str) -> list[str]:
-    return [_program("zcb"), *arguments]
-
-
-def _program(name: str) -> str:
-    """Return the path of a program of this environment."""
-    return str(Path(sys.prefix) / "bin" / name)
+        self._programs.demand(running.returncode)
 
 
 def _step(release: Release, name: str) -> str:

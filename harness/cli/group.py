@@ -38,6 +38,7 @@ _COMMANDS = {
     "timeline": "timeline",
     "train": "train",
     "tune": "tune",
+    "watch": "watch",
     "wheels": "wheels",
     "workload": "workload",
 }

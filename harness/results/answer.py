@@ -53,6 +53,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Medians before and after."""
     requests: tuple[float | None, float | None] = (None, None)
     """Medians before and after; None where they are unknown."""
+    processes: tuple[int | None, int | None] = (None, None)
+    """Fresh processes that the samples before and after come from."""
     error: str | None = None
     """Why the later version failed where the earlier one did not."""
 
@@ -228,6 +230,7 @@ def _finding(row: RowRecord, base: RowRecord) -> Finding | None:
         interval=(ratio.low, ratio.high) if ratio.sure else None,
         seconds=(old.median, new.median),
         requests=(_median(base, "requests"), _median(row, "requests")),
+        processes=(old.processes, new.processes),
     )
 
 

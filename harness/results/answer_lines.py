@@ -99,7 +99,7 @@ def _group(group: Sequence[Finding], kind: _Change, compared: int) -> str:
         )
     upto = "up to " if len(group) > 1 else ""
     before, after = (number(1e3 * seconds) for seconds in first.seconds)
-    return f"{upto}{_speed(first)}, {before} -> {after} ms{_requests(first)} ({where})"
+    return f"{upto}{speed(first)}, {before} -> {after} ms{_requests(first)} ({where})"
 
 
 def _others(group: Sequence[Finding], first: Finding) -> str:
@@ -119,7 +119,7 @@ def _requests(finding: Finding) -> str:
     return f", {number(before)} -> {number(after)} requests"
 
 
-def _speed(finding: Finding) -> str:
+def speed(finding: Finding) -> str:
     """Return ``2.3x faster [2.1, 2.5]``: the numbers are 1 or more, whichever way it goes."""
     low, high = finding.interval or (1.0, 1.0)
     ends = (low, high) if finding.kind == "slower" else (1 / high, 1 / low)

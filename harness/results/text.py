@@ -7,6 +7,18 @@ from harness.results.records import RowRecord
 from harness.results.sessions import by_session
 from harness.workload.model import DEFAULT_IN_FLIGHT
 
+_ESCAPES = {
+    "\\": "\\\\",
+    "&": "&amp;",
+    "<": "&lt;",
+    ">": "&gt;",
+    "|": "\\|",
+    "](": "]\\(",  # would make a link or load a picture
+    "`": "'",
+    "\n": " ",
+}
+"""What is text here and would be markup in a comment, in the order of replacing."""
+
 
 def number(value: float) -> str:
     """Return a value with three digits, a whole number as it is."""
@@ -66,3 +78,15 @@ def detail(row: RowRecord) -> str:
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def escaped(text: str) -> str:
+    """Return what is text, and comes from outside, as text of Markdown."""
+    for special, safe in _ESCAPES.items():
+        text = text.replace(special, safe)
+    return text
+
+
+def code(text: str) -> str:
+    """Return what stands between two backticks of Markdown."""
+    return text.replace("`", "'").replace("\n", " ")

@@ -1,20 +1,9 @@
 """A verdict as a comment on a pull request: the answer first, the rest folded."""
 
+from harness.results.text import code, escaped
 from harness.verdict.model import COUNTED, Finding, Verdict
 from harness.verdict.statistics import PAIRS_PER_BLOCK, Answer
 from harness.verdict.words import answer_of, bounds, count_change, headline, milliseconds, settling
-
-_ESCAPES = {
-    "\\": "\\\\",
-    "&": "&amp;",
-    "<": "&lt;",
-    ">": "&gt;",
-    "|": "\\|",
-    "](": "]\\(",  # would make a link or load a picture
-    "`": "'",
-    "\n": " ",
-}
-"""What is text here and would be markup in a comment, in the order of replacing."""
 
 _FAILED = "⚠️"
 _MARKS = {Answer.FASTER: "🟢", Answer.SLOWER: "🔴", Answer.SAME: "⚪", Answer.UNKNOWN: "❔"}
@@ -23,20 +12,20 @@ _MARKS = {Answer.FASTER: "🟢", Answer.SLOWER: "🔴", Answer.SAME: "⚪", Answ
 def markdown(verdict: Verdict) -> str:
     """Return the comment; whatever comes from outside is escaped."""
     lines = [
-        f"**{_mark(verdict)} {_escaped(headline(verdict))}**",
+        f"**{_mark(verdict)} {escaped(headline(verdict))}**",
         "",
-        *_paragraph(_escaped(verdict.subject or "")),
-        f"`{_code(verdict.base.label)}` ({_escaped(verdict.base.detail)}) against "
-        f"`{_code(verdict.head.label)}` ({_escaped(verdict.head.detail)}), read from {_escaped(verdict.target)}.",
+        *_paragraph(escaped(verdict.subject or "")),
+        f"`{code(verdict.base.label)}` ({escaped(verdict.base.detail)}) against "
+        f"`{code(verdict.head.label)}` ({escaped(verdict.head.detail)}), read from {escaped(verdict.target)}.",
         "",
         "| | reader | workload | base, ms | head, ms | verdict | interval | requests |",
         "|---|---|---|--:|--:|---|---|--:|",
         *(_row(finding, verdict.smallest_effect) for finding in verdict.findings),
         "",
-        *_paragraph(f"To settle what is open: `{_code(command)}`" if (command := settling(verdict)) else ""),
+        *_paragraph(f"To settle what is open: `{code(command)}`" if (command := settling(verdict)) else ""),
         *_folded("What the counts say, exactly", _counts(verdict)),
         *_folded("Versions, machine, method", _basis(verdict)),
-        *_folded("How to reproduce", ["```sh", _code(verdict.command), "```"]),
+        *_folded("How to reproduce", ["```sh", code(verdict.command), "```"]),
     ]
     return "\n".join(lines)
 
@@ -60,7 +49,7 @@ def _row(finding: Finding, smallest: float) -> str:
         bounds(finding),
         count_change(finding, "requests"),
     )
-    return f"| {' | '.join(map(_escaped, cells))} |"
+    return f"| {' | '.join(map(escaped, cells))} |"
 
 
 def _counts(verdict: Verdict) -> list[str]:
@@ -70,7 +59,7 @@ def _counts(verdict: Verdict) -> list[str]:
     ]
     for finding in verdict.findings:
         cells = [finding.name, *(count_change(finding, name) for name in COUNTED), _plan(finding)]
-        lines.append(f"| {' | '.join(map(_escaped, cells))} |")
+        lines.append(f"| {' | '.join(map(escaped, cells))} |")
     return lines
 
 
@@ -83,12 +72,12 @@ def _plan(finding: Finding) -> str:
 
 
 def _basis(verdict: Verdict) -> list[str]:
-    lines = [f"- {_escaped(verdict.machine)}; {verdict.started}; {verdict.seconds:.0f} s"]
+    lines = [f"- {escaped(verdict.machine)}; {verdict.started}; {verdict.seconds:.0f} s"]
     for side, record in (("base", verdict.base), ("head", verdict.head)):
         readers = {name: version for f in verdict.findings for name, version in f.versions.get(side, {}).items()}
         shown = ", ".join(f"{name} {version}" for name, version in sorted((readers or record.versions).items()))
-        lines.append(f"- {side}: {_escaped(shown)}")
-    lines += [f"- {_escaped(reason)}" for reason in verdict.reasons]
+        lines.append(f"- {side}: {escaped(shown)}")
+    lines += [f"- {escaped(reason)}" for reason in verdict.reasons]
     lines.append(
         f"- Blocks of {PAIRS_PER_BLOCK} alternating pairs in random order, each with two new processes; the typical "
         f"ratio with an interval over blocks, corrected for {verdict.comparisons} comparisons and every look: at most "
@@ -100,13 +89,3 @@ def _basis(verdict: Verdict) -> list[str]:
 
 def _folded(title: str, lines: list[str]) -> list[str]:
     return ["<details>", f"<summary>{title}</summary>", "", *lines, "", "</details>"]
-
-
-def _escaped(text: str) -> str:
-    for special, safe in _ESCAPES.items():
-        text = text.replace(special, safe)
-    return text
-
-
-def _code(text: str) -> str:
-    return text.replace("`", "'").replace("\n", " ")

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from harness.asv import main_job, tracked
 from harness.cli import bench as job
+from harness.cli import programs as programs_of
 from harness.errors import BadUseError, MeasurementError
 from harness.machine import rust
 from harness.paths import ROOT
@@ -45,7 +46,8 @@ def programs(tmp_path, monkeypatch):
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
     shutil.copy(tmp_path / "zcb", tmp_path / "python")
     monkeypatch.setenv("ZCB_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(job, "_program", lambda name: str(tmp_path / name))
+    for module in (job, programs_of):
+        monkeypatch.setattr(module, "program", lambda name: str(tmp_path / name))
     monkeypatch.setattr(job, "sys", SimpleNamespace(executable=str(tmp_path / "python"), prefix="", argv=["zcb"]))
     monkeypatch.setattr(rust, "PROGRAMS", ())
     monkeypatch.setattr(veth, "obstacle", lambda: None)
