@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 ZARR_CONFIG = "zarr.config"
 """Where settings of zarr-python, and of pipelines for it, are given."""
 
+BOUND = "async.concurrency"
+"""The setting that bounds requests in flight; a zarr without it leaves that to the store."""
+
 _S3FS = "s3fs.S3FileSystem"
 _BOTOCORE = "botocore's Config"
 _FUSED = "zarr.core.codec_pipeline.FusedCodecPipeline"
@@ -62,7 +65,7 @@ _SETTINGS = (
         part=MERGE_BYTES,
     ),
     Setting(
-        name="async.concurrency",
+        name=BOUND,
         of=ZARR_CONFIG,
         default=IN_FLIGHT,
         values=(10, 32),
@@ -127,8 +130,8 @@ class _ZarrPython(Reader):
     def open(self, workload: Workload) -> None:
         import zarr
 
-        # async.concurrency is the one public knob; since 3.3.0 it bounds shards, each with 10 merged fetches.
-        documented = {"async.concurrency": workload.in_flight, "threading.max_workers": cores()}
+        # It is the one public knob; since 3.3.0 it bounds shards, each with 10 merged fetches.
+        documented = {BOUND: workload.in_flight, "threading.max_workers": cores()}
         chosen = self.chosen_of(ZARR_CONFIG)
         pipeline = str(chosen["codec_pipeline.path"]) if "codec_pipeline.path" in chosen else self.pipeline
         _demand_known(pipeline)

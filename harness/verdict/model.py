@@ -78,6 +78,11 @@ class Finding(msgspec.Struct, kw_only=True):
             grouped.setdefault(pair.block, []).append(pair.log_ratio)
         return [block for block in grouped.values() if len(block) == PAIRS_PER_BLOCK]
 
+    def most_in_flight(self, side: str) -> int | None:
+        """Return the most requests that ``base`` or ``head`` had in flight in any sample; None where nobody saw it."""
+        seen = [sample.max_in_flight for pair in self.pairs if (sample := getattr(pair, side)).max_in_flight]
+        return max(seen, default=None)
+
     @property
     def name(self) -> str:
         """Reader and workload."""
@@ -100,6 +105,8 @@ class SideRecord(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     detail: str
     versions: dict[str, str]
+    bounded: bool = True
+    """Whether its zarr has the setting that bounds requests in flight."""
 
 
 class Verdict(msgspec.Struct, kw_only=True):

@@ -102,7 +102,9 @@ def usual_readers(request: Request) -> list[str]:
     """Return the readers that are compared unless others are named: zarr-python over its stores, quickly over one."""
     if _compares_crates(request):
         return crates.readers()
-    return representatives()[ZARR_PYTHON][: 1 if request.quick else None]
+    of_packages = [name for name in benchmarked() if _packages(request).intersection(reader_class(name).packages)]
+    usual = of_packages or representatives()[ZARR_PYTHON]
+    return usual[: 1 if request.quick else None]
 
 
 def _readers(request: Request) -> list[str]:
@@ -114,17 +116,32 @@ def _readers(request: Request) -> list[str]:
             raise BadUseError(f"{name} does not read with the zarrs crate: choose from {', '.join(crates.readers())}")
         if not of_crates and not _is_affected(name, request):
             able = [one for one in benchmarked() if _is_affected(one, request)]
+            what = " or ".join(sorted(_packages(request))) or "zarr-python"
             raise BadUseError(
-                f"{name} does not use zarr-python, so there is nothing to compare: choose from {', '.join(able)}"
+                f"{name} does not use {what}, so there is nothing to compare: choose from {', '.join(able)}"
             )
     return readers
 
 
 def _is_affected(reader: str, request: Request) -> bool:
-    """Whether what is compared can matter to a reader: zarr only to those that use it."""
-    named = {request.base, request.head} - {sides.AS_IT_IS}
-    differs = bool(named or request.base_config or request.head_config)
-    return not differs or not all(map(sides.is_zarr, named)) or reader_class(reader).uses_zarr_python()
+    """Whether what is compared can matter to a reader: zarr, or a package that readers name, to those that use it."""
+    named, of_zarr, packages = _named(request), reader_class(reader).uses_zarr_python(), _packages(request)
+    if of_zarr and (request.base_config or request.head_config or any(map(sides.is_zarr, named))):
+        return True
+    if packages:
+        return not packages.isdisjoint(reader_class(reader).packages)
+    return not (request.base_config or request.head_config) and not any(map(sides.is_zarr, named))
+
+
+def _named(request: Request) -> set[str]:
+    return {request.base, request.head} - {sides.AS_IT_IS}
+
+
+def _packages(request: Request) -> set[str]:
+    """Return the packages but zarr whose versions are compared, of those that some reader names as its own."""
+    known = {package for name in benchmarked() for package in reader_class(name).packages}
+    exact = [sides.requirement(spec) for spec in _named(request)]
+    return {name for one in exact if one and (name := one.partition("==")[0]) in known - {sides.ZARR}}
 
 
 def _compares_crates(request: Request) -> bool:
@@ -201,7 +218,7 @@ def _budget(request: Request, workload: Workload) -> float:
 
 def _empty(request: Request, made: Mapping[str, Side], comparisons: int) -> Verdict:
     base, head = (
-        SideRecord(label=side.label, detail=side.detail, versions=dict(side.versions))
+        SideRecord(label=side.label, detail=side.detail, versions=dict(side.versions), bounded=side.bounded)
         for side in (made["base"], made["head"])
     )
     return Verdict(

@@ -18,8 +18,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from harness.errors import BadUseError, MeasurementError
 from harness.machine.environment import sealed
 from harness.paths import ROOT
+from harness.readers.zarr_python import BOUND
 
 _RELEASE = re.compile(r"\d+(\.\d+)+((a|b|rc)\d+)?(\.(post|dev)\d+)?")
+_INTERPRETER = re.compile(r"(c?python|py)(==)?\d+(\.\d+)+t?", re.IGNORECASE)
 _SETTING = re.compile(r"[a-z][a-z0-9_.]*")
 ZARR = "zarr"
 AS_IT_IS = "="
@@ -42,6 +44,8 @@ class Side:
     """Folder with the packages that differ, on the path of its processes."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Installed packages that belong to its figures."""
+    bounded: bool = True
+    """Whether its zarr has the setting that bounds requests in flight."""
 
 
 def is_release(text: str) -> bool:
@@ -57,8 +61,13 @@ def requirement(spec: str) -> str | None:
     Raises
     ------
     BadUseError
-        A requirement that does not name one version.
+        A requirement that does not name one version, or an interpreter.
     """
+    if _INTERPRETER.fullmatch(spec):
+        raise BadUseError(
+            f"{spec}: n/a, both sides of a comparison run in this environment's Python; asv measures several, apart "
+            "from each other (docs/verdicts.md)"
+        )
     if is_release(spec):
         return f"{ZARR}=={spec}"
     if "=" not in spec:
@@ -124,9 +133,10 @@ def make(label: str, overlay: Path | None, configured: Mapping[str, str]) -> Sid
     environment = {"PYTHONPATH": path, "PYTHONNOUSERSITE": "1"}
     if overlay is not None:
         _demand_fit(label, environment)
-    facts = _inspect(label, environment, list(configured))
-    if facts.unknown:
-        raise BadUseError(f"zarr {facts.versions[ZARR]} has no setting {facts.unknown[0]!r}")
+    facts = _inspect(label, environment, [*configured, BOUND])
+    missing = [name for name in facts.unknown if name in configured]
+    if missing:
+        raise BadUseError(f"zarr {facts.versions[ZARR]} has no setting {missing[0]!r}")
     chosen = "".join(f", {name}={value}" for name, value in configured.items())
     return Side(
         label=label + chosen,
@@ -134,6 +144,7 @@ def make(label: str, overlay: Path | None, configured: Mapping[str, str]) -> Sid
         environment=environment | settings(configured),
         overlay=overlay,
         versions=facts.versions,
+        bounded=BOUND not in facts.unknown,
     )
 
 

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Collection, Sequence
 
 from harness.errors import WRONG_DATA
+from harness.readers.zarr_python import BOUND
 from harness.verdict.model import Finding, Verdict
 from harness.verdict.statistics import LOOKS, Answer
 
@@ -94,6 +95,21 @@ def headline(verdict: Verdict) -> str:
     if not verdict.complete:
         parts.append(f"interrupted after {len(answered)} of {verdict.comparisons} comparisons")
     return "; ".join(filter(None, parts)) or "nothing was measured"
+
+
+def unbounded(verdict: Verdict) -> list[str]:
+    """Say of each side whose zarr cannot bound requests in flight what it had of them; none where both can."""
+    records = {"base": verdict.base, "head": verdict.head}
+    return [_unbounded(side, verdict) for side, record in records.items() if not record.bounded]
+
+
+def _unbounded(side: str, verdict: Verdict) -> str:
+    most = {of: max((f.most_in_flight(of) or 0 for f in verdict.findings), default=0) for of in ("base", "head")}
+    seen = f"at most {most['base']} were seen on base's side, {most['head']} on head's"
+    return (
+        f"{side}'s zarr has no setting {BOUND}: its requests in flight are bounded by the store's library alone "
+        f"({seen if any(most.values()) else 'nobody counted them'}). Times compare what each does by itself."
+    )
 
 
 def settling(verdict: Verdict) -> str | None:

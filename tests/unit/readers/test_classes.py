@@ -73,6 +73,26 @@ def test_who_is_compared_unless_readers_are_named():
     assert usual_readers(Request(base="=", head="=", target=target)) == ["zarr-python+obstore", "zarr-python+fsspec"]
     assert usual_readers(Request(base="=", head="=", target=target, quick=True)) == ["zarr-python+obstore"]
     assert usual_readers(Request(base="=", head="crate:1.0", target=target)) == ["zarrs", "zarrs-planned"]
+    assert usual_readers(Request(base="=", head="tensorstore==0.1.70", target=target)) == ["tensorstore"]
+    two_of_obstore = Request(base="obstore==0.11.0", head="obstore==0.12.1", target=target)
+    assert usual_readers(two_of_obstore) == [
+        name for name in benchmarked() if "obstore" in reader_class(name).packages
+    ]
+    assert "zarr-python+fsspec" not in usual_readers(two_of_obstore)
+    unknown = Request(base="=", head="yarl==1.0", target=target)  # no reader names it, so it may matter to any
+    assert usual_readers(unknown) == ["zarr-python+obstore", "zarr-python+fsspec"]
+
+
+@pytest.mark.parametrize(
+    ("reader", "asked", "used"),
+    [
+        ("zarr-python+fsspec", {"base": "obstore==0.11.0", "head": "obstore==0.12.1"}, "obstore"),
+        ("zarr-python+obstore", {"base": "=", "head": "tensorstore==0.1.70"}, "tensorstore"),
+    ],
+)
+def test_a_reader_without_a_package_is_not_compared_between_its_versions(reader, asked, used):
+    with pytest.raises(BadUseError, match=rf"^{re.escape(reader)} does not use {used}, so there is nothing to compare"):
+        plan(Request(target=PLACE, readers=[reader], **asked))
 
 
 @pytest.mark.parametrize(

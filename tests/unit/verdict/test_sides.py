@@ -226,6 +226,35 @@ def test_a_zarr_that_cannot_be_imported(history, own):
 
 
 @pytest.mark.slow
+def test_a_zarr_that_cannot_bound_its_requests_is_measured_and_says_so(history, own):
+    work, _ = history
+    assert sides.make("main", builds.overlay("main", str(work)), {}).bounded
+    commit(work, "9.8", "Bound requests in stores", extra="config.get = staticmethod({}.__getitem__)")
+    folder = builds.overlay("main", str(work))
+    assert not sides.make("main", folder, {}).bounded
+    with pytest.raises(BadUseError, match=r"zarr 9\.8 has no setting 'async\.concurrency'"):
+        sides.make("main", folder, {"async.concurrency": "1"})
+
+
+@pytest.mark.parametrize("spec", ["python3.14", "py3.14", "python==3.14", "py3.14t"])
+def test_two_interpreters_are_not_compared_and_that_is_said(spec):
+    with pytest.raises(BadUseError, match=rf"^{spec}: n/a, both sides .* run in this environment's Python"):
+        builds.overlay(spec, None)
+
+
+REAL = os.environ.get("ZCB_ZARR_REPO", "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL, reason="ZCB_ZARR_REPO names no clone of zarr-python")
+def test_the_pull_request_that_takes_the_bound_away_is_read_all_the_same(own):
+    clone = builds.local_clone(REAL)
+    base, head, _ = builds.pull_request(clone, 3547)
+    made = [sides.make(commit, builds.overlay(commit, str(clone)), {}) for commit in (base, head)]
+    assert [side.bounded for side in made] == [True, False]
+
+
+@pytest.mark.slow
 def test_a_setting_that_zarr_does_not_have(history, own):
     folder = builds.overlay("main", str(history[0]))
     with pytest.raises(BadUseError, match=r"zarr 9\.4 has no setting 'no\.such'"):
