@@ -4,6 +4,7 @@ asv imports it in each of its commands, so what is slow to import is imported wh
 """
 
 import functools
+import hashlib
 import itertools
 import json
 import math
@@ -23,6 +24,7 @@ from asv.plugins.git import Git
 from asv.plugins.regressions import Regressions
 from asv.publishing import OutputPublisher
 from asv.runner import Spawner
+from asv_runner import console
 
 from harness.asv import installed
 from harness.asv.builds import install_at_once
@@ -42,6 +44,7 @@ def setup() -> None:
     _measure_what_is_installed()
     _say_why_a_pass_failed()
     _one_at_a_time()
+    _print_short_names()
     install_at_once()
 
 
@@ -70,6 +73,26 @@ def _tell_where_records_go() -> None:
         saved(machine, results_dir)
 
     Machine.save = save
+
+
+_LONG_NAME = re.compile(r"\b\w+-(py\d[\w.]*)-[\w.+-]{100,}")
+"""asv's name of an environment with all pins in it, which is its identity in results."""
+
+
+def _print_short_names() -> None:
+    """Print an environment's name as its result files carry it, with fewer digits: by itself it takes 600 letters."""
+    written = console._write_with_fallback
+
+    @functools.wraps(written)
+    def write(text: str, file: Any) -> None:
+        written(_LONG_NAME.sub(short_name, text), file)
+
+    console._write_with_fallback = write
+
+
+def short_name(name: re.Match[str]) -> str:
+    """Return ``py3.13 env-c5f1a2b3``, where asv's results are in files called ``<commit>-env-c5f1a2b3...json``."""
+    return f"{name[1]} env-{hashlib.md5(name[0].encode()).hexdigest()[:8]}"  # noqa: S324 - asv's own choice
 
 
 def _one_at_a_time() -> None:

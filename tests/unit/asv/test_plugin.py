@@ -9,7 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from asv.environment import get_env_name
 from asv.plugins.regressions import Regressions, _GraphDataFilter
+from asv.results import get_filename
+from asv_runner import console
 
 from harness.asv import plugin
 from harness.machine import environment
@@ -144,3 +147,29 @@ def test_regressions_are_looked_for_in_readers_of_zarr_python_only(asked):
             assert start == (7 if reader.uses_zarr_python() else None), entry
     assert graphs._get_start_revision(graph, {}, "b.C.track_seconds") == 7
     assert graphs._get_start_revision(graph, {}, "old.track_seconds") is None  # what the configuration leaves out
+
+
+def test_names_of_environments_are_printed_as_their_result_files_have_them(monkeypatch, capsys):
+    monkeypatch.setattr(console, "_write_with_fallback", console._write_with_fallback)
+    plugin._print_short_names()
+    config = json.loads((ROOT / "asv.conf.json").read_text())
+    pins = {name: versions[0] for name, versions in config["matrix"]["req"].items()}
+    settings = {("build", "A"): "b", ("nobuild", "ZCB_TARGET"): "embedded:s3"}
+    name = get_env_name("virtualenv", "3.13", pins, settings)
+    assert len(name) > 400
+    console.color_print(f"Benchmarking {name}, {name}")
+    console.color_print(f"a.B.track_c [box/{name}]")
+    file = Path(get_filename("box", "0123456789", name)).name
+    short = file.removeprefix("01234567-")[:12]
+    assert short.startswith("env-")
+    assert capsys.readouterr().out == (
+        f"Benchmarking py3.13 {short}, py3.13 {short}\na.B.track_c [box/py3.13 {short}]\n"
+    )
+
+
+@pytest.mark.parametrize("text", ["virtualenv-py3.13-numpy", f"see {'x' * 200}", f"virtualenv-py3.13-{'a ' * 100}"])
+def test_what_is_no_name_of_an_environment_is_printed_as_it_is(monkeypatch, capsys, text):
+    monkeypatch.setattr(console, "_write_with_fallback", console._write_with_fallback)
+    plugin._print_short_names()
+    console.color_print(text)
+    assert capsys.readouterr().out == f"{text}\n"
