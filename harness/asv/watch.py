@@ -79,10 +79,10 @@ def chosen(commits: Sequence[Commit], most: int) -> list[Commit]:
 class Results:
     """What this machine has measured with one asv configuration, and what of it was told."""
 
-    def __init__(self, config: Path, *, quick: bool) -> None:
+    def __init__(self, config: Path, *, quick: bool, machine: str | None = None) -> None:
         self._config, self._conf = config, records.configuration(config)
         self._sessions = 1 if quick else SESSIONS
-        self.machine: str = Machine.get_unique_machine_name()
+        self.machine: str = machine or Machine.get_unique_machine_name()
         self.asked = Asked(readers=tuple(tracked.PLAIN_READERS), full=False, recorded=False)
         named: dict[str, list[str]] = self._conf.matrix.get("env_nobuild", {})
         self.settings = {name: values[0] for name, values in named.items()}

@@ -56,6 +56,7 @@ Examples:
     show_default=True,
     help="Let both versions of a step that was found take turns before it is told.",
 )
+@click.option("--machine", metavar="NAME", help="Whose results asv takes this machine's for (default: its host name).")
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -70,6 +71,7 @@ def watch(
     most: int,
     quick: bool,
     check: bool,
+    machine: str | None,
     config: Path | None,
     markdown_file: Path | None,
     as_json: bool,
@@ -82,7 +84,7 @@ def watch(
     """
     admit()
     chosen = config or repository_file("asv.conf.json", instead="name an asv configuration by --config")
-    results = Results(chosen.absolute(), quick=quick)
+    results = Results(chosen.absolute(), quick=quick, machine=machine)
     clone = builds.local_clone(repo).absolute()
     tip = builds.commit_of(clone, branch)
     start = builds.commit_of(clone, since) if since else results.start(clone, branch, tip)
@@ -159,7 +161,8 @@ class _Watched:
             create = ("data", "create", "--target", _EMBEDDED, "--preset")
             self._programs.call(zcb(*create, self._preset, "--dataset", "small", "--dataset", "large"))
             self._programs.call(zcb(*create, "headline"))
-        self._programs.call([program("asv"), "machine", "--yes", "--config", str(self._config)])
+        named = ["--machine", self._results.machine, "--config", str(self._config)]
+        self._programs.call([program("asv"), "machine", "--yes", *named])
 
     def _run_asv(self, commit: Commit) -> None:
         asked, steps = self._results.asked, self._programs.log.with_suffix(".steps")
