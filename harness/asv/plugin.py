@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from asv.commands import compare
+from asv.commands import compare, run
 from asv.commands.setup import Setup
 from asv.console import log
 from asv.environment import Environment
@@ -31,7 +31,7 @@ from harness.asv.builds import install_at_once
 from harness.machine import environment
 from harness.machine.log import reason_in
 from harness.paths import ZARR_REPOSITORY, ZARR_REPOSITORY_VARIABLE
-from harness.results.records import FOLDER_VARIABLE, VERSIONS_VARIABLE
+from harness.results.records import APPEND_VARIABLE, FOLDER_VARIABLE, VERSIONS_VARIABLE
 
 
 def setup() -> None:
@@ -45,6 +45,7 @@ def setup() -> None:
     _say_why_a_pass_failed()
     _one_at_a_time()
     _print_short_names()
+    _tell_whether_samples_are_appended()
     install_at_once()
 
 
@@ -73,6 +74,18 @@ def _tell_where_records_go() -> None:
         saved(machine, results_dir)
 
     Machine.save = save
+
+
+def _tell_whether_samples_are_appended() -> None:
+    """Tell passes whether asv keeps the samples that it has (``--append-samples``, rounds that are interleaved)."""
+    measured = run.run_benchmarks
+
+    @functools.wraps(measured)
+    def run_benchmarks(*arguments: Any, append_samples: bool = False, **options: Any) -> Any:
+        os.environ[APPEND_VARIABLE] = "1" if append_samples else "0"
+        return measured(*arguments, append_samples=append_samples, **options)
+
+    run.run_benchmarks = run_benchmarks
 
 
 _LONG_NAME = re.compile(r"\b\w+-(py\d[\w.]*)-[\w.+-]{100,}")

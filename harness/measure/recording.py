@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import json
+import logging
 import os
 import platform
 from collections.abc import Sequence
@@ -19,15 +20,19 @@ from harness.measure.floor import service_of
 from harness.paths import write_atomically
 from harness.readers import reader_class
 from harness.results import records, timelines, trainings
-from harness.results.records import FOLDER_VARIABLE, VERSIONS_VARIABLE
+from harness.results.records import APPEND_VARIABLE, FOLDER_VARIABLE, VERSIONS_VARIABLE
 from harness.timeline.model import Timeline
 
+_log = logging.getLogger(__name__)
+
 _SETTINGS = ("ZCB_TARGET", "ZCB_PRESET")
-_LONGEST = 100
+_LONGEST = 127
 
 
 def write_pass(pattern: str, target: str, plan: Plan, rows: Sequence[Row], started: datetime.datetime) -> Path | None:
     """Keep a pass in the folder that asv's plugin named; without one, as outside asv, nothing is kept.
+
+    Where asv appends samples, those that are there of the same build and pattern stay.
 
     Parameters
     ----------
@@ -67,9 +72,20 @@ def write_pass(pattern: str, target: str, plan: Plan, rows: Sequence[Row], start
         rows=[_row(row) for row in rows],
     )
     path = Path(folder) / f"{build.name}-{pattern}{records.SUFFIX}"
+    if os.environ.get(APPEND_VARIABLE) == "1" and path.is_file():
+        record = _appended(path, record)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
     return path
+
+
+def _appended(path: Path, record: records.PassRecord) -> records.PassRecord:
+    """Return a pass with what `path` holds of the same build before it; what cannot be read is replaced."""
+    try:
+        return records.appended(records.decode(path, records.PassRecord, records.SCHEMA), record)
+    except MeasurementError as error:
+        _log.info(f"the samples before are not kept: {error}")
+        return record
 
 
 def demand_installed(rows: Sequence[Row]) -> None:
@@ -175,12 +191,12 @@ class Build(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What names it and fits into a file's name.
+        """What names it and fits into a file's name: the environment as asv's own result files have it.
 
         asv's name of an environment holds every requirement, and a file system takes 255 bytes.
         """
-        digest = hashlib.sha256(self.env_name.encode()).hexdigest()
-        env_name = self.env_name if len(self.env_name) <= _LONGEST else f"env-{digest[:32]}"
+        digest = hashlib.md5(self.env_name.encode()).hexdigest()  # noqa: S324 - asv's choice
+        env_name = self.env_name if len(self.env_name) <= _LONGEST else f"env-{digest}"
         return f"{self.commit[:12] or 'existing'}-{env_name}"
 
 

@@ -24,6 +24,9 @@ FOLDER_VARIABLE = "ZCB_PASSES"
 VERSIONS_VARIABLE = "ZCB_VERSIONS"
 """Environment variable with the versions, as JSON, that asv's environment held before a pass; the plugin sets it."""
 
+APPEND_VARIABLE = "ZCB_APPEND"
+"""Environment variable that is 1 where asv appends samples to those that it has; the plugin sets it."""
+
 SUFFIX = ".pass"  # asv reads every *.json below its results directory
 _SHORT = 8
 
@@ -121,6 +124,41 @@ class PassRecord(OfCommit, frozen=True, kw_only=True):
         return self.commit_name or f"zarr {self.packages.get('zarr', 'unknown')}"
 
 
+def appended(older: PassRecord, newer: PassRecord) -> PassRecord:
+    """Return a pass with the samples of two passes of one build and pattern: those of the newer one as further sessions.
+
+    A reader has those of both on a workload where it read both times with the same libraries and settings; else the
+    newer ones alone.
+    """
+    known = {(row.reader, row.digest): row for row in older.rows}
+    samples = [sample for row in older.rows for sample in row.samples]
+    sessions = max((sample.session or 0 for sample in samples), default=0)
+    rounds = max((sample.round_number or 0 for sample in samples), default=0)
+
+    def joined(row: RowRecord) -> RowRecord:
+        before = known.get((row.reader, row.digest))
+        later = [
+            msgspec.structs.replace(
+                one, session=sessions + (one.session or 1), round_number=rounds + (one.round_number or 1)
+            )
+            for one in row.samples
+        ]
+        if before is None or not later or _conditions(before) != _conditions(row):
+            return row
+        return msgspec.structs.replace(row, samples=[*before.samples, *later])
+
+    return msgspec.structs.replace(
+        newer,
+        rows=[joined(row) for row in newer.rows],
+        rounds=older.rounds + newer.rounds,
+        sessions=older.sessions + newer.sessions,
+    )
+
+
+def _conditions(row: RowRecord) -> tuple[object, ...]:
+    return row.versions, row.settings, row.variant, row.in_flight
+
+
 def load(config: Path) -> list[PassRecord]:
     """Return the pass records of an asv configuration, in the order of commits and then of patterns' first run.
 
@@ -213,7 +251,9 @@ def decode[R: OfCommit](path: Path, kind: type[R], schema: int) -> R:
     except (OSError, msgspec.MsgspecError, RecursionError) as error:
         raise MeasurementError(f"the record {path} cannot be read: {error}") from error
     if record.schema != schema:
-        raise MeasurementError(f"the record {path} has schema {record.schema}; this version reads {schema}")
+        raise MeasurementError(
+            f"the record {path} has schema {record.schema} and this version reads {schema}: remove it, and measure again"
+        )
     return record
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from asv.commands import run as asv_run
 from asv.environment import get_env_name
 from asv.plugins.regressions import Regressions, _GraphDataFilter
 from asv.results import get_filename
@@ -18,6 +19,7 @@ from harness.asv import plugin
 from harness.machine import environment
 from harness.paths import ROOT
 from harness.readers import all_readers
+from harness.results.records import APPEND_VARIABLE
 
 BENCHMARKS = """
 from pathlib import Path
@@ -173,3 +175,13 @@ def test_what_is_no_name_of_an_environment_is_printed_as_it_is(monkeypatch, caps
     plugin._print_short_names()
     console.color_print(text)
     assert capsys.readouterr().out == f"{text}\n"
+
+
+def test_passes_are_told_whether_asv_appends_samples(monkeypatch):
+    told = []
+    monkeypatch.setenv(APPEND_VARIABLE, "")
+    monkeypatch.setattr(asv_run, "run_benchmarks", lambda *_, **__: told.append(os.environ[APPEND_VARIABLE]))
+    plugin._tell_whether_samples_are_appended()
+    asv_run.run_benchmarks("benchmarks", append_samples=True)
+    asv_run.run_benchmarks("benchmarks")
+    assert told == ["1", "0"]

@@ -168,7 +168,8 @@ def test_what_got_slower_is_told_by_reader_and_pattern_and_the_exit_code(folder)
 
 
 @pytest.mark.parametrize(
-    ("answer", "ratio", "confirmed"), [("slower", 1.5, True), ("no difference", 1.0, False), ("not enough data", 1.0, False)]
+    ("answer", "ratio", "confirmed"),
+    [("slower", 1.5, True), ("no difference", 1.0, False), ("not enough data", 1.0, False)],
 )
 def test_turns_confirm_or_refute_what_asv_found(folder, answer, ratio, confirmed):
     folder, commits = folder

@@ -75,9 +75,7 @@ def test_who_is_compared_unless_readers_are_named():
     assert usual_readers(Request(base="=", head="crate:1.0", target=target)) == ["zarrs", "zarrs-planned"]
     assert usual_readers(Request(base="=", head="tensorstore==0.1.70", target=target)) == ["tensorstore"]
     two_of_obstore = Request(base="obstore==0.11.0", head="obstore==0.12.1", target=target)
-    assert usual_readers(two_of_obstore) == [
-        name for name in benchmarked() if "obstore" in reader_class(name).packages
-    ]
+    assert usual_readers(two_of_obstore) == [name for name in benchmarked() if "obstore" in reader_class(name).packages]
     assert "zarr-python+fsspec" not in usual_readers(two_of_obstore)
     unknown = Request(base="=", head="yarl==1.0", target=target)  # no reader names it, so it may matter to any
     assert usual_readers(unknown) == ["zarr-python+obstore", "zarr-python+fsspec"]

@@ -1,9 +1,12 @@
 """Pass records: what asv's result files do not hold is written, found again, and never mistaken for a result."""
 
+import dataclasses
 import datetime
+import os
 
 import msgspec
 import pytest
+from asv.results import get_filename
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,6 +129,44 @@ def test_the_same_pass_measured_again_replaces_its_record(kept, config, workload
     assert [row.reader for row in record.rows] == ["new"]
 
 
+def taken(sample, session, round_number, **fields):
+    return msgspec.structs.replace(sample, session=session, round_number=round_number, **fields)
+
+
+def test_appended_samples_stay_beside_the_new_ones_as_those_of_other_processes(
+    config, workload, sample, kept, monkeypatch
+):
+    def measure(rows):
+        write_pass("ChunksOfOneShard", "embedded:s3", Plan(samples=4, sessions=2), rows, STARTED)
+
+    four = [taken(sample, session, number) for number, session in enumerate([1, 1, 2, 2], 1)]
+    monkeypatch.setenv(records.APPEND_VARIABLE, "0")
+    first = Row(reader="good", workload=workload, versions={"zarr": "3.3.0"}, samples=four)
+    changed = Row(reader="other", workload=workload, versions={"zarr": "3.3.0"}, samples=four[:2])
+    measure([first, changed])
+    monkeypatch.setenv(records.APPEND_VARIABLE, "1")
+    measure([first, dataclasses.replace(changed, versions={"zarr": "3.3.1"}), Row(reader="x", workload=workload)])
+    (record,) = records.load(config)
+    good, other, new = record.rows
+    assert [(one.session, one.round_number) for one in good.samples] == [
+        *((1, 1), (1, 2), (2, 3), (2, 4)),
+        *((3, 5), (3, 6), (4, 7), (4, 8)),
+    ]
+    assert other.samples == four[:2]  # with other libraries these are other figures
+    assert new.samples == []
+    assert (record.sessions, record.rounds) == (4, 8)
+
+
+@pytest.mark.parametrize("damage", ["", '{"schema": 0}'])
+def test_what_cannot_be_appended_to_is_replaced(kept, config, workload, monkeypatch, damage, logged):
+    kept.write_text(damage)
+    monkeypatch.setenv(records.APPEND_VARIABLE, "1")
+    write_pass("ChunksOfOneShard", "embedded:s3", Plan(), [Row(reader="new", workload=workload)], STARTED)
+    (record,) = records.load(config)
+    assert [row.reader for row in record.rows] == ["new"]
+    assert any("the samples before are not kept" in line for line in logged)
+
+
 @pytest.mark.parametrize("damage", ["", "{", '{"schema": 1}', None])
 def test_a_damaged_record_is_named(kept, config, damage):
     if damage is None:
@@ -149,6 +190,9 @@ def test_a_long_name_of_the_environment_makes_no_file_that_cannot_be_written(con
         monkeypatch.setenv("ASV_ENV_NAME", "-".join(["virtualenv-py3.13", *[pin] * 60]))
         written.add(write_pass("ChunksOfOneShard", "embedded:s3", Plan(), [], STARTED))
     assert len(written) == 2
+    assert get_filename("box", COMMIT, os.environ["ASV_ENV_NAME"]).partition("-")[2].removesuffix(".json") in str(
+        written
+    )
     assert all(path.is_file() for path in written)
     assert {len(record.env_name) > 800 for record in records.load(config) if not record.rows} == {True}
 
