@@ -125,7 +125,7 @@ class PassRecord(OfCommit, frozen=True, kw_only=True):
 
 
 def appended(older: PassRecord, newer: PassRecord) -> PassRecord:
-    """Return a pass with the samples of two passes of one build and pattern: those of the newer one as further sessions.
+    """Return a pass with the samples of two of one build and pattern: those of the newer one as further sessions.
 
     A reader has those of both on a workload where it read both times with the same libraries and settings; else the
     newer ones alone.
@@ -252,7 +252,7 @@ def decode[R: OfCommit](path: Path, kind: type[R], schema: int) -> R:
         raise MeasurementError(f"the record {path} cannot be read: {error}") from error
     if record.schema != schema:
         raise MeasurementError(
-            f"the record {path} has schema {record.schema} and this version reads {schema}: remove it, and measure again"
+            f"the record {path} has schema {record.schema}; this version reads {schema}: remove it and measure again"
         )
     return record
 

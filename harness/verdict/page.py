@@ -49,7 +49,8 @@ def page(verdict: Verdict) -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{_e(verdict.base.label)} against {_e(verdict.head.label)}</title><style>{_STYLE}</style></head><body>
-<h1>{_e(headline(verdict))}</h1>{_paragraph(verdict.subject)}{_paragraph(" ".join(unbounded(verdict)))}{_settling(verdict)}
+<h1>{_e(headline(verdict))}</h1>{_paragraph(verdict.subject)}
+{_paragraph(" ".join(unbounded(verdict)))}{_settling(verdict)}
 <div class="scroll"><table>
 <tr><th>base</th>{_side(verdict.base)}</tr><tr><th>head</th>{_side(verdict.head)}</tr>
 <tr><th>target</th><td colspan="2">{_e(verdict.target)}</td></tr>

@@ -1,7 +1,6 @@
 """Which commits of a branch are measured, what of them is there, and what was told of."""
 
 import json
-import os
 
 import msgspec
 import pytest
@@ -105,7 +104,7 @@ def keep(config, commit, *, without=None, sessions=7, **fields):
     record = msgspec.structs.replace(record, commit=commit)
     folder = config.parent / "results" / record.machine / "passes"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{commit[:8]}-{len(os.listdir(folder))}.pass").write_bytes(msgspec.json.encode(record))
+    (folder / f"{commit[:8]}-{len(list(folder.iterdir()))}.pass").write_bytes(msgspec.json.encode(record))
 
 
 def test_what_is_measured_is_known_by_its_results(config):
