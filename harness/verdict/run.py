@@ -158,7 +158,7 @@ def prepare(request: Request) -> dict[str, Side]:
         if _compares_crates(request):
             made[name] = crates.make(spec, configured)
         else:
-            made[name] = sides.make(spec, _overlay(spec, request), configured)
+            made[name] = sides.make(spec, _overlay(spec, request), configured, _packages(request))
         made[name] = replace(made[name], environment={**request.environment, **made[name].environment})
         _log.info(f"{name}: {made[name].detail}")
     return made

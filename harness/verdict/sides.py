@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,7 +110,9 @@ def parse_setting(text: str) -> tuple[str, str]:
     return name, value
 
 
-def make(label: str, overlay: Path | None, configured: Mapping[str, str]) -> Side:
+def make(
+    label: str, overlay: Path | None, configured: Mapping[str, str], compared: Collection[str] = frozenset()
+) -> Side:
     """Return a side and prove that its processes import what it is named after.
 
     Parameters
@@ -121,6 +123,8 @@ def make(label: str, overlay: Path | None, configured: Mapping[str, str]) -> Sid
         Folder with the packages that differ; None is this environment as it is.
     configured
         Settings of zarr, dotted name -> value.
+    compared
+        Packages whose versions are told besides those of the folder: the other side's.
 
     Raises
     ------
@@ -140,7 +144,7 @@ def make(label: str, overlay: Path | None, configured: Mapping[str, str]) -> Sid
     chosen = "".join(f", {name}={value}" for name, value in configured.items())
     return Side(
         label=label + chosen,
-        detail=_detail(facts.versions, overlay) + chosen,
+        detail=_detail(facts.versions, overlay, compared) + chosen,
         environment=environment | settings(configured),
         overlay=overlay,
         versions=facts.versions,
@@ -202,8 +206,8 @@ def _last_line(text: str) -> str:
     return (text.strip().splitlines() or ["no message"])[-1]
 
 
-def _detail(versions: Mapping[str, str], overlay: Path | None) -> str:
-    shown = {ZARR, *(_names_in(overlay) if overlay else ())}
+def _detail(versions: Mapping[str, str], overlay: Path | None, compared: Collection[str]) -> str:
+    shown = {ZARR, *(_names_in(overlay) if overlay else ()), *compared} & versions.keys()
     named = ", ".join(f"{name} {versions[name]}" for name in sorted(shown, key=lambda n: (n != ZARR, n)))
     return f"{named} (yanked)" if overlay and yanked(overlay) is not None else named
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import textwrap
 import zipfile
+from importlib.metadata import version
 
 import pytest
 
@@ -263,6 +264,11 @@ def test_a_setting_that_zarr_does_not_have(history, own):
         sides.settings({"PATH;rm": "1"})
     with pytest.raises(BadUseError, match="name=value"):
         sides.parse_setting("async.concurrency")
+
+
+def test_the_version_of_a_compared_package_is_told_on_both_sides():
+    plain, told = sides.make("=", None, {}), sides.make("=", None, {}, {"obstore", "unheard-of"})
+    assert told.detail == f"{plain.detail}, obstore {version('obstore')}"
 
 
 def test_a_variable_that_is_let_in_reaches_both_sides_and_no_side_s_own_setting(embedded_store):
