@@ -23,11 +23,14 @@ from asv.machine import Machine
 from asv.plugins.git import Git
 from asv.plugins.regressions import Regressions
 from asv.publishing import OutputPublisher
+from asv.repo import NoSuchNameError
 from asv.runner import Spawner
+from asv.util import UserError
 from asv_runner import console
 
 from harness.asv import installed
 from harness.asv.builds import install_at_once
+from harness.errors import ZcbError
 from harness.machine import environment
 from harness.machine.log import reason_in
 from harness.paths import ZARR_REPOSITORY, ZARR_REPOSITORY_VARIABLE
@@ -39,6 +42,7 @@ def setup() -> None:
     _leave_out_settings()
     _tell_where_records_go()
     _take_the_repository_that_is_named()
+    _do_without_branches_that_are_not_there()
     _compare_readers_of_zarr_python_only()
     _look_for_regressions_of_zarr_python_only()
     _measure_what_is_installed()
@@ -184,6 +188,23 @@ def _take_the_repository_that_is_named() -> None:
     Git.__init__ = init
 
 
+def _do_without_branches_that_are_not_there() -> None:
+    """Let a configured branch that the repository lacks have no commits: a plain clone has no pull requests."""
+    found = Git.get_branch_commits
+
+    @functools.wraps(found)
+    def get_branch_commits(repo: Any, branch: str) -> list[str]:
+        try:
+            repo.get_hash_from_name(repo.get_branch_name(branch))
+        except NoSuchNameError:
+            log.warning(f"the repository has no branch {branch}: nothing of it is shown (a mirror has pull requests)")
+            return []
+        commits: list[str] = found(repo, branch)
+        return commits
+
+    Git.get_branch_commits = get_branch_commits
+
+
 def _other_readers() -> dict[str, str]:
     """Return the readers that no commit of zarr-python changes, by asv's text of the parameter."""
     from harness.readers import all_readers, reader_class, tuned_readers
@@ -252,7 +273,10 @@ class Site(OutputPublisher):  # type: ignore[misc]  # asv has no types
 
     @classmethod
     def publish(cls, conf: Any, _repo: Any, _benchmarks: Any, _graphs: Any, _revisions: Any) -> None:
-        """Change the site in ``conf.html_dir``."""
+        """Change the site in ``conf.html_dir``; what stands against it is one line of asv's."""
         from harness import site
 
-        site.complete(conf)
+        try:
+            site.complete(conf)
+        except ZcbError as error:
+            raise UserError(f"zcb: {error}") from error

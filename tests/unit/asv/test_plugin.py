@@ -11,15 +11,19 @@ from types import SimpleNamespace
 import pytest
 from asv.commands import run as asv_run
 from asv.environment import get_env_name
+from asv.plugins.git import Git
 from asv.plugins.regressions import Regressions, _GraphDataFilter
 from asv.results import get_filename
+from asv.util import UserError
 from asv_runner import console
 
 from harness.asv import plugin
+from harness.errors import MeasurementError
 from harness.machine import environment
 from harness.paths import ROOT
 from harness.readers import all_readers
 from harness.results.records import APPEND_VARIABLE
+from tests.support.git_history import commit, repository
 
 BENCHMARKS = """
 from pathlib import Path
@@ -185,3 +189,24 @@ def test_passes_are_told_whether_asv_appends_samples(monkeypatch):
     asv_run.run_benchmarks("benchmarks", append_samples=True)
     asv_run.run_benchmarks("benchmarks")
     assert told == ["1", "0"]
+
+
+def test_a_branch_that_the_repository_lacks_has_no_commits_and_that_is_said(monkeypatch, tmp_path):
+    only = commit(repository(tmp_path), "first", file="1")
+    monkeypatch.setattr(Git, "get_branch_commits", Git.get_branch_commits)
+    plugin._do_without_branches_that_are_not_there()
+    repo = Git(str(tmp_path), str(tmp_path / "mirror"))
+    said = []
+    monkeypatch.setattr(plugin.log, "warning", said.append)
+    assert repo.get_branch_commits("main") == [only]
+    assert repo.get_branch_commits("pull/3004/head") == []
+    assert [line.partition(":")[0] for line in said] == ["the repository has no branch pull/3004/head"]
+
+
+def test_what_stands_against_the_pages_is_one_line_of_asv(monkeypatch):
+    def refuse(conf):
+        raise MeasurementError("the record x.pass has schema 0")
+
+    monkeypatch.setattr("harness.site.complete", refuse)
+    with pytest.raises(UserError, match=r"^zcb: the record x\.pass has schema 0$"):
+        plugin.Site.publish(None, None, None, None, None)
