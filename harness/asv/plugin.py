@@ -24,6 +24,7 @@ from asv.plugins.git import Git
 from asv.plugins.regressions import Regressions
 from asv.publishing import OutputPublisher
 from asv.repo import NoSuchNameError
+from asv.results import Results
 from asv.runner import Spawner
 from asv.util import UserError
 from asv_runner import console
@@ -34,6 +35,7 @@ from harness.errors import ZcbError
 from harness.machine import environment
 from harness.machine.log import reason_in
 from harness.paths import ZARR_REPOSITORY, ZARR_REPOSITORY_VARIABLE
+from harness.results import records
 from harness.results.records import APPEND_VARIABLE, FOLDER_VARIABLE, VERSIONS_VARIABLE
 
 
@@ -50,6 +52,7 @@ def setup() -> None:
     _one_at_a_time()
     _print_short_names()
     _tell_whether_samples_are_appended()
+    _remove_records_with_results()
     install_at_once()
 
 
@@ -90,6 +93,19 @@ def _tell_whether_samples_are_appended() -> None:
         return measured(*arguments, append_samples=append_samples, **options)
 
     run.run_benchmarks = run_benchmarks
+
+
+def _remove_records_with_results() -> None:
+    """Let ``asv rm`` of a commit remove what lies beside its result too, which tables and pages show."""
+    removed = Results.rm
+
+    @functools.wraps(removed)
+    def rm(result: Any, results_dir: str) -> None:
+        removed(result, results_dir)
+        for path in records.of_build(Path(results_dir) / result.params["machine"], result.commit_hash, result.env_name):
+            path.unlink()
+
+    Results.rm = rm
 
 
 _LONG_NAME = re.compile(r"\b\w+-(py\d[\w.]*)-[\w.+-]{100,}")

@@ -29,6 +29,8 @@ APPEND_VARIABLE = "ZCB_APPEND"
 
 SUFFIX = ".pass"  # asv reads every *.json below its results directory
 _SHORT = 8
+_IN_NAMES = 12
+"""Digits of a commit in names of files."""
 
 
 class RowRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,6 +214,27 @@ def beside[R: OfCommit](conf: Any, folder: Path, files: str, kind: type[R], sche
     paths = sorted((folder / conf.results_dir).glob(f"*/{files}"))
     named = Commits(conf, folder).named(decode(path, kind, schema) for path in paths)
     return sorted(named, key=lambda record: (record.date_ms, record.env_name, record.started))
+
+
+def of_build(machine: Path, commit: str, env_name: str) -> list[Path]:
+    """Return the records of a commit in an environment, of every kind; what cannot be read is nobody's.
+
+    Parameters
+    ----------
+    machine
+        Folder with a machine's results.
+    commit, env_name
+        As asv has them.
+    """
+    return [path for path in sorted(machine.glob(f"*/{commit[:_IN_NAMES]}-*")) if _is_of(path, commit, env_name)]
+
+
+def _is_of(path: Path, commit: str, env_name: str) -> bool:
+    try:
+        found = msgspec.json.decode(contents(path), type=OfCommit)
+    except (OSError, msgspec.MsgspecError, RecursionError):
+        return False
+    return (found.commit, found.env_name) == (commit, env_name)
 
 
 class Commits:

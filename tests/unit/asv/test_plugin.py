@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from asv.commands import run as asv_run
 from asv.environment import get_env_name
 from asv.plugins.git import Git
 from asv.plugins.regressions import Regressions, _GraphDataFilter
-from asv.results import get_filename
+from asv.results import Results, get_filename
 from asv.util import UserError
 from asv_runner import console
 
@@ -23,6 +24,7 @@ from harness.machine import environment
 from harness.paths import ROOT
 from harness.readers import all_readers
 from harness.results.records import APPEND_VARIABLE
+from tests.support import passes
 from tests.support.git_history import commit, repository
 
 BENCHMARKS = """
@@ -210,3 +212,18 @@ def test_what_stands_against_the_pages_is_one_line_of_asv(monkeypatch):
     monkeypatch.setattr("harness.site.complete", refuse)
     with pytest.raises(UserError, match=r"^zcb: the record x\.pass has schema 0$"):
         plugin.Site.publish(None, None, None, None, None)
+
+
+def test_removing_a_result_removes_what_lies_beside_it(monkeypatch, tmp_path):
+    result = Results({"machine": "box"}, {}, "a" * 40, 0, "3.13", "env", {})
+    result.save(str(tmp_path))
+    folder = tmp_path / "box" / "passes"
+    folder.mkdir()
+    for commit_hash in ("a" * 40, "b" * 40):
+        record = msgspec.structs.replace(passes.record("v1", [], env_name="env"), commit=commit_hash)
+        (folder / f"{commit_hash[:12]}-env-Any.pass").write_bytes(msgspec.json.encode(record))
+    monkeypatch.setattr(Results, "rm", Results.rm)
+    plugin._remove_records_with_results()
+    result.rm(str(tmp_path))
+    assert [path.name for path in folder.iterdir()] == [f"{'b' * 12}-env-Any.pass"]
+    assert not list(tmp_path.glob("box/*.json"))

@@ -129,6 +129,18 @@ def test_the_same_pass_measured_again_replaces_its_record(kept, config, workload
     assert [row.reader for row in record.rows] == ["new"]
 
 
+def test_what_lies_beside_a_result_is_found_by_its_build(kept, config):
+    machine = config.parent / "results" / "box"
+    other = kept.with_name(kept.name.replace("py3.13", "py3.13-numpy2"))
+    other.write_text(kept.read_text().replace('"virtualenv-py3.13"', '"virtualenv-py3.13-numpy2"'))
+    timeline = machine / "timelines" / f"{COMMIT[:12]}-x.timeline"
+    timeline.parent.mkdir()
+    timeline.write_text(kept.read_text())
+    timeline.with_name(f"{COMMIT[:12]}-damaged.timeline").write_text("{")
+    assert records.of_build(machine, COMMIT, "virtualenv-py3.13") == [kept, timeline]
+    assert records.of_build(machine, COMMIT[:-1] + "0", "virtualenv-py3.13") == []
+
+
 def taken(sample, session, round_number, **fields):
     return msgspec.structs.replace(sample, session=session, round_number=round_number, **fields)
 

@@ -1,10 +1,10 @@
 """What a person may compare: how it is read, built, kept, and refused in one line."""
 
+import importlib.metadata
 import os
 import subprocess
 import textwrap
 import zipfile
-from importlib.metadata import version
 
 import pytest
 
@@ -24,7 +24,7 @@ version = "{version}"
 py-modules = ["zarr"]
 """
 MODULE = """
-from importlib.metadata import version
+import importlib.metadata
 __version__ = version("zarr")
 class config:
     get = staticmethod({{"async.concurrency": 10}}.__getitem__)
@@ -268,7 +268,7 @@ def test_a_setting_that_zarr_does_not_have(history, own):
 
 def test_the_version_of_a_compared_package_is_told_on_both_sides():
     plain, told = sides.make("=", None, {}), sides.make("=", None, {}, {"obstore", "unheard-of"})
-    assert told.detail == f"{plain.detail}, obstore {version('obstore')}"
+    assert told.detail == f"{plain.detail}, obstore {importlib.metadata.version('obstore')}"
 
 
 def test_a_variable_that_is_let_in_reaches_both_sides_and_no_side_s_own_setting(embedded_store):
