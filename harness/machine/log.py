@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import override
@@ -13,6 +14,8 @@ from harness.machine.redact import redacted
 OURS = ("harness", "setup_data", "studies")
 """The packages whose modules' lines are for people."""
 _STEP = "zcb_step"
+_ERROR = re.compile(r"[\W_]*[\w.]*(Error|ERROR)\b:")
+"""A line that says which error it was, as pip and Python do."""
 
 
 def show_progress(write: Callable[[str], None]) -> None:
@@ -80,10 +83,11 @@ def steps_to(path: Path) -> None:
 
 
 def reason_in(output: str) -> str:
-    """Return the line of what a failed program printed that says why: the last of ours, else simply the last."""
+    """Return the line of what a failed program printed that says why: the last of ours, of an error, or of all."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     ours = [line for line in lines if line.startswith("zcb: ")]
-    return (ours or lines or ["it printed nothing"])[-1].removeprefix("zcb: ")
+    errors = [line for line in lines if _ERROR.match(line)]
+    return (ours or errors or lines or ["it printed nothing"])[-1].removeprefix("zcb: ")
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):

@@ -64,8 +64,14 @@ def test_steps_are_appended_to_a_file_and_shown_as_lines(tmp_path):
             "the store is not running",
         ),
         ("Traceback\nValueError: broken\n\n", "ValueError: broken"),
+        (
+            "· Error running pip\n   ERROR: Failed to build 'zarr'\n· Failed: trying another\n[50 %] · seconds skipped\n",
+            "ERROR: Failed to build 'zarr'",
+        ),
+        ("  -- RuntimeError: broken at import\nzarr-python failed\n", "-- RuntimeError: broken at import"),
+        ("no error at all\nErrors: 0\nthe end", "the end"),
         ("\n", "it printed nothing"),
     ],
 )
-def test_a_failed_programs_reason_is_our_line_or_the_last(output, reason):
+def test_a_failed_programs_reason_is_our_line_or_the_error_s_or_the_last(output, reason):
     assert reason_in(output) == reason
