@@ -13,7 +13,7 @@ from harness.errors import BadUseError
 from harness.machine import git
 from harness.paths import contents, write_atomically
 from harness.results import records
-from harness.results.records import PassRecord
+from harness.results.records import PassRecord, RowRecord
 
 _log = logging.getLogger(__name__)
 
@@ -99,9 +99,22 @@ class Results:
         found = [one for one in self._passes() if one.sessions >= self._sessions]
         return [one for commit in commits for one in found if one.commit == commit.commit]
 
-    def has(self, commit: Commit) -> bool:
-        """Whether all that is asked for has been measured of a commit."""
-        return main_job.holds(self.asked, self.of([commit]))
+    def missing(self, commits: Sequence[Commit]) -> list[Commit]:
+        """Return the commits of which not all that is asked for has been measured."""
+        found = self.of(commits)
+        return [one for one in commits if not main_job.holds(self.asked, _of_commit(found, one))]
+
+    def measured(self, commits: Sequence[Commit]) -> list[Commit]:
+        """Return the commits at which some reader could read: a broken one is nothing to compare the next one with."""
+        found = self.of(commits)
+        return [one for one in commits if any(row.samples for row in self._rows(_of_commit(found, one)))]
+
+    def failure(self, commit: Commit) -> str | None:
+        """Return why a reader could not read at a commit; None where that was not seen."""
+        return next((row.error for row in self._rows(self.of([commit])) if row.error), None)
+
+    def _rows(self, passes: Iterable[PassRecord]) -> list[RowRecord]:
+        return [row for one in passes for row in one.rows if row.reader in self.asked.readers]
 
     def start(self, clone: Path, branch: str, tip: str) -> str | None:
         """Return the commit up to which was told; where that is lost, the newest of the branch that has results."""
@@ -140,3 +153,7 @@ class Results:
         except (OSError, msgspec.MsgspecError) as error:
             _log.info(f"{self._file} cannot be read, so what was told of is taken from the results: {error}")
             return {}
+
+
+def _of_commit(passes: Iterable[PassRecord], commit: Commit) -> list[PassRecord]:
+    return [one for one in passes if one.commit == commit.commit]

@@ -91,7 +91,7 @@ def watch(
     new = watching.changing(clone, start, tip)
     wanted = watching.chosen(new, most)
     watched = _Watched(config=chosen.absolute(), results=results, clone=clone)
-    failed = watched.measure([one for one in wanted if not results.has(one)])
+    failed = watched.measure(results.missing(wanted))
     steps, notices = watched.steps(wanted)
     report = Report(
         branch=branch,
@@ -109,7 +109,7 @@ def watch(
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=1).decode())
     else:
         click.echo(markdown(report))
-    measured = [one for one in wanted if results.of([one])]
+    measured = results.measured(wanted)
     if measured:
         results.tell(branch, measured[-1].commit)
     _judge(report)
@@ -174,12 +174,13 @@ class _Watched:
             running.wait()
         if running.returncode != ASV_ROWS_FAILED:
             self._programs.demand(running.returncode)
-        if not self._results.of([commit]):
-            raise MeasurementError(f"{self._programs.last_line()} (all of it: {self._programs.log})")
+        if not self._results.measured([commit]):
+            reason = self._results.failure(commit) or self._programs.last_line()
+            raise MeasurementError(f"{reason} (all of it: {self._programs.log})")
 
     def steps(self, commits: Sequence[Commit]) -> tuple[list[Step], list[str]]:
         """Return what changed from each measured commit to the next, and where the machine drifted between them."""
-        passes = self._results.of(commits)
+        passes = self._results.of(self._results.measured(commits))
         if not passes:
             return [], []
         said = answers.answer(passes, under_test())

@@ -111,8 +111,7 @@ def test_what_is_measured_is_known_by_its_results(config):
     measured, partly = (Commit(commit=letter * 40, date="", subject="") for letter in "ab")
     keep(config, measured.commit)
     keep(config, partly.commit, without="zarr-python+obstore")
-    assert Results(config, quick=False).has(measured)
-    assert not Results(config, quick=False).has(partly)
+    assert Results(config, quick=False).missing([measured, partly]) == [partly]
 
 
 @pytest.mark.parametrize(
@@ -122,14 +121,14 @@ def test_what_is_measured_is_known_by_its_results(config):
 def test_results_of_another_machine_place_or_environment_are_no_results(config, elsewhere):
     one = Commit(commit="a" * 40, date="", subject="")
     keep(config, one.commit, **elsewhere)
-    assert not Results(config, quick=False).has(one)
+    assert Results(config, quick=False).missing([one]) == [one]
 
 
 def test_a_quick_result_is_enough_for_a_quick_watch_alone(config):
     one = Commit(commit="a" * 40, date="", subject="")
     keep(config, one.commit, sessions=1)
-    assert Results(config, quick=True).has(one)
-    assert not Results(config, quick=False).has(one)
+    assert Results(config, quick=True).missing([one]) == []
+    assert Results(config, quick=False).missing([one]) == [one]
     assert Results(config, quick=True).given() == {}
     assert Results(config, quick=False).given()["ZCB_SESSIONS"] == "7"
 

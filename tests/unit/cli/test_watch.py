@@ -223,6 +223,20 @@ def test_a_commit_that_cannot_be_measured_is_told_and_the_others_are(folder):
     assert run(folder).exception is None  # the next night goes on from the newest that was measured
 
 
+def test_the_commit_after_a_broken_one_is_compared_with_the_last_that_could_be_read(folder):
+    folder, commits = folder
+    readers = watch.Results(folder / "asv.conf.json", quick=False).asked.readers
+    prepare(folder, commits[0], 0, 0.2)
+    prepare(folder, commits[1], 1, 0.2, **dict.fromkeys(readers, "RuntimeError: broken at import"))
+    prepare(folder, commits[2], 2, 0.4)
+    done = run(folder, "--since", commits[0], "--branch", commits[2], "--no-check", "--json")
+    assert isinstance(done.exception, AnswerIsNoError)
+    report = json.loads(done.stdout)
+    assert [(step["before"], step["after"]) for step in report["steps"]] == [(commits[0][:8], commits[2][:8])]
+    (failure,) = report["failed"]
+    assert failure.startswith(f"{commits[1][:9]}: RuntimeError: broken at import (all of it: ")
+
+
 def test_rows_that_fail_since_a_commit_are_told_and_slower_goes_before_them(folder):
     folder, commits = folder
     prepare(folder, commits[0], 0, 0.2)

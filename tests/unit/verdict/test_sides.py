@@ -24,7 +24,7 @@ version = "{version}"
 py-modules = ["zarr"]
 """
 MODULE = """
-import importlib.metadata
+from importlib.metadata import version
 __version__ = version("zarr")
 class config:
     get = staticmethod({{"async.concurrency": 10}}.__getitem__)
