@@ -13,8 +13,8 @@ from harness.asv import watch as watching
 from harness.asv.watch import Commit, Results
 from harness.cli.programs import ASV_ROWS_FAILED, Programs, program, zcb
 from harness.cli.values import OutputFile, write_output
-from harness.cli.watch_report import Check, Report, checks, headline, markdown
-from harness.errors import AnswerIsNoError, MeasurementError
+from harness.cli.watch_report import Check, Report, checks, headline, markdown, unchecked
+from harness.errors import AnswerIsNoError, MeasurementError, ZcbError
 from harness.machine.environment import admit
 from harness.paths import ZARR_REPOSITORY_VARIABLE, repository_file, state_dir
 from harness.readers import under_test
@@ -201,5 +201,8 @@ class _Watched:
         _log.info(f"{step.before} and {step.after} take turns: {', '.join(names)}")
         words = ["compare", step.before, step.after, "--repo", str(self._clone), "--target", self._target]
         command = zcb(*words, "--readers", names[0], "--patterns", names[1], "--json")
-        said = self._programs.answer(command, self._results.settings)
+        try:
+            said = self._programs.answer(command, self._results.settings)
+        except ZcbError as error:
+            return unchecked(step, str(error))
         return checks(step, msgspec.json.decode(said, type=Verdict))

@@ -55,7 +55,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     def failures(self) -> list[str]:
         """What failed: commits, rows that did not fail before, and checks."""
         rows = [f"{f.reader}, {f.pattern} {f.workload}: {f.error}" for step in self.steps for f in step.of("failed")]
-        return [*self.failed, *rows, *(f"{check.reader}: {check.error}" for check in self.checks if check.error)]
+        checks = [f"{one.before} and {one.after} in turns: {one.error}" for one in self.checks if one.error]
+        return [*self.failed, *rows, *dict.fromkeys(checks)]
 
     def found(self, kind: Literal["slower", "faster"]) -> list[tuple[Step, Finding]]:
         """Return what got slower or faster for sure, and was not refuted by taking turns."""
@@ -63,8 +64,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return [(step, finding) for step, finding in pairs if self.verdict_on(step, finding) is not False]
 
     def verdict_on(self, step: Step, finding: Finding) -> bool | None:
-        """Whether taking turns confirmed a finding: on its workload, else on any of its pattern; None: not asked."""
-        checks = self.checks_of(step, finding)
+        """Whether taking turns confirmed a finding: on its workload, else on any of its pattern; None: no answer."""
+        checks = [check for check in self.checks_of(step, finding) if check.error is None]
         if not checks:
             return None
         return any(_SIGNED.get(check.answer) == finding.kind for check in checks)
@@ -94,6 +95,24 @@ def checks(step: Step, verdict: Verdict) -> list[Check]:
             error=finding.error,
         )
         for finding in verdict.findings
+    ]
+
+
+def unchecked(step: Step, reason: str) -> list[Check]:
+    """Return the checks of a step's findings that could not be made, and why."""
+    found = [*step.of("slower"), *step.of("faster")]
+    return [
+        Check(
+            before=step.before,
+            after=step.after,
+            reader=finding.reader,
+            pattern=finding.pattern,
+            workload=finding.workload,
+            answer=Answer.UNKNOWN,
+            said="not measured",
+            error=reason,
+        )
+        for finding in found
     ]
 
 

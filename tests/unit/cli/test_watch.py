@@ -29,6 +29,9 @@ if sys.argv[1] == "run":
         sys.exit(2)
     shutil.copy(made, here / "results" / "box" / "passes")
 if sys.argv[1] == "compare":
+    if not (here / "verdict.json").exists():
+        print("zcb: a package is not pinned", file=sys.stderr)
+        sys.exit(2)
     sys.stdout.write((here / "verdict.json").read_text())
     sys.exit(1)
 """
@@ -189,6 +192,17 @@ def test_turns_confirm_or_refute_what_asv_found(folder, answer, ratio, confirmed
     (compared,) = [words for words in calls if words[1] == "compare"]
     assert compared[2:4] == [commits[0][:8], commits[1][:8]]
     assert "chunks_of_one_shard" in compared[compared.index("--patterns") + 1]
+
+
+def test_a_check_that_cannot_be_made_refutes_nothing_and_is_told(folder):
+    folder, commits = folder
+    for number, seconds in enumerate([0.2, 0.3]):
+        prepare(folder, commits[number], number, seconds)
+    done = run(folder, "--since", commits[0], "--branch", commits[1])
+    assert isinstance(done.exception, AnswerIsNoError)
+    page = (folder / "w.md").read_text()
+    (told,) = [line for line in page.splitlines() if line.startswith("- ⚠️")]
+    assert f"{commits[0][:8]} and {commits[1][:8]} in turns: a package is not pinned" in told
 
 
 def test_a_watch_that_was_cut_off_goes_on_and_tells_all_of_it(folder, monkeypatch):
