@@ -150,7 +150,7 @@ def markdown(report: Report) -> str:
             *(_row(report, step, finding) for step, finding in changed),
         ]
     lines += _undecided(report.steps)
-    lines += ["", f"Read from {escaped(report.place)}. Intervals cover 95 % and rest on sessions, fresh processes."]
+    lines += ["", f"Read from {escaped(report.place)}. Intervals cover 95 %: of sessions, or a single one's samples."]
     return "\n".join(lines)
 
 
