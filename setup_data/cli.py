@@ -30,8 +30,11 @@ from harness.targets.resolve import resolve
 from harness.targets.target import EMBEDDED, Target
 from harness.targets.timeouts import silence_allowed
 from harness.workload.patterns import Parameters
-from setup_data import cluster, presets, verify, write
+from setup_data import cluster, presets, repository, verify, write
 from setup_data.bucket import ensure_bucket
+
+KINDS = ("icechunk",)
+"""What a data set can be written as besides; a reader of it says so (`stored_as`)."""
 
 _MIB = 1 << 20
 _WRITING_SECONDS = 180.0
@@ -59,6 +62,7 @@ def data() -> None:
     "--in-flight", type=click.IntRange(1, 1000), default=write.IN_FLIGHT, show_default=True, help="Uploads at once."
 )
 @click.option("--dask", metavar="SCHEDULER", help="Spread the shards over a dask.distributed cluster (docs/data.md).")
+@click.option("--as", "kind", type=click.Choice(KINDS), help="Also beside it, as a repository (docs/data.md).")
 @click.option("--overwrite", is_flag=True, help="Replace what stands there.")
 @click.option("--measure-put-rate", is_flag=True, help="Also measure bare PUTs of the same shards.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
@@ -68,6 +72,7 @@ def create(
     names: tuple[str, ...],
     in_flight: int,
     dask: str | None,
+    kind: str | None,
     overwrite: bool,
     measure_put_rate: bool,
     as_json: bool,
@@ -98,8 +103,14 @@ def create(
                     raw = write.measure_put_rate(store, spec, in_flight=in_flight)
                 report.raw_put_mb_s, report.write_to_raw = raw, raw and report.write_mb_s / raw
             reports.append(report)
+            if overwrite:
+                repository.remove(store, spec)  # it holds what was replaced
+            if kind is not None:
+                with reaching(target), _progress(f"write {spec.key} as {kind}", spec.nbytes) as advance:
+                    reports.append(repository.write(target, spec, advance=advance))
             if not as_json:
-                click.echo(_line(report))
+                for one in reports[-2 if kind else -1 :]:
+                    click.echo(_line(one))
     if as_json:
         _echo_json(target, reports)
 

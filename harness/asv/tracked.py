@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ZcbError
-from harness.readers import ZARR_PYTHON, benchmarked, reader_class, tuned_readers
+from harness.readers import benchmarked, tuned_readers, under_test, without_layers
 from harness.results.metrics import METRICS
 from harness.workload import cases
 from harness.workload.cases import Case, Grid, Use
@@ -39,14 +39,17 @@ def is_quick() -> bool:
 
 
 def readers(*, quick: bool) -> list[str]:
-    """Return the readers in every pattern: in the full grid tuned ones too, n/a where nothing was searched for."""
-    return benchmarked() if quick else [*benchmarked(), *tuned_readers()]
+    """Return the readers in every pattern: in the full grid also layers above others, and tuned readers.
+
+    Tuned readers are n/a where nothing was searched for.
+    """
+    return without_layers() if quick else [*benchmarked(), *tuned_readers()]
 
 
 READERS = readers(quick=is_quick())
 """The readers in every pattern of the grid that is asked for."""
 
-PLAIN_READERS = [name for name in benchmarked() if reader_class(name).decoder == ZARR_PYTHON]
+PLAIN_READERS = under_test()
 """The readers that asv also times by itself: those that the commit under test reads with, from store to array."""
 
 Key = tuple[str | int, ...]

@@ -24,6 +24,7 @@ __all__ = [
     "tuned_readers",
     "under_test",
     "why_few_in_flight",
+    "without_layers",
 ]
 
 _NO_READERS = ("base", "settings", "tunings", "worker")
@@ -71,9 +72,14 @@ def benchmarked() -> list[str]:
     return [name for name, reader in all_readers().items() if reader.competes_for is None]
 
 
+def without_layers() -> list[str]:
+    """Return the readers with a row of their own that add no layer to another: those of a quick job."""
+    return [name for name in benchmarked() if all_readers()[name].layer_over is None]
+
+
 def under_test() -> list[str]:
-    """Return the readers that read with the zarr-python under test, from store to array."""
-    return [name for name, reader in all_readers().items() if reader.decoder == ZARR_PYTHON]
+    """Return the readers that read with the zarr-python under test, from store to array, and with nothing above it."""
+    return [name for name in without_layers() if all_readers()[name].decoder == ZARR_PYTHON]
 
 
 def limit_clients() -> list[str]:

@@ -43,6 +43,12 @@ class Reader(ABC):
     """Rust crates of our own build that it reads with, which a comparison can replace."""
     rank: ClassVar[int] = 1000
     """Its place among the readers in benchmarks and tables; equals stand by name."""
+    layer_over: ClassVar[str | None] = None
+    """The reader that it adds a layer to: a full job measures it as any other, a quick one and its answer leave it out.
+    """
+    stored_as: ClassVar[str | None] = None
+    """The store of another kind that it reads beside the array, which ``zcb data create --as`` writes; None reads the
+    array itself."""
     competes_for: ClassVar[str | None] = None
     """The row that its samples go to where it is the fastest client for it; None where it has a row of its own."""
     decoder: ClassVar[str | None] = None

@@ -40,7 +40,7 @@ _S3FS = "s3fs.S3FileSystem"
 _BOTOCORE = "botocore's Config"
 _FUSED = "zarr.core.codec_pipeline.FusedCodecPipeline"
 
-_SETTINGS = (
+ZARR_SETTINGS = (
     Setting(
         name="codec_pipeline.path",
         of=ZARR_CONFIG,
@@ -91,7 +91,7 @@ _SUFFIX = "bytes=-"
 _FAILURE, _TOO_MANY = 500, 429
 
 
-class _ZarrPython(Reader):
+class ZarrPython(Reader):
     """zarr-python as a user writes it: open the array, index it."""
 
     decoder = ZARR_PYTHON
@@ -105,6 +105,8 @@ class _ZarrPython(Reader):
     reads_one = True
     pipeline: ClassVar[str | None] = None
     """Class of the codec pipeline to use; None is zarr-python's default."""
+    path: ClassVar[str] = ""
+    """Of the array in its store."""
 
     def __init__(self) -> None:
         self._array: Any = None
@@ -138,10 +140,28 @@ class _ZarrPython(Reader):
         zarr.config.set(documented | chosen | ({"codec_pipeline.path": pipeline} if pipeline else {}))
         self._workload = workload
         store = self._store(workload)
-        self._array = zarr.open_array(_keeping(store) if self._keeps_indexes else store, mode="r", zarr_format=3)
-        demand_pipeline(self._array, pipeline)
+        self._array = self._opened_array(_keeping(store) if self._keeps_indexes else store, pipeline)
         self.select(workload)
         self._turns = Turns(workload.concurrent_reads)
+
+    def _opened_array(self, store: Any, pipeline: str | None) -> Any:
+        """Return what `_selected` selects from.
+
+        Parameters
+        ----------
+        pipeline
+            The codec pipeline that has to decode; an UnsupportedError says that it is another. None takes any.
+        """
+        import zarr
+
+        array = zarr.open_array(store, path=self.path, mode="r", zarr_format=3)
+        demand_pipeline(array, pipeline)
+        return array
+
+    def _selected(self, selection: tuple[slice, ...]) -> npt.NDArray[Any]:
+        """Read one selection."""
+        array: npt.NDArray[Any] = self._array[selection]
+        return array
 
     @override
     def select(self, workload: Workload) -> None:
@@ -149,12 +169,11 @@ class _ZarrPython(Reader):
 
     @override
     def read(self) -> Sequence[npt.NDArray[Any]]:
-        return self._turns.each(self._array.__getitem__, self._selections)
+        return self._turns.each(self._selected, self._selections)
 
     @override
     def read_one(self, number: int) -> npt.NDArray[Any]:
-        array: npt.NDArray[Any] = self._array[self._selections[number]]
-        return array
+        return self._selected(self._selections[number])
 
     @override
     def timeline(self) -> tuple[Timeline, Sequence[npt.NDArray[Any]]]:
@@ -171,8 +190,6 @@ class _ZarrPython(Reader):
 
     def _opened_recorder(self) -> Recorder:
         """Return the recorder under which a second array was opened: the one that is timed stays free of it."""
-        import zarr
-
         from harness.timeline.zarr_python import Recorder
 
         if self._recorder is None:
@@ -180,8 +197,7 @@ class _ZarrPython(Reader):
                 raise RuntimeError("timeline before open")
             recorder = Recorder()
             with recorder:
-                store = self._recorded_store(self._workload)
-                self._recorded_array = zarr.open_array(store, mode="r", zarr_format=3)
+                self._recorded_array = self._opened_array(self._recorded_store(self._workload), None)
             self._recorder = recorder
         return self._recorder
 
@@ -190,15 +206,15 @@ class _ZarrPython(Reader):
         self._turns.close()
 
 
-class ZarrPythonObstore(_ZarrPython):
+class ZarrPythonObstore(ZarrPython):
     """zarr-python's ObjectStore over obstore (Rust's object_store)."""
 
     name = "zarr-python+obstore"
-    packages = ("zarr", "obstore", "numcodecs", "numpy")
+    packages: ClassVar[tuple[str, ...]] = ("zarr", "obstore", "numcodecs", "numpy")
     rank = 20
     represents: ClassVar[int | None] = 1
     client = "obstore"
-    settings: ClassVar[tuple[Setting, ...]] = (*_SETTINGS, OBSTORE_POOL, TOKIO_THREADS)
+    settings: ClassVar[tuple[Setting, ...]] = (*ZARR_SETTINGS, OBSTORE_POOL, TOKIO_THREADS)
 
     def __init__(self) -> None:
         super().__init__()
@@ -213,15 +229,10 @@ class ZarrPythonObstore(_ZarrPython):
         self._request_counts = RequestCounts()
 
     def _store(self, workload: Workload) -> Any:
-        try:
-            from zarr.storage import ObjectStore
-        except ImportError as error:
-            raise UnsupportedError("this zarr has no ObjectStore; it came with 3.0.7") from error
-
         reader = self
         suffixes = workload.target.knows_suffixes
 
-        class CountingStore(ObjectStore):  # type: ignore[type-arg] # generic since 3.1 only
+        class CountingStore(self._store_class(workload)):  # type: ignore[misc] # a class that zarr may lack
             """Counts at the one method every read goes through: each call is one HTTP GET, as long as none is repeated.
 
             Where the cloud knows no suffix ranges, it asks for the object's size first.
@@ -241,9 +252,15 @@ class ZarrPythonObstore(_ZarrPython):
 
     @override
     def _recorded_store(self, workload: Workload) -> Any:
-        from zarr.storage import ObjectStore
+        return self._store_class(workload)(self._opened(workload), read_only=True)
 
-        return ObjectStore(self._opened(workload), read_only=True)
+    def _store_class(self, workload: Workload) -> Any:
+        """Return the class of zarr's store over obstore."""
+        try:
+            from zarr.storage import ObjectStore
+        except ImportError as error:
+            raise UnsupportedError("this zarr has no ObjectStore; it came with 3.0.7") from error
+        return ObjectStore
 
     def _opened(self, workload: Workload) -> Any:
         from harness.targets.client import open_store
@@ -261,7 +278,7 @@ class ZarrPythonObstoreFused(ZarrPythonObstore):
     pipeline = _FUSED
 
 
-class ZarrPythonFsspec(_ZarrPython):
+class ZarrPythonFsspec(ZarrPython):
     """zarr-python's FsspecStore over s3fs (aiobotocore, aiohttp), or over fsspec's plain HTTP (aiohttp)."""
 
     name = "zarr-python+fsspec"
@@ -271,7 +288,7 @@ class ZarrPythonFsspec(_ZarrPython):
     client = "fsspec"
     unread = UNREAD
     settings = (
-        *_SETTINGS,
+        *ZARR_SETTINGS,
         Setting(
             name="max_pool_connections",
             of=_BOTOCORE,

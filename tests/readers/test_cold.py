@@ -5,15 +5,16 @@ import itertools
 import pytest
 
 from harness.measure.conductor import Conductor, Plan
-from harness.readers import all_readers
+from harness.readers import reader_class
 from harness.results.sample import FLAG_HOT, NETWORK_LIMIT
 from harness.targets.resolve import resolve
 from harness.workload.create import create_workload, elsewhere
 from harness.workload.patterns import Parameters
 from harness.workload.selections import chunks_by_shard, wanted_chunks
 from tests.readers.test_reads import create
+from tests.support.readers import OF_ARRAYS
 
-SELECTING = [name for name, reader in all_readers().items() if reader.selects and name != NETWORK_LIMIT]
+SELECTING = [name for name in OF_ARRAYS if reader_class(name).selects]
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,14 @@ import msgspec
 import pytest
 
 from harness.measure.conductor import Conductor, Plan
-from harness.readers import benchmarked, reader_class
+from harness.readers import reader_class
 from harness.results.sample import NETWORK_LIMIT
 from harness.targets.resolve import resolve
 from harness.targets.target import Target
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
 from tests.support import origin
-
-READERS = benchmarked()
+from tests.support.readers import OF_ARRAYS
 
 COUNT = ["zarr-python+fsspec"]
 """Who counts below retries and redirects whatever is asked."""
@@ -71,7 +70,7 @@ def work(place):
 
 @pytest.fixture(scope="module")
 def conductor(rust_reader):
-    with Conductor(READERS, plan=Plan(samples=1, trials=1)) as one:
+    with Conductor(OF_ARRAYS, plan=Plan(samples=1, trials=1)) as one:
         yield one
 
 
@@ -125,7 +124,7 @@ def check(rows):
 )
 def test_a_count_is_the_servers_or_nothing(work, place, conductor, monkeypatch, spoil, cannot):
     found = check(measured(work, place, conductor, monkeypatch, spoil))
-    assert [name for name in (*READERS, NETWORK_LIMIT) if name not in found] == cannot
+    assert [name for name in (*OF_ARRAYS, NETWORK_LIMIT) if name not in found] == cannot
     counted = [found[name].requests for name in COUNT if name in found]
     assert counted == {None: [2], Redirect: [4]}.get(spoil, [])
 

@@ -132,7 +132,7 @@ def create(*arguments):
 @pytest.fixture(scope="module")
 def workload(embedded_store):
     """Four chunks that lie side by side in each of four shards: every byte that is fetched is wanted."""
-    create("--preset", "tiny")
+    create("--preset", "tiny", "--as", "icechunk")
     asked = Parameters(shards=4, gap=0)
     return create_workload("chunks_of_many_shards", resolve("embedded"), dataset="tiny/large", parameters=asked)
 

@@ -16,7 +16,7 @@ from harness.measure import agreement
 from harness.measure.agreement import agreed_truth
 from harness.measure.conductor import OPEN_SECONDS, turn_deadline
 from harness.measure.process import WorkerProcess
-from harness.readers import benchmarked, limit_clients, reader_class
+from harness.readers import limit_clients, reader_class
 from harness.targets.resolve import resolve
 from harness.targets.target import Target, address
 from harness.workload.create import create_workload
@@ -26,13 +26,12 @@ from harness.workload.truth import checksums
 from setup_data import presets, write
 from setup_data.field import Field
 from tests.support import origin
-
-READERS = benchmarked()
+from tests.support.readers import OF_ARRAYS
 
 PRINTABLE = "".join(c for c in string.printable if c.isprintable() and c != "/")
 KEYS = st.text(st.characters(exclude_characters="/").filter(str.isprintable), min_size=1, max_size=12)
 (SPEC,) = presets.specs("tiny", ("small",))
-EVERYONE = [*READERS, *limit_clients()]
+EVERYONE = [*OF_ARRAYS, *limit_clients()]
 
 
 @functools.cache

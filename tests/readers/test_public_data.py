@@ -20,7 +20,7 @@ from harness.measure.agreement import agreed_truth
 from harness.measure.conductor import OPEN_SECONDS, Conductor, Plan, turn_deadline
 from harness.measure.process import WorkerProcess
 from harness.measure.report import read_reports
-from harness.readers import benchmarked, reader_class
+from harness.readers import reader_class
 from harness.results.sample import FLAG_BUSY_MACHINE, FLAG_NO_MANIFEST, NETWORK_LIMIT
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
@@ -34,10 +34,9 @@ from setup_data import presets, write
 from setup_data.cli import data
 from setup_data.encode import zarr_json
 from setup_data.field import Field
+from tests.support.readers import OF_ARRAYS
 
-READERS = benchmarked()
-
-COUNT = [name for name in (*benchmarked(), NETWORK_LIMIT) if reader_class(name).counts_requests]
+COUNT = [name for name in (*OF_ARRAYS, NETWORK_LIMIT) if reader_class(name).counts_requests]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +90,7 @@ ONE_SAMPLE = Plan(samples=1, trials=1)
 @pytest.fixture(scope="module")
 def everyone(rust_reader):
     """Every reader, each in a process that the tests share."""
-    with Conductor(READERS, plan=ONE_SAMPLE) as conductor:
+    with Conductor(OF_ARRAYS, plan=ONE_SAMPLE) as conductor:
         yield conductor
 
 

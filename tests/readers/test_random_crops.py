@@ -56,9 +56,9 @@ def create(*arguments):
 
 @pytest.fixture(scope="module")
 def target(embedded_store):
-    create("--preset", "tiny")
+    create("--preset", "tiny", "--as", "icechunk")
     for dtype, codec in (("float32", "none"), ("int16", "blosc-lz4"), ("uint8", "zstd")):
-        create("--name", f"crops-{dtype}", *HOLE, "--dtype", dtype, "--codec", codec, "--seed", "9")
+        create("--name", f"crops-{dtype}", *HOLE, "--as", "icechunk", "--dtype", dtype, "--codec", codec, "--seed", "9")
     return resolve("embedded")
 
 
@@ -323,7 +323,7 @@ def test_a_chunk_wanted_twice_counts_twice(target):
 def test_no_reader_has_more_reads_under_way_than_asked(own_state, at_once):
     """A crop of one element is one request after the other, so requests in flight are reads under way."""
     lifecycle.start(StoreSettings(profile="s3"))  # its 20 ms let what is under way at once overlap
-    create("--preset", "tiny", "--dataset", "small")
+    create("--preset", "tiny", "--dataset", "small", "--as", "icechunk")
     asked = Parameters(crop=(1, 1, 1), crops=12, concurrent_reads=at_once)
     made = create_workload("random_crops", resolve("embedded"), dataset="tiny/small", parameters=asked)
     with Conductor(list(all_readers()), plan=Plan(samples=1, trials=1)) as conductor:

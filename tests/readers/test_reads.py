@@ -42,7 +42,7 @@ def create(*arguments):
 
 @pytest.fixture(scope="session")
 def target(embedded_store):
-    create("--preset", "tiny")
+    create("--preset", "tiny", "--as", "icechunk")
     create("--name", "wide", *WIDE)
     return resolve("embedded")
 

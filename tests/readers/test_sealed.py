@@ -58,7 +58,7 @@ DIFFERENT = {
 
 @pytest.fixture(scope="module")
 def workload(embedded_store):
-    done = CliRunner().invoke(data, ["create", "--target", "embedded", "--preset", "tiny"])
+    done = CliRunner().invoke(data, ["create", "--target", "embedded", "--preset", "tiny", "--as", "icechunk"])
     assert done.exit_code == 0, done.output
     return create_workload(
         "chunks_of_one_shard", resolve("embedded"), dataset="tiny/small", parameters=Parameters(gap=1)

@@ -29,7 +29,7 @@ WORK = {
 @pytest.fixture(scope="module")
 def work(embedded_store, rust_reader):
     """Workloads of the preset tiny, by name."""
-    create("--preset", "tiny")
+    create("--preset", "tiny", "--as", "icechunk")
     target = resolve("embedded")
     return {
         name: create_workload(pattern, target, dataset="tiny/small", parameters=parameters)

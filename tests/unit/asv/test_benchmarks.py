@@ -19,6 +19,9 @@ READERS = [
     "zarr-python+fsspec",
     "zarr-python+obstore",
     "zarr-python+obstore+fused",
+    "xarray",
+    "dask",
+    "icechunk",
     "zarrs-python+obstore",
     "tensorstore",
     "zarrista",
@@ -28,12 +31,15 @@ READERS = [
 TUNED = [
     "zarr-python+fsspec+tuned",
     "zarr-python+obstore+tuned",
+    "xarray+tuned",
+    "dask+tuned",
+    "icechunk+tuned",
     "zarrs-python+obstore+tuned",
     "tensorstore+tuned",
     "zarrista+tuned",
     "zarrs+tuned",
 ]
-PLAIN = READERS[:3]
+PLAIN = ["zarr-python+fsspec", "zarr-python+obstore", "zarr-python+obstore+fused"]
 EVERY = [*READERS, *TUNED]
 BOTH = ["small", "large"]
 

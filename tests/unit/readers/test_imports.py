@@ -15,7 +15,7 @@ from harness.targets.client import open_store
 from harness.targets.resolve import resolve
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
-from setup_data import presets, write
+from setup_data import presets, repository, write
 from setup_data.bucket import ensure_bucket
 
 WORKER = """
@@ -37,9 +37,13 @@ for name in sys.argv[1:]:
 if "zarr" in sys.argv:
     import zarr.storage
     zarr.create_array(zarr.storage.MemoryStore(), shape=(4,), chunks=(2,), shards=(4,), dtype="u1")[...]
+if "dask" in sys.argv:
+    import dask.array
+    dask.array.zeros(1).compute(scheduler="threads")
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
-"""Libraries by themselves: they load what they find, as zarr does with fsspec and, by entry points, with pipelines."""
+"""Libraries by themselves: they load what they find, as zarr does with fsspec and, by entry points, with pipelines, and
+dask with scipy and distributed."""
 
 EVERY = ("msgspec", "numpy", "google-crc32c")
 """What any worker needs for a workload and its truth."""
@@ -53,6 +57,7 @@ def requests(embedded_store):
     ensure_bucket(target)
     (spec,) = presets.specs("tiny", ("small",))
     write.write(open_store(target), spec)
+    repository.write(target, spec)
     work = create_workload("chunks_of_one_shard", target, dataset="tiny/small", parameters=Parameters(gap=1))
     return [{"op": "open", "workload": msgspec.to_builtins(work)}, {"op": "sample"}]
 

@@ -26,7 +26,7 @@ from harness.targets.target import Target
 from harness.targets.tensorstore import tensorstore_location
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
-from setup_data import presets, write
+from setup_data import presets, repository, write
 from tests.conftest import s3_client
 
 PAYER = "x-amz-request-payer"
@@ -198,6 +198,7 @@ def tiny(embedded_store, bucket):
     anonymous = msgspec.structs.replace(target, anonymous=True)
     (spec,) = presets.specs("tiny", ("small",))
     write.write(open_store(anonymous), spec)
+    repository.write(anonymous, spec)
     return anonymous
 
 
