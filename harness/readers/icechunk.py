@@ -39,7 +39,7 @@ class IcechunkReader(ZarrPython):
             name="max_concurrent_requests",
             of=_REPOSITORY,
             default=IN_FLIGHT,
-            values=(32, 256),
+            values=(32,),
             meaning="Requests of the repository under way at once.",
         ),
         Setting(

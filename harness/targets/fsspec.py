@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -13,8 +14,11 @@ from harness.targets.target import DEFAULT_REGION, Target, address, joined
 if TYPE_CHECKING:
     import aiohttp
 
-UNREAD = {"gs": "gcsfs", "az": "adlfs"}
-"""What fsspec reads these schemes with; their dependencies are too many to bring along for one reader of one cloud."""
+CLOUDS = {"gs": "gcsfs", "az": "adlfs"}
+"""What fsspec reads these schemes with: the extra ``clouds``, since they bring too much along for one reader."""
+
+UNREAD = {scheme: library for scheme, library in CLOUDS.items() if find_spec(library) is None}
+"""The schemes whose library is not installed."""
 
 _VERSION = "?versionId="
 
@@ -62,7 +66,7 @@ def fsspec_location(
     """
     if target.scheme in UNREAD:
         needed = UNREAD[target.scheme]
-        raise UnsupportedError(f"fsspec reads {target.scheme}:// with {needed}, which is no part of this project")
+        raise UnsupportedError(f"fsspec reads {target.scheme}:// with {needed}: `pip install {needed}`")
     if target.is_http:
         options = {"get_client": _traced_client(connections, trace), "skip_instance_cache": True}
         return FsspecLocation(target.scheme, address(_without_colon_pairs(target.url), key), options)

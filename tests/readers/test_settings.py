@@ -100,6 +100,32 @@ def test_a_cache_that_is_made_inside_the_read_saves_indexes(work, start, control
     assert control.since("again").get_index == indexes
 
 
+@pytest.mark.parametrize(("blocks", "indexes"), [(None, 4096), ("shards", 0), ("auto", 0)])
+def test_blocks_of_dask_decide_how_often_an_index_is_read(work, start, control, blocks, indexes):
+    whole = work["whole"]
+    worker = start("dask", **({"chunks": blocks} if blocks else {}))
+    worker.open(whole, timeout=60)
+    control.mark("blocks")
+    worker.require({"op": "sample"}, timeout=120)
+    counted = control.since("blocks")
+    assert counted.get_index == indexes
+    assert counted.get_data == (indexes or whole.wanted_shards)
+
+
+def test_icechunk_fetches_in_parts_what_is_larger_than_it_is_told(work, start, control):
+    create("--name", "wide", *WIDE, "--as", "icechunk")  # one shard of 16 MiB
+    workload = create_workload("whole_array", work["whole"].target, dataset="wide", parameters=Parameters())
+    gets = []
+    for chosen in ({}, {"ideal_concurrent_request_size": 4 << 20}, {"ideal_concurrent_request_size": 64 << 20}):
+        worker = start("icechunk", **chosen)
+        worker.open(workload, timeout=60)
+        worker.require({"op": "sample", "discard": True}, timeout=60)  # which fetches the manifest
+        control.mark("parts")
+        worker.require({"op": "sample"}, timeout=60)
+        gets.append(control.since("parts").requests)
+    assert gets == [2, 5, 1]
+
+
 @pytest.mark.parametrize("name", ["zarrista", "zarrs"])
 def test_a_task_per_shard_is_a_call_per_shard(work, start, name):
     assert read(start(name), work["whole"])["calls"] == 1
@@ -110,6 +136,7 @@ def test_a_task_per_shard_is_a_call_per_shard(work, start, name):
     ("name", "variable"),
     [
         ("zarr-python+obstore", "TOKIO_WORKER_THREADS"),
+        ("icechunk", "TOKIO_WORKER_THREADS"),
         ("zarrista", "TOKIO_WORKER_THREADS"),
         ("zarrs", "TOKIO_WORKER_THREADS"),
         ("zarrs-python+obstore", "RAYON_NUM_THREADS"),
