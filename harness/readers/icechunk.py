@@ -17,11 +17,10 @@ _CONCURRENCY = "icechunk.StorageConcurrencySettings"
 
 
 class IcechunkReader(ZarrPython):
-    """A read-only session of the branch ``main``; its snapshot is fetched when the array is opened.
+    """A read-only session of the branch ``main``: its snapshot, and the manifest that says where each shard stands.
 
-    Its manifest, which says where each shard stands, is fetched by the first execution, which is never timed, and kept
-    by the session; Icechunk keeps no chunk. Objects of a repository have names that zarr-python does not know: the
-    store counts requests, and there is no timeline.
+    Both are fetched when the array is opened, and the session keeps them; Icechunk keeps no chunk. Objects of a
+    repository have names that zarr-python does not know: the store counts requests, and there is no timeline.
     """
 
     name = "icechunk"
@@ -64,6 +63,8 @@ class IcechunkReader(ZarrPython):
             import icechunk
         except ImportError as error:
             raise UnsupportedError(f"icechunk cannot be imported: {error}") from error
+        from zarr.core.sync import sync
+
         from harness.targets.icechunk import SUFFIX, icechunk_storage
 
         repository: dict[str, Any] = {"max_concurrent_requests": workload.in_flight, **self.chosen_of(_REPOSITORY)}
@@ -76,4 +77,7 @@ class IcechunkReader(ZarrPython):
             raise UnsupportedError(
                 f"there is no repository at {workload.array.key}{SUFFIX}: `zcb data create --as icechunk` writes it"
             ) from error
-        return opened.readonly_session("main").store
+        store = opened.readonly_session("main").store
+        first = "/".join(["c", *("0" for _ in workload.array.shape)])
+        sync(store.exists(first))  # it takes the manifest to know
+        return store

@@ -19,7 +19,7 @@ from harness.readers.settings import (
     Setting,
 )
 from harness.results.sample import RequestCounts
-from harness.targets.fsspec import UNREAD
+from harness.targets.fsspec import GCSFS, UNREAD
 
 if TYPE_CHECKING:
     import aiohttp
@@ -321,6 +321,13 @@ class ZarrPythonFsspec(ZarrPython):
     @override
     def counts_alone(cls, target: Target) -> bool:
         return True
+
+    @classmethod
+    @override
+    def versions(cls) -> dict[str, str]:
+        from importlib.metadata import version
+
+        return super().versions() | ({} if "gs" in UNREAD else {GCSFS: version(GCSFS)})
 
     @override
     def request_counts(self) -> RequestCounts:

@@ -14,11 +14,12 @@ from harness.targets.target import DEFAULT_REGION, Target, address, joined
 if TYPE_CHECKING:
     import aiohttp
 
-CLOUDS = {"gs": "gcsfs", "az": "adlfs"}
-"""What fsspec reads these schemes with: the extra ``clouds``, since they bring too much along for one reader."""
+GCSFS = "gcsfs"
+"""What fsspec reads ``gs://`` with: it brings too much along to be installed for one reader of one cloud."""
 
-UNREAD = {scheme: library for scheme, library in CLOUDS.items() if find_spec(library) is None}
-"""The schemes whose library is not installed."""
+_LACKS = {} if find_spec(GCSFS) else {"gs": f"{GCSFS} (the extra clouds), which is not installed"}
+UNREAD = _LACKS | {"az": "adlfs, which cannot ask for the end of an object, where a shard's index stands"}
+"""Schemes that it cannot read -> what it would need."""
 
 _VERSION = "?versionId="
 
@@ -62,17 +63,19 @@ def fsspec_location(
     Raises
     ------
     UnsupportedError
-        The scheme needs a file system that is no part of this project, or the file system cannot be told this key.
+        The scheme needs a file system that is not installed or cannot do it, or cannot be told this key.
     """
     if target.scheme in UNREAD:
         needed = UNREAD[target.scheme]
-        raise UnsupportedError(f"fsspec reads {target.scheme}:// with {needed}: `pip install {needed}`")
+        raise UnsupportedError(f"fsspec reads {target.scheme}:// with {needed}")
     if target.is_http:
         options = {"get_client": _traced_client(connections, trace), "skip_instance_cache": True}
         return FsspecLocation(target.scheme, address(_without_colon_pairs(target.url), key), options)
+    path = joined(target.bucket, target.prefix, key)
+    if target.scheme == "gs":
+        return FsspecLocation("gs", path, _gcsfs_options(target, trace))
     from harness.targets.tracing import traced_session
 
-    path = joined(target.bucket, target.prefix, key)
     if _VERSION in path:
         raise UnsupportedError(f"s3fs takes what follows {_VERSION} in a key for an object's version")
     return FsspecLocation(
@@ -92,6 +95,16 @@ def fsspec_location(
             **s3fs_options,
         },
     )
+
+
+def _gcsfs_options(target: Target, trace: "aiohttp.TraceConfig") -> dict[str, Any]:
+    """Return the options of gcsfs: it has none for its connections, which are aiohttp's 100."""
+    return {
+        "token": "anon" if target.anonymous else "google_default",
+        "endpoint_url": target.endpoint,
+        "session_kwargs": {"trace_configs": [trace]},
+        "skip_instance_cache": True,
+    }
 
 
 def _without_colon_pairs(url: str) -> str:

@@ -144,16 +144,24 @@ def faults(control):
     control.clear_faults()
 
 
-class Lethal(Conductor):
-    """Kills the worker of each reader in the middle of its sample, when asked to."""
+class Troubled(Conductor):
+    """Sets a fault once arrays are open, and kills the worker of each reader in the middle of its sample, if asked to.
+
+    To open an array is one small request of metadata for some readers, and several of other objects for Icechunk.
+    """
 
     lethal = _is_settled = False
+    rule: FaultRule | None = None
 
     def _execute(self, row, candidate, probe):
         self._is_settled = row.candidate is not None  # who measures: a candidate that dies before leaves it to others
         return super()._execute(row, candidate, probe)
 
     def _ask(self, reader, request, timeout):
+        if request["op"] == "sample" and self.rule is not None:
+            rule, self.rule = self.rule, None
+            with StoreControl(state.require_running().control) as control:
+                control.add_fault(rule)
         is_sample = request["op"] == "sample" and not request.get("discard")
         if not (self.lethal and is_sample and self._is_settled):
             return super()._ask(reader, request, timeout)
@@ -169,9 +177,10 @@ class Lethal(Conductor):
 @pytest.fixture(scope="module")
 def measure(workload, rust_reader):
     """Measure one sample of every reader: reader -> row. One conductor meets all faults, as in a long pass."""
-    with Lethal(READERS, plan=Plan()) as conductor:
+    with Troubled(READERS, plan=Plan()) as conductor:
 
-        def run(*, deadline=None, lethal=False):
+        def run(*, rule=None, deadline=None, lethal=False):
+            conductor.rule = rule
             conductor._plan = Plan(samples=1, trials=1, with_faults=True, deadline_seconds=deadline)
             conductor.lethal = lethal
             return {row.reader: row for row in conductor.measure(workload)}
@@ -194,11 +203,10 @@ def outcome(case, reader, sample):
     return RIGHT + (f", {sample.retries} retries" if sample.retries else "").replace("1 retries", "1 retry")
 
 
+@pytest.mark.usefixtures("faults")  # which ends them
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.title.replace(" ", "-"))
-def test_a_fault_is_made_up_for_or_fails_the_reader_with_its_cause(case, measure, plain, faults, table):
-    if case.rule is not None:
-        faults(case.rule)
-    rows = plain if case.rule is None else measure(deadline=case.deadline)
+def test_a_fault_is_made_up_for_or_fails_the_reader_with_its_cause(case, measure, plain, table):
+    rows = plain if case.rule is None else measure(rule=case.rule, deadline=case.deadline)
     for reader in COLUMNS:
         row = rows[reader]
         assert row.na is None, (reader, row.na)
