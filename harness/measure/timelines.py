@@ -170,6 +170,8 @@ class _Session:
         except UnsupportedError:
             if start is None:
                 raise
+            if reader_class(self._reader).stored_as is not None:
+                raise UnsupportedError("the objects that it asks for have names that say nothing of shards") from None
             self.has_hooks = False
             self._warm_up("sample")
         with nullcontext() if start is None else start(self._workload.target) as capture:
