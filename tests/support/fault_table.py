@@ -19,6 +19,8 @@ _VOLATILE = [
     (r"b'[^']*'|b\"[^\"]*\"", "..."),
     (r"0x[0-9a-f]+", "0x..."),
     (r"total size \d+", "total size ..."),
+    (r"aws_request_id: \"\w+\"", 'aws_request_id: "..."'),
+    (r"chunk_id=\w+", "chunk_id=..."),
 ]
 """What differs from run to run or names the reader, and what the store adds to a message."""
 
