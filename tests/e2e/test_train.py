@@ -13,7 +13,7 @@ from harness.store.control import FaultRule
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
 from harness.train.names import LOADINGS, MEMORY, names
-from setup_data import presets, write
+from setup_data import presets, repository, write
 from setup_data.bucket import ensure_bucket
 
 SHAPE = ["--crop", "3x20x20", "--epochs", "2", "--batches", "4", "--batch", "3", "--ahead", "2"]
@@ -28,6 +28,7 @@ def target(embedded_store):
         ensure_bucket(found)
         for spec in presets.specs("tiny", ("small", "small-morton", "large")):
             write.write(open_store(found), spec)
+            repository.write(found, spec)
         yield found
 
 
