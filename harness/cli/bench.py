@@ -149,7 +149,8 @@ class _Job:
 
     def _write_data(self) -> None:
         with self._course.step(_DATA):
-            create = ("data", "create", "--target", "embedded", "--preset")
+            besides = ("--as", "icechunk") if self._full else ()  # what a quick job's readers do not read
+            create = ("data", "create", "--target", "embedded", *besides, "--preset")
             self._programs.call(zcb(*create, "demo", "--dataset", "small", "--dataset", "large"))
             self._programs.call(zcb(*create, "headline"))
 

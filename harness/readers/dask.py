@@ -32,7 +32,7 @@ class DaskReader(XarrayReader):
     timeline = Reader.timeline
     holds_back = (
         "the blocks of xarray are chunks, not shards: each task reads the index of its shard before its chunk, and "
-        "tasks wait for Python's lock"
+        "requests share one event loop with the steps of every chunk"
     )
     settings: ClassVar[tuple[Setting, ...]] = (
         Setting(

@@ -106,6 +106,13 @@ def test_a_full_job_says_first_how_long_it_takes(programs):
     assert all("tensorstore" not in line and '"--bench", "."' in line for line in full)  # everything, so no names
 
 
+def test_repositories_are_written_for_a_full_job_only(programs):
+    for options, written in (((), 0), (("--full",), 2)):
+        (programs / "calls").unlink(missing_ok=True)
+        run(*options)
+        assert sum('"--as", "icechunk"' in line for line in called(programs)) == written
+
+
 def test_rows_that_fail_are_told_at_the_end_and_what_was_right_is_published(programs):
     (programs / "fails-asv-run").write_text("a row failed")
     done = run()
