@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli.lengths import Lengths
-from harness.datasets import manifest, metadata
+from harness.datasets import manifest, places
 from harness.datasets.array import ArrayInfo
 from harness.datasets.manifest import CODECS, DTYPES, SUBCHUNK_ORDERS, DatasetSpec
 from harness.errors import AnswerIsNoError, BadUseError, unknown
@@ -152,7 +152,7 @@ def verify_command(target_name: str, preset: str | None, names: tuple[str, ...],
 def list_command(target_name: str, as_json: bool) -> None:
     """List the arrays at a target, with a manifest or without; those that cannot be measured, with the reason."""
     target = resolve(target_name)
-    found = metadata.find_all(target)
+    found = places.find_all(target)
     if as_json:
         _echo_json(target, [_as_plain(one) for one in found])
         return
@@ -181,7 +181,7 @@ def _cells(array: ArrayInfo | None) -> list[str]:
     return [*shapes, array.dtype, number(array.nbytes / _MIB)]
 
 
-def _as_plain(found: metadata.Found) -> dict[str, object]:
+def _as_plain(found: places.Found) -> dict[str, object]:
     array = found.array
     return {
         "key": found.key,

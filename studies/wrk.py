@@ -12,7 +12,6 @@ import msgspec
 from click.testing import CliRunner
 
 from harness.datasets.indexes import read_indexes
-from harness.datasets.shards import shard_key
 from harness.measure.process import WorkerProcess
 from harness.readers import limit_clients, reader_class
 from harness.targets.resolve import resolve
@@ -71,7 +70,7 @@ def wrk(workload: workloads.Workload) -> float:
     by_shard = chunks_by_shard(array, list(wanted_chunks(array, workload.reads[0])))
     lines = []
     for shard, index in read_indexes(target, array, list(by_shard)).items():
-        path = f"/{target.bucket}/{array.key}/{shard_key(shard)}"
+        path = f"/{target.bucket}/{array.key}/{array.object_key(shard)}"
         spans = zip(index.offsets.ravel().tolist(), index.lengths.ravel().tolist(), strict=True)
         lines += [f'{{"{path}", "bytes={begin}-{begin + length - 1}"}}' for begin, length in spans]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:

@@ -42,6 +42,7 @@ def _training_options(command: Any) -> Any:
     "  zcb workload chunks_of_one_shard --target embedded --dataset small --gap 3 -o w.json\n"
     "  zcb workload random_crops --target embedded --crop 4x96x96 --crops 64 --seed 0 -o w.json\n"
     "  zcb workload whole_array --target https://host/path/array.zarr -o w.json\n"
+    "  zcb workload random_crops --target https://host/path/group.zarr --array scale0/image -o w.json\n"
     "  zcb workload training --target embedded --dataset small --crop 4x128x128 -o tr.json",
 )
 @click.argument(
@@ -56,6 +57,7 @@ def _training_options(command: Any) -> Any:
     multiple=True,
     help="small, large, small-morton, ... or preset/name; by default the pattern's own. training takes two.",
 )
+@click.option("--array", "array", help="Path below the target's URL of an array without a manifest, e.g. in a group.")
 @click.option("--gap", type=int, help="Stored chunks between two wanted ones of a shard.")
 @click.option("--shards", type=int, help="Shards touched.")
 @click.option("--chunks", type=int, help="Chunks wanted of each shard.")
@@ -79,6 +81,7 @@ def workload(  # noqa: D103 - its help is computed from the patterns
     pattern: str,
     target: str,
     datasets: tuple[str, ...],
+    array: str | None,
     in_flight: int,
     timeout: float,
     output: Path,
@@ -88,6 +91,8 @@ def workload(  # noqa: D103 - its help is computed from the patterns
     click.get_current_context().with_resource(silence_allowed(timeout))
     given = {name: value for name, value in asked.items() if value is not None}
     if pattern == trainings.PATTERN:
+        if array is not None:
+            raise BadUseError(f"{pattern} reads data sets, or the array at a target's URL: it takes no --array")
         _write_training(resolve(target), datasets, in_flight, output, given)
         return
     if strange := [name for name in given if name in (*_TRAINING, "index")]:
@@ -98,6 +103,7 @@ def workload(  # noqa: D103 - its help is computed from the patterns
         pattern,
         resolve(target),
         dataset=next(iter(datasets), None),
+        array=array,
         parameters=Parameters(**given),
         in_flight=in_flight,
         agree=agreed_truth,
@@ -126,7 +132,7 @@ def _size(made: workloads.Workload) -> str:
     """Return how much a workload asks for, in words."""
     gaps = sorted(set(made.gap_bytes))
     parts = [
-        f"{made.wanted_chunks} chunks of {made.wanted_shards} shards",
+        f"{made.wanted_chunks} chunks of {made.wanted_shards} {'shards' if made.array.is_sharded else 'objects'}",
         f"{made.wanted_bytes} bytes stored",
         f"{made.array_bytes} decoded",
     ]

@@ -1,10 +1,13 @@
-"""The array a workload reads."""
+"""The array a workload reads: its geometry, and where each part of it is stored."""
 
 import math
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
+
+from harness.datasets.shards import ShardIndex, index_nbytes, parse_index
 
 MAX_DIMENSIONS = 16
 MAX_NBYTES = 1 << 60
@@ -13,9 +16,18 @@ MAX_CHUNKS = 20_000_000
 """Of an array with a manifest, and of what a workload touches."""
 LONGEST_SHOWN = 80
 
+UNKNOWN_ORDER = "unknown"
+"""The order of chunks inside a shard where only the shard's index says it."""
 
-class ArrayInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The array a workload reads."""
+_KINDS = "biufcmMSUV"
+"""Of numpy's types, those whose elements have a fixed size and no parts."""
+
+
+class ArrayInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The array a workload reads, of either format, sharded or not.
+
+    The object of an array without shards holds one chunk: `shard_shape` is then `chunk_shape`.
+    """
 
     key: str
     """Key under the target's URL, e.g. ``demo/small``."""
@@ -23,9 +35,24 @@ class ArrayInfo(msgspec.Struct, frozen=True, kw_only=True):
     chunk_shape: tuple[int, ...]
     shard_shape: tuple[int, ...]
     dtype: str
+    """numpy's name of the elements' type, whatever the byte order they are stored in."""
     codec: str
     subchunk_order: str
     """Order of the chunks inside a shard: ``c``, ``morton``, or ``unknown`` for an array without a manifest."""
+    zarr_format: Literal[2, 3] = 3
+    key_encoding: Literal["default", "v2"] = "default"
+    """How an object's key is made of its coordinates: ``c/0/0`` or ``0/0``, with `separator` between them."""
+    separator: Literal["/", "."] = "/"
+    index_location: Literal["end", "start", "none"] = "end"
+    """Where in a shard its index stands; ``none`` for an array without shards."""
+    index_checksum: bool = True
+    """Whether a CRC32C follows the index."""
+    index_endian: Literal["little", "big"] = "little"
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether a stored object holds several chunks and their index."""
+        return self.index_location != "none"
 
     @property
     def nbytes(self) -> int:
@@ -42,10 +69,33 @@ class ArrayInfo(msgspec.Struct, frozen=True, kw_only=True):
         """Shards along each axis of the array, the last of which may reach beyond it."""
         return grid(self.shape, self.shard_shape)
 
+    @property
+    def index_nbytes(self) -> int:
+        """Stored bytes of a shard's index; 0 where there are no shards."""
+        return index_nbytes(self.chunks_per_shard, checksum=self.index_checksum) if self.is_sharded else 0
+
     def place(self, chunk: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the shard that holds a chunk of the array's grid, and the chunk's place inside it."""
         parts = [divmod(number, count) for number, count in zip(chunk, self.chunks_per_shard, strict=True)]
         return tuple(shard for shard, _ in parts), tuple(inner for _, inner in parts)
+
+    def index_of(self, stored: bytes, object_nbytes: int | None) -> ShardIndex:
+        """Decode a stored index of one of its shards, as `parse_index` does."""
+        return parse_index(
+            stored, self.chunks_per_shard, object_nbytes, checksum=self.index_checksum, endian=self.index_endian
+        )
+
+    def object_key(self, shard: Sequence[int]) -> str:
+        """Return the key of a stored object below the array's, e.g. ``c/0/3/5`` or ``0.3.5``."""
+        return self.separator.join([*(["c"] if self.key_encoding == "default" else []), *map(str, shard)])
+
+
+def element_type(named: str | np.dtype[Any]) -> np.dtype[Any]:
+    """Return numpy's type of that name; a ValueError says that its elements have no fixed size, or have parts."""
+    dtype = np.dtype(named)
+    if dtype.kind not in _KINDS or dtype.itemsize == 0 or dtype.names is not None or dtype.subdtype is not None:
+        raise ValueError(f"{short(str(named))} is not the type of a number, a date or bytes of a fixed length")
+    return dtype
 
 
 def grid(whole: Sequence[int], part: Sequence[int]) -> tuple[int, ...]:

@@ -1,26 +1,20 @@
-"""The array a workload reads: what its manifest says of it, or its own ``zarr.json`` where it has none."""
+"""The array that stored metadata describe, of either format: ``zarr.json`` or ``.zarray``."""
 
-from collections.abc import Iterator
-from typing import Any
-from urllib.parse import unquote
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
-import obstore
-from obstore.exceptions import BaseError
+import numpy as np
 
-from harness.datasets import manifest
-from harness.datasets.array import ArrayInfo, check_shapes
-from harness.datasets.manifest import DTYPES, DatasetSpec, Manifest
+from harness.datasets.array import UNKNOWN_ORDER, ArrayInfo, check_shapes, element_type, short
+from harness.datasets.manifest import DatasetSpec
 from harness.errors import BadUseError
-from harness.targets.client import lacks_bucket, open_store, reaching
-from harness.targets.obstore import Store
-from harness.targets.target import EMBEDDED, Target
 
-_METADATA = "zarr.json"
-_DEPTH = 3
-"""Folders below a target in which arrays are looked for: ``preset/name``, and a group around them."""
-_INDEX_CODECS = ("bytes", "crc32c")
-_CHECKSUMS = ("crc32c",)
+SHARDING = "sharding_indexed"
+_BYTES, _CHECKSUM = "bytes", "crc32c"
+_NO_COMPRESSORS = (_BYTES, _CHECKSUM, "transpose")
 
 
 class _Named(msgspec.Struct, frozen=True):
@@ -31,16 +25,28 @@ class _Named(msgspec.Struct, frozen=True):
 
 
 class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
-    """What must be known of an array's ``zarr.json``."""
+    """What must be known of a ``zarr.json``; other fields are for readers to understand or refuse."""
 
     zarr_format: int
     node_type: str
     shape: tuple[int, ...] = ()
     data_type: Any = None
-    chunk_grid: _Named = _Named("none")
-    chunk_key_encoding: _Named = _Named("none")
+    chunk_grid: _Named | str = _Named("none")
+    chunk_key_encoding: _Named | str = _Named("none")
     codecs: tuple[_Named | str, ...] = ()
     storage_transformers: tuple[Any, ...] = ()
+
+
+class _Metadata2(msgspec.Struct, frozen=True, kw_only=True):
+    """What must be known of a ``.zarray``."""
+
+    zarr_format: Literal[2]
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    dtype: str | list[Any]
+    compressor: dict[str, Any] | None
+    filters: tuple[dict[str, Any], ...] | None = None
+    dimension_separator: Literal[".", "/"] = "."
 
 
 class _Sharding(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +55,7 @@ class _Sharding(msgspec.Struct, frozen=True, kw_only=True):
     chunk_shape: tuple[int, ...]
     codecs: tuple[_Named | str, ...]
     index_codecs: tuple[_Named | str, ...]
-    index_location: str = "end"
+    index_location: Literal["start", "end"] = "end"
 
 
 class _Shape(msgspec.Struct, frozen=True):
@@ -71,108 +77,6 @@ def of_spec(spec: DatasetSpec) -> ArrayInfo:
     )
 
 
-def at_url(target: Target) -> tuple[Target, ArrayInfo] | None:
-    """Return the array that stands at a target's URL itself, with the target whose key it is; None if none does.
-
-    Raises
-    ------
-    BadUseError
-        Something else stands there, or an array that is not sharded in the way that can be measured.
-    StoreError
-        The target cannot be reached or refuses.
-    """
-    with reaching(target):
-        store = open_store(target, retry=False)
-        document = manifest.read(store, _METADATA, bucket_may_miss=target.name == EMBEDDED)
-        if document is None and manifest.read(store, ".zarray", bucket_may_miss=target.name == EMBEDDED):
-            raise BadUseError(f"{target.url} is an array of Zarr v2, which has no shards: only v3 can be measured")
-    if document is None:
-        return None
-    above, _, key = target.url.rstrip("/").rpartition("/")
-    if not target.prefix:
-        raise BadUseError(f"{target.url} is an array without a name: put it below a prefix")
-    array = of_metadata(_decoded(target, key) if target.is_http else key, document)
-    return msgspec.structs.replace(target, url=above), array
-
-
-def _decoded(target: Target, part: str) -> str:
-    """Return the name that a part of an address stands for; a BadUseError says that it cannot be a key's last part."""
-    try:
-        name = unquote(part, errors="strict")
-    except UnicodeDecodeError:
-        name = ""
-    if not name.isprintable() or name in ("", ".", "..") or "/" in name:
-        raise BadUseError(f"{target.url} ends with {part!r}, which stands for no name that an array can have")
-    return name
-
-
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """An array that stands at a target, or something that is one in part."""
-
-    key: str
-    """Below the target's URL, e.g. ``demo/small``."""
-    array: ArrayInfo | None
-    """None where it cannot be measured."""
-    has_manifest: bool
-    trouble: str | None = None
-    """Why it cannot be measured."""
-
-
-def find_all(target: Target) -> list[Found]:
-    """Return the arrays at a target, in order of their keys: those below it and those in its folders and groups.
-
-    Raises
-    ------
-    BadUseError
-        A target that cannot be listed.
-    StoreError
-        The target cannot be reached or refuses.
-    """
-    if target.is_http:
-        raise BadUseError(f"target {target.name!r} is read by plain HTTP, which cannot list")
-    may_miss = target.name == EMBEDDED
-    with reaching(target):
-        store = open_store(target, retry=False)
-        try:
-            found = list(_below(store, "", _DEPTH))
-        except BaseError as error:
-            if not (may_miss and lacks_bucket(error)):
-                raise
-            return []
-    return sorted(found, key=lambda one: one.key)
-
-
-def _below(store: Store, folder: str, depth: int) -> Iterator[Found]:
-    """Yield the arrays in a folder, and in its folders where it may go deeper; nothing is listed inside an array."""
-    listed = obstore.list_with_delimiter(store, f"{folder}/" if folder else None)
-    names = {meta["path"] for meta in listed["objects"]}
-    folders = [prefix.rstrip("/") for prefix in listed["common_prefixes"]]
-    manifests = {name.removesuffix(Manifest.SUFFIX) for name in names if name.endswith(Manifest.SUFFIX)}
-    for key in sorted({*folders, *manifests}):
-        document = manifest.read(store, f"{key}/{_METADATA}")
-        if document is not None and not _is_group(document):
-            yield _found(key, document, key in manifests)
-        elif key in manifests:
-            yield Found(key=key, array=None, has_manifest=True, trouble="unfinished: run its `zcb data create` again")
-        elif depth > 1:
-            yield from _below(store, key, depth - 1)
-
-
-def _found(key: str, document: bytes, has_manifest: bool) -> Found:
-    try:
-        array = of_metadata(key, document)
-    except BadUseError as error:
-        return Found(key=key, array=None, has_manifest=has_manifest, trouble=str(error))
-    return Found(key=key, array=array, has_manifest=has_manifest)
-
-
-def _is_group(document: bytes) -> bool:
-    try:
-        return msgspec.json.decode(document, type=_Metadata).node_type == "group"
-    except msgspec.DecodeError:
-        return False
-
-
 def of_metadata(key: str, document: bytes) -> ArrayInfo:
     """Return the array called `key` that a ``zarr.json`` describes.
 
@@ -181,62 +85,136 @@ def of_metadata(key: str, document: bytes) -> ArrayInfo:
     BadUseError
         Not the metadata of an array, or of one that cannot be measured; the message says what stands against it.
     """
-    try:
-        found = msgspec.json.decode(document, type=_Metadata)
-        if found.node_type != "array" or found.zarr_format != 3:
-            what = f"a {found.node_type} of Zarr v{found.zarr_format}"
-            raise BadUseError(f"{key!r} is {what}, not an array of v3: name one, or a data set by --dataset")
-        return _array(key, found)
-    except msgspec.DecodeError as error:
-        raise BadUseError(f"{key!r}: its {_METADATA} is not an array's metadata: {error}") from error
+    return _described(key, "zarr.json", document, _array3)
 
 
-def _array(key: str, found: _Metadata) -> ArrayInfo:
-    codecs = list(map(_named, found.codecs))
-    if [codec.name for codec in codecs] != ["sharding_indexed"]:
-        said = ", ".join(codec.name for codec in codecs) or "none"
-        raise BadUseError(f"{key!r} is not sharded all the way down: its codecs are {said}")
-    sharding = msgspec.convert(codecs[0].configuration, _Sharding)
-    if found.chunk_grid.name != "regular":
-        raise BadUseError(f"{key!r} has a chunk grid of kind {found.chunk_grid.name!r}, not a regular one")
-    array = ArrayInfo(
-        key=key,
-        shape=found.shape,
-        chunk_shape=sharding.chunk_shape,
-        shard_shape=msgspec.convert(found.chunk_grid.configuration, _Shape).chunk_shape,
-        dtype=found.data_type if found.data_type in DTYPES else _refuse_type(key, found.data_type),
-        codec="+".join(_compressors(sharding)) or "none",
-        subchunk_order="unknown",
-    )
+def of_metadata2(key: str, document: bytes) -> ArrayInfo:
+    """Return the array called `key` that a ``.zarray`` describes; errors as of `of_metadata`."""
+    return _described(key, ".zarray", document, _array2)
+
+
+def decoded(document: bytes) -> Any:
+    """Return stored JSON, in which NaN and infinities may stand bare, as Python writes them; ValueError for others."""
     try:
-        check_shapes(array.shape, array.shard_shape, array.chunk_shape)
+        return json.loads(document)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _described(key: str, name: str, document: bytes, array: Any) -> ArrayInfo:
+    try:
+        found: ArrayInfo = array(key, decoded(document))
+        if not found.shape:
+            raise BadUseError(f"{key!r} has no dimensions: it is one element, so there is nothing to read in parts")
+        if 0 in found.shape:
+            raise BadUseError(f"{key!r} is empty, its shape is {short(found.shape)}: there is nothing to read")
+    except ValueError as error:  # msgspec's too
+        raise BadUseError(f"{key!r}: its {name} is not an array's metadata: {error}") from error
+    try:
+        check_shapes(found.shape, found.shard_shape, found.chunk_shape)
     except ValueError as error:
         raise BadUseError(f"{key!r}: {error}") from None
-    _check_storage(key, found, sharding)
-    return array
+    return found
 
 
-def _named(codec: _Named | str) -> _Named:
-    """Return a codec in its long form: one without settings may be written as its name."""
-    return _Named(codec) if isinstance(codec, str) else codec
-
-
-def _compressors(sharding: _Sharding) -> list[str]:
-    return [c.name for c in map(_named, sharding.codecs) if c.name not in ("bytes", *_CHECKSUMS)]
-
-
-def _refuse_type(key: str, data_type: Any) -> str:
-    raise BadUseError(f"{key!r} has elements of type {str(data_type)[:40]}, not one of {', '.join(DTYPES)}")
-
-
-def _check_storage(key: str, found: _Metadata, sharding: _Sharding) -> None:
-    """Refuse shards that the network limit could not fetch: it finds them and their indexes by itself."""
+def _array3(key: str, document: Any) -> ArrayInfo:
+    found = msgspec.convert(document, _Metadata)
+    if found.node_type != "array" or found.zarr_format != 3:
+        raise BadUseError(f"{key!r} is a {found.node_type} of Zarr v{found.zarr_format}, not an array of v3")
+    grid = _named(found.chunk_grid)
+    if grid.name != "regular":
+        raise BadUseError(f"{key!r} has a chunk grid of kind {grid.name!r}, not a regular one")
     if found.storage_transformers:
         raise BadUseError(f"{key!r} has storage transformers, which no reader here knows")
-    encoding = found.chunk_key_encoding
-    if encoding.name != "default" or encoding.configuration.get("separator", "/") != "/":
-        raise BadUseError(f"{key!r} names its shards in another way than c/0/0: chunk key encoding {encoding.name!r}")
-    index = list(map(_named, sharding.index_codecs))
-    little = all(c.configuration.get("endian", "little") == "little" for c in index)
-    if sharding.index_location != "end" or tuple(c.name for c in index) != _INDEX_CODECS or not little:
-        raise BadUseError(f"{key!r} has its shard indexes elsewhere than at the end, or encoded otherwise than usual")
+    shards = msgspec.convert(grid.configuration, _Shape).chunk_shape
+    codecs = list(map(_named, found.codecs))
+    sharding = None
+    if [codec.name for codec in codecs] == [SHARDING]:
+        sharding = msgspec.convert(codecs[0].configuration, _Sharding)
+        codecs = list(map(_named, sharding.codecs))
+    return ArrayInfo(
+        key=key,
+        shape=found.shape,
+        chunk_shape=shards if sharding is None else sharding.chunk_shape,
+        shard_shape=shards,
+        dtype=_type3(key, found.data_type),
+        codec="+".join(codec.name for codec in codecs if codec.name not in _NO_COMPRESSORS) or "none",
+        subchunk_order=UNKNOWN_ORDER,
+        **_keys(key, _named(found.chunk_key_encoding)),
+        **_index(key, sharding),
+    )
+
+
+def _array2(key: str, document: Any) -> ArrayInfo:
+    found = msgspec.convert(document, _Metadata2)
+    compressors = [*(found.filters or ()), *([found.compressor] if found.compressor else ())]
+    return ArrayInfo(
+        key=key,
+        shape=found.shape,
+        chunk_shape=found.chunks,
+        shard_shape=found.chunks,
+        dtype=_type2(key, found.dtype),
+        codec="+".join(str(one.get("id")) for one in compressors) or "none",
+        subchunk_order=UNKNOWN_ORDER,
+        zarr_format=2,
+        key_encoding="v2",
+        separator=found.dimension_separator,
+        index_location="none",
+    )
+
+
+def _named(part: _Named | str) -> _Named:
+    """Return a part in its long form: one without settings may be written as its name."""
+    return _Named(part) if isinstance(part, str) else part
+
+
+def _keys(key: str, encoding: _Named) -> Mapping[str, Any]:
+    """Return how the keys of objects are made."""
+    separator = encoding.configuration.get("separator", {"default": "/", "v2": "."}.get(encoding.name))
+    if encoding.name not in ("default", "v2") or separator not in ("/", "."):
+        said = f"{encoding.name!r}, separator {separator!r}"
+        raise BadUseError(f"{key!r} names its objects neither like c/0/0 nor like 0.0: chunk key encoding {said}")
+    return {"key_encoding": encoding.name, "separator": separator}
+
+
+def _index(key: str, sharding: _Sharding | None) -> Mapping[str, Any]:
+    """Return where the shards' indexes are and how they are encoded."""
+    if sharding is None:
+        return {"index_location": "none"}
+    codecs = list(map(_named, sharding.index_codecs))
+    names = tuple(codec.name for codec in codecs)
+    if names not in ((_BYTES,), (_BYTES, _CHECKSUM)):
+        raise BadUseError(f"{key!r} has shard indexes encoded by {', '.join(names) or 'nothing'}, not as usual")
+    return {
+        "index_location": sharding.index_location,
+        "index_checksum": names[-1] == _CHECKSUM,
+        "index_endian": "big" if codecs[0].configuration.get("endian") == "big" else "little",
+    }
+
+
+def _type3(key: str, data_type: Any) -> str:
+    """Return numpy's name of a data type of v3, by zarr-python's own registry."""
+    from zarr.dtype import parse_data_type
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a type has no specification yet, says every reader itself
+            return _type_name(parse_data_type(data_type, zarr_format=3).to_native_dtype())
+    except (ValueError, TypeError, KeyError, OverflowError):
+        raise _strange_type(key, data_type) from None
+
+
+def _type2(key: str, dtype: str | Sequence[Any]) -> str:
+    try:
+        return _type_name(np.dtype(dtype if isinstance(dtype, str) else "O"))
+    except (ValueError, TypeError, SyntaxError, OverflowError):
+        raise _strange_type(key, dtype) from None
+
+
+def _type_name(dtype: np.dtype[Any]) -> str:
+    """Return a type's name without its byte order, e.g. ``float32`` or ``M8[ns]``; a ValueError refuses it."""
+    return dtype.name if element_type(dtype).kind in "biufc" else dtype.str[1:]
+
+
+def _strange_type(key: str, data_type: Any) -> BadUseError:
+    return BadUseError(f"{key!r} has elements of type {str(data_type)[:60]}: none of numpy's types of a fixed size")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import google_crc32c
 import numpy as np
@@ -30,13 +31,32 @@ class ShardIndex:
     object_nbytes: int | None = None
     """Size of the whole shard, where the store said it: it may hold more than its chunks."""
 
+    @classmethod
+    def of_object(cls, nbytes: int, axes: int) -> "ShardIndex":
+        """Return what stands for the index of an object of `nbytes` that is one chunk, of so many axes."""
+        one = (1,) * axes
+        return cls(np.zeros(one, np.uint64), np.full(one, nbytes, np.uint64), nbytes)
 
-def index_nbytes(chunks_per_shard: Sequence[int]) -> int:
-    """Return the stored size of an index with its CRC32C, in bytes."""
-    return _ENTRY_BYTES * math.prod(chunks_per_shard) + CRC_NBYTES
+    @classmethod
+    def of_nothing(cls, chunks_per_shard: Sequence[int]) -> "ShardIndex":
+        """Return what stands for the index of an object that is not stored: none of its chunks is."""
+        missing = np.full(tuple(chunks_per_shard), MISSING)
+        return cls(missing, missing, 0)
 
 
-def parse_index(data: bytes, chunks_per_shard: Sequence[int], object_nbytes: int | None = None) -> ShardIndex:
+def index_nbytes(chunks_per_shard: Sequence[int], *, checksum: bool = True) -> int:
+    """Return the stored size of an index, with its CRC32C where it has one, in bytes."""
+    return _ENTRY_BYTES * math.prod(chunks_per_shard) + CRC_NBYTES * checksum
+
+
+def parse_index(
+    data: bytes,
+    chunks_per_shard: Sequence[int],
+    object_nbytes: int | None = None,
+    *,
+    checksum: bool = True,
+    endian: Literal["little", "big"] = "little",
+) -> ShardIndex:
     """Decode a stored index of a shard of `object_nbytes`, where the store said its size.
 
     A checksum shows damage, not nonsense: requests and memory are asked for by these numbers.
@@ -46,10 +66,12 @@ def parse_index(data: bytes, chunks_per_shard: Sequence[int], object_nbytes: int
     MeasurementError
         Its length or checksum is wrong, or a chunk has bytes beyond the shard.
     """
-    body, crc = data[:-CRC_NBYTES], int.from_bytes(data[-CRC_NBYTES:], "little")
-    if len(data) != index_nbytes(chunks_per_shard) or google_crc32c.value(body) != crc:
+    body = data[:-CRC_NBYTES] if checksum else data
+    crc = google_crc32c.value(body).to_bytes(CRC_NBYTES, "little") if checksum else b""
+    if len(data) != index_nbytes(chunks_per_shard, checksum=checksum) or data[len(body) :] != crc:
         raise MeasurementError("a shard index has the wrong length or checksum")
-    entries = np.frombuffer(body, "<u8").reshape(*chunks_per_shard, 2).astype(np.uint64)
+    entries = np.frombuffer(body, "<u8" if endian == "little" else ">u8").astype(np.uint64)
+    entries = entries.reshape(*chunks_per_shard, 2)
     index = ShardIndex(entries[..., 0], entries[..., 1], object_nbytes)
     most = np.uint64(_LARGEST_NBYTES if object_nbytes is None else object_nbytes)
     stored = (index.offsets != MISSING) | (index.lengths != MISSING)

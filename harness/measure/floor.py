@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from harness.datasets.shards import index_nbytes
 from harness.store import state
 from harness.store.state import Profile
 from harness.workload.model import Workload
@@ -51,7 +50,7 @@ def floor_seconds(workload: Workload, profile: Profile, link_gbit_s: float | Non
     if profile.first_byte_ms is None and profile.connection_mb_s is None and link_gbit_s is None:
         return None
     shards = workload.wanted_shards
-    indexes = shards * index_nbytes(workload.array.chunks_per_shard)
+    indexes = shards * workload.array.index_nbytes
     fewest = min(workload.wanted_bytes, workload.least_bytes or workload.wanted_bytes) + indexes
     floors = [_floor(workload, profile, link_gbit_s, trips=2, nbytes=fewest)]
     if workload.object_bytes:

@@ -6,10 +6,12 @@ reader's file imports its libraries, numpy and what of harness needs them where 
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from json import JSONDecodeError
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -207,6 +209,21 @@ class Reader(ABC):
             except PackageNotFoundError:
                 continue
         return found
+
+
+@contextlib.contextmanager
+def refusals(library: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turn the errors by which a library says that it cannot read an array into an UnsupportedError with its words.
+
+    What is missing (a FileNotFoundError) and what is no JSON at all is no refusal, whatever else these errors are.
+    """
+    try:
+        yield
+    except errors as error:
+        if isinstance(error, FileNotFoundError | JSONDecodeError):
+            raise
+        said = " ".join(str(error).split())[:400]
+        raise UnsupportedError(f"{library} cannot read this array: {type(error).__name__}: {said}") from error
 
 
 class Turns:

@@ -32,9 +32,13 @@ Wanted = tuple[str, Span | None]
 """The key of a shard and the range that is wanted of it; None is its index."""
 
 WHOLE, SHARED = "whole", "shared"
+_PARTS = "exact"
+"""The plan for objects without an index, which has no ranges to merge."""
 
 
 class _Shard(NamedTuple):
+    """A stored object: a shard, or a chunk of an array without shards."""
+
     key: str
     inner: tuple[npt.NDArray[np.intp], ...]
     """Positions of the wanted chunks inside the shard, one index array per axis."""
@@ -68,23 +72,22 @@ class NetworkLimit(Reader):
         from harness.targets.client import open_store
 
         array = workload.array
-        self._fetch_suffix = fetch_index
+        self._fetch_end = fetch_index
         self._store = open_store(workload.target, prefix=array.key)
         self.select(workload)
-        self._per_shard = array.chunks_per_shard
+        self._array = array
         self._permits = asyncio.Semaphore(workload.in_flight)
         self._turns = asyncio.Semaphore(workload.concurrent_reads)
         self._variants = _plans_for(workload)
 
     @override
     def select(self, workload: Workload) -> None:
-        from harness.datasets.shards import shard_key
         from harness.workload.selections import chunks_by_shard, wanted_chunks
 
         array = workload.array
         self._reads = [
             [
-                _Shard(shard_key(shard), inner)
+                _Shard(array.object_key(shard), inner)
                 for shard, inner in chunks_by_shard(array, list(wanted_chunks(array, read))).items()
             ]
             for read in workload.reads
@@ -117,30 +120,52 @@ class NetworkLimit(Reader):
     async def _fetch_read(self, shards: Sequence[_Shard]) -> list[bytes]:
         """Fetch for one read, when its turn has come: what a reader cannot know before a read, the limit cannot."""
         async with self._turns:
-            fetch = self._fetch_whole if self._variant == WHOLE else self._fetch_shard
+            in_parts = self._fetch_shard if self._array.is_sharded else self._fetch_object
+            fetch = self._fetch_whole if self._variant == WHOLE else in_parts
             fetched = await asyncio.gather(*map(fetch, shards))
         return [body for bodies in fetched for body in bodies]
 
     async def _fetch_whole(self, shard: _Shard) -> list[bytes]:
         """Fetch the object of a shard by one request."""
+        return [body for body, _ in await self._asked(shard.key)]
+
+    async def _fetch_object(self, shard: _Shard) -> list[bytes]:
+        """Fetch an object in parts: the first one's answer says how many there are."""
+        begin = (0, PART_BYTES)
+        first = await self._once((shard.key, begin), functools.partial(self._asked, shard.key, begin))
+        rest = exact([(PART_BYTES, size) for _, size in first if size > PART_BYTES])
+        return [*(body for body, _ in first), *await self._fetch_spans(shard.key, rest)]
+
+    async def _asked(self, key: str, asked: Span | None = None) -> list[tuple[bytes, int]]:
+        """Return an object, or a range from its first byte, and its size; nothing where no such object is stored."""
         async with self._permits:
-            response = await self._store.get_async(shard.key)
-            body = cast("bytes", await response.bytes_async())
+            try:
+                response = await self._store.get_async(key, options={"range": asked} if asked else None)
+                body = cast("bytes", await response.bytes_async())
+            except FileNotFoundError:
+                self._count(b"")
+                return []
         self._count(body)
-        return [body]
+        return [(body, response.meta["size"])]
 
     async def _fetch_shard(self, shard: _Shard) -> list[bytes]:
         from harness.datasets.shards import MISSING
 
         index = await self._once((shard.key, None), functools.partial(self._fetch_index, shard.key))
+        if index is None:
+            return []
         begins, lengths = index.offsets[shard.inner], index.lengths[shard.inner]
         stored = begins != MISSING
         if int(lengths[stored].max(initial=0)) > self._most_nbytes:
             raise MeasurementError(f"the index of {shard.key} has a chunk longer than all that the workload wants")
         spans = sorted(zip(begins[stored].tolist(), (begins + lengths)[stored].tolist(), strict=True))
         plan = PLANS.get(self._variant, exact)
-        fetches = {span: functools.partial(self._fetch_span, shard.key, *span) for span in plan(spans)}
-        return list(await asyncio.gather(*(self._once((shard.key, span), fetch) for span, fetch in fetches.items())))
+        return await self._fetch_spans(shard.key, plan(spans))
+
+    async def _fetch_spans(self, key: str, spans: Sequence[Span]) -> list[bytes]:
+        """Fetch ranges of an object, each by a request."""
+        fetches = {span: functools.partial(self._fetch_span, key, *span) for span in spans}
+        return list(await asyncio.gather(*(self._once((key, span), fetch) for span, fetch in fetches.items())))
 
     async def _once(self, wanted: Wanted, fetch: Callable[[], Coroutine[None, None, T]]) -> T:
         """Return what `fetch` does; where reads share, what is under way already is waited for and not asked again."""
@@ -152,15 +177,20 @@ class NetworkLimit(Reader):
         found: T = await self._under_way[wanted]
         return found
 
-    async def _fetch_index(self, key: str) -> ShardIndex:
-        from harness.datasets.shards import index_nbytes, parse_index
-
+    async def _fetch_index(self, key: str) -> ShardIndex | None:
+        """Return the index of a shard; None where no such shard is stored."""
+        array = self._array
+        at_start = array.index_location == "start"
         async with self._permits:
-            body, heads, object_nbytes = await self._fetch_suffix(self._store, key, index_nbytes(self._per_shard))
-        self._request_counts.requests += heads
-        self._request_counts.head_requests += heads
-        self._count(body, index=True)
-        return parse_index(body, self._per_shard, object_nbytes)
+            try:
+                fetched = await self._fetch_end(self._store, key, array.index_nbytes, at_start=at_start)
+            except FileNotFoundError:
+                self._count(b"")
+                return None
+        self._request_counts.requests += fetched.heads
+        self._request_counts.head_requests += fetched.heads
+        self._count(fetched.body, index=not at_start)
+        return array.index_of(fetched.body, fetched.object_nbytes)
 
     async def _fetch_span(self, key: str, begin: int, end: int) -> bytes:
         async with self._permits:
@@ -217,4 +247,5 @@ def _plans_for(workload: Workload) -> tuple[str, ...]:
     """Return the plans that are worth trying: a huge object is not fetched for a chunk of it."""
     small = workload.object_bytes <= max(_WHOLE_BYTES, _WHOLE_TIMES * workload.wanted_bytes)
     whole = (WHOLE,) if workload.object_bytes and small else ()
-    return (*PLANS, *whole, *((SHARED,) if workload.concurrent_reads > 1 and len(workload.reads) > 1 else ()))
+    ranges = tuple(PLANS) if workload.array.is_sharded else (_PARTS,)
+    return (*ranges, *whole, *((SHARED,) if workload.concurrent_reads > 1 and len(workload.reads) > 1 else ()))

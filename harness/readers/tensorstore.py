@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 _CONTEXT = "tensorstore.Context"
-_CODECS_REFUSED = 'Error parsing object member "codecs"'
-"""What it says where it does not know a codec, or not with these settings."""
+_REFUSALS = ("FAILED_PRECONDITION", "INVALID_ARGUMENT", "UNIMPLEMENTED")
+"""What stands first where it does not know a codec or a type, or not with these settings."""
 
 
 class TensorStoreReader(Reader):
@@ -84,13 +84,13 @@ class TensorStoreReader(Reader):
         threads = {"limit": chosen.get("data_copy_concurrency", cores())}
         resources = {"cache_pool": {"total_bytes_limit": 0}, "data_copy_concurrency": threads}
         context = tensorstore.Context(resources | found.context)
-        spec = {"driver": "zarr3", "kvstore": found.kvstore}
+        spec = {"driver": "zarr3" if workload.array.zarr_format == 3 else "zarr", "kvstore": found.kvstore}
         try:
             self._array = tensorstore.open(spec, context=context, open=True, read=True).result()
         except ValueError as error:
-            if _CODECS_REFUSED not in str(error):
+            if not str(error).startswith(_REFUSALS):
                 raise
-            raise UnsupportedError(f"tensorstore does not know how the chunks are coded: {_cause(error)}") from error
+            raise UnsupportedError(f"tensorstore cannot read this array: {_cause(error)}") from error
         self.select(workload)
         self._turns = Turns(workload.concurrent_reads)
         self._batch = tensorstore.Batch if self.chosen_of(CALLS).get("Batch") else contextlib.nullcontext
@@ -117,4 +117,5 @@ class TensorStoreReader(Reader):
 
 def _cause(error: ValueError) -> str:
     """Return the end of the library's chain of causes, without its dump of the whole specification."""
-    return str(error).partition(" [tensorstore_spec=")[0].rpartition(f"{_CODECS_REFUSED}: ")[2]
+    said = " ".join(str(error).partition(" [tensorstore_spec=")[0].partition(" [source locations")[0].split())
+    return said.partition("Error parsing object member ")[2] or said

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, override
 
 from harness.errors import UnsupportedError
 from harness.machine.cpu import cores
-from harness.readers.base import ZARR_PYTHON, Reader, Turns
+from harness.readers.base import ZARR_PYTHON, Reader, Turns, refusals
 from harness.readers.settings import (
     CORES,
     IN_FLIGHT,
@@ -152,9 +152,9 @@ class ZarrPython(Reader):
         pipeline
             The codec pipeline that has to decode; an UnsupportedError says that it is another. None takes any.
         """
-        import zarr
-
-        array = zarr.open_array(store, path=self.path, mode="r", zarr_format=3)
+        if self._workload is None:
+            raise RuntimeError("an array is opened for a workload")
+        array = opened(store, self._workload, path=self.path)
         demand_pipeline(array, pipeline)
         return array
 
@@ -453,6 +453,14 @@ def _keeping(store: Any) -> Any:
     if not hasattr(Store, "get_ranges"):
         raise UnsupportedError("the CacheStore of this zarr would keep chunks too: it has no get_ranges")
     return CacheStore(store, cache_store=MemoryStore())
+
+
+def opened(store: Any, workload: Workload, *, path: str | None = None) -> Any:
+    """Return the workload's array, opened as a user does; an UnsupportedError says that zarr-python refuses it."""
+    import zarr
+
+    with refusals("zarr-python", ValueError, TypeError, KeyError, NotImplementedError, ImportError):
+        return zarr.open_array(store, path=path, mode="r", zarr_format=workload.array.zarr_format)
 
 
 def demand_pipeline(array: Any, wanted: str | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, override
 
 from harness.errors import UnsupportedError
-from harness.readers.base import Reader
+from harness.readers.base import Reader, refusals
 from harness.readers.settings import CALLS, OBSTORE_CLIENT, OBSTORE_POOL, TOKIO_THREADS, Setting
 from harness.readers.zarrs import CODEC_OPTIONS, HOLDS_BACK, ZARRS_OPTIONS
 
@@ -80,7 +80,8 @@ class Zarrista(Reader):
         async def opened() -> Any:  # its calls need a running loop already when they are made
             return await zarrista.AsyncArray.open(store)
 
-        self._array = self._loop.run_until_complete(opened())
+        with refusals("zarrista", zarrista.exceptions.ArrayCreateError):
+            self._array = self._loop.run_until_complete(opened())
         self._options = {"concurrent_target": workload.in_flight, **self.chosen_of(CODEC_OPTIONS)}
         self._info = workload.array
         self._dtype = np.dtype(workload.array.dtype)
@@ -128,7 +129,8 @@ class Zarrista(Reader):
             if len(plan.calls) == 1:
                 return (await self._call(plan.calls[0]))[plan.calls[0].of_answer]
             array = np.empty(plan.shape, self._dtype)
-            sharing = self.chosen_of(CALLS).get("shard_cache") if plan.by_chunk else None
+            by_chunk = plan.by_chunk and self._info.is_sharded  # a cache is of the chunks inside shards
+            sharing = self.chosen_of(CALLS).get("shard_cache") if by_chunk else None
             caches: dict[tuple[int, ...], Any] = {}
 
             async def fill(box: Box) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, override
 
 from harness.errors import UnsupportedError
-from harness.readers.base import Reader, Turns
+from harness.readers.base import Reader, Turns, refusals
 from harness.readers.settings import CORES, ENVIRONMENT, IN_FLIGHT, Setting
-from harness.readers.zarr_python import ZARR_CONFIG, demand_pipeline
+from harness.readers.zarr_python import ZARR_CONFIG, demand_pipeline, opened
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -81,13 +81,17 @@ class ZarrsPythonObstore(Reader):
         zarr.config.set(
             {
                 "codec_pipeline.path": _PIPELINE,
+                "codec_pipeline.strict": True,  # else it gives what it cannot do to zarr-python's without a word
                 "threading.max_workers": workload.in_flight,
                 "async.concurrency": workload.in_flight,
                 **self.chosen_of(ZARR_CONFIG),
             }
         )
         store = ObjectStore(open_store(workload.target, prefix=workload.array.key), read_only=True)
-        self._array = zarr.open_array(store, mode="r", zarr_format=3)
+        from zarrs.pipeline import UnsupportedMetadataError
+
+        with refusals("zarrs-python", UnsupportedMetadataError):
+            self._array = opened(store, workload)
         demand_pipeline(self._array, _PIPELINE)
         self._dtype = np.dtype(workload.array.dtype)
         self.select(workload)

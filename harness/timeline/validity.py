@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from harness.datasets.indexes import read_indexes
-from harness.datasets.shards import MISSING, shard_key
+from harness.datasets.shards import MISSING
 from harness.store.control import StoreCounters
 from harness.timeline.model import Chunk, Request, Timeline, Validity
 from harness.timeline.schedule import ENDS
@@ -32,13 +32,13 @@ def wanted(workload: Workload) -> list[Wanted]:
     array = workload.array
     chunks = [chunk for read in workload.reads for chunk in wanted_chunks(array, read)]
     by_shard = chunks_by_shard(array, chunks)
-    indexes = read_indexes(workload.target, array, list(by_shard))
+    indexes = read_indexes(workload.target, array, list(by_shard), may_miss=bool(workload.truth.agreed_by))
     found = []
     for chunk in chunks:
         shard, inner = array.place(chunk)
         offset, length = indexes[shard].offsets[inner], indexes[shard].lengths[inner]
         if offset != MISSING:
-            found.append(Wanted(chunk, shard_key(shard), int(offset), int(length)))
+            found.append(Wanted(chunk, array.object_key(shard), int(offset), int(length)))
     return found
 
 

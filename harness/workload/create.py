@@ -1,5 +1,6 @@
 """Making a pattern concrete for a dataset."""
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -7,11 +8,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from harness.datasets import manifest
-from harness.datasets import metadata as arrays
+from harness.datasets import manifest, places
 from harness.datasets.array import ArrayInfo
 from harness.datasets.indexes import read_indexes
 from harness.datasets.manifest import Manifest
+from harness.datasets.metadata import of_spec
 from harness.datasets.shards import MISSING, ShardIndex
 from harness.errors import BadUseError
 from harness.targets.lock import measurement_lock
@@ -19,6 +20,7 @@ from harness.targets.target import Target
 from harness.workload import expected
 from harness.workload import truth as truths
 from harness.workload.model import DEFAULT_IN_FLIGHT, MOST_IN_FLIGHT, SCHEMA, Workload, check_memory
+from harness.workload.placement import StoredShard
 from harness.workload.patterns import Parameters, Pattern, Slices, pattern, selection_size
 from harness.workload.selections import chunks_by_shard, covers_whole_chunks, wanted_chunks
 from harness.workload.truth import Truth
@@ -28,6 +30,9 @@ _INDIVISIBLE = {"zstd", "gzip", "blosc", "blosc-lz4"}
 
 _DIVISIBLE = {"sharding_indexed"}
 """Codecs whose chunks can be read without some of their bytes, though they are wanted whole."""
+
+_SHARDS_LOOKED_AT = 64
+"""Shards of which one has to be stored, where a pattern wants chunks of the first."""
 
 Indexes = Mapping[tuple[int, ...], ShardIndex]
 """Of shards, by their coordinates."""
@@ -44,6 +49,7 @@ def create_workload(
     target: Target,
     *,
     dataset: str | None = None,
+    array: str | None = None,
     parameters: Parameters | None = None,
     in_flight: int = DEFAULT_IN_FLIGHT,
     agree: Agreement | None = None,
@@ -54,6 +60,8 @@ def create_workload(
 
     Parameters
     ----------
+    array
+        Path below the target's URL of an array that is read without a manifest, as one in a group.
     agree
         Finds the truth of an array without a manifest; None refuses such an array.
 
@@ -68,15 +76,29 @@ def create_workload(
     """
     if not 1 <= in_flight <= MOST_IN_FLIGHT:
         raise BadUseError(f"in flight must be between 1 and {MOST_IN_FLIGHT}, not {in_flight}")
+    if dataset is not None and array is not None:
+        raise BadUseError("--dataset and --array exclude each other: a data set is named with its manifest")
     rule, asked = pattern(pattern_name), parameters or Parameters()
     with measurement_lock(target):
-        return _made(rule, target, dataset, asked, in_flight, agree)
+        return _made(rule, *_described(target, dataset, array, rule.dataset), asked, in_flight, agree)
 
 
 def _made(
-    rule: Pattern, target: Target, dataset: str | None, asked: Parameters, in_flight: int, agree: Agreement | None
+    rule: Pattern,
+    target: Target,
+    array: ArrayInfo,
+    known: Manifest | None,
+    asked: Parameters,
+    in_flight: int,
+    agree: Agreement | None,
 ) -> Workload:
-    target, array, known = _described(target, dataset, rule.dataset)
+    rule.check(asked)
+    if rule.of_shards and not array.is_sharded:
+        raise BadUseError(
+            f"{rule.name} needs shards, and {array.key!r} has none: each of its chunks is an object of its own, "
+            "which whole_array and random_crops read"
+        )
+    first_shard = None if array.subchunk_order == "c" else functools.partial(_first_shard, target, array)
     draft = Workload(
         schema=SCHEMA,
         pattern=rule.name,
@@ -84,7 +106,7 @@ def _made(
         target=target,
         array=array,
         in_flight=in_flight,
-        reads=rule.selections(array, asked),
+        reads=rule.selections(array, asked, first_shard),
         concurrent_reads=asked.concurrent_reads or rule.concurrent_reads,
         array_bytes=0,
         wanted_chunks=0,
@@ -103,7 +125,7 @@ def _counted(draft: Workload, known: Manifest | None, agree: Agreement | None) -
     check_memory(array_bytes)
     per_read = [chunks_by_shard(array, list(wanted_chunks(array, read))) for read in reads]
     shards = list(dict.fromkeys(shard for by_shard in per_read for shard in by_shard))
-    indexes = read_indexes(draft.target, array, shards)
+    indexes = read_indexes(draft.target, array, shards, may_miss=known is None)
     held_bytes = sum(sorted(_held_bytes(indexes, by_shard) for by_shard in per_read)[-draft.concurrent_reads :])
     check_memory(array_bytes, held_bytes)
     made = msgspec.structs.replace(
@@ -176,13 +198,32 @@ def _moved(workload: Workload) -> Iterator[tuple[Slices, ...]]:
             yield reads
 
 
-def _described(target: Target, dataset: str | None, default: str) -> tuple[Target, ArrayInfo, Manifest | None]:
-    """Return the target, an array there and its manifest; None where the array at the URL itself is meant."""
-    there = arrays.at_url(target) if dataset is None else None
+def _described(
+    target: Target, dataset: str | None, path: str | None, default: str
+) -> tuple[Target, ArrayInfo, Manifest | None]:
+    """Return the target, an array there and its manifest; None where the array at a URL or path itself is meant."""
+    if path is not None:
+        return target, places.below(target, path), None
+    there = places.at_url(target) if dataset is None else None
     if there is not None:
         return *there, None
     known = manifest.load(target, default if dataset is None else dataset)
-    return target, arrays.of_spec(known.spec), known
+    return target, of_spec(known.spec), known
+
+
+def _first_shard(target: Target, array: ArrayInfo) -> StoredShard:
+    """Return the first of the first shards that is stored; a BadUseError says that none is."""
+    shards = itertools.islice(itertools.product(*map(range, array.shard_grid)), _SHARDS_LOOKED_AT)
+    for some in (itertools.islice(shards, 1), shards):  # all but the first only where it is not there
+        for shard, index in read_indexes(target, array, list(some), may_miss=True).items():
+            stored = (index.offsets != MISSING).ravel()
+            if stored.any():
+                ranks = np.full(stored.size, -1)
+                ranks[np.argsort(np.where(stored, index.offsets.ravel(), MISSING))[: stored.sum()]] = range(
+                    int(stored.sum())
+                )
+                return StoredShard(shard, ranks.tolist())
+    raise BadUseError(f"of {array.key!r} the first {_SHARDS_LOOKED_AT} shards are not stored: read it by random_crops")
 
 
 def _wants_whole_chunks(array: ArrayInfo, reads: Sequence[Slices]) -> bool:

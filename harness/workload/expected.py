@@ -11,7 +11,7 @@ from numcodecs.blosc import Blosc
 from numcodecs.zstd import Zstd
 
 from harness.datasets.manifest import Manifest
-from harness.datasets.shards import MISSING, ShardIndex, shard_key
+from harness.datasets.shards import MISSING, ShardIndex
 from harness.errors import MeasurementError
 from harness.targets.client import open_store, reaching
 from harness.targets.target import Target
@@ -104,7 +104,7 @@ class _Source:
             decoded = bytes(math.prod(array.chunk_shape) * dtype.itemsize)
         else:
             end = int(begin + length)
-            fetched = await self._store.get_range_async(shard_key(shard), start=int(begin), end=end)
+            fetched = await self._store.get_range_async(array.object_key(shard), start=int(begin), end=end)
             decoded = self._decoded(chunk, bytes(cast("bytes", fetched)))
         if google_crc32c.value(decoded) != self._known.decoded_crc32c[chunk]:
             raise MeasurementError(_damage(array.key, chunk, "its decoded bytes do not match the manifest"))

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from harness.datasets.array import MAX_CHUNKS, MAX_NBYTES, ArrayInfo, check_shapes
+from harness.datasets.array import MAX_CHUNKS, MAX_NBYTES, ArrayInfo, check_shapes, element_type
 from harness.errors import BadUseError, TooLargeError
 from harness.targets.target import Target
 from harness.workload import truth as truths
@@ -118,7 +118,7 @@ def decode(data: bytes | dict[str, Any], *, origin: str = "workload") -> Workloa
             raise BadUseError(f"{origin} has schema {fields.get('schema')!r}; this version reads {SCHEMA}")
         workload = msgspec.convert(fields, Workload)
         _check(workload)
-    except (msgspec.MsgspecError, ValueError, TypeError, SyntaxError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, SyntaxError, RecursionError) as error:
         raise BadUseError(f"{origin} is not a workload file: {error}") from error
     check_memory(workload.array_bytes, workload.held_bytes)
     return workload
@@ -148,8 +148,9 @@ def _check_array(array: ArrayInfo) -> None:
         raise ValueError("its shape exceeds 2**60 elements")
     if any(part in (".", "..") for part in array.key.split("/")) or not array.key.isprintable():
         raise ValueError(f"key {array.key[:80]!r} leaves the target")
-    if np.dtype(array.dtype).kind not in "biufc":
-        raise ValueError(f"{array.dtype!r} is not the type of a number")
+    element_type(array.dtype)
+    if not array.is_sharded and array.chunk_shape != array.shard_shape:
+        raise ValueError("its objects hold several chunks and no index")
 
 
 def _check_read(array: ArrayInfo, read: Slices) -> None:

@@ -1,5 +1,6 @@
 """Read patterns: which chunks of a dataset are wanted, as basic selections in the array's index space."""
 
+import functools
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -9,9 +10,7 @@ from typing import Protocol
 import msgspec
 
 from harness.errors import BadUseError, unknown
-
-Slices = tuple[tuple[int, int, int], ...]
-"""One selection: ``(start, stop, step)`` per axis, all non-negative, stop exclusive."""
+from harness.workload.placement import Slices, StoredShard, with_gap
 
 DEFAULT_CHUNKS = 4
 """Chunks wanted of each shard by the few-chunk patterns."""
@@ -87,6 +86,10 @@ class Layout(Protocol):
         """Shards per axis of the array."""
 
 
+FirstShard = Callable[[], StoredShard]
+"""Returns the first shard that is stored, which may have to be asked for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pattern:
     """A named rule that turns a dataset and parameters into selections."""
@@ -96,14 +99,18 @@ class Pattern:
     """What a user learns from it, in one line."""
     accepts: frozenset[str]
     """The fields of `Parameters` it understands."""
-    select: Callable[[Layout, Parameters], tuple[Slices, ...]]
+    select: Callable[[Layout, Parameters, FirstShard], tuple[Slices, ...]]
     dataset: str = "small"
     """The dataset it reads unless told otherwise."""
     concurrent_reads: int = 1
     """Reads under way at once unless told otherwise."""
+    of_shards: bool = False
+    """Whether it is about chunks inside shards, and so needs some."""
 
-    def selections(self, spec: Layout, asked: Parameters) -> tuple[Slices, ...]:
-        """Return the selections of this pattern on `spec`.
+    def selections(
+        self, spec: Layout, asked: Parameters, first_shard: FirstShard | None = None
+    ) -> tuple[Slices, ...]:
+        """Return the selections of this pattern on `spec`, by default one whose chunks are all stored in C order.
 
         Raises
         ------
@@ -111,7 +118,7 @@ class Pattern:
             A parameter the pattern does not have, or one the dataset is too small for.
         """
         self.check(asked)
-        return self.select(spec, asked)
+        return self.select(spec, asked, first_shard or functools.partial(_in_c_order, spec))
 
     def check(self, asked: Parameters) -> None:
         """Refuse a parameter that the pattern does not have, or a value that suits no dataset, as a BadUseError."""
@@ -126,17 +133,29 @@ class Pattern:
                 raise BadUseError(f"{name} must be at most {most}, not {value}")
 
 
-def _whole_array(spec: Layout, _: Parameters) -> tuple[Slices, ...]:
+def _whole_array(spec: Layout, *_: object) -> tuple[Slices, ...]:
     return (tuple((0, size, 1) for size in spec.shape),)
 
 
-def _chunks_of_one_shard(spec: Layout, asked: Parameters) -> tuple[Slices, ...]:
+def _chunks_of_one_shard(spec: Layout, asked: Parameters, first_shard: FirstShard) -> tuple[Slices, ...]:
     chunks, gap = _or(asked.chunks, DEFAULT_CHUNKS), _or(asked.gap, 0)
-    one = tuple((0, size, 1) for size in spec.chunk_shape[1:])
-    return ((_every(spec, chunks, gap), *one),)
+    shard = first_shard()
+    selected = with_gap(spec, shard, chunks, gap)
+    if selected is None:
+        stored = sum(rank >= 0 for rank in shard.ranks)
+        raise BadUseError(
+            f"{chunks} chunks with a gap of {gap} do not fit into a shard of {stored} stored chunks of {spec.key!r}"
+        )
+    return (selected,)
 
 
-def _chunks_of_many_shards(spec: Layout, asked: Parameters) -> tuple[Slices, ...]:
+def _in_c_order(spec: Layout) -> StoredShard:
+    """Return the shard in the array's corner with all of its chunks stored in C order."""
+    chunks = math.prod(size // part for size, part in zip(spec.shard_shape, spec.chunk_shape, strict=True))
+    return StoredShard((0,) * len(spec.shape), range(chunks))
+
+
+def _chunks_of_many_shards(spec: Layout, asked: Parameters, _: FirstShard) -> tuple[Slices, ...]:
     chunks, gap, shards = _or(asked.chunks, DEFAULT_CHUNKS), _or(asked.gap, 1), _or(asked.shards, 16)
     block = _block(shards, spec.shard_grid[1:])
     if block is None:
@@ -148,7 +167,7 @@ def _chunks_of_many_shards(spec: Layout, asked: Parameters) -> tuple[Slices, ...
     return ((_every(spec, chunks, gap), *space),)
 
 
-def _random_crops(spec: Layout, asked: Parameters) -> tuple[Slices, ...]:
+def _random_crops(spec: Layout, asked: Parameters, _: FirstShard) -> tuple[Slices, ...]:
     """Place crops uniformly, chunk borders or not: every position inside the array is as likely."""
     crop = asked.crop or spec.chunk_shape
     if len(crop) != len(spec.shape):
@@ -170,7 +189,7 @@ def _random_crops(spec: Layout, asked: Parameters) -> tuple[Slices, ...]:
     )
 
 
-def _headline_3004(spec: Layout, asked: Parameters) -> tuple[Slices, ...]:
+def _headline_3004(spec: Layout, asked: Parameters, _: FirstShard) -> tuple[Slices, ...]:
     """Repeat one regional read: the published box, moved to the corner of the array that is written."""
     if len(spec.shape) != len(_REGION) + 3 or any(
         stop > size for (_, stop, _), size in zip(_REGION, spec.shape[3:], strict=False)
@@ -231,12 +250,14 @@ PATTERNS: dict[str, Pattern] = {
             question="What do a few chunks of one shard cost, and what do the gaps between them cost?",
             accepts=frozenset({"gap", "chunks"}),
             select=_chunks_of_one_shard,
+            of_shards=True,
         ),
         Pattern(
             name="chunks_of_many_shards",
             question="What do a few chunks of each of many shards cost?",
             accepts=frozenset({"shards", "gap", "chunks"}),
             select=_chunks_of_many_shards,
+            of_shards=True,
         ),
         Pattern(
             name="random_crops",

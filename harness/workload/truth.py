@@ -106,7 +106,7 @@ def _check_shapes(array: "ArrayInfo", reads: Sequence[Slices], arrays: Sequence[
     dtype = np.dtype(array.dtype)
     for read, got in zip(reads, arrays, strict=True):
         shape = selection_shape(read)
-        if got.shape != shape or got.dtype != dtype:
+        if got.shape != shape or got.dtype.newbyteorder("=") != dtype:
             raise WrongDataError(f"got {got.dtype}{got.shape}, expected {dtype}{shape}")
 
 
@@ -151,8 +151,8 @@ def little_endian(dtype: str) -> np.dtype[Any]:
 
 
 def crc32c(array: Array) -> int:
-    """Return the CRC32C of an array's elements in C order."""
-    crc: int = google_crc32c.value(array.tobytes())
+    """Return the CRC32C of an array's elements in C order, little-endian whatever the byte order of the array."""
+    crc: int = google_crc32c.value(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return crc
 
 

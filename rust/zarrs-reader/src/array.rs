@@ -15,7 +15,7 @@ use crate::workload::Workload;
 pub type Store = AsyncObjectStore<PrefixStore<Arc<dyn object_store::ObjectStore>>>;
 pub type OpenArray = Array<Store>;
 
-/// More than any array's `zarr.json` has.
+/// More than any array's metadata have.
 const MOST_METADATA_BYTES: u64 = 16 << 20;
 
 /// Opens the array as zarrs' documentation tells: its metadata is read now, nothing else.
@@ -24,7 +24,7 @@ const MOST_METADATA_BYTES: u64 = 16 << 20;
 /// `Store` when it cannot be read, `Unsupported` for elements without a fixed size, `BadUse` when the array there is
 /// not the one that the workload was made for: its numbers decide what memory is asked for.
 pub async fn open(workload: &Workload, client: &Client) -> Outcome<Arc<OpenArray>> {
-    let key = client.path("zarr.json");
+    let key = client.path(workload.array.metadata_key());
     let head = object_store::ObjectStoreExt::head(&client.store, &key).await;
     let size = head.map_err(|error| Failure::Store(format!("{}: {}", workload.target.url, one_line(&error))))?.size;
     if size > MOST_METADATA_BYTES {
@@ -37,7 +37,9 @@ pub async fn open(workload: &Workload, client: &Client) -> Outcome<Arc<OpenArray
     let element = element_size(array.data_type())?;
     let asked = &workload.array;
     let shard = array.chunk_shape(&vec![0; array.dimensionality()]).map_err(Failure::unsupported)?;
-    let chunk = array.effective_subchunk_shape().unwrap_or_else(|| shard.clone());
+    // Codecs around the sharding codec hide the inner chunks: then an object is taken for one chunk.
+    let inner = array.effective_subchunk_shape().filter(|_| asked.is_sharded());
+    let chunk = inner.unwrap_or_else(|| shard.clone());
     let sizes = |shape: &[NonZeroU64]| shape.iter().map(|size| size.get()).collect::<Vec<_>>();
     for (what, there, wanted) in [
         ("shape", array.shape().to_vec(), &asked.shape),

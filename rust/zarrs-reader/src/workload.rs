@@ -75,6 +75,82 @@ pub struct ArrayInfo {
     pub shape: Vec<u64>,
     pub chunk_shape: Vec<u64>,
     pub shard_shape: Vec<u64>,
+    #[serde(default)]
+    pub zarr_format: Format,
+    #[serde(default)]
+    pub key_encoding: KeyEncoding,
+    #[serde(default)]
+    pub separator: Separator,
+    #[serde(default)]
+    pub index_location: IndexLocation,
+    /// Whether a CRC32C follows a shard's index.
+    #[serde(default = "yes")]
+    pub index_checksum: bool,
+    #[serde(default)]
+    pub index_endian: Endian,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The format of the metadata.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u8")]
+pub enum Format {
+    V2,
+    #[default]
+    V3,
+}
+
+impl TryFrom<u8> for Format {
+    type Error = String;
+
+    fn try_from(number: u8) -> Result<Self, String> {
+        match number {
+            2 => Ok(Self::V2),
+            3 => Ok(Self::V3),
+            _ => Err(format!("Zarr's format {number} is not known")),
+        }
+    }
+}
+
+/// How an object's key is made of its coordinates: `c/0/0`, or `0/0`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyEncoding {
+    #[default]
+    Default,
+    V2,
+}
+
+/// What stands between the parts of an object's key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum Separator {
+    #[default]
+    #[serde(rename = "/")]
+    Slash,
+    #[serde(rename = ".")]
+    Dot,
+}
+
+/// Where in a shard its index stands; `None` of an array without shards, whose objects are chunks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IndexLocation {
+    #[default]
+    End,
+    Start,
+    None,
+}
+
+/// The byte order of a shard's index.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Endian {
+    #[default]
+    Little,
+    Big,
 }
 
 /// Checksums as they stand in the file: exactly one of the two.
@@ -207,6 +283,29 @@ impl Workload {
 }
 
 impl ArrayInfo {
+    /// Whether objects hold several chunks and their index.
+    pub fn is_sharded(&self) -> bool {
+        self.index_location != IndexLocation::None
+    }
+
+    /// Key of the metadata below the array's.
+    pub fn metadata_key(&self) -> &'static str {
+        match self.zarr_format {
+            Format::V2 => ".zarray",
+            Format::V3 => "zarr.json",
+        }
+    }
+
+    /// Key of a stored object below the array's.
+    pub fn object_key(&self, object: &[u64]) -> String {
+        let between = match self.separator {
+            Separator::Slash => "/",
+            Separator::Dot => ".",
+        };
+        let first = (self.key_encoding == KeyEncoding::Default).then(|| "c".to_owned());
+        first.into_iter().chain(object.iter().map(u64::to_string)).collect::<Vec<_>>().join(between)
+    }
+
     fn check(&self) -> Outcome<()> {
         let axes = self.shape.len();
         if self.chunk_shape.len() != axes || self.shard_shape.len() != axes {
@@ -220,6 +319,9 @@ impl ArrayInfo {
         let grid = || self.shard_shape.iter().zip(&self.chunk_shape);
         if grid().any(|(shard, chunk)| *chunk == 0 || *shard == 0 || shard % chunk != 0) {
             return Err(Failure::bad_use("the workload's shards are no multiple of its chunks"));
+        }
+        if !self.is_sharded() && self.shard_shape != self.chunk_shape {
+            return Err(Failure::bad_use("the workload's objects hold several chunks and no index"));
         }
         if product(grid().map(|(shard, chunk)| shard / chunk)) > MOST_CHUNKS_PER_SHARD {
             return Err(Failure::bad_use(format!(
@@ -305,6 +407,23 @@ mod tests {
         many["array_bytes"] = json!(1 << 25);
         let why = Workload::from_value(many).expect_err("it is too much").to_string();
         assert_eq!(why, "its reads touch 33554432 chunks, more than 20000000");
+    }
+
+    #[test]
+    fn an_object_s_key_is_made_as_its_encoding_says() {
+        let array = |more: Value| {
+            let mut fields = whole()["array"].clone();
+            fields.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
+            serde_json::from_value::<ArrayInfo>(fields)
+        };
+        let key = |more| array(more).map(|array| (array.metadata_key(), array.object_key(&[3, 10])));
+        assert_eq!(key(json!({})).ok(), Some(("zarr.json", "c/3/10".to_owned())));
+        assert_eq!(key(json!({"separator": "."})).ok(), Some(("zarr.json", "c.3.10".to_owned())));
+        let elder = json!({"zarr_format": 2, "key_encoding": "v2", "separator": "."});
+        assert_eq!(key(elder).ok(), Some((".zarray", "3.10".to_owned())));
+        assert!(array(json!({"zarr_format": 4})).is_err() && array(json!({"separator": "c"})).is_err());
+        assert!(refused("/array", json!({"key": "a", "shape": [9, 13], "chunk_shape": [2, 3], "shard_shape": [4, 6],
+            "index_location": "none"})).contains("no index"));
     }
 
     #[test]

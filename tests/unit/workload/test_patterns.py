@@ -4,10 +4,13 @@ import collections
 import itertools
 import math
 
+import numpy as np
 import pytest
 
+from harness.datasets.array import ArrayInfo
 from harness.datasets.manifest import DatasetSpec
 from harness.errors import BadUseError
+from harness.workload.placement import StoredShard
 from harness.workload.patterns import PATTERNS, Parameters, pattern, selection_shape
 from harness.workload.selections import pieces
 from setup_data.presets import specs
@@ -70,20 +73,71 @@ def test_an_unknown_pattern_lists_the_choices():
         pattern("nope")
 
 
-def test_a_dataset_that_cannot_be_strided_by_chunks_is_refused():
-    flat = DatasetSpec(
-        preset="custom",
-        name="flat",
-        shape=(128, 64, 64),
-        chunk_shape=(2, 16, 16),
-        shard_shape=(64, 16, 16),
+def array(shape, chunks, shards):
+    return ArrayInfo(
+        key="a",
+        shape=shape,
+        chunk_shape=chunks,
+        shard_shape=shards,
         dtype="uint16",
         codec="zstd",
-        subchunk_order="c",
-        seed=0,
+        subchunk_order="unknown",
     )
-    with pytest.raises(BadUseError, match="does not suit this pattern"):
-        pattern("chunks_of_one_shard").selections(flat, Parameters())
+
+
+def ranks_of(read, spec, shard):
+    """Where the chunks that a selection touches stand in the order of their offsets."""
+    inside = [spec.place(piece.chunk) for piece in pieces(read, spec.chunk_shape)]
+    assert {at for at, _ in inside} == {shard.at}
+    return sorted(shard.ranks[int(np.ravel_multi_index(place, spec.chunks_per_shard))] for _, place in inside)
+
+
+@pytest.mark.parametrize("gap", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("shape", "chunks", "shards"),
+    [
+        ((64, 64), (4, 4), (16, 64)),  # C order: neighbours stand along the last axis
+        ((64, 64, 64), (2, 32, 32), (64, 32, 32)),  # long chunks: one element of each is wanted
+        ((10, 70), (4, 4), (16, 128)),  # the array ends within the shard
+    ],
+)
+def test_a_shard_of_any_shape_has_exactly_the_gap_between_chunks_where_its_order_allows_it(shape, chunks, shards, gap):
+    spec = array(shape, chunks, shards)
+    shard = StoredShard((0,) * len(shape), range(math.prod(spec.chunks_per_shard)))
+    (read,) = pattern("chunks_of_one_shard").selections(spec, Parameters(gap=gap), lambda: shard)
+    found = ranks_of(read, spec, shard)
+    assert {b - a - 1 for a, b in itertools.pairwise(found)} == {gap}
+    assert len(found) == 4
+    assert all(range(*axis)[-1] < size for axis, size in zip(read, shape, strict=True))
+
+
+def test_chunks_come_by_the_order_of_their_offsets_and_from_those_that_are_stored():
+    spec = array((8, 8), (1, 1), (4, 4))
+    ranks = [-1, *range(14, -1, -1)]  # the corner is not stored, the others stand in reverse order
+    shard = StoredShard((1, 0), ranks)
+    (read,) = pattern("chunks_of_one_shard").selections(spec, Parameters(chunks=2, gap=1), lambda: shard)
+    first, second = ranks_of(read, spec, shard)
+    assert second - first == 2
+
+
+def test_chunks_that_no_selection_can_want_with_the_gap_come_as_near_to_it_as_can_be():
+    spec = array((8, 8), (1, 1), (8, 8))
+    morton = sorted(
+        itertools.product(range(8), range(8)),
+        key=lambda place: [(place[0] >> bit & 1, place[1] >> bit & 1) for bit in (2, 1, 0)],
+    )
+    ranks = [morton.index(place) for place in itertools.product(range(8), range(8))]
+    shard = StoredShard((0, 0), ranks)
+    (read,) = pattern("chunks_of_one_shard").selections(spec, Parameters(chunks=4, gap=3), lambda: shard)
+    assert {b - a - 1 for a, b in itertools.pairwise(ranks_of(read, spec, shard))} == {3}
+    (read,) = pattern("chunks_of_one_shard").selections(spec, Parameters(chunks=4, gap=1), lambda: shard)
+    assert len(ranks_of(read, spec, shard)) == 4
+
+
+def test_a_shard_with_too_few_stored_chunks_is_refused():
+    shard = StoredShard((0, 0), [0, 1, 2, -1])
+    with pytest.raises(BadUseError, match="do not fit into a shard of 3 stored chunks"):
+        pattern("chunks_of_one_shard").selections(array((2, 2), (1, 1), (2, 2)), Parameters(), lambda: shard)
 
 
 def test_every_pattern_stays_inside_the_array():

@@ -139,7 +139,7 @@ impl Stock {
     async fn read_chunk(&self, call: &Call, output: &Output) -> Outcome<()> {
         let (piece, cache) = (&call.piece, &call.cache);
         let chunk_shape = &self.workload.array.chunk_shape;
-        if piece.is_whole(chunk_shape) {
+        if self.workload.array.is_sharded() && piece.is_whole(chunk_shape) {
             let decoded: ArrayBytes<'static> =
                 self.array.async_retrieve_subchunk_opt(cache, &piece.chunk(), &self.options).await.map_err(failed)?;
             return output.copy(piece, chunk_shape, &decoded.into_fixed().map_err(Failure::measurement)?);

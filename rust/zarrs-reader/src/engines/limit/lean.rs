@@ -60,11 +60,12 @@ impl LeanClient {
         Some(Self { address, base, idle: Mutex::default(), counters })
     }
 
-    /// One GET: its body, exactly the range that was asked for, and the bytes of the whole object.
+    /// One GET: its body, exactly the range that was asked for, and the bytes of the whole object; None where there is
+    /// no such object.
     ///
     /// # Errors
     /// `Store` when it cannot be had: this client repeats nothing but a GET whose connection had ended while idle.
-    pub async fn get(&self, path: &Path, range: &GetRange, memory: &Memory) -> Outcome<(Bytes, u64)> {
+    pub async fn get(&self, path: &Path, range: &GetRange, memory: &Memory) -> Outcome<Option<(Bytes, u64)>> {
         let asked = match range {
             GetRange::Bounded(span) => format!("{}-{}", span.start, span.end.saturating_sub(1)),
             GetRange::Offset(first) => format!("{first}-"),
@@ -79,7 +80,12 @@ impl LeanClient {
         outcome.map_err(|reason| Failure::Store(format!("{}{base}/{path}: {reason}", self.address)))
     }
 
-    async fn exchange(&self, request: &[u8], range: &GetRange, memory: &Memory) -> Result<(Bytes, u64), String> {
+    async fn exchange(
+        &self,
+        request: &[u8],
+        range: &GetRange,
+        memory: &Memory,
+    ) -> Result<Option<(Bytes, u64)>, String> {
         let mut first = [0; FIRST_READ_BYTES];
         let (mut stream, mut filled) = self.ask(request, &mut first).await?;
         let head = loop {
@@ -91,6 +97,10 @@ impl LeanClient {
             }
             filled += some(stream.read(&mut first[filled..])).await?;
         };
+        if head.status == StatusCode::NOT_FOUND.as_u16() {
+            self.counters.answered(StatusCode::NOT_FOUND, None);
+            return Ok(None); // and the connection ends: its body is of no use
+        }
         let (range, object_bytes) = head.demand(range)?;
         let mut body = memory.take(head.body_bytes);
         let came = filled - head.bytes;
@@ -104,7 +114,7 @@ impl LeanClient {
         if head.keeps_connection {
             self.idle.lock().push(stream);
         }
-        Ok((body.freeze(), object_bytes))
+        Ok(Some((body.freeze(), object_bytes)))
     }
 
     /// Sends a request and waits for the first bytes of its answer.
@@ -207,8 +217,10 @@ mod tests {
     const PIECE: GetRange = GetRange::Bounded(2..5);
     const RIGHT: &str = "HTTP/1.1 206 Partial Content\r\ncontent-length: 3\r\ncontent-range: bytes 2-4/9\r\n\r\ncde";
 
+    type Fetched = Outcome<Option<(Bytes, u64)>>;
+
     /// Serves one answer per connection, then ends it, and returns what each of `count` GETs yields.
-    async fn fetch(answers: &'static [&'static str], count: usize) -> (Vec<Outcome<(Bytes, u64)>>, Arc<Counters>) {
+    async fn fetch(answers: &'static [&'static str], count: usize) -> (Vec<Fetched>, Arc<Counters>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/base", listener.local_addr().expect("an address"));
         tokio::spawn(async move {
@@ -232,7 +244,7 @@ mod tests {
         (got, counters)
     }
 
-    fn why(outcome: &Outcome<(Bytes, u64)>) -> String {
+    fn why(outcome: &Fetched) -> String {
         outcome.as_ref().expect_err("refused").to_string()
     }
 
@@ -240,7 +252,7 @@ mod tests {
     async fn a_range_is_fetched_and_counted_also_after_an_idle_connection_ended() {
         let (got, counters) = fetch(&[RIGHT, RIGHT], 2).await;
         assert!(
-            got.iter().all(|one| one.as_ref().is_ok_and(|(body, size)| body.as_ref() == b"cde" && *size == 9)),
+            got.iter().all(|one| matches!(one, Ok(Some((body, 9))) if body.as_ref() == b"cde")),
             "{got:?}"
         );
         let request_counts = counters.request_counts();
@@ -253,6 +265,13 @@ mod tests {
             ),
             (2, 0, 6, 0)
         );
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_not_there_is_nothing() {
+        let (got, counters) = fetch(&["HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\ngone", RIGHT], 2).await;
+        assert!(matches!(got.as_slice(), [Ok(None), Ok(Some(_))]), "{got:?}");
+        assert_eq!((counters.request_counts().requests, counters.request_counts().fetched_bytes), (2, 3));
     }
 
     #[tokio::test]

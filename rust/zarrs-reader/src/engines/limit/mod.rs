@@ -21,7 +21,7 @@ use crate::failure::{Failure, Outcome};
 use crate::plan::{Grouping, Stored, group, parts};
 use crate::selection::{Axis, pieces};
 use crate::shard_index::{ChunkBytes, span};
-use crate::workload::{ArrayInfo, Workload};
+use crate::workload::{ArrayInfo, Endian, IndexLocation, Workload};
 use lean::LeanClient;
 use memory::Memory;
 
@@ -34,8 +34,7 @@ const TOO_SHORT: &str = "it is shorter than its shape says";
 const EXACT: &str = "exact";
 const MERGED: &str = "merged";
 
-/// Index GETs, then the chunks' own ranges or merged ones; assumes an index at the end with a checksum, as all our
-/// data sets have.
+/// Index GETs, then the chunks' own ranges or merged ones; objects without an index in parts.
 ///
 /// It fetches read by read and keeps nothing between reads, like a reader that is called several times.
 pub struct NetworkLimit {
@@ -63,8 +62,9 @@ struct Shard {
 impl NetworkLimit {
     pub fn open(workload: Arc<Workload>, client: Client) -> Self {
         let per_shard = per_shard(&workload.array);
-        let reads = workload.reads.iter().map(|read| shards(read, &workload.array.chunk_shape, &per_shard)).collect();
-        let index_bytes = per_shard.iter().product::<u64>() * 16 + CRC_BYTES;
+        let reads = workload.reads.iter().map(|read| shards(read, &workload.array, &per_shard)).collect();
+        let checksum = if workload.array.index_checksum { CRC_BYTES } else { 0 };
+        let index_bytes = per_shard.iter().product::<u64>() * 16 + checksum;
         let permits = Semaphore::new(workload.in_flight);
         let lean = LeanClient::open(&workload.target, Arc::clone(&client.counters));
         Self { inner: Arc::new(Inner { permits, reads, index_bytes, client, lean, workload }) }
@@ -74,32 +74,70 @@ impl NetworkLimit {
 impl Inner {
     async fn fetch_read(self: &Arc<Self>, number: usize, variant: &str) -> Outcome<Arrays> {
         let memory = Arc::new(Memory::new((self.workload.wanted_bytes as usize).div_ceil(self.reads.len().max(1))));
-        let shards = self.reads[number].iter().map(|shard| {
+        let merged = variant == MERGED;
+        let shards = self.reads[number].iter().cloned().map(|shard| {
             let (inner, memory) = (Arc::clone(self), Arc::clone(&memory));
-            inner.fetch_shard(shard.clone(), memory, variant == MERGED)
+            async move {
+                match inner.workload.array.is_sharded() {
+                    true => inner.fetch_shard(shard, memory, merged).await,
+                    false => inner.fetch_object(shard, memory).await,
+                }
+            }
         });
         Ok(all(shards).await?.into_iter().flatten().collect())
     }
 
     async fn fetch_shard(self: Arc<Self>, shard: Shard, memory: Arc<Memory>, merged: bool) -> Outcome<Vec<Bytes>> {
         let path = self.client.path(&shard.key);
-        let (index, object_bytes) = self.get(&path, GetRange::Suffix(self.index_bytes), &memory).await?;
+        let asked = match self.workload.array.index_location {
+            IndexLocation::Start => GetRange::Bounded(0..self.index_bytes),
+            IndexLocation::End | IndexLocation::None => GetRange::Suffix(self.index_bytes),
+        };
+        let Some((index, object_bytes)) = self.get(&path, asked, &memory).await? else {
+            return Ok(Vec::new());
+        };
         if (index.len() as u64) < self.index_bytes {
             return Err(Failure::measurement(format!("the index of {path}: {TOO_SHORT}")));
         }
         let bounds = (object_bytes, ChunkBytes::AtMost(self.workload.wanted_bytes));
-        let ranges = ranges(&index, &shard.wanted, bounds, merged)
+        let endian = self.workload.array.index_endian;
+        let ranges = ranges((&index, endian), &shard.wanted, bounds, merged)
             .map_err(|why| Failure::measurement(format!("the index of {path}: {why}")))?;
-        let requests = ranges.iter().flat_map(|span| parts(span, PART_BYTES));
-        let gets = requests.map(|range| {
+        let requests = ranges.iter().flat_map(|span| parts(span, PART_BYTES)).collect();
+        self.fetch_parts(path, requests, memory).await
+    }
+
+    /// Fetches an object that is one chunk, in parts: the answer to the first says how many there are.
+    async fn fetch_object(self: Arc<Self>, object: Shard, memory: Arc<Memory>) -> Outcome<Vec<Bytes>> {
+        let path = self.client.path(&object.key);
+        let Some((first, object_bytes)) = self.get(&path, GetRange::Bounded(0..PART_BYTES), &memory).await? else {
+            return Ok(Vec::new());
+        };
+        if object_bytes > self.workload.wanted_bytes {
+            return Err(Failure::measurement(format!("{path} has more bytes than all that the workload wants")));
+        }
+        let rest = self.fetch_parts(path, parts(&(PART_BYTES..object_bytes), PART_BYTES), memory).await?;
+        Ok(std::iter::once(first).chain(rest).collect())
+    }
+
+    async fn fetch_parts(
+        self: Arc<Self>,
+        path: Path,
+        spans: Vec<Range<u64>>,
+        memory: Arc<Memory>,
+    ) -> Outcome<Vec<Bytes>> {
+        let gets = spans.into_iter().map(|range| {
             let (inner, path, memory) = (Arc::clone(&self), path.clone(), Arc::clone(&memory));
-            async move { Ok(inner.get(&path, GetRange::Bounded(range), &memory).await?.0) }
+            async move {
+                let gone = || Failure::Store(format!("{path} vanished while it was read"));
+                Ok(inner.get(&path, GetRange::Bounded(range), &memory).await?.ok_or_else(gone)?.0)
+            }
         });
         all(gets).await
     }
 
-    /// One GET with a permit: its body, and the bytes of the whole object.
-    async fn get(&self, path: &Path, range: GetRange, memory: &Memory) -> Outcome<(Bytes, u64)> {
+    /// One GET with a permit: its body, and the bytes of the whole object; None where there is no such object.
+    async fn get(&self, path: &Path, range: GetRange, memory: &Memory) -> Outcome<Option<(Bytes, u64)>> {
         let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
         match &self.lean {
             Some(lean) => lean.get(path, &range, memory).await,
@@ -108,8 +146,16 @@ impl Inner {
     }
 
     /// Copies a body out of the client's own buffers as it arrives, so that these are used again while still cached.
-    async fn get_by_object_store(&self, path: &Path, range: GetRange, memory: &Memory) -> Outcome<(Bytes, u64)> {
-        let answer = self.client.get(path, Some(range)).await?;
+    async fn get_by_object_store(
+        &self,
+        path: &Path,
+        range: GetRange,
+        memory: &Memory,
+    ) -> Outcome<Option<(Bytes, u64)>> {
+        let answer = match self.client.get(path, Some(range)).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            answer => answer?,
+        };
         let (expected, object_bytes) = ((answer.range.end - answer.range.start) as usize, answer.meta.size);
         let mut body = memory.take(expected);
         let mut frames = answer.into_stream();
@@ -122,7 +168,7 @@ impl Inner {
         if body.len() != expected {
             return Err(Failure::measurement(format!("{path}: {} bytes came, not {expected}", body.len())));
         }
-        Ok((body.freeze(), object_bytes))
+        Ok(Some((body.freeze(), object_bytes)))
     }
 }
 
@@ -142,12 +188,18 @@ where
 /// # Errors
 /// In words what cannot be: an index that ends too early, or an entry beyond the `bounds` of object and chunk.
 fn ranges(
-    index: &[u8],
+    (index, endian): (&[u8], Endian),
     wanted: &[usize],
     (object_bytes, chunk): (u64, ChunkBytes),
     merged: bool,
 ) -> Result<Vec<Range<u64>>, String> {
-    let word = |at: usize| Some(u64::from_le_bytes(index.get(at..at + 8)?.try_into().ok()?));
+    let word = |at: usize| {
+        let bytes = index.get(at..at + 8)?.try_into().ok()?;
+        Some(match endian {
+            Endian::Little => u64::from_le_bytes(bytes),
+            Endian::Big => u64::from_be_bytes(bytes),
+        })
+    };
     let mut stored = Vec::with_capacity(wanted.len());
     for position in wanted {
         let entry = word(position * 16).zip(word(position * 16 + 8)).ok_or(TOO_SHORT)?;
@@ -167,16 +219,12 @@ fn per_shard(array: &ArrayInfo) -> Vec<u64> {
 }
 
 /// The shards that a selection touches, in C order of their grid, with the positions of its chunks.
-fn shards(read: &[Axis], chunk_shape: &[u64], per_shard: &[u64]) -> Vec<Shard> {
+fn shards(read: &[Axis], array: &ArrayInfo, per_shard: &[u64]) -> Vec<Shard> {
     let mut found: BTreeMap<Vec<u64>, Vec<usize>> = BTreeMap::new();
-    for piece in pieces(read, chunk_shape) {
+    for piece in pieces(read, &array.chunk_shape) {
         found.entry(piece.shard(per_shard)).or_default().push(piece.position(per_shard));
     }
-    found.into_iter().map(|(shard, wanted)| Shard { key: key_of(&shard), wanted }).collect()
-}
-
-fn key_of(shard: &[u64]) -> String {
-    shard.iter().fold("c".to_owned(), |key, part| format!("{key}/{part}"))
+    found.into_iter().map(|(shard, wanted)| Shard { key: array.object_key(&shard), wanted }).collect()
 }
 
 #[async_trait::async_trait]
@@ -190,7 +238,7 @@ impl Engine for NetworkLimit {
     }
 
     fn variants(&self) -> Vec<&'static str> {
-        vec![EXACT, MERGED]
+        if self.inner.workload.array.is_sharded() { vec![EXACT, MERGED] } else { vec![EXACT] }
     }
 
     fn hooks(&self) -> Hooks {
@@ -218,16 +266,19 @@ mod tests {
         let words = [0, 10, MISSING, MISSING, 20, 10, 4 << 20, 10];
         let index: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let far = 4 << 20..(4 << 20) + 10;
-        let found = |wanted: &[usize], merged| ranges(&index, wanted, (5 << 20, ChunkBytes::AtMost(30)), merged);
+        let found = |wanted: &[usize], merged| ranges((&index, Endian::Little), wanted, (5 << 20, ChunkBytes::AtMost(30)), merged);
         assert_eq!(found(&[0, 1, 2, 3], false), Ok(vec![0..10, 20..30, far.clone()]));
         assert_eq!(found(&[0, 1, 2, 3], true), Ok(vec![0..30, far]));
         assert!(found(&[4], false).is_err_and(|why| why == TOO_SHORT));
+        let big: Vec<u8> = [20u64, 10].iter().flat_map(|word| word.to_be_bytes()).collect();
+        let bounds = (5 << 20, ChunkBytes::AtMost(30));
+        assert_eq!(ranges((&big, Endian::Big), &[0], bounds, false), Ok(vec![20..30]));
     }
 
     #[test]
     fn an_index_that_asks_for_more_than_there_is_is_refused() {
         let index: Vec<u8> = [0, 10 | 1 << 33].iter().flat_map(|word: &u64| word.to_le_bytes()).collect();
-        let found = |object_bytes| ranges(&index, &[0], (object_bytes, ChunkBytes::AtMost(30)), false);
+        let found = |object_bytes| ranges((&index, Endian::Little), &[0], (object_bytes, ChunkBytes::AtMost(30)), false);
         assert!(found(1000).is_err_and(|why| why.contains("reach beyond the object")));
         assert!(found(1 << 40).is_err_and(|why| why.contains("where its codecs yield at most 30")));
     }
@@ -235,7 +286,8 @@ mod tests {
     #[test]
     fn chunks_of_a_selection_are_found_by_shard() {
         let read = [Axis::from((3, 6, 1)), Axis::from((0, 8, 4))];
-        let found = shards(&read, &[1, 2], &[4, 2]);
+        let array = serde_json::json!({"key": "a", "shape": [8, 8], "chunk_shape": [1, 2], "shard_shape": [4, 4]});
+        let found = shards(&read, &serde_json::from_value(array).expect("an array"), &[4, 2]);
         let seen: Vec<_> = found.iter().map(|shard| (shard.key.as_str(), shard.wanted.as_slice())).collect();
         assert_eq!(seen, [("c/0/0", &[6][..]), ("c/0/1", &[6]), ("c/1/0", &[0, 2]), ("c/1/1", &[0, 2])]);
     }
