@@ -174,7 +174,8 @@ def _keys(key: str, encoding: _Named) -> Mapping[str, Any]:
     if encoding.name not in ("default", "v2") or separator not in ("/", "."):
         said = f"{encoding.name!r}, separator {separator!r}"
         raise BadUseError(f"{key!r} names its objects neither like c/0/0 nor like 0.0: chunk key encoding {said}")
-    return {"key_encoding": encoding.name, "separator": separator}
+    # A default is left out of a workload where it is the literal itself, not where it is an equal string.
+    return {"key_encoding": "v2" if encoding.name == "v2" else "default", "separator": separator}
 
 
 def _index(key: str, sharding: _Sharding | None) -> Mapping[str, Any]:
@@ -186,7 +187,7 @@ def _index(key: str, sharding: _Sharding | None) -> Mapping[str, Any]:
     if names not in ((_BYTES,), (_BYTES, _CHECKSUM)):
         raise BadUseError(f"{key!r} has shard indexes encoded by {', '.join(names) or 'nothing'}, not as usual")
     return {
-        "index_location": sharding.index_location,
+        "index_location": "start" if sharding.index_location == "start" else "end",
         "index_checksum": names[-1] == _CHECKSUM,
         "index_endian": "big" if codecs[0].configuration.get("endian") == "big" else "little",
     }

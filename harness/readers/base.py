@@ -222,7 +222,7 @@ def refusals(library: str, *errors: type[Exception]) -> Iterator[None]:
     except errors as error:
         if isinstance(error, FileNotFoundError | JSONDecodeError):
             raise
-        said = " ".join(str(error).split())[:400]
+        said = " ".join(str(error if str(error) else error.__cause__ or "").split())[:400]
         raise UnsupportedError(f"{library} cannot read this array: {type(error).__name__}: {said}") from error
 
 

@@ -145,7 +145,8 @@ class Zarrista(Reader):
 
         async with self._permits:
             answer = await self._array.retrieve_array_subset(box.wanted, **self._options)
-        return np.asarray(answer)
+        with refusals("zarrista", TypeError):  # numpy may not know the type that it names
+            return np.asarray(answer)
 
     async def _call_with_cache(self, box: Box, caches: dict[tuple[int, ...], Any], sharing: object) -> npt.NDArray[Any]:
         """Return what `_call` returns, by the call that takes a cache: it retrieves the whole chunk."""

@@ -88,10 +88,18 @@ class ZarrsPythonObstore(Reader):
             }
         )
         store = ObjectStore(open_store(workload.target, prefix=workload.array.key), read_only=True)
-        from zarrs.pipeline import UnsupportedMetadataError
+        from zarrs.pipeline import UnsupportedDataTypeError, UnsupportedMetadataError
+        from zarrs.utils import FillValueNoneError
 
-        with refusals("zarrs-python", UnsupportedMetadataError):
+        self._refusals = UnsupportedMetadataError, UnsupportedDataTypeError, FillValueNoneError
+        with refusals("zarrs-python", *self._refusals):
             self._array = opened(store, workload)
+        for stands_against, reason in (
+            (not self._array.dtype.isnative, "Non-native byte order not supported"),
+            (self._array.order == "F", "input array must be a C contiguous array"),
+        ):
+            if stands_against:  # it says so itself, but only when it reads
+                raise UnsupportedError(f"zarrs-python cannot read this array: {reason}")
         demand_pipeline(self._array, _PIPELINE)
         self._dtype = np.dtype(workload.array.dtype)
         self.select(workload)
@@ -116,15 +124,19 @@ class ZarrsPythonObstore(Reader):
 
         shape, calls = self._plans[number]
         if len(calls) == 1:
-            answer: npt.NDArray[Any] = self._array[calls[0].wanted][calls[0].of_answer]
-            return answer
+            return self._answer(calls[0])
         array = np.empty(shape, self._dtype)
 
         def fill(box: Box) -> None:
-            array[box.in_read] = self._array[box.wanted][box.of_answer]
+            array[box.in_read] = self._answer(box)
 
         self._calls.each(fill, calls)
         return array
+
+    def _answer(self, box: Box) -> npt.NDArray[Any]:
+        with refusals("zarrs-python", *self._refusals):
+            answer: npt.NDArray[Any] = self._array[box.wanted][box.of_answer]
+        return answer
 
     @override
     def calls(self, workload: Workload) -> int:

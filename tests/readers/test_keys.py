@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from obstore.store import MemoryStore
 
-from harness.datasets import metadata as arrays
+from harness.datasets import places
 from harness.errors import BadUseError, MeasurementError, UnsupportedError
 from harness.measure import agreement
 from harness.measure.agreement import agreed_truth
@@ -106,7 +106,7 @@ def test_every_reader_asks_for_the_same_object(scheme, key, work, place, workers
 def test_an_array_is_found_by_its_address_and_by_no_other_spelling_of_it(key, place):
     place.objects = stored(f"/{key}")
     place.seen.clear()
-    target, array = arrays.at_url(resolve(address(place.address, key)))
+    target, array = places.at_url(resolve(address(place.address, key)))
     assert (target.url, array.key) == (place.address, key)
     assert {one.path for one in place.seen} == {f"/{key}/zarr.json"}
 
@@ -117,7 +117,7 @@ def test_an_address_whose_last_part_is_no_name_is_refused(part, place):
     place.spoil = lambda handler: handler.answer(200, b"{}") or True
     try:
         with pytest.raises(BadUseError, match=r"in its path|stands for no name"):
-            arrays.at_url(resolve(f"{place.address}/x/{part}"))
+            places.at_url(resolve(f"{place.address}/x/{part}"))
     finally:
         place.spoil = lambda _: False
 

@@ -12,7 +12,7 @@ from zarr.storage import ObjectStore
 
 from harness.cli import zcb
 from harness.datasets import manifest
-from harness.datasets import metadata as arrays
+from harness.datasets.metadata import of_metadata, of_spec
 from harness.errors import BadUseError, MeasurementError, StoreError, UnsupportedError
 from harness.machine.log import progress_to
 from harness.measure import agreement
@@ -31,9 +31,11 @@ from harness.workload.model import encode
 from harness.workload.patterns import Parameters
 from harness.workload.truth import checksums
 from setup_data import presets, write
+from setup_data.bucket import ensure_bucket
 from setup_data.cli import data
 from setup_data.encode import zarr_json
 from setup_data.field import Field
+from studies import stored
 from tests.support.readers import OF_ARRAYS
 
 COUNT = [name for name in (*OF_ARRAYS, NETWORK_LIMIT) if reader_class(name).counts_requests]
@@ -180,7 +182,7 @@ def test_a_codec_that_one_library_does_not_know_is_na_for_it_and_nobody_elses_fa
     file.write_bytes(encode(make(f"{address}/shuffled.zarr", "whole_array")))
     assert files.load(file).truth.agreed_by == ("zarr-python+fsspec", "zarrista")
     rows = measure(files.load(file), everyone)
-    reason = "tensorstore does not know how the chunks are coded: "
+    reason = "tensorstore cannot read this array: "
     assert {name: row.error for name, row in rows.items() if row.error} == {}
     assert [name for name, row in rows.items() if row.na] == ["tensorstore"]
     assert rows["tensorstore"].na.startswith(reason)
@@ -189,11 +191,46 @@ def test_a_codec_that_one_library_does_not_know_is_na_for_it_and_nobody_elses_fa
     assert (shown.exit_code, reason in " ".join(shown.output.split())) == (0, True)
 
 
-def test_a_shard_that_is_not_stored_is_named(own_place):
+def test_a_shard_that_is_not_stored_holds_the_fill_value_where_no_manifest_says_otherwise(own_place, everyone):
     target, address = own_place
     obstore.delete(open_store(target), "tiny/small/c/0/0/0")
+    (spec,) = presets.specs("tiny", ("small",))
+    right = Field(spec.seed, spec.dtype).box((0,) * len(spec.shape), spec.shape)
+    right[:, :16, :16] = 0
+    work = make(f"{address}/tiny/small", "whole_array")
+    assert work.truth.reads_crc32c == checksums(work.array, work.reads, [right])
+    rows = measure(work, everyone)
+    assert {name: row.na or row.error for name, row in rows.items() if row.na or row.error} == {}
+    (read,) = make(f"{address}/tiny/small").reads  # of the first shard that is there
+    assert read == ((0, 4, 1), (0, 16, 1), (16, 32, 1))
     with pytest.raises(StoreError, match="holds no c/0/0/0"):
-        make(f"{address}/tiny/small")
+        create_workload("whole_array", target, dataset="tiny/small")
+
+
+def test_a_store_that_counts_allows_for_objects_that_are_not_stored(embedded_store, everyone):
+    target = resolve("embedded")
+    ensure_bucket(target)
+    document = {
+        "zarr_format": 2,
+        "shape": [6, 5],
+        "chunks": [2, 5],
+        "dtype": ">f4",
+        "compressor": None,
+        "filters": None,
+        "order": "F",
+        "fill_value": "NaN",
+    }
+    values = np.arange(30, dtype=">f4").reshape(6, 5)
+    values[2:4] = np.nan
+    for key, body in stored.write(document, values, [0, 2], writer="zarr-python").items():
+        obstore.put(open_store(target), f"holes/elder/{key}", body)
+    work = create_workload("whole_array", target, array="holes/elder", agree=agreed_truth)
+    assert work.truth.reads_crc32c == checksums(work.array, work.reads, [values])
+    rows = measure(work, everyone)
+    assert {name: row.error for name, row in rows.items() if row.error} == {}
+    assert [name for name, row in rows.items() if row.na] == ["zarrs-python+obstore"]
+    assert "Non-native byte order" in rows["zarrs-python+obstore"].na
+    assert {sample.requests_source for row in rows.values() for sample in row.samples} == {"store"}
 
 
 def test_the_same_array_over_s3_is_read_without_its_manifest_too(place):
@@ -266,69 +303,11 @@ def test_without_anybody_to_agree_such_an_array_is_refused(place):
         create_workload("whole_array", resolve(f"{place[1]}/tiny/small"))
 
 
-# --- what is refused
-
-
-def metadata(**changes):
-    (spec,) = presets.specs("tiny", ("small",))
-    return json.loads(zarr_json(spec)) | changes
-
-
-def sharding(**changes):
-    (codec,) = metadata()["codecs"]
-    return [codec | {"configuration": codec["configuration"] | changes}]
-
-
-LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
-BIG = {"name": "bytes", "configuration": {"endian": "big"}}
-CRC = {"name": "crc32c"}
-
-
-@pytest.mark.parametrize(
-    ("document", "complaint"),
-    [
-        (metadata(node_type="group"), "is a group of Zarr v3"),
-        (metadata(zarr_format=2), "is a array of Zarr v2"),
-        (metadata(codecs=[LITTLE]), "not sharded all the way down: its codecs are bytes"),
-        (metadata(codecs=[*sharding(), {"name": "gzip"}]), "sharding_indexed, gzip"),
-        (metadata(codecs=["transpose", *sharding()]), "transpose, sharding_indexed"),
-        (metadata(codecs=[]), "its codecs are none"),
-        (metadata(codecs=sharding(index_location="start")), "elsewhere than at the end"),
-        (metadata(codecs=sharding(index_codecs=[LITTLE])), "encoded otherwise than usual"),
-        (metadata(codecs=sharding(index_codecs=[BIG, CRC])), "encoded otherwise than usual"),
-        (metadata(codecs=sharding(chunk_shape=[1, 16, 5])), "do not divide"),
-        (metadata(codecs=sharding(chunk_shape=[1, 16])), "differ in dimensions"),
-        (metadata(codecs=sharding(chunk_shape=[0, 16, 16])), "has a length below 1: it is empty"),
-        (metadata(codecs=sharding(chunk_shape="x")), "is not an array's metadata"),
-        (metadata(shape=[64, 0, 128]), "is empty"),
-        (metadata(shape=[]), "0 dimensions are not"),
-        (metadata(data_type="complex64"), "elements of type complex64"),
-        (metadata(data_type={"name": "numpy.datetime64"}), "elements of type {'name'"),
-        (metadata(chunk_grid={"name": "rectilinear"}), "grid of kind 'rectilinear'"),
-        (metadata(chunk_key_encoding={"name": "v2"}), "chunk key encoding 'v2'"),
-        (metadata(chunk_key_encoding={"name": "default", "configuration": {"separator": "."}}), "than c/0/0"),
-        (metadata(storage_transformers=[{"name": "x"}]), "storage transformers"),
-        ([], "is not an array's metadata"),
-        ({}, "is not an array's metadata"),
-    ],
-)
-def test_metadata_that_cannot_be_measured_is_refused_in_a_line(document, complaint):
-    with pytest.raises(BadUseError) as error:
-        arrays.of_metadata("a.zarr", json.dumps(document).encode())
-    assert complaint in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_bytes_that_are_no_json_are_refused():
-    with pytest.raises(BadUseError, match="is not an array's metadata"):
-        arrays.of_metadata("a.zarr", b"\xff\x00")
-
-
 def test_our_own_metadata_and_manifest_describe_the_same_array(place):
     target, _ = place
     known = manifest.load(target, "tiny/small").spec
-    assert arrays.of_metadata(known.key, zarr_json(known)) == msgspec.structs.replace(
-        arrays.of_spec(known), subchunk_order="unknown"
+    assert of_metadata(known.key, zarr_json(known)) == msgspec.structs.replace(
+        of_spec(known), subchunk_order="unknown"
     )
 
 
@@ -341,12 +320,12 @@ def test_what_plain_http_cannot_do_is_said(own_place, tmp_path):
     output = ["-o", str(tmp_path / "w.json")]
     store = open_store(target)
     obstore.put(store, "old.zarr/.zarray", b"{}")
-    obstore.put(store, "zarr.json", json.dumps(metadata()).encode())
+    obstore.put(store, "zarr.json", zarr_json(presets.specs("tiny", ("small",))[0]))
     cases = [
         (data, ["create", "--preset", "tiny", "--target", address], "which cannot write"),
         (data, ["verify", "--target", address], "which cannot list: name data sets by --dataset"),
         (zcb, ["workload", "whole_array", "--target", f"{address}/nothing", *output], "neither an array"),
-        (zcb, ["workload", "whole_array", "--target", f"{address}/old.zarr", *output], "is an array of Zarr v2"),
+        (zcb, ["workload", "whole_array", "--target", f"{address}/old.zarr", *output], "'old.zarr': its .zarray is not an array's metadata"),
         (zcb, ["workload", "nonsense", "--target", f"{address}/tiny/small", *output], "unknown pattern"),
     ]
     for group, arguments, complaint in cases:

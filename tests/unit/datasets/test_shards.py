@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.datasets.shards import MISSING, index_nbytes, parse_index
+from harness.datasets.shards import MISSING, ShardIndex, index_nbytes, parse_index
 from harness.errors import MeasurementError
 from tests.support.mutations import fuzzed, read_or_refused
 
@@ -26,6 +26,26 @@ def test_what_is_stored_and_what_is_not():
     index = parse_index(stored(HONEST), GRID, OBJECT_NBYTES)
     assert index.offsets.tolist() == [[0, 30], [int(MISSING), 60]]
     assert (index.lengths[index.offsets != MISSING].tolist(), index.object_nbytes) == ([30, 30, 72], OBJECT_NBYTES)
+
+
+@pytest.mark.parametrize("endian", ["little", "big"])
+@pytest.mark.parametrize("checksum", [True, False])
+def test_an_index_of_either_byte_order_with_a_checksum_and_without(endian, checksum):
+    body = np.array(HONEST, "<u8" if endian == "little" else ">u8").tobytes()
+    crc = google_crc32c.value(body).to_bytes(4, "little") if checksum else b""
+    told = {"checksum": checksum, "endian": endian}
+    index = parse_index(body + crc, GRID, OBJECT_NBYTES, **told)
+    assert index.offsets.tolist() == [[0, 30], [int(MISSING), 60]]
+    assert index_nbytes(GRID, checksum=checksum) == len(body + crc)
+    with pytest.raises(MeasurementError, match="wrong length or checksum"):
+        parse_index(body + crc, GRID, OBJECT_NBYTES, checksum=not checksum, endian=endian)
+
+
+def test_what_stands_for_an_index_of_an_object_and_of_none():
+    whole, nothing = ShardIndex.of_object(7, 2), ShardIndex.of_nothing(GRID)
+    assert (whole.offsets.tolist(), whole.lengths.tolist(), whole.object_nbytes) == ([[0]], [[7]], 7)
+    assert bool((nothing.offsets == MISSING).all())
+    assert nothing.object_nbytes == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,158 @@
+"""Arrays in groups, found by their path, and what is said where there is none."""
+
+import json
+
+import numpy as np
+import obstore
+import pytest
+from click.testing import CliRunner
+
+from harness.cli import zcb
+from harness.datasets import places
+from harness.errors import BadUseError
+from harness.targets.client import open_store
+from harness.targets.resolve import resolve
+from harness.workload.create import create_workload
+from setup_data.bucket import ensure_bucket
+from setup_data.cli import data
+from studies import stored
+from tests.support import origin
+
+GROUP2 = json.dumps({"zarr_format": 2}).encode()
+ODD = "ä漢 50%"
+
+
+def elder(**changes):
+    return {
+        "zarr_format": 2,
+        "shape": [4, 6],
+        "chunks": [2, 6],
+        "dtype": "<i2",
+        "compressor": {"id": "zstd", "level": 1},
+        "filters": None,
+        "order": "C",
+        "fill_value": 0,
+    } | changes
+
+
+def younger(**changes):
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [4, 6],
+        "data_type": "int16",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2, 6]}},
+        "chunk_key_encoding": {"name": "default"},
+        "fill_value": 0,
+        "codecs": [{"name": "bytes", "configuration": {"endian": "big"}}],
+        "attributes": {"scale": float("nan")},
+    } | changes
+
+
+VALUES = np.arange(24, dtype="<i2").reshape(4, 6)
+
+
+def objects(document, key):
+    written = stored.write(document, VALUES, [0, 1], writer="zarr-python")
+    return {f"{key}/{name}": body for name, body in written.items()}
+
+
+def group3(*names):
+    members = {name: younger() for name in names}
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": members}
+    fields = {"zarr_format": 3, "node_type": "group", "attributes": {}, "consolidated_metadata": consolidated}
+    return json.dumps(fields).encode()
+
+
+def group2(*names):
+    return json.dumps({"zarr_consolidated_format": 1, "metadata": {f"{one}/.zarray": elder() for one in names}}).encode()
+
+
+def all_objects():
+    """Groups of both formats, with consolidated metadata and without."""
+    return {
+        "two.zarr/.zgroup": GROUP2,
+        "two.zarr/.zmetadata": group2("a", ODD),
+        **objects(elder(), "two.zarr/a"),
+        **objects(elder(), f"two.zarr/{ODD}"),
+        "three.zarr/zarr.json": group3("deep/b"),
+        **objects(younger(), "three.zarr/deep/b"),
+        "bare.zarr/.zgroup": GROUP2,
+        **objects(elder(), "bare.zarr/c"),
+        "bare.zarr/empty/.zarray": json.dumps(elder(shape=[0, 6])).encode(),
+        "bare.zarr/one/.zarray": json.dumps(elder(shape=[], chunks=[])).encode(),
+        "bare.zarr/coded/.zarray": json.dumps(elder(compressor={"id": "unheard-of"})).encode(),
+    }
+
+
+@pytest.fixture(scope="module")
+def http():
+    with origin.serving(origin.Origin(objects={f"/{key}": body for key, body in all_objects().items()})) as server:
+        yield server.address
+
+
+@pytest.fixture(scope="module")
+def s3_target(embedded_store):
+    target = resolve("embedded")
+    ensure_bucket(target)
+    for key, body in all_objects().items():
+        obstore.put(open_store(target, prefix="places"), key, body)
+    return target
+
+
+def refused(target, path=None):
+    with pytest.raises(BadUseError) as error:
+        create_workload("whole_array", resolve(target) if isinstance(target, str) else target, array=path)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_group_names_its_arrays(http):
+    assert refused(f"{http}/two.zarr").endswith(f"is a group, not an array: name an array by --array: a, {ODD}")
+    assert refused(f"{http}/three.zarr").endswith("name an array by --array: deep/b")
+    assert refused(f"{http}/bare.zarr").endswith("is a group, not an array: name one of its arrays by --array PATH")
+    assert refused(f"{http}/two.zarr", "z").endswith(f"has no array 'z': name an array by --array: a, {ODD}")
+
+
+def test_a_group_that_can_be_listed_names_its_arrays(s3_target):
+    assert refused(s3_target, "places/bare.zarr").endswith(
+        "name an array by --array: places/bare.zarr/c, places/bare.zarr/coded, places/bare.zarr/empty, places/bare.zarr/one"
+    )
+
+
+@pytest.mark.parametrize("path", ["", "..", "a/../b", "a//b", "a\nb"])
+def test_a_path_that_is_none_is_refused(http, path):
+    assert "is no path of an array" in refused(f"{http}/two.zarr", path)
+
+
+@pytest.mark.parametrize(
+    ("path", "complaint"),
+    [
+        ("empty", "'empty' is empty, its shape is 0,6: there is nothing to read"),
+        ("one", "'one' has no dimensions: it is one element, so there is nothing to read in parts"),
+        ("nothing", "has no array 'nothing': name one of its arrays by --array PATH"),
+    ],
+)
+def test_an_array_of_nothing_is_refused(http, path, complaint):
+    assert refused(f"{http}/bare.zarr", path).endswith(complaint)
+
+
+@pytest.mark.parametrize(("group", "path"), [("two.zarr", "a"), ("two.zarr", ODD), ("three.zarr", "deep/b")])
+def test_an_array_is_found_by_its_path(http, group, path):
+    array = places.below(resolve(f"{http}/{group}"), path)
+    assert (array.key, array.shape, array.is_sharded, array.dtype) == (path, (4, 6), False, "int16")
+
+
+def test_the_commands_list_and_read_an_array_in_a_group(http, tmp_path):
+    runner, file = CliRunner(), tmp_path / "w.json"
+    shown = runner.invoke(data, ["list", "--target", f"{http}/two.zarr", "--json"])
+    assert [one["key"] for one in json.loads(shown.output)["datasets"]] == ["a", ODD]
+    asked = ["workload", "whole_array", "--target", f"{http}/two.zarr", "--array", ODD, "-o", str(file)]
+    done = runner.invoke(zcb, asked)
+    assert done.exit_code == 0, done.output
+    assert "2 chunks of 2 objects" in done.output
+    asked = ["workload", "whole_array", "--target", f"{http}/bare.zarr", "--array", "coded", "-o", str(tmp_path / "x")]
+    failed = runner.invoke(zcb, asked)
+    assert "no two independent readers can read it: zarr-python+obstore: " in str(failed.exception)
+    assert str(failed.exception).count("unheard-of") >= 2  # each by its library's own words
+    assert not (tmp_path / "x").exists()
