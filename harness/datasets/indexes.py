@@ -76,8 +76,9 @@ async def fetch_index(store: "Store", key: str, nbytes: int, *, at_start: bool =
     One request where the store knows suffix ranges. Azure does not: there the shard's size is asked for first.
     """
     try:
-        asked = (0, nbytes) if at_start else {"suffix": nbytes}
-        response = await store.get_async(key, options={"range": asked})
+        response = await store.get_async(
+            key, options={"range": (0, nbytes)} if at_start else {"range": {"suffix": nbytes}}
+        )
         return FetchedIndex(bytes(cast("bytes", await response.bytes_async())), 0, response.meta["size"])
     except NotSupportedError:
         if isinstance(store, HTTPStore):  # it ignores every range, not only those from the end

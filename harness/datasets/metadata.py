@@ -195,12 +195,12 @@ def _index(key: str, sharding: _Sharding | None) -> Mapping[str, Any]:
 
 def _type3(key: str, data_type: Any) -> str:
     """Return numpy's name of a data type of v3, by zarr-python's own registry."""
-    from zarr.dtype import parse_data_type
+    from zarr.dtype import parse_dtype
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a type has no specification yet, says every reader itself
-            return _type_name(parse_data_type(data_type, zarr_format=3).to_native_dtype())
+            return _type_name(parse_dtype(data_type, zarr_format=3).to_native_dtype())
     except (ValueError, TypeError, KeyError, OverflowError):
         raise _strange_type(key, data_type) from None
 

@@ -20,8 +20,8 @@ from harness.targets.target import Target
 from harness.workload import expected
 from harness.workload import truth as truths
 from harness.workload.model import DEFAULT_IN_FLIGHT, MOST_IN_FLIGHT, SCHEMA, Workload, check_memory
-from harness.workload.placement import StoredShard
-from harness.workload.patterns import Parameters, Pattern, Slices, pattern, selection_size
+from harness.workload.patterns import Parameters, Pattern, pattern, selection_size
+from harness.workload.placement import Slices, StoredShard
 from harness.workload.selections import chunks_by_shard, covers_whole_chunks, wanted_chunks
 from harness.workload.truth import Truth
 

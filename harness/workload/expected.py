@@ -15,7 +15,8 @@ from harness.datasets.shards import MISSING, ShardIndex
 from harness.errors import MeasurementError
 from harness.targets.client import open_store, reaching
 from harness.targets.target import Target
-from harness.workload.patterns import Slices, selection_shape
+from harness.workload.patterns import selection_shape
+from harness.workload.placement import Slices
 from harness.workload.selections import Piece, pieces
 from harness.workload.truth import Array, Chunk, Truth, crc32c, little_endian, pack
 

@@ -17,7 +17,8 @@ from harness.datasets.array import MAX_CHUNKS, MAX_NBYTES, ArrayInfo, check_shap
 from harness.errors import BadUseError, TooLargeError
 from harness.targets.target import Target
 from harness.workload import truth as truths
-from harness.workload.patterns import Parameters, Slices, selection_size
+from harness.workload.patterns import Parameters, selection_size
+from harness.workload.placement import Slices
 from harness.workload.selections import chunks_touched
 from harness.workload.truth import Truth
 

@@ -107,9 +107,7 @@ class Pattern:
     of_shards: bool = False
     """Whether it is about chunks inside shards, and so needs some."""
 
-    def selections(
-        self, spec: Layout, asked: Parameters, first_shard: FirstShard | None = None
-    ) -> tuple[Slices, ...]:
+    def selections(self, spec: Layout, asked: Parameters, first_shard: FirstShard | None = None) -> tuple[Slices, ...]:
         """Return the selections of this pattern on `spec`, by default one whose chunks are all stored in C order.
 
         Raises

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.datasets.array import ArrayInfo
-from harness.workload.patterns import Slices
+from harness.workload.placement import Slices
 
 
 class Piece(NamedTuple):

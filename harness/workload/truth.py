@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import MeasurementError, WrongDataError
-from harness.workload.patterns import Slices, selection_shape
+from harness.workload.patterns import selection_shape
+from harness.workload.placement import Slices
 from harness.workload.selections import pieces
 
 if TYPE_CHECKING:

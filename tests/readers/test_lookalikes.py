@@ -64,7 +64,7 @@ def test_patterns_of_shards_are_for_arrays_with_shards(place, number):
         assert made(place, number, "chunks_of_one_shard", chunks=2).array.is_sharded
         return
     for pattern in ("chunks_of_one_shard", "chunks_of_many_shards"):
-        with pytest.raises(BadUseError, match="needs shards, and .* has none: .*whole_array and random_crops"):
+        with pytest.raises(BadUseError, match=r"needs shards, and .* has none: .*whole_array and random_crops"):
             made(place, number, pattern)
     work = made(place, number)
     assert work.wanted_bytes == work.object_bytes

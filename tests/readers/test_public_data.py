@@ -306,9 +306,7 @@ def test_without_anybody_to_agree_such_an_array_is_refused(place):
 def test_our_own_metadata_and_manifest_describe_the_same_array(place):
     target, _ = place
     known = manifest.load(target, "tiny/small").spec
-    assert of_metadata(known.key, zarr_json(known)) == msgspec.structs.replace(
-        of_spec(known), subchunk_order="unknown"
-    )
+    assert of_metadata(known.key, zarr_json(known)) == msgspec.structs.replace(of_spec(known), subchunk_order="unknown")
 
 
 def zcb_run(group, *arguments):
@@ -325,7 +323,11 @@ def test_what_plain_http_cannot_do_is_said(own_place, tmp_path):
         (data, ["create", "--preset", "tiny", "--target", address], "which cannot write"),
         (data, ["verify", "--target", address], "which cannot list: name data sets by --dataset"),
         (zcb, ["workload", "whole_array", "--target", f"{address}/nothing", *output], "neither an array"),
-        (zcb, ["workload", "whole_array", "--target", f"{address}/old.zarr", *output], "'old.zarr': its .zarray is not an array's metadata"),
+        (
+            zcb,
+            ["workload", "whole_array", "--target", f"{address}/old.zarr", *output],
+            "'old.zarr': its .zarray is not an array's metadata",
+        ),
         (zcb, ["workload", "nonsense", "--target", f"{address}/tiny/small", *output], "unknown pattern"),
     ]
     for group, arguments, complaint in cases:

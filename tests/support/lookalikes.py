@@ -53,7 +53,9 @@ def _v2(shape: list[int], chunks: list[int], dtype: str, compressor: Any, *, fil
     } | more
 
 
-def _v3(shape: list[int], shards: list[int], chunks: list[int], dtype: str, blosc: dict[str, Any], fill: Any) -> Document:
+def _v3(
+    shape: list[int], shards: list[int], chunks: list[int], dtype: str, blosc: dict[str, Any], fill: Any
+) -> Document:
     size = np.dtype(dtype).itemsize
     compressor = {"name": "blosc", "configuration": blosc | {"shuffle": "shuffle", "typesize": size, "blocksize": 0}}
     inner = {"chunk_shape": chunks, "codecs": [CRC[0], compressor], "index_codecs": CRC, "index_location": "end"}

@@ -53,7 +53,10 @@ CRC = {"name": "crc32c"}
     [
         (metadata(), {"zarr_format": 3, "index_location": "end", "codec": "zstd", "chunk_shape": (1, 16, 16)}),
         (metadata(codecs=[LITTLE]), {"index_location": "none", "codec": "none", "chunk_shape": (64, 16, 16)}),
-        (metadata(codecs=[*sharding(), {"name": "gzip"}]), {"index_location": "none", "codec": "sharding_indexed+gzip"}),
+        (
+            metadata(codecs=[*sharding(), {"name": "gzip"}]),
+            {"index_location": "none", "codec": "sharding_indexed+gzip"},
+        ),
         (metadata(codecs=["transpose", *sharding()]), {"index_location": "none", "codec": "sharding_indexed"}),
         (metadata(codecs=sharding(index_location="start")), {"index_location": "start", "index_checksum": True}),
         (metadata(codecs=sharding(index_codecs=[LITTLE])), {"index_checksum": False, "index_endian": "little"}),
@@ -75,7 +78,10 @@ CRC = {"name": "crc32c"}
         (metadata(attributes={"scale": float("nan")}), {"zarr_format": 3}),
         (elder(), {"zarr_format": 2, "codec": "delta+blosc", "separator": ".", "dtype": "float32"}),
         (elder(dtype=">i2", compressor=None, filters=None), {"codec": "none", "dtype": "int16"}),
-        (elder(dtype="<M8[D]", dimension_separator="/"), {"dtype": "M8[D]", "separator": "/", "index_location": "none"}),
+        (
+            elder(dtype="<M8[D]", dimension_separator="/"),
+            {"dtype": "M8[D]", "separator": "/", "index_location": "none"},
+        ),
         (elder(dtype="|S3"), {"dtype": "S3", "key_encoding": "v2", "shard_shape": (4, 7)}),
     ],
 )

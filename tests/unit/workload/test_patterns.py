@@ -10,8 +10,8 @@ import pytest
 from harness.datasets.array import ArrayInfo
 from harness.datasets.manifest import DatasetSpec
 from harness.errors import BadUseError
-from harness.workload.placement import StoredShard
 from harness.workload.patterns import PATTERNS, Parameters, pattern, selection_shape
+from harness.workload.placement import StoredShard
 from harness.workload.selections import pieces
 from setup_data.presets import specs
 
