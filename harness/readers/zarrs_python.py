@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, override
 
 from harness.errors import UnsupportedError
@@ -94,18 +94,27 @@ class ZarrsPythonObstore(Reader):
         self._refusals = UnsupportedMetadataError, UnsupportedDataTypeError, FillValueNoneError
         with refusals("zarrs-python", *self._refusals):
             self._array = opened(store, workload)
-        for stands_against, reason in (
-            (not self._array.dtype.isnative, "Non-native byte order not supported"),
-            (self._array.order == "F", "input array must be a C contiguous array"),
-        ):
-            if stands_against:  # it says so itself, but only when it reads
-                raise UnsupportedError(f"zarrs-python cannot read this array: {reason}")
+        self._demand_readable()
         demand_pipeline(self._array, _PIPELINE)
         self._dtype = np.dtype(workload.array.dtype)
         self.select(workload)
         self._turns = Turns(workload.concurrent_reads)
         most = max(len(calls) for _, calls in self._plans)
         self._calls = Turns(min(most * workload.concurrent_reads, workload.in_flight))
+
+    def _demand_readable(self) -> None:
+        """Refuse what it refuses itself, but only when it reads, and what it reads wrong (docs/public.md)."""
+        dtype = self._array.dtype
+        for stands_against, reason in (
+            (not dtype.isnative, "Non-native byte order not supported"),
+            (self._array.order == "F", "input array must be a C contiguous array"),
+            (
+                dtype.kind == "c" and _stores_big_endian(getattr(self._array.metadata, "codecs", ())),
+                "of big-endian complex numbers it exchanges the real and the imaginary parts",
+            ),
+        ):
+            if stands_against:
+                raise UnsupportedError(f"zarrs-python cannot read this array: {reason}")
 
     @override
     def select(self, workload: Workload) -> None:
@@ -146,3 +155,12 @@ class ZarrsPythonObstore(Reader):
     def close(self) -> None:
         self._turns.close()
         self._calls.close()
+
+
+def _stores_big_endian(codecs: Iterable[Any]) -> bool:
+    """Whether codecs, or those inside shards, store elements with their most significant byte first."""
+    return any(
+        getattr(getattr(codec, "endian", None), "value", getattr(codec, "endian", None)) == "big"
+        or _stores_big_endian(getattr(codec, "codecs", ()))
+        for codec in codecs
+    )
