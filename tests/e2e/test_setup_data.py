@@ -529,11 +529,11 @@ def test_list_shows_every_array_and_why_one_cannot_be_measured(clean):
     }
     assert found["somebody/group/theirs"] == found["custom/array"] | {"has_manifest": False}
     assert "unfinished" in found["custom/begun"]["trouble"]
-    assert "not sharded" in found["old"]["trouble"]
+    assert "has a chunk grid of kind 'none'" in found["old"]["trouble"]
     shown = run("list")
     assert all(key in shown for key in found)
     assert "16x16x16" in shown
-    with pytest.raises(BadUseError, match="plain HTTP"):
+    with pytest.raises(StoreError, match="cannot reach"):
         run("list", "--target", "https://127.0.0.1:9/x")
 
 
