@@ -203,7 +203,7 @@ def test_a_shard_that_is_not_stored_holds_the_fill_value_where_no_manifest_says_
     assert {name: row.na or row.error for name, row in rows.items() if row.na or row.error} == {}
     (read,) = make(f"{address}/tiny/small").reads  # of the first shard that is there
     assert read == ((0, 4, 1), (0, 16, 1), (16, 32, 1))
-    with pytest.raises(StoreError, match="holds no c/0/0/0"):
+    with pytest.raises(StoreError, match="holds no tiny/small/c/0/0/0"):
         create_workload("whole_array", target, dataset="tiny/small")
 
 
