@@ -49,6 +49,9 @@ class ArrayInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether a CRC32C follows the index."""
     index_endian: Literal["little", "big"] = "little"
 
+    nan_payload: bool = False
+    """Whether the fill value is given bit by bit, as a NaN with a payload is: not every library keeps its bits."""
+
     @property
     def is_sharded(self) -> bool:
         """Whether a stored object holds several chunks and their index."""

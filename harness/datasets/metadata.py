@@ -31,6 +31,7 @@ class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
     node_type: str
     shape: tuple[int, ...] = ()
     data_type: Any = None
+    fill_value: Any = None
     chunk_grid: _Named | str = _Named("none")
     chunk_key_encoding: _Named | str = _Named("none")
     codecs: tuple[_Named | str, ...] = ()
@@ -140,6 +141,7 @@ def _array3(key: str, document: Any) -> ArrayInfo:
         dtype=_type3(key, found.data_type),
         codec="+".join(codec.name for codec in codecs if codec.name not in _NO_COMPRESSORS) or "none",
         subchunk_order=UNKNOWN_ORDER,
+        nan_payload=_is_bit_by_bit(found.fill_value),
         **_keys(key, _named(found.chunk_key_encoding)),
         **_index(key, sharding),
     )
@@ -191,6 +193,11 @@ def _index(key: str, sharding: _Sharding | None) -> Mapping[str, Any]:
         "index_checksum": names[-1] == _CHECKSUM,
         "index_endian": "big" if codecs[0].configuration.get("endian") == "big" else "little",
     }
+
+
+def _is_bit_by_bit(fill: Any) -> bool:
+    """Whether a fill value, or a part of a complex one, is written as ``0x7fc00001``."""
+    return any(isinstance(part, str) and part.startswith("0x") for part in (fill if isinstance(fill, list) else [fill]))
 
 
 def _type3(key: str, data_type: Any) -> str:

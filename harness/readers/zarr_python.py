@@ -456,9 +456,16 @@ def _keeping(store: Any) -> Any:
 
 
 def opened(store: Any, workload: Workload, *, path: str | None = None) -> Any:
-    """Return the workload's array, opened as a user does; an UnsupportedError says that zarr-python refuses it."""
+    """Return the workload's array, opened as a user does; an UnsupportedError says that zarr-python refuses it.
+
+    Or that it would read it wrong (docs/public.md).
+    """
     import zarr
 
+    if workload.array.nan_payload and workload.array.dtype == "float16":
+        raise UnsupportedError(
+            "zarr-python cannot read this array: of a fill value of float16 it loses a NaN's payload"
+        )
     with refusals("zarr-python", ValueError, TypeError, KeyError, NotImplementedError, ImportError):
         return zarr.open_array(store, path=path, mode="r", zarr_format=workload.array.zarr_format)
 

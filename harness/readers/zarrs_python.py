@@ -13,6 +13,7 @@ from harness.readers.zarr_python import ZARR_CONFIG, demand_pipeline, opened
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from harness.datasets.array import ArrayInfo
     from harness.workload.model import Workload
     from harness.workload.selections import Box
 
@@ -94,7 +95,7 @@ class ZarrsPythonObstore(Reader):
         self._refusals = UnsupportedMetadataError, UnsupportedDataTypeError, FillValueNoneError
         with refusals("zarrs-python", *self._refusals):
             self._array = opened(store, workload)
-        self._demand_readable()
+        self._demand_readable(workload.array)
         demand_pipeline(self._array, _PIPELINE)
         self._dtype = np.dtype(workload.array.dtype)
         self.select(workload)
@@ -102,7 +103,7 @@ class ZarrsPythonObstore(Reader):
         most = max(len(calls) for _, calls in self._plans)
         self._calls = Turns(min(most * workload.concurrent_reads, workload.in_flight))
 
-    def _demand_readable(self) -> None:
+    def _demand_readable(self, info: ArrayInfo) -> None:
         """Refuse what it refuses itself, but only when it reads, and what it reads wrong (docs/public.md)."""
         dtype = self._array.dtype
         for stands_against, reason in (
@@ -112,6 +113,7 @@ class ZarrsPythonObstore(Reader):
                 dtype.kind == "c" and _stores_big_endian(getattr(self._array.metadata, "codecs", ())),
                 "of big-endian complex numbers it exchanges the real and the imaginary parts",
             ),
+            (info.nan_payload, "of a fill value it loses a NaN's payload"),
         ):
             if stands_against:
                 raise UnsupportedError(f"zarrs-python cannot read this array: {reason}")

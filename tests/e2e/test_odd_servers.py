@@ -114,7 +114,5 @@ def test_a_codec_that_tensorstore_does_not_know_is_no_failure_of_it(bucket_url):
     assert work.array.codec == "zstd"
     with odd_server.serving(bucket_url, bend=with_another_codec) as address:
         there = Target(name="x", url=f"{address}/odd-servers", anonymous=True)
-        with pytest.raises(
-            UnsupportedError, match=r'tensorstore cannot read this array: .*"pcodec" is not registered'
-        ):
+        with pytest.raises(UnsupportedError, match=r'tensorstore cannot read this array: .*"pcodec" is not registered'):
             reader_class("tensorstore")().open(msgspec.structs.replace(work, target=there))
