@@ -1,5 +1,6 @@
 """What stands at a target: arrays with a manifest and without, and the groups that hold them."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -95,10 +96,10 @@ def _array_at(target: Target, folder: str, key: str) -> ArrayInfo | None:
 def _listed(target: Target, folder: str) -> str:
     """Return how the arrays of a group are named, as the end of an error's line."""
     with reaching(target):
-        keys = [one.key for one in _all_in(target, folder)]
+        keys = [one.key for one in itertools.islice(_all_in(target, folder), _SHOWN + 1)]
     if not keys:
         return ": name one of its arrays by --array PATH" if target.is_http else ", and no array is in it"
-    shown = ", ".join(keys[:_SHOWN]) + (f", ... ({len(keys)} in all)" if len(keys) > _SHOWN else "")
+    shown = ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
     return f": name an array by --array: {shown}"
 
 
@@ -126,7 +127,7 @@ def find_all(target: Target) -> list[Found]:
         The target cannot be reached or refuses.
     """
     with reaching(target):
-        found = _all_in(target, "")
+        found = sorted(_all_in(target, ""), key=lambda one: one.key)
     if target.is_http and not found:
         raise BadUseError(
             f"target {target.name!r} is read by plain HTTP, which cannot list, and no group with consolidated "
@@ -135,18 +136,17 @@ def find_all(target: Target) -> list[Found]:
     return found
 
 
-def _all_in(target: Target, folder: str) -> list[Found]:
+def _all_in(target: Target, folder: str) -> Iterator[Found]:
+    """Yield the arrays in a folder, by their group's consolidated metadata where nothing can be listed."""
     store = open_store(target, retry=False)
     if target.is_http:
-        found = _consolidated(store, folder)
-    else:
-        try:
-            found = list(_below(store, folder, _DEPTH))
-        except BaseError as error:
-            if not (target.name == EMBEDDED and lacks_bucket(error)):
-                raise
-            return []
-    return sorted(found, key=lambda one: one.key)
+        yield from _consolidated(store, folder)
+        return
+    try:
+        yield from _below(store, folder, _DEPTH)
+    except BaseError as error:
+        if not (target.name == EMBEDDED and lacks_bucket(error)):
+            raise
 
 
 def _below(store: Store, folder: str, depth: int) -> Iterator[Found]:
