@@ -251,10 +251,7 @@ mod tests {
     #[tokio::test]
     async fn a_range_is_fetched_and_counted_also_after_an_idle_connection_ended() {
         let (got, counters) = fetch(&[RIGHT, RIGHT], 2).await;
-        assert!(
-            got.iter().all(|one| matches!(one, Ok(Some((body, 9))) if body.as_ref() == b"cde")),
-            "{got:?}"
-        );
+        assert!(got.iter().all(|one| matches!(one, Ok(Some((body, 9))) if body.as_ref() == b"cde")), "{got:?}");
         let request_counts = counters.request_counts();
         assert_eq!(
             (

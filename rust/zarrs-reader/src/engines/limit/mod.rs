@@ -78,9 +78,10 @@ impl Inner {
         let shards = self.reads[number].iter().cloned().map(|shard| {
             let (inner, memory) = (Arc::clone(self), Arc::clone(&memory));
             async move {
-                match inner.workload.array.is_sharded() {
-                    true => inner.fetch_shard(shard, memory, merged).await,
-                    false => inner.fetch_object(shard, memory).await,
+                if inner.workload.array.is_sharded() {
+                    inner.fetch_shard(shard, memory, merged).await
+                } else {
+                    inner.fetch_object(shard, memory).await
                 }
             }
         });
@@ -266,19 +267,22 @@ mod tests {
         let words = [0, 10, MISSING, MISSING, 20, 10, 4 << 20, 10];
         let index: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let far = 4 << 20..(4 << 20) + 10;
-        let found = |wanted: &[usize], merged| ranges((&index, Endian::Little), wanted, (5 << 20, ChunkBytes::AtMost(30)), merged);
+        let found = |wanted: &[usize], merged| {
+            ranges((&index, Endian::Little), wanted, (5 << 20, ChunkBytes::AtMost(30)), merged)
+        };
         assert_eq!(found(&[0, 1, 2, 3], false), Ok(vec![0..10, 20..30, far.clone()]));
         assert_eq!(found(&[0, 1, 2, 3], true), Ok(vec![0..30, far]));
         assert!(found(&[4], false).is_err_and(|why| why == TOO_SHORT));
-        let big: Vec<u8> = [20u64, 10].iter().flat_map(|word| word.to_be_bytes()).collect();
+        let big: Vec<u8> = [20u64, 10, 40, 5].iter().flat_map(|word| word.to_be_bytes()).collect();
         let bounds = (5 << 20, ChunkBytes::AtMost(30));
-        assert_eq!(ranges((&big, Endian::Big), &[0], bounds, false), Ok(vec![20..30]));
+        assert_eq!(ranges((&big, Endian::Big), &[0, 1], bounds, false), Ok(vec![20..30, 40..45]));
     }
 
     #[test]
     fn an_index_that_asks_for_more_than_there_is_is_refused() {
         let index: Vec<u8> = [0, 10 | 1 << 33].iter().flat_map(|word: &u64| word.to_le_bytes()).collect();
-        let found = |object_bytes| ranges((&index, Endian::Little), &[0], (object_bytes, ChunkBytes::AtMost(30)), false);
+        let found =
+            |object_bytes| ranges((&index, Endian::Little), &[0], (object_bytes, ChunkBytes::AtMost(30)), false);
         assert!(found(1000).is_err_and(|why| why.contains("reach beyond the object")));
         assert!(found(1 << 40).is_err_and(|why| why.contains("where its codecs yield at most 30")));
     }
