@@ -36,6 +36,8 @@ from setup_data.bucket import ensure_bucket
 from studies import stored
 from studies.stored import Array, Document
 
+READERS = [name for name, reader in all_readers().items() if reader.stored_as is None]
+"""Those that read an array wherever it stands."""
 RIGHT, NA, WRONG, FAILED = "right", "n/a", "wrong", "failed"
 _NUMBERS = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -303,7 +305,7 @@ class Readers:
     """A process of each reader, which all cases share."""
 
     def __init__(self) -> None:
-        self._workers = {name: WorkerProcess(reader_class(name)) for name in all_readers()}
+        self._workers = {name: WorkerProcess(reader_class(name)) for name in READERS}
 
     def outcome(self, name: str, work: Workload) -> tuple[str, str]:
         """Return what a reader makes of a workload, and why."""
@@ -353,7 +355,7 @@ def run(case: Case, number: int, target: Target, everyone: Readers, found: Outco
             found.bad.append(f"no workload: {error}: {case}")
         return
     found.cases += 1
-    for name in all_readers():
+    for name in READERS:
         outcome, reason = everyone.outcome(name, work)
         found.counts[name][outcome] += 1
         if outcome == NA:

@@ -50,6 +50,8 @@ class XarrayReader(ZarrPythonObstore):
         """Return the metadata of a group around the array, with a name for each of its dimensions."""
         import obstore
 
+        if workload.array.zarr_format != 3:
+            raise UnsupportedError("the group that xarray is given is of Zarr's format 3, the array of format 2")
         document = json.loads(bytes(obstore.get(self._opened(workload), "zarr.json").bytes()))
         document["dimension_names"] = [f"axis_{number}" for number in range(len(workload.array.shape))]
         group = {

@@ -5,14 +5,13 @@ import pytest
 
 from harness.errors import BadUseError
 from harness.paths import ROOT
-from harness.readers import all_readers
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
 from harness.targets.target import Target
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
 from harness.workload.truth import Truth, checksums
-from studies.grid import readers
+from studies.grid import READERS, readers
 from tests.support.lookalikes import LOOKALIKES
 
 PAGE = ROOT / "docs" / "public.md"
@@ -52,10 +51,10 @@ def made(place, number, pattern="whole_array", **asked):
 
 @pytest.mark.slow
 def test_every_reader_reads_what_is_stored_like_public_arrays(place, everyone):
-    found = {name: [] for name in all_readers()}
+    found = {name: [] for name in READERS}
     for number, one in enumerate(LOOKALIKES):
         work = made(place, number)
-        outcomes = {name: everyone.outcome(name, work) for name in all_readers()}
+        outcomes = {name: everyone.outcome(name, work) for name in READERS}
         assert {name: out for name, out in outcomes.items() if out[0] not in ("right", "n/a")} == {}, one.name
         for name, (outcome, _) in outcomes.items():
             found[name].append(outcome)
