@@ -455,7 +455,7 @@ def _keeping(store: Any) -> Any:
     return CacheStore(store, cache_store=MemoryStore())
 
 
-def opened(store: Any, workload: Workload, *, path: str | None = None) -> Any:
+def opened(store: Any, workload: Workload, *, path: str = "") -> Any:
     """Return the workload's array, opened as a user does; an UnsupportedError says that zarr-python refuses it.
 
     Or that it would read it wrong (docs/public.md).
