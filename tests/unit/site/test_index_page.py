@@ -50,7 +50,7 @@ def test_it_names_no_other_host_and_leads_to_every_page(path):
     text = path.read_text()
     assert set(re.findall(r"https?://[^\"'\s<]+", text)) == {"http://www.w3.org/2000/svg"}  # a name, not an address
     linked = set(re.findall(r'href="([^"]+)"', text)) - {"data:,"}
-    assert linked == {"graphs.html", "readers.html", "timelines.html", "training.html"}
+    assert linked == {"graphs.html", "readers.html", "sweeps.html", "timelines.html", "training.html"}
 
 
 def test_it_tells_what_was_measured_on():
