@@ -43,13 +43,13 @@ _HEADINGS = ("slower", "faster", "no difference", "not enough data", "blocks", "
 _SLEEP = """
 import time
 import harness.readers.zarr_python as readers
-plain = readers._ZarrPython.read
+plain = readers.ZarrPython.read
 def read(self):
     begin = time.perf_counter()
     arrays = plain(self)
     time.sleep({slowdown} * (time.perf_counter() - begin))
     return arrays
-readers._ZarrPython.read = read
+readers.ZarrPython.read = read
 """
 """What a held up side's processes import first."""
 

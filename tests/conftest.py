@@ -5,6 +5,7 @@ Each of pytest's workers (`pytest -n 2`) is a session with a state directory and
 
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -51,9 +52,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.fixture(autouse=True)
 def _without_settings() -> None:
-    """Let no test see what a library set in this process before, as dask does for its workers."""
+    """Let no test see what a library or a reader set in this process before, as dask does for its workers."""
     for name in environment.left_out():
         os.environ.pop(name, None)
+    if "zarr" in sys.modules:
+        sys.modules["zarr"].config.reset()
+    if "dask" in sys.modules:
+        sys.modules["dask"].config.refresh()
 
 
 @pytest.fixture(scope="session", autouse=True)

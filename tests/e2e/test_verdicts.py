@@ -26,12 +26,12 @@ from tests.support.workloads import write_cases
 SLOW = """
 import time
 import harness.readers.zarr_python as readers
-plain = readers._ZarrPython.read
+plain = readers.ZarrPython.read
 def read(self):
     arrays = plain(self)
     {what}
     return arrays
-readers._ZarrPython.read = read
+readers.ZarrPython.read = read
 """
 """What a side's processes import first: the reader under test, changed."""
 

@@ -228,7 +228,7 @@ def test_a_store_that_counts_allows_for_objects_that_are_not_stored(embedded_sto
     assert work.truth.reads_crc32c == checksums(work.array, work.reads, [values])
     rows = measure(work, everyone)
     assert {name: row.error for name, row in rows.items() if row.error} == {}
-    assert [name for name, row in rows.items() if row.na] == ["zarrs-python+obstore"]
+    assert {name for name, row in rows.items() if row.na} == {"xarray", "dask", "zarrs-python+obstore"}
     assert "Non-native byte order" in rows["zarrs-python+obstore"].na
     assert {sample.requests_source for row in rows.values() for sample in row.samples} == {"store"}
 

@@ -34,23 +34,24 @@ type Allowed = BTreeMap<&'static str, Vec<Option<u32>>>;
 
 const KEYS: [&str; 5] = ["plain", "deep/er", "odd//key", "copy", "parts"];
 
-/// Which calls fail: the `number`-th, or `all` from that one on.
+/// Which calls fail, and how: the `number`-th, or `all` from that one on.
 #[derive(Clone, Copy, Debug)]
 struct Failure {
+    error: &'static str,
     call: &'static str,
     directory: Option<&'static str>,
     number: usize,
     all: bool,
 }
 
-/// The server, in which calls fail with EIO.
+/// The server, in which calls fail.
 fn failing(root: &Path, log: &Path, failure: Failure) -> Command {
-    let Failure { call, directory, number, all } = failure;
+    let Failure { error, call, directory, number, all } = failure;
     let server = command(root, &[]);
     let mut traced = Command::new("strace");
     // The tracer is a process beside the server, so that the server is what is started and killed.
     traced.args(["-D", "-f", "-q", "-o"]).arg(log).args(["-e", &format!("trace={call}")]);
-    traced.args(["-e", &format!("inject={call}:error=EIO:when={number}{}", if all { "+" } else { "" })]);
+    traced.args(["-e", &format!("inject={call}:error={error}:when={number}{}", if all { "+" } else { "" })]);
     if let Some(directory) = directory {
         let directory = root.join(".s3-store").join(directory);
         FILES.iter().for_each(|name| _ = traced.arg("-P").arg(directory.join(name)));
@@ -171,15 +172,16 @@ fn nothing_acknowledged_is_lost_when_a_call_fails() {
         eprintln!("skipped: strace is missing or may not trace");
         return;
     }
-    for all in [false, true] {
+    for (error, all) in [("EIO", false), ("EIO", true), ("ENOSPC", false), ("ENOSPC", true)] {
         for (call, directory) in CALLS {
             let dir = TestDir::new();
             let mut allowed = Allowed::new();
             use_all(&mut Server::start(dir.path(), &[]).client_with_bucket(), &mut allowed, 1);
-            let failures = (1..).step_by(stride()).map(|number| Failure { call, directory, number, all });
+            let failures = (1..).step_by(stride()).map(|number| Failure { error, call, directory, number, all });
             let failed = failures.take_while(|failure| fails(&dir, &mut allowed, *failure)).count();
             assert!(failed > 0, "{call} {directory:?} never failed");
-            eprintln!("{call} {}{}: {failed}", directory.unwrap_or_default(), if all { ", all after it" } else { "" });
+            let after = if all { ", all after it" } else { "" };
+            eprintln!("{error}, {call} {}{after}: {failed}", directory.unwrap_or_default());
         }
     }
 }
