@@ -38,7 +38,7 @@ WORKERS := 2
 PYTEST  := pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.ready-dev
-	@echo "make test: 19 minutes on two cores, and at first some eight minutes more to compile; make test-quick: two"
+	@echo "make test: half an hour on two cores, and at first some eight minutes more to compile; make test-quick: two"
 	@$(MAKE) --no-print-directory test-rust test-python
 
 test-python: $(VENV)/.ready-dev
