@@ -22,7 +22,7 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
 from harness.errors import MeasurementError, UnsupportedError, WrongDataError, ZcbError
-from harness.measure.conductor import OPEN_SECONDS, turn_deadline
+from harness.measure.execution import OPEN_SECONDS, turn_deadline
 from harness.measure.process import WorkerProcess
 from harness.readers import all_readers, reader_class
 from harness.targets.client import open_store

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from harness.errors import MeasurementError, UnsupportedError
-from harness.measure.conductor import OPEN_SECONDS, turn_deadline
+from harness.measure.execution import OPEN_SECONDS, turn_deadline
 from harness.measure.process import WorkerProcess, told
 from harness.readers import reader_class, representatives
 from harness.targets.target import joined

@@ -25,14 +25,15 @@ from harness.machine import log
 from harness.machine.cpu import allowed_cores
 from harness.machine.environment import let_in
 from harness.machine.network import Network
-from harness.measure.evidence import Probe, attach_limit, make_sample
+from harness.measure.evidence import Probe, attach_limit
+from harness.measure.execution import OPEN_SECONDS, Candidate, executed, fastest, warm_up
 from harness.measure.floor import floor_of
-from harness.measure.process import WorkerProcess, told, verified
+from harness.measure.process import WorkerProcess, told
 from harness.measure.rotation import Rotation
 from harness.readers import clients, limit_clients, reader_class
 from harness.readers.settings import Value
 from harness.readers.tunings import given_for
-from harness.results.sample import FLAG_BUSY_MACHINE, FLAG_HOT, NETWORK_LIMIT, Sample, Timed
+from harness.results.sample import FLAG_BUSY_MACHINE, FLAG_HOT, NETWORK_LIMIT, Sample
 from harness.workload.model import Workload
 
 _log = logging.getLogger(__name__)
@@ -40,11 +41,6 @@ _log = logging.getLogger(__name__)
 SESSIONS = 7
 """Fresh processes of each reader where figures are to hold: fewer than 6 medians have no interval."""
 DEFAULT_SAMPLES = 3 * SESSIONS
-
-OPEN_SECONDS = 120.0
-_SECONDS_PER_GIB = 120.0
-"""A turn slower than this (plus a constant) hangs rather than reads."""
-_TURN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,17 +90,6 @@ class Plan:
     def patience(self) -> float:
         """Seconds that a reader's turns of one workload may take in a session before it sits the others out."""
         return (self.reader_seconds or self.budget_seconds or math.inf) / self.sessions
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One way to take a row's samples: a worker and the variant it is told to use."""
-
-    reader: str
-    variant: str
-
-    def __str__(self) -> str:
-        return " ".join(filter(None, (self.reader, self.variant)))
 
 
 @dataclass(kw_only=True)
@@ -317,7 +302,7 @@ class Conductor:
         if self._rotation is not None and reader_class(candidate.reader).selects:
             return self._cold(row, candidate, probe, self._rotation)
         if self._plan.always_discards or not probe.sees_connections:
-            self._ask(candidate.reader, self._sample_request(candidate, discard=True), self._deadline(row))
+            self._warm_up(row, candidate)
             return self._sample(row, candidate, probe)
         sample = self._sample(row, candidate, probe)
         if not sample.new_connections or sample.seconds >= self._plan.patience:
@@ -327,31 +312,30 @@ class Conductor:
     def _cold(self, row: Row, candidate: Candidate, probe: Probe, rotation: Rotation) -> Sample:
         """Return the sample of an execution that reads what nobody has read in this round, warmed up elsewhere."""
         objects = rotation.next()
-        for workload in (rotation.warm_up, objects):
-            self._ask(candidate.reader, {"op": "select", "workload": msgspec.to_builtins(workload)}, OPEN_SECONDS)
-            if workload is rotation.warm_up:
-                self._ask(candidate.reader, self._sample_request(candidate, discard=True), self._deadline(row))
+        self._select(candidate, rotation.warm_up)
+        self._warm_up(row, candidate)
+        self._select(candidate, objects)
         sample = self._sample(row, candidate, probe, objects)
         sample.cold = True
         return sample
 
+    def _select(self, candidate: Candidate, workload: Workload) -> None:
+        """Let a worker read another workload of its array from now on."""
+        request = {"op": "select", "workload": msgspec.to_builtins(workload)}
+        self._workers[candidate.reader].require(request, timeout=OPEN_SECONDS)
+
+    def _warm_up(self, row: Row, candidate: Candidate) -> None:
+        warm_up(self._workers[candidate.reader], candidate, row.workload, self._plan.deadline_seconds)
+
     def _sample(self, row: Row, candidate: Candidate, probe: Probe, workload: Workload | None = None) -> Sample:
-        probe.begin()
-        answer = self._ask(candidate.reader, self._sample_request(candidate), self._deadline(row))
-        return make_sample(
+        return executed(
+            self._workers[candidate.reader],
+            candidate,
             workload or row.workload,
-            told(answer, "timed", Timed) if row.reader == NETWORK_LIMIT else verified(answer),
-            probe.end(),
-            counts_alone=reader_class(candidate.reader).counts_alone(row.workload.target),
+            probe,
+            deadline=self._plan.deadline_seconds,
             with_faults=self._plan.with_faults,
         )
-
-    @staticmethod
-    def _sample_request(candidate: Candidate, *, discard: bool = False) -> dict[str, Any]:
-        return {"op": "sample", "variant": candidate.variant, "discard": discard}
-
-    def _deadline(self, row: Row) -> float:
-        return self._plan.deadline_seconds or turn_deadline(row.workload)
 
     def _open_workers(self, workload: Workload, rows: Mapping[str, Row]) -> dict[str, Future[dict[str, Any]]]:
         """Let all workers open a workload at once, since importing a library takes most of it; return their answers."""
@@ -396,32 +380,24 @@ class Conductor:
         return [one for one in candidates if reader_class(one.reader).selects] or candidates
 
     def _fastest(self, row: Row, candidates: Sequence[Candidate], probe: Probe) -> Candidate | None:
-        """Return the candidate with the lowest median time over a few alternating trials; None when all fail."""
-        if len(candidates) == 1:
-            return candidates[0]
-        seconds: dict[Candidate, list[float]] = {candidate: [] for candidate in candidates}
-        begin = time.monotonic()
-        for trial in range(self._plan.trials):
-            if trial and self._plan.reader_seconds and time.monotonic() - begin >= self._plan.reader_seconds:
-                break
-            for candidate in [c for c in candidates if c in seconds]:
-                tried = Row(reader=row.reader, workload=row.workload)
-                with self._guard(tried, candidate.reader, probe):
-                    seconds[candidate].append(self._execute(tried, candidate, probe).seconds)
-                if not tried.measured:
-                    del seconds[candidate]
-                    row.error = tried.error
-        if not seconds:
+        """Return the candidate that is to take the row's samples; None when all fail."""
+
+        def seconds_of(candidate: Candidate) -> float | None:
+            tried = Row(reader=row.reader, workload=row.workload)
+            with self._guard(tried, candidate.reader, probe):
+                return self._execute(tried, candidate, probe).seconds
+            row.error = tried.error
             return None
-        row.error = None
-        return min(seconds, key=lambda candidate: statistics.median(seconds[candidate]))
+
+        patience = self._plan.reader_seconds or math.inf
+        best = fastest(candidates, seconds_of, trials=self._plan.trials, patience=patience)
+        if best is not None:
+            row.error = None
+        return best
 
     def _ask_open(self, reader: str, workload: Workload) -> dict[str, Any]:
         self._start(reader, workload)
         return self._workers[reader].open(workload, timeout=OPEN_SECONDS)
-
-    def _ask(self, reader: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
-        return self._workers[reader].require(request, timeout=timeout)
 
     def _start(self, reader: str, workload: Workload) -> None:
         """Start a reader's process where there is none with the settings that it is to have for a workload."""
@@ -445,11 +421,6 @@ class Conductor:
             _log.warning(f"{row.workload.label}: {worker} failed: {row.error}")
             if worker in self._workers:
                 self._workers.pop(worker).stop()
-
-
-def turn_deadline(workload: Workload) -> float:
-    """Return the seconds after which one execution of a workload counts as hanging."""
-    return _TURN_SECONDS + _SECONDS_PER_GIB * workload.array_bytes / 2**30
 
 
 def _workers_of(row: Row) -> list[str]:

@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import random
-import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,13 +19,13 @@ from typing import Any
 from harness.errors import UnsupportedError, ZcbError
 from harness.machine import log
 from harness.machine.cpu import allowed_cores
-from harness.measure.conductor import OPEN_SECONDS, Candidate, turn_deadline
-from harness.measure.evidence import Probe, make_sample
-from harness.measure.process import WorkerProcess, told, verified
+from harness.measure.evidence import Probe
+from harness.measure.execution import OPEN_SECONDS, Candidate, executed, fastest, turn_deadline
+from harness.measure.process import WorkerProcess, told
 from harness.readers import clients, reader_class
 from harness.readers.settings import Given, Value, given
 from harness.readers.tunings import given_for
-from harness.results.sample import NETWORK_LIMIT, Sample, Timed
+from harness.results.sample import Sample
 from harness.workload.model import Workload
 
 _log = logging.getLogger(__name__)
@@ -218,19 +217,13 @@ class _Table:
         if not seat.found.goes_on or seat.candidate is not None:
             return
         with self._guard(seat):
-            seat.candidate = variants[0] if len(variants) == 1 else self._fastest(seat, variants)
+            seat.candidate = fastest(
+                variants,
+                lambda variant: self._executed(seat, variant).seconds,
+                trials=_TRIALS,
+                patience=self._rounds.patience,
+            )
             seat.found.variant = str(seat.candidate) if len(variants) > 1 else ""
-
-    def _fastest(self, seat: _Seat, candidates: Sequence[Candidate]) -> Candidate:
-        """Return the candidate with the lowest median over a few alternating trials; one is enough of slow ones."""
-        seconds: dict[Candidate, list[float]] = {candidate: [] for candidate in candidates}
-        begin = time.monotonic()
-        for trial in range(_TRIALS):
-            if trial and time.monotonic() - begin >= self._rounds.patience:
-                break
-            for candidate in candidates:
-                seconds[candidate].append(self._executed(seat, candidate).seconds)
-        return min(candidates, key=lambda candidate: statistics.median(seconds[candidate]))
 
     def _round(self, session: int) -> None:
         turns = [seat for seat in self._seats if seat.found.goes_on and not self._sits_out(seat)]
@@ -260,16 +253,8 @@ class _Table:
         return self._executed(seat, seat.candidate)
 
     def _executed(self, seat: _Seat, candidate: Candidate) -> Sample:
-        work, worker = seat.point.workload, seat.workers[candidate.reader]
-        request = {"op": "sample", "variant": candidate.variant, "discard": False}
-        self._probe.begin()
-        answer = worker.require(request, timeout=_deadline(work))
-        return make_sample(
-            work,
-            told(answer, "timed", Timed) if seat.point.reader == NETWORK_LIMIT else verified(answer),
-            self._probe.end(),
-            counts_alone=reader_class(candidate.reader).counts_alone(work.target),
-        )
+        work = seat.point.workload
+        return executed(seat.workers[candidate.reader], candidate, work, self._probe, deadline=_deadline(work))
 
     @contextlib.contextmanager
     def _guard(self, seat: _Seat) -> Iterator[None]:

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 from harness.errors import UnsupportedError
-from harness.measure.conductor import OPEN_SECONDS, turn_deadline
 from harness.measure.evidence import Probe
+from harness.measure.execution import OPEN_SECONDS, turn_deadline
 from harness.measure.process import WorkerProcess, told
 from harness.readers import reader_class
 from harness.readers.tunings import given_for

@@ -15,13 +15,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Self
 
 from harness.errors import UnsupportedError, ZcbError
 from harness.machine.cpu import cores
-from harness.measure.conductor import OPEN_SECONDS, turn_deadline
-from harness.measure.evidence import Probe, make_sample
-from harness.measure.process import WorkerProcess, told, verified
+from harness.measure.evidence import Probe
+from harness.measure.execution import OPEN_SECONDS, Candidate, executed, warm_up
+from harness.measure.process import WorkerProcess, told
 from harness.readers.base import Reader
 from harness.readers.settings import Value, given, in_words
 from harness.readers.tunings import Outcome, Trial, Tuning, place
@@ -260,7 +260,7 @@ class Search:
         worker = WorkerProcess(self.reader, self.environment, settings)
         try:
             self._versions = told(worker.open(self.workload, timeout=OPEN_SECONDS), "versions", dict[str, str])
-            self._execute(worker, discard=True)
+            warm_up(worker, self._candidate, self.workload)
             yield worker
         finally:
             worker.stop()
@@ -271,15 +271,13 @@ class Search:
         return self._executed(worker) if sample.new_connections else sample
 
     def _executed(self, worker: WorkerProcess) -> Sample:
-        self._probe.begin()
-        timed = verified(self._execute(worker, discard=False))
-        alone = self.reader.counts_alone(self.workload.target)
-        sample = make_sample(self.workload, timed, self._probe.end(), counts_alone=alone)
+        sample = executed(worker, self._candidate, self.workload, self._probe)
         self._flags |= set(sample.flags)
         return sample
 
-    def _execute(self, worker: WorkerProcess, *, discard: bool) -> dict[str, Any]:
-        return worker.require({"op": "sample", "discard": discard}, timeout=turn_deadline(self.workload))
+    @property
+    def _candidate(self) -> Candidate:
+        return Candidate(self.reader.name)
 
 
 def _said(trial: Trial) -> str:

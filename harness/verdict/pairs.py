@@ -16,9 +16,9 @@ from typing import Any, Self
 import msgspec
 
 from harness.errors import MeasurementError, UnsupportedError, blamed
-from harness.measure.conductor import OPEN_SECONDS, turn_deadline
-from harness.measure.evidence import Probe, make_sample
-from harness.measure.process import WorkerProcess, verified
+from harness.measure.evidence import Probe
+from harness.measure.execution import OPEN_SECONDS, Candidate, executed, turn_deadline, warm_up
+from harness.measure.process import WorkerProcess
 from harness.measure.timelines import answered, with_header
 from harness.readers import reader_class
 from harness.readers.tunings import given_for
@@ -132,14 +132,9 @@ class PairedRuns:
 
     def _sample(self, side: str) -> Sample:
         """Execute twice, the first time to warm up, and return the second execution's sample."""
-        self._ask(side, {"op": "sample", "discard": True}, self._deadline)
-        self._probe.begin()
-        answer = self._ask(side, {"op": "sample"}, self._deadline)
-        try:
-            alone = reader_class(self.reader).counts_alone(self.workload.target)
-            return make_sample(self.workload, verified(answer), self._probe.end(), counts_alone=alone)
-        except MeasurementError as error:
-            raise SideFailedError(side, str(error)) from error
+        candidate = Candidate(self.reader)
+        self._told_of(side, lambda worker: warm_up(worker, candidate, self.workload))
+        return self._told_of(side, lambda worker: executed(worker, candidate, self.workload, self._probe))
 
     def _restart(self) -> None:
         self._stop()
@@ -164,7 +159,7 @@ class PairedRuns:
     def _ask(self, side: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         return self._told_of(side, lambda worker: worker.require(request, timeout=timeout))
 
-    def _told_of(self, side: str, ask: Callable[[WorkerProcess], dict[str, Any]]) -> dict[str, Any]:
+    def _told_of[T](self, side: str, ask: Callable[[WorkerProcess], T]) -> T:
         """Return the answer of a side's process; its errors name the side."""
         try:
             return ask(self._workers[side])

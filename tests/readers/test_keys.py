@@ -14,7 +14,7 @@ from harness.datasets import places
 from harness.errors import BadUseError, MeasurementError, UnsupportedError
 from harness.measure import agreement
 from harness.measure.agreement import agreed_truth
-from harness.measure.conductor import OPEN_SECONDS, turn_deadline
+from harness.measure.execution import OPEN_SECONDS, turn_deadline
 from harness.measure.process import WorkerProcess
 from harness.readers import limit_clients, reader_class
 from harness.targets.resolve import resolve

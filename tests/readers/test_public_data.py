@@ -17,7 +17,8 @@ from harness.errors import BadUseError, MeasurementError, StoreError, Unsupporte
 from harness.machine.log import progress_to
 from harness.measure import agreement
 from harness.measure.agreement import agreed_truth
-from harness.measure.conductor import OPEN_SECONDS, Conductor, Plan, turn_deadline
+from harness.measure.conductor import Conductor, Plan
+from harness.measure.execution import OPEN_SECONDS, turn_deadline
 from harness.measure.process import WorkerProcess
 from harness.measure.report import read_reports
 from harness.readers import reader_class

@@ -17,8 +17,10 @@ from harness.datasets.array import ArrayInfo
 from harness.machine.cpu import allowed_cores
 from harness.machine.load import OtherPrograms
 from harness.measure import conductor as conductors
+from harness.measure import execution
 from harness.measure.conductor import Conductor, Plan
 from harness.measure.evidence import Probe, attach_limit
+from harness.measure.execution import Candidate
 from harness.measure.process import WorkerProcess
 from harness.readers import tunings
 from harness.readers.base import Reader
@@ -116,7 +118,7 @@ def test_a_failing_reader_costs_its_own_row_only(conduct, how, reason):
 
 
 def test_a_hanging_reader_is_given_up_after_its_deadline(conduct, monkeypatch):
-    monkeypatch.setattr(conductors, "_TURN_SECONDS", 1.0)
+    monkeypatch.setattr(execution, "_TURN_SECONDS", 1.0)
     rows, _ = conduct("hangs", "good")
     assert "no answer within" in rows["hangs"].error
     assert len(rows["good"].samples) == 3
@@ -304,7 +306,7 @@ def turn(workload, monkeypatch, probe, *, patience=60.0, always=False):
     asked = []
     one = Conductor(["good"], plan=Plan(always_discards=always, reader_seconds=patience))
 
-    def ask(reader, request, timeout):
+    def ask(request, timeout):
         asked.append(request.get("discard", request["op"]))
         known = {"seconds": 1.0, "cpu_seconds": 0.0, "peak_rss_bytes": None, "request_counts": None}
         return {"timed": {**known, "array_bytes": 8, "calls": 1, "verified": True}}
@@ -313,10 +315,9 @@ def turn(workload, monkeypatch, probe, *, patience=60.0, always=False):
         return SimpleNamespace(seconds=timed.seconds, new_connections=connections)
 
     monkeypatch.setattr(readers, "all_readers", lambda: {"good": fake("good")})
-    monkeypatch.setattr(one, "_ask", ask)
-    monkeypatch.setattr(one, "_workers", {"good": None})
-    monkeypatch.setattr(conductors, "make_sample", made)
-    found = one._execute(conductors.Row(reader="good", workload=workload), conductors.Candidate("good", ""), probe)
+    monkeypatch.setattr(one, "_workers", {"good": SimpleNamespace(require=ask)})
+    monkeypatch.setattr(execution, "make_sample", made)
+    found = one._execute(conductors.Row(reader="good", workload=workload), Candidate("good"), probe)
     return found, asked
 
 

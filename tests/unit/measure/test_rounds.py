@@ -72,7 +72,8 @@ def test_what_fails_costs_its_own_samples_only(workload, turns, how, field, reas
 
 
 def test_the_limit_is_measured_by_its_fastest_client_and_plan(workload, turns, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(rounds, "clients", lambda _: [NETWORK_LIMIT, "network-limit+rust"])
+    for name in (NETWORK_LIMIT, "network-limit+rust"):
+        monkeypatch.setattr(readers.all_readers()[name], "competes_for", NETWORK_LIMIT)
     (found,) = take(points(workload, NETWORK_LIMIT, (7,)), Rounds(samples=2))
     assert found.variant == "network-limit+rust quick"
     assert [sample.seconds for sample in found.samples] == [0.005] * 2

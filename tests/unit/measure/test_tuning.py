@@ -4,8 +4,9 @@ import itertools
 
 import pytest
 
+from harness import readers
 from harness.errors import MeasurementError, UnsupportedError
-from harness.measure import tuning
+from harness.measure import execution, tuning
 from harness.measure.tuning import COVERAGE, MAY_LOSE, PAIRS, Search
 from harness.readers.settings import ENVIRONMENT, Setting
 from tests.unit.measure.test_conductor import fake, workload  # noqa: F401 - a fixture
@@ -24,8 +25,9 @@ def reader_with(*settings, how="tunable"):
 
 
 @pytest.fixture
-def search(workload):  # noqa: F811
+def search(workload, monkeypatch):  # noqa: F811
     def run(reader, **options):
+        monkeypatch.setattr(readers, "all_readers", lambda: {reader.name: reader})
         with Search(reader, workload, **options) as one:
             return one.run()
 
@@ -96,7 +98,7 @@ def test_no_candidate_starts_when_the_time_is_up(search):
 
 
 def test_a_candidate_with_more_in_flight_than_allowed_is_refused(search, monkeypatch):
-    made = tuning.make_sample
+    made = execution.make_sample
 
     def crowded(*arguments, **options):
         sample = made(*arguments, **options)
@@ -105,7 +107,7 @@ def test_a_candidate_with_more_in_flight_than_allowed_is_refused(search, monkeyp
             sample.flags.append(tuning.FLAG_IN_FLIGHT)
         return sample
 
-    monkeypatch.setattr(tuning, "make_sample", crowded)
+    monkeypatch.setattr(execution, "make_sample", crowded)
     found = search(reader_with(*space("fast")))
     assert outcomes(found) == [({"fast": True}, "refused")]
     assert found.trials[0].reason == "130 requests in flight, more than the 100 that it may have"
@@ -119,12 +121,11 @@ def test_without_the_documented_settings_there_is_no_search(search, how, error):
         search(reader_with(*space("fast"), how=how))
 
 
-def test_pairs_share_their_draws(workload, monkeypatch):  # noqa: F811
+def test_pairs_share_their_draws(search, monkeypatch):
     rounds = []
     begun = tuning.Probe.begin
     monkeypatch.setattr(tuning.Probe, "begin", lambda self: (rounds.append(self.round_number), begun(self))[1])
-    with Search(reader_with(*space("slow")), workload) as one:
-        one.run()
+    search(reader_with(*space("slow")))
     assert [len(list(group)) for _, group in itertools.groupby(rounds[1:])] == [2] * 3
 
 
