@@ -299,7 +299,7 @@ class Conductor:
         """
         if candidate.reader not in self._workers:  # another variant of it has failed
             self._ask_open(candidate.reader, row.workload)
-        if self._rotation is not None and reader_class(candidate.reader).selects:
+        if self._rotation is not None:
             return self._cold(row, candidate, probe, self._rotation)
         if self._plan.always_discards or not probe.sees_connections:
             self._warm_up(row, candidate)
@@ -367,17 +367,11 @@ class Conductor:
         if not versions:
             return
         row.na = row.error = None  # another client of the limit will do
-        best = self._fastest(row, self._able(list(versions), row.workload), probe)
+        best = self._fastest(row, list(versions), probe)
         if best is not None:
             row.candidate = best
             row.versions, row.variant = versions[best], str(best) if len(versions) > 1 else ""
             row.settings = given_for(reader_class(best.reader), row.workload).all
-
-    def _able(self, candidates: list[Candidate], workload: Workload) -> list[Candidate]:
-        """Return the candidates that can read what a cold execution reads, where there are any."""
-        if self._rotations.get(workload.digest) is None:
-            return candidates
-        return [one for one in candidates if reader_class(one.reader).selects] or candidates
 
     def _fastest(self, row: Row, candidates: Sequence[Candidate], probe: Probe) -> Candidate | None:
         """Return the candidate that is to take the row's samples; None when all fail."""

@@ -76,8 +76,6 @@ class Reader(ABC):
     """Schemes of URLs that it cannot read -> what it would need."""
     only_own_address: ClassVar[frozenset[str]] = frozenset()
     """Schemes that it reads at the cloud's own address only, not at a target's `endpoint`."""
-    selects: ClassVar[bool] = False
-    """Whether it can be told of other reads while its array is open (`select`), as a cold execution takes."""
     requester_pays: ClassVar[bool] = True
     """Whether it reads an S3 bucket that charges whoever reads it."""
     settings: ClassVar[tuple[Setting, ...]] = ()
@@ -155,7 +153,7 @@ class Reader(ABC):
         raise UnsupportedError("it has no public way to keep shard indexes and nothing else between reads")
 
     def select(self, workload: Workload) -> None:
-        """Take the reads of another workload on the array that is open; connections stay."""
+        """Take the reads of another workload on the array that is open, as a cold execution does; connections stay."""
         raise UnsupportedError("it cannot be told of other reads while its array is open")
 
     def check(self, workload: Workload, result: Sequence[Any]) -> None:

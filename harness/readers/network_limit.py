@@ -58,7 +58,6 @@ class NetworkLimit(Reader):
     competes_for = NETWORK_LIMIT
     is_control = True
     counts_requests = True
-    selects = True
 
     def __init__(self) -> None:
         self._request_counts = RequestCounts()

@@ -34,7 +34,6 @@ class TensorStoreReader(Reader):
     rank = 50
     decoder = "tensorstore"
     represents = 1
-    selects = True
     client = "tensorstore"
     unread = UNREAD
     reads_one = True

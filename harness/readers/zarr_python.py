@@ -96,7 +96,6 @@ class ZarrPython(Reader):
 
     decoder = ZARR_PYTHON
     counts_requests = True
-    selects = True
     records_timelines = True
     holds_back = (
         "zarr-python fetches at most 10 merged ranges of a shard at once, and requests share one event loop with the "

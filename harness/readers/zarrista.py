@@ -44,7 +44,6 @@ class Zarrista(Reader):
     represents = 1
     client = "obstore"
     strides = False
-    selects = True
     settings = (
         *ZARRS_OPTIONS,
         Setting(

@@ -32,7 +32,6 @@ class ZarrsPythonObstore(Reader):
     rank = 40
     decoder = "zarrs"
     strides = False
-    selects = True
     reads_one = True
     only_own_address = frozenset({"gs"})
     settings = (

@@ -5,16 +5,14 @@ import itertools
 import pytest
 
 from harness.measure.conductor import Conductor, Plan
-from harness.readers import reader_class
-from harness.results.sample import FLAG_HOT, NETWORK_LIMIT
+from harness.measure.process import WorkerProcess
+from harness.results.sample import FLAG_HOT
 from harness.targets.resolve import resolve
 from harness.workload.create import create_workload, elsewhere
 from harness.workload.patterns import Parameters
 from harness.workload.selections import chunks_by_shard, wanted_chunks
 from tests.readers.test_reads import create
 from tests.support.readers import OF_ARRAYS
-
-SELECTING = [name for name in OF_ARRAYS if reader_class(name).selects]
 
 
 @pytest.fixture(scope="module")
@@ -50,33 +48,35 @@ def test_moved_reads_share_no_shard_and_want_as_much(target, asked, sets):
 
 @pytest.fixture
 def turns(control, monkeypatch):
-    """What each execution asked the store for: (reader, discarded, shards)."""
-    seen, asked = [], Conductor._ask
+    """What each cold execution asked the store for: (discarded, shards)."""
+    seen, asked = [], WorkerProcess.require
 
-    def ask(self, reader, request, timeout):
-        if request["op"] != "sample" or self._rotation is None:
-            return asked(self, reader, request, timeout)  # from several threads at once
+    def require(self, request, timeout):
+        if request["op"] == "select":
+            self.selected = True
+        if request["op"] != "sample" or not getattr(self, "selected", False):
+            return asked(self, request, timeout=timeout)  # from several threads at once
         control.mark("turn", log=True)
-        answer = asked(self, reader, request, timeout)
-        seen.append((reader, request["discard"], {r.key for r in control.requests("turn") if "/c/" in r.key}))
+        answer = asked(self, request, timeout=timeout)
+        seen.append((request["discard"], {r.key for r in control.requests("turn") if "/c/" in r.key}))
         return answer
 
-    monkeypatch.setattr(Conductor, "_ask", ask)
+    monkeypatch.setattr(WorkerProcess, "require", require)
     return seen
 
 
 def test_every_timed_execution_of_a_round_reads_objects_of_its_own(target, turns, rust_reader):
-    with Conductor(SELECTING, plan=Plan(samples=2, trials=1, cold=True)) as conductor:
+    with Conductor(OF_ARRAYS, plan=Plan(samples=2, trials=1, cold=True)) as conductor:
         rows = conductor.measure(few_chunks(target))
     assert {row.reader: row.error for row in rows if row.error} == {}
     assert all(sample.cold and FLAG_HOT not in sample.flags for row in rows for sample in row.samples)
-    a_round = 2 * len(SELECTING) + 1
-    timed = [keys for _, discarded, keys in turns if not discarded]
+    a_round = 2 * len(OF_ARRAYS) + 1
+    timed = [keys for discarded, keys in turns if not discarded]
     assert len(timed) == 2 * a_round
     assert all(timed)
     for of_round in (timed[:a_round], timed[a_round:]):
         assert len(set().union(*of_round)) == sum(map(len, of_round))
-    warm = set().union(*(keys for _, discarded, keys in turns if discarded))
+    warm = set().union(*(keys for discarded, keys in turns if discarded))
     assert not warm & set().union(*timed)
 
 
@@ -94,13 +94,3 @@ def test_hot_is_a_choice_and_no_mark(target):
     with Conductor(["zarr-python+obstore"], plan=Plan(samples=1, trials=1)) as conductor:
         rows = conductor.measure(few_chunks(target))
     assert all(FLAG_HOT not in sample.flags and sample.cold is False for row in rows for sample in row.samples)
-
-
-def test_a_reader_that_cannot_be_told_of_others_is_marked(target, rust_reader):
-    with Conductor(["zarrs", "zarr-python+obstore"], plan=Plan(samples=1, trials=1, cold=True)) as conductor:
-        rows = {row.reader: row.samples[0] for row in conductor.measure(few_chunks(target))}
-    assert {name: (sample.cold, FLAG_HOT in sample.flags) for name, sample in rows.items()} == {
-        "zarrs": (False, True),
-        "zarr-python+obstore": (True, False),
-        NETWORK_LIMIT: (True, False),
-    }

@@ -26,7 +26,7 @@ from zarr.storage import ObjectStore
 
 from harness.errors import UnsupportedError
 from harness.measure.process import WorkerProcess
-from harness.readers import reader_class
+from harness.readers import limit_clients, reader_class
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
 from harness.workload import files
@@ -188,7 +188,9 @@ def test_the_comparison_can_fail(target, workers):
         assert "do not match the truth" in worker.ask({"op": "sample"}, timeout=60)["error"]
 
 
-@pytest.mark.parametrize("name", [*ENGINES, "network-limit+rust"])
+@pytest.mark.parametrize(
+    ("name", "variant"), [(name, 0) for name in ENGINES] + [("network-limit+rust", place) for place in range(3)]
+)
 @pytest.mark.parametrize(
     ("pattern", "asked"),
     [
@@ -198,14 +200,14 @@ def test_the_comparison_can_fail(target, workers):
         ("random_crops", {"crop": (2, 20, 20), "crops": 6}),
     ],
 )
-def test_what_it_counts_is_what_the_store_counted(target, rust_reader, control, name, pattern, asked):
+def test_what_it_counts_is_what_the_store_counted(target, rust_reader, control, name, variant, pattern, asked):
     workload = create_workload(pattern, target, parameters=Parameters(**asked))
     worker = WorkerProcess(reader_class(name))
     try:
         opened = worker.ask({"op": "open", "workload": msgspec.to_builtins(workload)}, timeout=60)
-        worker.ask({"op": "sample", "variant": opened["variants"][0], "discard": True}, timeout=60)
+        worker.ask({"op": "sample", "variant": opened["variants"][variant], "discard": True}, timeout=60)
         control.mark("count")
-        answer = worker.ask({"op": "sample", "variant": opened["variants"][0]}, timeout=60)
+        answer = worker.ask({"op": "sample", "variant": opened["variants"][variant]}, timeout=60)
         request_counts = answer["timed"]["request_counts"]
         seen = control.since("count")
     finally:
@@ -217,6 +219,51 @@ def test_what_it_counts_is_what_the_store_counted(target, rust_reader, control, 
     assert request_counts["retries"] == 0
     if name != "zarrs":
         assert seen.head == 0
+
+
+@pytest.fixture
+def limit(rust_reader, control):
+    """Let the network limit's client in Rust fetch by a plan, and return what the store was asked for."""
+    worker = WorkerProcess(reader_class("network-limit+rust"))
+
+    def fetch(workload, variant):
+        opened = worker.open(workload, timeout=60)
+        assert variant in opened["variants"]
+        control.mark("limit", log=True)
+        worker.require({"op": "sample", "variant": variant}, timeout=60)
+        return control.requests("limit")
+
+    yield fetch
+    worker.stop()
+
+
+def test_the_limit_in_rust_tries_whole_shards_which_bring_their_index_along(target, limit):
+    workload = create_workload("chunks_of_many_shards", target, parameters=Parameters(shards=4))
+    requests = limit(workload, "whole")
+    assert len(requests) == workload.wanted_shards == 4
+    assert {request.kind for request in requests} == {"get_data"}
+    assert sum(request.bytes for request in requests) == workload.object_bytes > workload.wanted_bytes
+
+
+def test_the_limit_in_rust_tries_to_share_what_reads_want_at_the_same_moment(target, limit):
+    asked = Parameters(crop=(64, 128, 256), crops=3, concurrent_reads=3)  # three times the whole array
+    workload = create_workload("random_crops", target, dataset="tiny/large", parameters=asked)
+    shared, exact = (limit(workload, variant) for variant in ("shared", "exact"))
+    assert len(exact) == 3 * len({(r.key, r.range) for r in exact})
+    assert len({(r.key, r.range) for r in shared}) <= len(shared) < len(exact)
+
+
+def test_both_clients_of_the_limit_try_the_same_plans(target, rust_reader):
+    for asked in (Parameters(), Parameters(crop=(2, 20, 20), crops=6)):
+        pattern = "whole_array" if asked.crop is None else "random_crops"
+        workload = create_workload(pattern, target, parameters=asked)
+        for work in (workload, msgspec.structs.replace(workload, object_bytes=0)):
+            variants = []
+            for name in limit_clients():
+                worker = WorkerProcess(reader_class(name))
+                variants.append(worker.open(work, timeout=60)["variants"])
+                worker.stop()
+            assert variants[0] == variants[1]
 
 
 def test_the_plan_is_one_index_and_one_range_per_shard(target, rust_reader, control):

@@ -25,6 +25,7 @@ use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, RetryConfig};
 use parking_lot::Mutex;
 use serde::Serialize;
+use tokio::net::TcpStream;
 use url::Url;
 
 use crate::clocks::memory_share;
@@ -110,6 +111,8 @@ pub struct Client {
     pub prefix: Path,
     pub counters: Arc<Counters>,
     pub recorder: Arc<Recorder>,
+    /// Connections that wait for the next request of a client beside `store`, the network limit's.
+    pub idle: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Client {
@@ -140,7 +143,7 @@ impl Client {
             "http" | "https" => Arc::new(plain_http(&url, workload.in_flight, connector)?),
             other => return Err(Failure::unsupported(format!("this reader has no store for {other}:// URLs"))),
         };
-        Ok(Self { store, prefix, counters, recorder })
+        Ok(Self { store, prefix, counters, recorder, idle: Arc::default() })
     }
 
     /// One GET. Azure knows no suffix ranges: there the object's size is asked for first.
@@ -358,6 +361,7 @@ impl http_body::Body for CountedBody {
 impl Client {
     /// A client of a store that is there already, whose requests nobody counts.
     pub fn over(store: Arc<dyn ObjectStore>, prefix: &str) -> Self {
-        Self { store, prefix: Path::from(prefix), counters: Arc::default(), recorder: Arc::default() }
+        let (counters, recorder, idle) = (Arc::default(), Arc::default(), Arc::default());
+        Self { store, prefix: Path::from(prefix), counters, recorder, idle }
     }
 }

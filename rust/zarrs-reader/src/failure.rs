@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt::Display;
 
 /// An error whose text is complete: what was wrong, in one line.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {
     /// The command cannot be carried out as asked.
     #[error("{0}")]

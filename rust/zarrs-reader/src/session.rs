@@ -50,6 +50,18 @@ impl Session {
         Ok(Self { workload, client, kind, limits, settings, engine, hooked: OnceCell::new() })
     }
 
+    /// Goes on with other reads of the same array, by the connections that are open.
+    pub async fn select(&mut self, workload: Workload) -> Outcome<()> {
+        if workload.array.key != self.workload.array.key {
+            return Err(Failure::bad_use(format!("{} is open, not {}", self.workload.array.key, workload.array.key)));
+        }
+        let workload = Arc::new(workload);
+        let (client, opened) = (self.client.clone(), Arc::clone(&workload));
+        self.engine = engines::open(self.kind, opened, client, self.limits, self.settings).await?;
+        (self.workload, self.hooked) = (workload, OnceCell::new());
+        Ok(())
+    }
+
     pub fn variants(&self) -> Vec<&'static str> {
         self.engine.variants()
     }

@@ -40,6 +40,10 @@ enum Request {
         #[serde(default)]
         discard: bool,
     },
+    /// Other reads of the array that is open.
+    Select {
+        workload: Value,
+    },
     /// A training workload, whose epochs are asked for one by one.
     Load {
         training: Value,
@@ -106,6 +110,10 @@ async fn answer(line: &str, kind: Kind, limits: Limits, opened: &mut Opened) -> 
             }
             session.timeline(&variant).await
         }
+        Request::Select { workload } => {
+            opened.session("select")?.select(Workload::from_value(workload)?).await?;
+            Ok(json!({"selected": true}))
+        }
         Request::Load { training } => {
             *opened = Opened::Nothing;
             *opened = Opened::Feeding(Feeding::open(kind, training, limits).await?);
@@ -126,7 +134,7 @@ async fn answer(line: &str, kind: Kind, limits: Limits, opened: &mut Opened) -> 
 }
 
 impl Opened {
-    fn session(&self, asked: &str) -> Outcome<&Session> {
+    fn session(&mut self, asked: &str) -> Outcome<&mut Session> {
         match self {
             Self::Session(session) => Ok(session),
             _ => Err(Failure::measurement(format!("{asked} before open"))),

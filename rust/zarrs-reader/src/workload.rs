@@ -38,6 +38,9 @@ pub struct Workload {
     /// Stored bytes that a reader may hold at once; 0 where nobody said.
     #[serde(default)]
     pub held_bytes: u64,
+    /// Bytes of the objects that the reads touch, whole; 0 where nobody said.
+    #[serde(default)]
+    pub object_bytes: u64,
     #[serde(default)]
     pub truth: TruthText,
     /// The whole file but its truth, for reports.

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use super::memory::Memory;
-use crate::client::{Counters, TIMEOUT};
+use crate::client::{Client, Counters, TIMEOUT};
 use crate::content_range::ContentRange;
 use crate::failure::{Failure, Outcome};
 use crate::workload::Target;
@@ -34,13 +34,13 @@ pub struct LeanClient {
     address: String,
     /// Path of the URL below which keys stand, without a slash at its end.
     base: String,
-    idle: Mutex<Vec<TcpStream>>,
+    idle: Arc<Mutex<Vec<TcpStream>>>,
     counters: Arc<Counters>,
 }
 
 impl LeanClient {
     /// The client of a target, or None where it needs TLS or credentials.
-    pub fn open(target: &Target, counters: Arc<Counters>) -> Option<Self> {
+    pub fn open(target: &Target, client: &Client) -> Option<Self> {
         let url = Url::parse(&target.url).ok()?;
         let (server, base) = if url.scheme() == "s3" {
             if !target.anonymous {
@@ -57,7 +57,7 @@ impl LeanClient {
             return None;
         }
         let address = format!("{}:{}", server.host_str()?, server.port_or_known_default()?);
-        Some(Self { address, base, idle: Mutex::default(), counters })
+        Some(Self { address, base, idle: Arc::clone(&client.idle), counters: Arc::clone(&client.counters) })
     }
 
     /// One GET: its body, exactly the range that was asked for, and the bytes of the whole object; None where there is
@@ -210,6 +210,7 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use object_store::memory::InMemory;
     use proptest::prelude::*;
     use std::time::Duration;
     use tokio::net::TcpListener;
@@ -233,8 +234,9 @@ mod tests {
             }
         });
         let target = serde_json::json!({"name": "t", "url": url});
-        let counters = Arc::new(Counters::default());
-        let client = LeanClient::open(&serde_json::from_value(target).expect("a target"), Arc::clone(&counters));
+        let shared = Client::over(Arc::new(InMemory::new()), "");
+        let counters = Arc::clone(&shared.counters);
+        let client = LeanClient::open(&serde_json::from_value(target).expect("a target"), &shared);
         let (client, memory) = (client.expect("plain HTTP"), Memory::new(100));
         let mut got = Vec::new();
         for _ in 0..count {

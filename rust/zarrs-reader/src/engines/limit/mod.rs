@@ -3,15 +3,16 @@
 mod lean;
 mod memory;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
-use futures::future::try_join_all;
+use futures::future::{BoxFuture, Shared, try_join_all};
+use futures::{FutureExt, TryStreamExt};
 use object_store::GetRange;
 use object_store::path::Path;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -31,10 +32,58 @@ const MERGE_GAP_BYTES: u64 = 1 << 20;
 /// What is wrong with an index that ends before its last entry.
 const TOO_SHORT: &str = "it is shorter than its shape says";
 
-const EXACT: &str = "exact";
-const MERGED: &str = "merged";
+/// Objects of as many bytes in all are tried whole, whatever is wanted of them.
+const WHOLE_BYTES: u64 = 64 << 20;
+/// So are those of which at least every second byte is wanted.
+const WHOLE_TIMES: u64 = 2;
 
-/// Index GETs, then the chunks' own ranges or merged ones; objects without an index in parts.
+/// What to ask for; the plans compete (docs/limit.md, harness/readers/network_limit.py).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    /// The index, then the chunks' own ranges; an object without an index in parts.
+    Exact,
+    /// The index, then ranges merged over gaps.
+    Merged,
+    /// Each object by one GET, which brings its index along.
+    Whole,
+    /// As `Exact`, and what two reads want at the same moment once.
+    Shared,
+}
+
+impl Plan {
+    const ALL: [Self; 4] = [Self::Exact, Self::Merged, Self::Whole, Self::Shared];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Merged => "merged",
+            Self::Whole => "whole",
+            Self::Shared => "shared",
+        }
+    }
+
+    fn named(name: &str) -> Self {
+        Self::ALL.into_iter().find(|plan| plan.name() == name).unwrap_or(Self::Exact)
+    }
+
+    /// Whether it is worth trying: a huge object is not fetched for a chunk of it.
+    fn suits(self, work: &Workload) -> bool {
+        match self {
+            Self::Exact => true,
+            Self::Merged => work.array.is_sharded(),
+            Self::Whole => {
+                let most = WHOLE_BYTES.max(work.wanted_bytes.saturating_mul(WHOLE_TIMES));
+                (1..=most).contains(&work.object_bytes)
+            }
+            Self::Shared => work.concurrent_reads > 1 && work.reads.len() > 1,
+        }
+    }
+}
+
+/// A body, and the bytes of the whole object; None where there is no such object.
+type Fetched = Outcome<Option<(Bytes, u64)>>;
+
+/// Index GETs, then the chunks' own ranges or merged ones; objects without an index in parts; or objects whole.
 ///
 /// It fetches read by read and keeps nothing between reads, like a reader that is called several times.
 pub struct NetworkLimit {
@@ -50,6 +99,8 @@ struct Inner {
     /// The shards that each read touches.
     reads: Vec<Vec<Shard>>,
     index_bytes: u64,
+    /// Of reads that share: GETs that have been sent and not answered, by object and range.
+    under_way: Mutex<HashMap<String, Shared<BoxFuture<'static, Fetched>>>>,
 }
 
 #[derive(Clone)]
@@ -66,99 +117,132 @@ impl NetworkLimit {
         let checksum = if workload.array.index_checksum { CRC_BYTES } else { 0 };
         let index_bytes = per_shard.iter().product::<u64>() * 16 + checksum;
         let permits = Semaphore::new(workload.in_flight);
-        let lean = LeanClient::open(&workload.target, Arc::clone(&client.counters));
-        Self { inner: Arc::new(Inner { permits, reads, index_bytes, client, lean, workload }) }
+        let lean = LeanClient::open(&workload.target, &client);
+        let under_way = Mutex::default();
+        Self { inner: Arc::new(Inner { permits, reads, index_bytes, client, lean, workload, under_way }) }
     }
 }
 
-impl Inner {
-    async fn fetch_read(self: &Arc<Self>, number: usize, variant: &str) -> Outcome<Arrays> {
-        let memory = Arc::new(Memory::new((self.workload.wanted_bytes as usize).div_ceil(self.reads.len().max(1))));
-        let merged = variant == MERGED;
-        let shards = self.reads[number].iter().cloned().map(|shard| {
-            let (inner, memory) = (Arc::clone(self), Arc::clone(&memory));
+/// One read of a workload under way.
+struct Reading {
+    inner: Arc<Inner>,
+    plan: Plan,
+    memory: Memory,
+}
+
+impl Reading {
+    fn new(inner: &Arc<Inner>, plan: Plan) -> Self {
+        let of_read = (inner.workload.wanted_bytes as usize).div_ceil(inner.reads.len().max(1));
+        Self { inner: Arc::clone(inner), plan, memory: Memory::new(of_read) }
+    }
+
+    async fn fetch(self: Arc<Self>, number: usize) -> Outcome<Arrays> {
+        let shards = self.inner.reads[number].iter().cloned().map(|shard| {
+            let reading = Arc::clone(&self);
             async move {
-                if inner.workload.array.is_sharded() {
-                    inner.fetch_shard(shard, memory, merged).await
-                } else {
-                    inner.fetch_object(shard, memory).await
+                match reading.plan {
+                    Plan::Whole => reading.fetch_whole(shard).await,
+                    _ if reading.inner.workload.array.is_sharded() => reading.fetch_shard(shard).await,
+                    _ => reading.fetch_object(shard).await,
                 }
             }
         });
         Ok(all(shards).await?.into_iter().flatten().collect())
     }
 
-    async fn fetch_shard(self: Arc<Self>, shard: Shard, memory: Arc<Memory>, merged: bool) -> Outcome<Vec<Bytes>> {
-        let path = self.client.path(&shard.key);
-        let asked = match self.workload.array.index_location {
-            IndexLocation::Start => GetRange::Bounded(0..self.index_bytes),
-            IndexLocation::End | IndexLocation::None => GetRange::Suffix(self.index_bytes),
+    async fn fetch_shard(self: Arc<Self>, shard: Shard) -> Outcome<Vec<Bytes>> {
+        let (work, index_bytes) = (&self.inner.workload, self.inner.index_bytes);
+        let path = self.inner.client.path(&shard.key);
+        let asked = match work.array.index_location {
+            IndexLocation::Start => GetRange::Bounded(0..index_bytes),
+            IndexLocation::End | IndexLocation::None => GetRange::Suffix(index_bytes),
         };
-        let Some((index, object_bytes)) = self.get(&path, asked, &memory).await? else {
+        let Some((index, object_bytes)) = self.get(&path, asked).await? else {
             return Ok(Vec::new());
         };
-        if (index.len() as u64) < self.index_bytes {
+        if (index.len() as u64) < index_bytes {
             return Err(Failure::measurement(format!("the index of {path}: {TOO_SHORT}")));
         }
-        let bounds = (object_bytes, ChunkBytes::AtMost(self.workload.wanted_bytes));
-        let endian = self.workload.array.index_endian;
-        let ranges = ranges((&index, endian), &shard.wanted, bounds, merged)
+        let bounds = (object_bytes, ChunkBytes::AtMost(work.wanted_bytes));
+        let ranges = ranges((&index, work.array.index_endian), &shard.wanted, bounds, self.plan == Plan::Merged)
             .map_err(|why| Failure::measurement(format!("the index of {path}: {why}")))?;
         let requests = ranges.iter().flat_map(|span| parts(span, PART_BYTES)).collect();
-        self.fetch_parts(path, requests, memory).await
+        self.fetch_parts(path, requests).await
     }
 
     /// Fetches an object that is one chunk, in parts: the answer to the first says how many there are.
-    async fn fetch_object(self: Arc<Self>, object: Shard, memory: Arc<Memory>) -> Outcome<Vec<Bytes>> {
-        let path = self.client.path(&object.key);
-        let Some((first, object_bytes)) = self.get(&path, GetRange::Bounded(0..PART_BYTES), &memory).await? else {
+    async fn fetch_object(self: Arc<Self>, object: Shard) -> Outcome<Vec<Bytes>> {
+        let path = self.inner.client.path(&object.key);
+        let Some((first, object_bytes)) = self.get(&path, GetRange::Bounded(0..PART_BYTES)).await? else {
             return Ok(Vec::new());
         };
-        if object_bytes > self.workload.wanted_bytes {
+        if object_bytes > self.inner.workload.wanted_bytes {
             return Err(Failure::measurement(format!("{path} has more bytes than all that the workload wants")));
         }
-        let rest = self.fetch_parts(path, parts(&(PART_BYTES..object_bytes), PART_BYTES), memory).await?;
+        let rest = self.fetch_parts(path, parts(&(PART_BYTES..object_bytes), PART_BYTES)).await?;
         Ok(std::iter::once(first).chain(rest).collect())
     }
 
-    async fn fetch_parts(
-        self: Arc<Self>,
-        path: Path,
-        spans: Vec<Range<u64>>,
-        memory: Arc<Memory>,
-    ) -> Outcome<Vec<Bytes>> {
+    /// Fetches an object by one GET, of no more bytes than all of the workload's objects have.
+    async fn fetch_whole(self: Arc<Self>, object: Shard) -> Outcome<Vec<Bytes>> {
+        let path = self.inner.client.path(&object.key);
+        let most = self.inner.workload.object_bytes;
+        match self.get(&path, GetRange::Bounded(0..most)).await? {
+            Some((_, object_bytes)) if object_bytes > most => {
+                Err(Failure::measurement(format!("{path} has more bytes than all objects of the workload")))
+            }
+            found => Ok(found.map(|(body, _)| body).into_iter().collect()),
+        }
+    }
+
+    async fn fetch_parts(self: Arc<Self>, path: Path, spans: Vec<Range<u64>>) -> Outcome<Vec<Bytes>> {
         let gets = spans.into_iter().map(|range| {
-            let (inner, path, memory) = (Arc::clone(&self), path.clone(), Arc::clone(&memory));
+            let (reading, path) = (Arc::clone(&self), path.clone());
             async move {
                 let gone = || Failure::Store(format!("{path} vanished while it was read"));
-                Ok(inner.get(&path, GetRange::Bounded(range), &memory).await?.ok_or_else(gone)?.0)
+                Ok(reading.get(&path, GetRange::Bounded(range)).await?.ok_or_else(gone)?.0)
             }
         });
         all(gets).await
     }
 
-    /// One GET with a permit: its body, and the bytes of the whole object; None where there is no such object.
-    async fn get(&self, path: &Path, range: GetRange, memory: &Memory) -> Outcome<Option<(Bytes, u64)>> {
-        let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
-        match &self.lean {
-            Some(lean) => lean.get(path, &range, memory).await,
-            None => self.get_by_object_store(path, range, memory).await,
+    /// One GET; where reads share, one that is under way already is waited for and not sent again.
+    async fn get(self: &Arc<Self>, path: &Path, range: GetRange) -> Fetched {
+        if self.plan != Plan::Shared {
+            return self.send(path, range).await;
+        }
+        let wanted = format!("{path} {range}");
+        let fetch = || {
+            let (reading, path, wanted) = (Arc::clone(self), path.clone(), wanted.clone());
+            async move {
+                let fetched = reading.send(&path, range).await;
+                reading.inner.under_way.lock().remove(&wanted);
+                fetched
+            }
+            .boxed()
+            .shared()
+        };
+        let under_way = self.inner.under_way.lock().entry(wanted.clone()).or_insert_with(fetch).clone();
+        under_way.await
+    }
+
+    /// One GET with a permit.
+    async fn send(&self, path: &Path, range: GetRange) -> Fetched {
+        let _permit = self.inner.permits.acquire().await.map_err(Failure::measurement)?;
+        match &self.inner.lean {
+            Some(lean) => lean.get(path, &range, &self.memory).await,
+            None => self.get_by_object_store(path, range).await,
         }
     }
 
     /// Copies a body out of the client's own buffers as it arrives, so that these are used again while still cached.
-    async fn get_by_object_store(
-        &self,
-        path: &Path,
-        range: GetRange,
-        memory: &Memory,
-    ) -> Outcome<Option<(Bytes, u64)>> {
-        let answer = match self.client.get(path, Some(range)).await {
+    async fn get_by_object_store(&self, path: &Path, range: GetRange) -> Fetched {
+        let answer = match self.inner.client.get(path, Some(range)).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             answer => answer?,
         };
         let (expected, object_bytes) = ((answer.range.end - answer.range.start) as usize, answer.meta.size);
-        let mut body = memory.take(expected);
+        let mut body = self.memory.take(expected);
         let mut frames = answer.into_stream();
         while let Some(frame) = frames.try_next().await? {
             if body.len() + frame.len() > expected {
@@ -235,11 +319,12 @@ impl Engine for NetworkLimit {
     }
 
     async fn read_one(&self, number: usize, variant: &str) -> Outcome<Arrays> {
-        self.inner.fetch_read(number, variant).await
+        Arc::new(Reading::new(&self.inner, Plan::named(variant))).fetch(number).await
     }
 
     fn variants(&self) -> Vec<&'static str> {
-        if self.inner.workload.array.is_sharded() { vec![EXACT, MERGED] } else { vec![EXACT] }
+        let suitable = Plan::ALL.into_iter().filter(|plan| plan.suits(&self.inner.workload));
+        suitable.map(Plan::name).collect()
     }
 
     fn hooks(&self) -> Hooks {
