@@ -129,7 +129,7 @@ def read(
     if timeline is not None:
         check_replaceable(timeline)
     click.get_current_context().with_resource(silence_allowed(timeout))
-    require(loaded.target, f"{loaded.array.key}/zarr.json")
+    require(loaded.target, loaded.array.metadata_key)
     if samples is not None or timeline is None:
         asked = samples or max(_SAMPLES, sessions)
         if asked < sessions:

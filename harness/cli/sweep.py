@@ -258,7 +258,7 @@ def _opened(path: Path, timeout: float) -> Workload:
     """Return a workload file's workload when its array can be reached."""
     loaded = files.load(path)
     click.get_current_context().with_resource(silence_allowed(timeout))
-    require(loaded.target, f"{loaded.array.key}/zarr.json")
+    require(loaded.target, loaded.array.metadata_key)
     return loaded
 
 

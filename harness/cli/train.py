@@ -70,7 +70,7 @@ def train(
     training = trainings.load(workload)
     click.get_current_context().with_resource(silence_allowed(timeout))
     for work in training.workloads:
-        require(work.target, f"{work.array.key}/zarr.json")
+        require(work.target, work.array.metadata_key)
     rows = measure(training, names, Plan(step_ms=step_ms, runs=runs, feeds=feed and step_ms > 0), environment)
     if all(row.na is not None for row in rows):
         raise BadUseError("; ".join(f"{row.arm} cannot do this: {row.na}" for row in rows))

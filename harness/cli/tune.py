@@ -43,7 +43,7 @@ def tune(reader: str, workload: Path, seconds: float, timeout: float, env: tuple
     environment = admit(env)
     loaded = files.load(workload)
     click.get_current_context().with_resource(silence_allowed(timeout))
-    require(loaded.target, f"{loaded.array.key}/zarr.json")
+    require(loaded.target, loaded.array.metadata_key)
     try:
         with Search(named, loaded, seconds=seconds, environment=environment) as search:
             found = search.run()

@@ -23,6 +23,10 @@ _KINDS = "biufcmMSUV"
 """Of numpy's types, those whose elements have a fixed size and no parts."""
 
 
+METADATA_NAMES = {3: "zarr.json", 2: ".zarray"}
+"""The document that describes an array, by its format, in the order in which they are looked for."""
+
+
 class ArrayInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The array a workload reads, of either format, sharded or not.
 
@@ -87,6 +91,11 @@ class ArrayInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return parse_index(
             stored, self.chunks_per_shard, object_nbytes, checksum=self.index_checksum, endian=self.index_endian
         )
+
+    @property
+    def metadata_key(self) -> str:
+        """Key of the document that describes it, below the target's URL, e.g. ``demo/small/zarr.json``."""
+        return f"{self.key}/{METADATA_NAMES[self.zarr_format]}"
 
     def object_key(self, shard: Sequence[int]) -> str:
         """Return the key of a stored object below the array's, e.g. ``c/0/3/5`` or ``0.3.5``."""

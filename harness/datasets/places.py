@@ -10,7 +10,7 @@ import obstore
 from obstore.exceptions import BaseError
 
 from harness.datasets import manifest
-from harness.datasets.array import ArrayInfo
+from harness.datasets.array import METADATA_NAMES, ArrayInfo
 from harness.datasets.manifest import Manifest
 from harness.datasets.metadata import decoded, of_metadata, of_metadata2
 from harness.errors import BadUseError
@@ -22,8 +22,7 @@ _DEPTH = 3
 """Folders below a target in which arrays are looked for: ``preset/name``, and a group around them."""
 _SHOWN = 12
 """Arrays of a group that an error names."""
-_ARRAYS = {"zarr.json": of_metadata, ".zarray": of_metadata2}
-"""The documents that describe an array, in the order in which they are looked for."""
+_ARRAYS = {METADATA_NAMES[3]: of_metadata, METADATA_NAMES[2]: of_metadata2}
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

@@ -152,6 +152,12 @@ def test_the_commands_list_and_read_an_array_in_a_group(http, tmp_path):
     done = runner.invoke(zcb, asked)
     assert done.exit_code == 0, done.output
     assert "2 chunks of 2 objects" in done.output
+    read = runner.invoke(zcb, ["read", "zarr-python+obstore,tensorstore", str(file), "--samples", "1", "--json"])
+    assert read.exit_code == 0, read.output
+    assert [(one["reader"], len(one["samples"])) for one in json.loads(read.stdout)] == [
+        ("zarr-python+obstore", 1),
+        ("tensorstore", 1),
+    ]
     asked = ["workload", "whole_array", "--target", f"{http}/bare.zarr", "--array", "coded", "-o", str(tmp_path / "x")]
     failed = runner.invoke(zcb, asked)
     assert "no two independent readers can read it: zarr-python+obstore: " in str(failed.exception)
