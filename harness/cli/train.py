@@ -32,6 +32,8 @@ _COLUMNS = {
 }
 """Headings -> the figure of an arm's report below them, and its factor. 80 columns hold them all."""
 
+_KEEPS = 0.02
+"""What an epoch fetches less than the first is said from here on: crops differ, and so do their bytes."""
 _ARM_WIDTH = 20  # "zarr-python+obstore+", "fused" below
 
 
@@ -102,6 +104,9 @@ def _show(training: Training, rows: list[Fed], step_ms: float) -> None:
     for row in rows:
         if row.na is not None:
             console.print(f"{row.arm}: {row.na}")
+        kept = report.kept_share(row)
+        if kept is not None and kept > _KEEPS:
+            console.print(f"{row.arm}: its last epoch fetched {kept:.0%} less per sample than its first: it keeps data")
     console.print(
         f"accelerators: with this step, how many would be busy {FED:.0%} of the time. Every sample was compared with "
         "the truth.",

@@ -95,8 +95,8 @@ def workload(  # noqa: D103 - its help is computed from the patterns
             raise BadUseError(f"{pattern} reads data sets, or the array at a target's URL: it takes no --array")
         _write_training(resolve(target), datasets, in_flight, output, given)
         return
-    if strange := [name for name in given if name in (*_TRAINING, "index")]:
-        raise BadUseError(f"--{strange[0]} is an option of `zcb workload {trainings.PATTERN}`")
+    if others := [name for name in given if name in (*_TRAINING, "index")]:
+        raise BadUseError(f"--{others[0]} is an option of `zcb workload {trainings.PATTERN}`")
     if len(datasets) > 1:
         raise BadUseError(f"{pattern} reads one data set; {trainings.PATTERN} takes two")
     made = create_workload(
@@ -118,8 +118,8 @@ def _write_training(
     """Draw the batches of a training loop and write them."""
     at_once = given.pop("concurrent_reads", DEFAULT_CROPS_AT_ONCE)
     known = (*_TRAINING, "index", "crop", "seed")
-    if strange := [name for name in given if name not in known]:
-        raise BadUseError(f"{trainings.PATTERN} has no parameter {strange[0]!r}")
+    if others := [name for name in given if name not in known]:
+        raise BadUseError(f"{trainings.PATTERN} has no parameter {others[0]!r}")
     made = trainings.create(
         target, datasets or (None,), in_flight=in_flight, at_once=at_once, agree=agreed_truth, **given
     )

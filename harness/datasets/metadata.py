@@ -209,14 +209,14 @@ def _type3(key: str, data_type: Any) -> str:
             warnings.simplefilter("ignore")  # that a type has no specification yet, says every reader itself
             return _type_name(parse_dtype(data_type, zarr_format=3).to_native_dtype())
     except (ValueError, TypeError, KeyError, OverflowError):
-        raise _strange_type(key, data_type) from None
+        raise _unknown_type(key, data_type) from None
 
 
 def _type2(key: str, dtype: str | Sequence[Any]) -> str:
     try:
         return _type_name(np.dtype(dtype if isinstance(dtype, str) else "O"))
     except (ValueError, TypeError, SyntaxError, OverflowError):
-        raise _strange_type(key, dtype) from None
+        raise _unknown_type(key, dtype) from None
 
 
 def _type_name(dtype: np.dtype[Any]) -> str:
@@ -224,5 +224,5 @@ def _type_name(dtype: np.dtype[Any]) -> str:
     return dtype.name if element_type(dtype).kind in "biufc" else dtype.str[1:]
 
 
-def _strange_type(key: str, data_type: Any) -> BadUseError:
+def _unknown_type(key: str, data_type: Any) -> BadUseError:
     return BadUseError(f"{key!r} has elements of type {str(data_type)[:60]}: none of numpy's types of a fixed size")

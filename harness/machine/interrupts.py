@@ -4,9 +4,11 @@ Python tells of a signal between two of its own instructions. A library that wai
 its own keeps the main thread from hearing of Ctrl-C for as long, so another thread listens too.
 """
 
+import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -39,6 +41,20 @@ def let_clean_up() -> None:
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     threading.Thread(target=_end_after_grace, args=(heard,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def terminated_with_cleaning() -> Iterator[None]:
+    """Let SIGTERM leave the block as an error does, so that what it changed is put right; in the main thread only."""
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _end_after_grace(heard: int) -> None:

@@ -141,14 +141,14 @@ def soak(target: Target, readers: Sequence[str], cycle: Sequence[Case], *, secon
         for case in cycle
     ]
     # A cycle is one line, not one per round.
-    with _traces(store, found.left), _scratch(found.left), silenced("harness.measure.conductor"):
+    with _traces(store, found.left), _own_temporary_files(found.left), silenced("harness.measure.conductor"):
         begin = time.monotonic()
         with Conductor(readers, plan=Plan(samples=1)) as conductor:
             watched: dict[str, Watched] = {}
             while found.cycles < 3 or time.monotonic() - begin < seconds:
                 found.samples += sum(_cycle(conductor, each) for each in work)
                 found.cycles += 1
-                _take(watched, {HARNESS: os.getpid(), STORE: store.pid, **conductor.pids()}, time.monotonic() - begin)
+                _note(watched, {HARNESS: os.getpid(), STORE: store.pid, **conductor.pids()}, time.monotonic() - begin)
                 _log.info(f"cycle {found.cycles}, {time.monotonic() - begin:.0f} s, {found.samples} samples")
         found.seconds = time.monotonic() - begin
     found.processes = list(watched.values())
@@ -214,7 +214,7 @@ def _cycle(conductor: Conductor, workload: Workload) -> int:
     return sum(len(row.samples) for row in rows)
 
 
-def _take(watched: dict[str, Watched], pids: Mapping[str, int], seconds: float) -> None:
+def _note(watched: dict[str, Watched], pids: Mapping[str, int], seconds: float) -> None:
     for name, pid in pids.items():
         process = psutil.Process(pid)
         with process.oneshot():
@@ -252,12 +252,12 @@ def _traces(store: StoreState, left: list[str]) -> Iterator[None]:
     if me.num_fds() > files:
         left.append(f"{me.num_fds() - files} open files of the harness are still there")
     with StoreControl(store.control) as control:
-        still = _settled(control, connections)
+        still = _connections_left(control, connections)
     if still > connections:
         left.append(f"{still - connections} connections of the store are still open")
 
 
-def _settled(control: StoreControl, expected: int, within: float = 5.0) -> int:
+def _connections_left(control: StoreControl, expected: int, within: float = 5.0) -> int:
     """Return the store's open connections, once they are as few as `expected` or after `within` seconds."""
     until = time.monotonic() + within
     while (now := control.counters().connections_open) > expected and time.monotonic() < until:
@@ -266,7 +266,7 @@ def _settled(control: StoreControl, expected: int, within: float = 5.0) -> int:
 
 
 @contextmanager
-def _scratch(left: list[str]) -> Iterator[None]:
+def _own_temporary_files(left: list[str]) -> Iterator[None]:
     """Give this process and its workers a directory of their own for temporary files, and note what stays in it."""
     before, known = os.environ.get("TMPDIR"), tempfile.tempdir
     with tempfile.TemporaryDirectory(prefix="zcb-soak-") as folder:

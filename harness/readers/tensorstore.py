@@ -69,6 +69,9 @@ class TensorStoreReader(Reader):
         ),
     )
 
+    pool_bytes = 0
+    """Of the cache pool, which keeps indexes and decoded chunks between reads; a benchmark of reads has none."""
+
     @override
     def open(self, workload: Workload) -> None:
         try:
@@ -81,7 +84,7 @@ class TensorStoreReader(Reader):
         requests = int(chosen.get("request_concurrency", workload.in_flight))
         found = tensorstore_location(workload.target, workload.array.key, in_flight=requests)
         threads = {"limit": chosen.get("data_copy_concurrency", cores())}
-        resources = {"cache_pool": {"total_bytes_limit": 0}, "data_copy_concurrency": threads}
+        resources = {"cache_pool": {"total_bytes_limit": self.pool_bytes}, "data_copy_concurrency": threads}
         context = tensorstore.Context(resources | found.context)
         spec = {"driver": "zarr3" if workload.array.zarr_format == 3 else "zarr", "kvstore": found.kvstore}
         try:

@@ -129,5 +129,5 @@ class NetworkLimitRust(_RustReader):
     @classmethod
     @override
     def counts_alone(cls, target: Target) -> bool:
-        """Whether a client of its own fetches, as by plain HTTP without credentials: it follows and repeats nothing."""
+        """Whether a client of its own fetches, as by plain HTTP without credentials: it counts all that it sends."""
         return target.anonymous and target.service_url.startswith("http:")

@@ -18,6 +18,7 @@ import msgspec
 from harness.errors import BadUseError, StoreError, unknown
 from harness.machine import rust
 from harness.machine.environment import sealed
+from harness.machine.interrupts import terminated_with_cleaning
 from harness.paths import write_atomically
 from harness.store import state, veth
 from harness.store.state import PROFILES, Link, StoreState, state_file, store_dir
@@ -116,7 +117,7 @@ def stop() -> bool:
 def restarting() -> Iterator[Callable[..., StoreState]]:
     """Yield what starts the running store anew, at the same address, with some settings changed, given by name.
 
-    At the end of the block it is started once more with the settings that it had.
+    At the end of the block, also where SIGTERM ends it, it is started once more with the settings that it had.
 
     Raises
     ------
@@ -133,10 +134,11 @@ def restarting() -> Iterator[Callable[..., StoreState]]:
         stop()
         return start(msgspec.structs.replace(had, **changes))
 
-    try:
-        yield again
-    finally:
-        again()
+    with terminated_with_cleaning():
+        try:
+            yield again
+        finally:
+            again()
 
 
 def _check(settings: StoreSettings) -> None:

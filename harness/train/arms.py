@@ -9,9 +9,10 @@ import numpy as np
 
 from harness.readers import reader_class
 from harness.readers.base import Reader
+from harness.readers.tensorstore import TensorStoreReader
 from harness.train.batches import Ahead, Arm
 from harness.train.data_loader import DataLoader
-from harness.train.names import LOADINGS, MEMORY, check
+from harness.train.names import CACHE_POOL, LOADINGS, MEMORY, check
 from harness.train.tensors import Crop
 
 if TYPE_CHECKING:
@@ -52,6 +53,19 @@ class OfReader(Ahead):
             reader.close()
 
 
+POOL_BYTES = 1 << 30
+
+
+class _Pooled(TensorStoreReader):
+    """TensorStore with a cache pool for chunks and indexes, in which what was used last stays."""
+
+    pool_bytes = POOL_BYTES
+
+    @override
+    def keep_indexes(self) -> None:
+        """Nothing to do: the pool keeps them."""
+
+
 class Memory(Ahead):
     """Crops that lie in RAM, read before the loop: processing and batching alone are left."""
 
@@ -82,4 +96,6 @@ def arm(name: str) -> Arm:
     check(name)
     if name == MEMORY:
         return Memory()
+    if name == CACHE_POOL:
+        return OfReader(_Pooled)
     return DataLoader(LOADINGS[name]) if name in LOADINGS else OfReader(reader_class(name))

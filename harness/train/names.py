@@ -10,6 +10,10 @@ MEMORY = "memory"
 """The arm that feeds from RAM: the loop's own ceiling."""
 
 
+CACHE_POOL = "tensorstore-cache-pool"
+"""The arm that keeps chunks too: tensorstore with a cache pool, as it is often used."""
+
+
 @dataclass(frozen=True)
 class Loading:
     """How torch's ``DataLoader`` loads."""
@@ -44,7 +48,7 @@ def of_readers() -> list[str]:
 
 def names() -> list[str]:
     """Return the arms, in the order in which tables show them."""
-    return [MEMORY, *of_readers(), *LOADINGS]
+    return [MEMORY, *of_readers(), CACHE_POOL, *LOADINGS]
 
 
 def check(name: str) -> str:

@@ -68,6 +68,7 @@ def arm(row: Fed, step_ms: float) -> dict[str, Any]:
         "requests_per_sample": _median(last, lambda epoch: _each(epoch, epoch.requests)),
         "index_requests_per_sample": _median(last, lambda epoch: _each(epoch, epoch.index_requests)),
         "fetched_bytes_per_sample": _median(last, lambda epoch: _each(epoch, epoch.fetched_bytes)),
+        "kept_share": kept_share(row),
         "cpu_seconds_per_1000_samples": _median(last, lambda epoch: _each(epoch, 1000 * epoch.cpu_seconds)),
         "peak_rss_bytes": max((epoch.peak_rss_bytes for epoch in row.epochs), default=None),
         "epochs": row.epochs,
@@ -77,6 +78,15 @@ def arm(row: Fed, step_ms: float) -> dict[str, Any]:
         "na": row.na,
         "error": row.error,
     }
+
+
+def kept_share(row: Fed) -> float | None:
+    """Return which part of a sample's bytes the last epoch of a run did not fetch, compared with its first one.
+
+    Above 0 something was kept from one read to the next: chunks, or the indexes of shards.
+    """
+    first, last = (_median(epochs, lambda one: _each(one, one.fetched_bytes)) for epochs in (row.first, row.later))
+    return None if first is None or last is None or first == 0 else max(0.0, 1 - last / first)
 
 
 def accelerators(row: Fed, step_ms: float) -> Interval | None:

@@ -12,7 +12,7 @@ from harness.errors import MeasurementError, StoreError
 from harness.store.control import FaultRule
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
-from harness.train.names import LOADINGS, MEMORY, names
+from harness.train.names import CACHE_POOL, LOADINGS, MEMORY, names
 from setup_data import presets, repository, write
 from setup_data.bucket import ensure_bucket
 
@@ -68,10 +68,23 @@ def test_every_arm_feeds_the_same_samples(listed):
     by_arm = {each["arm"]: each for each in told["arms"]}
     assert by_arm[MEMORY]["requests_per_sample"] == 0
     for name, each in by_arm.items():
-        if name != MEMORY and each["na"] is None:
+        if name not in (MEMORY, CACHE_POOL) and each["na"] is None:
             assert each["requests_per_sample"] >= 2, name
             assert each["index_requests_per_sample"] >= 1, name
             assert {epoch["index"] for epoch in each["epochs"]} == {"cold"}
+
+
+def test_an_arm_that_keeps_chunks_says_so(target, tmp_path):
+    file = tmp_path / "tr.json"
+    shape = ["--crop", "3x20x20", "--epochs", "3", "--batches", "12", "--batch", "8"]
+    made = CliRunner().invoke(zcb, ["workload", "training", "--target", "embedded", *shape, "-o", str(file)])
+    assert made.exit_code == 0, made.output
+    arms = ["--arm", f"tensorstore,{CACHE_POOL}", "--no-feed"]
+    plain, pooled = trained(file, *arms)["arms"]
+    assert plain["kept_share"] < 0.3 < 0.6 < pooled["kept_share"]
+    assert [one["verified"] for one in (plain, pooled)] == [True, True]
+    shown = CliRunner().invoke(zcb, ["train", str(file), *arms]).stdout
+    assert f"{CACHE_POOL}: its last epoch fetched" in shown
 
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="no torch: pip install torch")

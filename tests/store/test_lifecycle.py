@@ -362,3 +362,25 @@ def test_a_process_that_may_not_even_be_seen_is_not_taken_for_gone(monkeypatch):
 def test_a_state_directory_that_another_user_keeps_closed_is_said(store_of_root):
     state.state_file().chmod(0o600)
     assert as_nobody(state.running).startswith("StoreError: cannot tell whether the store is running: /")
+
+
+_CHANGES_AND_WAITS = """
+import time
+from harness.store import lifecycle
+with lifecycle.restarting() as again:
+    again(first_byte_ms=7)
+    print("changed", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_sweep_that_is_terminated_leaves_the_store_as_it_was():
+    before = lifecycle.start(PLAIN)
+    with subprocess.Popen([sys.executable, "-c", _CHANGES_AND_WAITS], stdout=subprocess.PIPE, text=True) as swept:
+        assert swept.stdout is not None
+        assert swept.stdout.readline() == "changed\n"
+        assert state.require_running().profile.first_byte_ms == 7
+        swept.send_signal(signal.SIGTERM)
+        assert swept.wait(timeout=30) == 128 + signal.SIGTERM
+    after = state.require_running()
+    assert (after.profile, after.endpoint) == (before.profile, before.endpoint)

@@ -24,9 +24,9 @@ class Matches(NamedTuple):
 
     exchanges: dict[int, Exchange]
     """By the id of the reader's request."""
-    unseen: list[Request]
+    not_captured: list[Request]
     """Recorded by the reader, not captured."""
-    strange: list[Exchange]
+    not_recorded: list[Exchange]
     """Captured, not recorded by the reader."""
 
 
@@ -88,21 +88,21 @@ def match(requests: Sequence[Request], exchanges: Sequence[Exchange], clock_erro
         How far the two clocks may be apart.
     """
     keys = _keys(requests, exchanges)
-    unseen = sorted(requests, key=lambda r: r.sent_ns if r.sent_ns is not None else r.last_byte_ns or 0)
-    strange = [(keys[exchange.path], exchange) for exchange in exchanges]
-    found = _equal_ones(unseen, strange, clock_error_ns)
-    unseen, strange = _without(found, unseen, strange)
+    not_captured = sorted(requests, key=lambda r: r.sent_ns if r.sent_ns is not None else r.last_byte_ns or 0)
+    not_recorded = [(keys[exchange.path], exchange) for exchange in exchanges]
+    found = _equal_ones(not_captured, not_recorded, clock_error_ns)
+    not_captured, not_recorded = _without(found, not_captured, not_recorded)
     waiting: dict[tuple[str, str], list[Exchange]] = defaultdict(list)
-    for key, exchange in strange:
+    for key, exchange in not_recorded:
         waiting[exchange.method, key].append(exchange)
-    for request in unseen:
+    for request in not_captured:
         queue = waiting[request.method, request.key]
         partner = next((e for e in queue if request.range is None or e.range is None), None)
         if partner is not None:
             queue.remove(partner)
             found[request.id] = partner
-    unseen, strange = _without(found, unseen, strange)
-    return Matches(found, unseen, [exchange for _, exchange in strange])
+    not_captured, not_recorded = _without(found, not_captured, not_recorded)
+    return Matches(found, not_captured, [exchange for _, exchange in not_recorded])
 
 
 def _equal_ones(
@@ -268,13 +268,14 @@ def _path_tails(path: str) -> Iterator[str]:
 
 
 def _leftovers(found: Matches) -> Iterator[str]:
-    if found.unseen:
-        first = found.unseen[0]
-        yield f"{len(found.unseen)} recorded requests were not captured, first {first.method} {first.key} {first.range}"
-    if found.strange:
-        other = found.strange[0]
+    if found.not_captured:
+        first = found.not_captured[0]
+        asked = f"{first.method} {first.key} {first.range}"
+        yield f"{len(found.not_captured)} recorded requests were not captured, first {asked}"
+    if found.not_recorded:
+        other = found.not_recorded[0]
         yield (
-            f"{len(found.strange)} captured requests are not the reader's, "
+            f"{len(found.not_recorded)} captured requests are not the reader's, "
             f"first {other.method} {other.path} {other.range} with status {other.status}"
         )
 

@@ -135,7 +135,7 @@ class PacketRing:
         ready.register(self._socket, select.POLLIN)
         turn, accepted, deadline = 0, None, 0.0
         while True:
-            while self._take(turn % BLOCKS):
+            while self._copy_block(turn % BLOCKS):
                 turn += 1
             if self._stopping.is_set():
                 if accepted is None:
@@ -146,7 +146,7 @@ class PacketRing:
                     raise MeasurementError(f"the packet capture on {self._interface} does not come to an end")
             ready.poll(_RETIRE_MS)
 
-    def _take(self, number: int) -> bool:
+    def _copy_block(self, number: int) -> bool:
         """Copy a block away and give it back, if it is offered."""
         begin = number * BLOCK_BYTES
         _, _, status, count, _ = _BLOCK.unpack_from(self._ring, begin)

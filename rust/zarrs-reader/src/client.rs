@@ -85,7 +85,8 @@ impl Counters {
         }
     }
 
-    fn lost(&self) {
+    /// Counts a connection that broke, or an answer that did not come.
+    pub fn lost(&self) {
         self.failures.fetch_add(1, Relaxed);
     }
 

@@ -6,8 +6,9 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use http::{Method, StatusCode};
 use object_store::GetRange;
 use object_store::path::Path;
@@ -26,6 +27,10 @@ use crate::workload::Target;
 /// Read at first: headers, and with them all of a small body, which is then copied while it is still cached.
 const FIRST_READ_BYTES: usize = 20 << 10;
 const MOST_HEADERS: usize = 64;
+/// As object_store repeats what may succeed the next time.
+const RETRIES: u32 = 10;
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// What is escaped of a key in an address, as object_store does it.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
@@ -36,6 +41,26 @@ pub struct LeanClient {
     base: String,
     idle: Arc<Mutex<Vec<TcpStream>>>,
     counters: Arc<Counters>,
+    /// For the first bytes of answers: one for each request under way, none for those that wait for their turn.
+    buffers: Mutex<Vec<Box<[u8]>>>,
+    /// How often a GET is repeated at most.
+    retries: u32,
+}
+
+/// Why a GET yields nothing.
+#[derive(Debug)]
+enum Refusal {
+    /// Another one may succeed: the connection broke, or the server was too busy.
+    Passing(String),
+    Final(String),
+}
+
+impl Refusal {
+    fn reason(self) -> String {
+        match self {
+            Self::Passing(reason) | Self::Final(reason) => reason,
+        }
+    }
 }
 
 impl LeanClient {
@@ -57,14 +82,15 @@ impl LeanClient {
             return None;
         }
         let address = format!("{}:{}", server.host_str()?, server.port_or_known_default()?);
-        Some(Self { address, base, idle: Arc::clone(&client.idle), counters: Arc::clone(&client.counters) })
+        let (idle, counters) = (Arc::clone(&client.idle), Arc::clone(&client.counters));
+        Some(Self { address, base, idle, counters, buffers: Mutex::default(), retries: RETRIES })
     }
 
     /// One GET: its body, exactly the range that was asked for, and the bytes of the whole object; None where there is
     /// no such object.
     ///
     /// # Errors
-    /// `Store` when it cannot be had: this client repeats nothing but a GET whose connection had ended while idle.
+    /// `Store` when it cannot be had, also by repeating the GET as other clients do.
     pub async fn get(&self, path: &Path, range: &GetRange, memory: &Memory) -> Outcome<Option<(Bytes, u64)>> {
         let asked = match range {
             GetRange::Bounded(span) => format!("{}-{}", span.start, span.end.saturating_sub(1)),
@@ -74,10 +100,32 @@ impl LeanClient {
         let (base, host) = (&self.base, &self.address);
         let key = utf8_percent_encode(path.as_ref(), ESCAPED);
         let request = format!("GET {base}/{key} HTTP/1.1\r\nhost: {host}\r\nrange: bytes={asked}\r\n\r\n");
+        let (begin, mut wait, mut left) = (Instant::now(), FIRST_WAIT, self.retries);
+        loop {
+            match self.attempt(request.as_bytes(), range, memory).await {
+                Ok(fetched) => return Ok(fetched),
+                Err(Refusal::Passing(_)) if left > 0 && begin.elapsed() + wait < TIMEOUT => {
+                    tokio::time::sleep(wait).await;
+                    (wait, left) = ((2 * wait).min(LONGEST_WAIT), left - 1);
+                }
+                Err(refusal) => {
+                    return Err(Failure::Store(format!("{host}{base}/{path}: {}", refusal.reason())));
+                }
+            }
+        }
+    }
+
+    /// One GET, counted.
+    async fn attempt(
+        &self,
+        request: &[u8],
+        range: &GetRange,
+        memory: &Memory,
+    ) -> Result<Option<(Bytes, u64)>, Refusal> {
         self.counters.sent(&Method::GET);
-        let fetched = tokio::time::timeout(TIMEOUT, self.exchange(request.as_bytes(), range, memory)).await;
-        let outcome = fetched.unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())));
-        outcome.map_err(|reason| Failure::Store(format!("{}{base}/{path}: {reason}", self.address)))
+        let fetched = tokio::time::timeout(TIMEOUT, self.exchange(request, range, memory)).await;
+        let late = |_| Err(self.broken(format!("no answer within {} s", TIMEOUT.as_secs())));
+        fetched.unwrap_or_else(late)
     }
 
     async fn exchange(
@@ -85,30 +133,39 @@ impl LeanClient {
         request: &[u8],
         range: &GetRange,
         memory: &Memory,
-    ) -> Result<Option<(Bytes, u64)>, String> {
-        let mut first = [0; FIRST_READ_BYTES];
+    ) -> Result<Option<(Bytes, u64)>, Refusal> {
+        let kept = self.buffers.lock().pop();
+        let mut first = kept.unwrap_or_else(|| vec![0; FIRST_READ_BYTES].into_boxed_slice());
         let (mut stream, mut filled) = self.ask(request, &mut first).await?;
         let head = loop {
-            if let Some(head) = Head::parse(&first[..filled])? {
+            if let Some(head) = Head::parse(&first[..filled]).map_err(Refusal::Final)? {
                 break head;
             }
             if filled == first.len() {
-                return Err(format!("headers of more than {FIRST_READ_BYTES} bytes"));
+                return Err(Refusal::Final(format!("headers of more than {FIRST_READ_BYTES} bytes")));
             }
-            filled += some(stream.read(&mut first[filled..])).await?;
+            filled += self.read(stream.read(&mut first[filled..])).await?;
         };
         if head.status == StatusCode::NOT_FOUND.as_u16() {
             self.counters.answered(StatusCode::NOT_FOUND, None);
             return Ok(None); // and the connection ends: its body is of no use
         }
-        let (range, object_bytes) = head.demand(range)?;
+        if head.is_passing() {
+            self.counters.answered(StatusCode::SERVICE_UNAVAILABLE, None);
+            return Err(Refusal::Passing(format!("status {}", head.status)));
+        }
+        let (range, object_bytes) = head.demand(range).map_err(Refusal::Final)?;
         let mut body = memory.take(head.body_bytes);
         let came = filled - head.bytes;
         if came > head.body_bytes {
-            return Err("more bytes than were announced".to_owned());
+            return Err(Refusal::Final("more bytes than were announced".to_owned()));
         }
         body.put_slice(&first[head.bytes..filled]);
-        read_rest(&mut stream, &mut body, head.body_bytes).await?;
+        self.buffers.lock().push(first);
+        while body.len() < head.body_bytes {
+            let left = head.body_bytes - body.len();
+            self.read(stream.read_buf(&mut (&mut body).limit(left))).await?;
+        }
         self.counters.answered(StatusCode::PARTIAL_CONTENT, Some(&range));
         self.counters.fetched(body.len());
         if head.keeps_connection {
@@ -121,31 +178,36 @@ impl LeanClient {
     ///
     /// A server may end an idle connection at any moment; a request that met this was never seen, so it is sent on a
     /// new connection.
-    async fn ask(&self, request: &[u8], first: &mut [u8]) -> Result<(TcpStream, usize), String> {
+    async fn ask(&self, request: &[u8], first: &mut [u8]) -> Result<(TcpStream, usize), Refusal> {
         let kept = self.idle.lock().pop();
         if let Some(mut stream) = kept
             && let Ok(bytes) = send(&mut stream, request, first).await
         {
             return Ok((stream, bytes));
         }
-        let mut stream = TcpStream::connect(&self.address).await.map_err(|error| error.to_string())?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let bytes = send(&mut stream, request, first).await?;
-        Ok((stream, bytes))
+        let connected = async {
+            let mut stream = TcpStream::connect(&self.address).await.map_err(|error| error.to_string())?;
+            stream.set_nodelay(true).map_err(|error| error.to_string())?;
+            let bytes = send(&mut stream, request, first).await?;
+            Ok((stream, bytes))
+        };
+        connected.await.map_err(|reason| self.broken(reason))
+    }
+
+    /// The number of bytes that a read yields.
+    async fn read(&self, read: impl Future<Output = std::io::Result<usize>>) -> Result<usize, Refusal> {
+        some(read).await.map_err(|reason| self.broken(reason))
+    }
+
+    fn broken(&self, reason: String) -> Refusal {
+        self.counters.lost();
+        Refusal::Passing(reason)
     }
 }
 
 async fn send(stream: &mut TcpStream, request: &[u8], first: &mut [u8]) -> Result<usize, String> {
     stream.write_all(request).await.map_err(|error| error.to_string())?;
     some(stream.read(first)).await
-}
-
-async fn read_rest(stream: &mut TcpStream, body: &mut BytesMut, expected: usize) -> Result<(), String> {
-    while body.len() < expected {
-        let left = expected - body.len();
-        some(stream.read_buf(&mut (&mut *body).limit(left))).await?;
-    }
-    Ok(())
 }
 
 /// The number of bytes that a read yields, none of which means that the server ended the connection.
@@ -188,6 +250,12 @@ impl Head {
             keeps_connection: response.version == Some(1)
                 && !header("connection").is_some_and(|text| text.eq_ignore_ascii_case("close")),
         }))
+    }
+
+    /// Whether the server was too busy, or failed: it may do better the next time.
+    fn is_passing(&self) -> bool {
+        self.status >= 500
+            || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].iter().any(|one| *one == self.status)
     }
 
     /// Checks that the answer is the range that was asked for, and returns it with the bytes of the whole object.
@@ -237,7 +305,9 @@ mod tests {
         let shared = Client::over(Arc::new(InMemory::new()), "");
         let counters = Arc::clone(&shared.counters);
         let client = LeanClient::open(&serde_json::from_value(target).expect("a target"), &shared);
-        let (client, memory) = (client.expect("plain HTTP"), Memory::new(100));
+        let mut client = client.expect("plain HTTP");
+        client.retries = u32::from(answers.len() > count);
+        let memory = Memory::new(100);
         let mut got = Vec::new();
         for _ in 0..count {
             got.push(client.get(&Path::from("a b/c/0"), &PIECE, &memory).await);
@@ -264,6 +334,31 @@ mod tests {
             ),
             (2, 0, 6, 0)
         );
+    }
+
+    #[tokio::test]
+    async fn what_a_server_could_not_do_in_that_moment_is_asked_for_again() {
+        for busy in [
+            "HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 206 P\r\ncontent-length: 3\r\ncontent-range: bytes 2-4/9\r\n\r\nc",
+            "",
+        ] {
+            let answers: &'static [&'static str] = Box::leak(Box::new([busy, RIGHT]));
+            let (got, counters) = fetch(answers, 1).await;
+            assert!(matches!(got.as_slice(), [Ok(Some((body, 9)))] if body.as_ref() == b"cde"), "{busy}: {got:?}");
+            let counts = counters.request_counts();
+            assert_eq!((counts.requests, counts.retries, counts.fetched_bytes), (2, 1, 3), "{busy}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_waits_for_its_turn_holds_no_buffer() {
+        let target = serde_json::json!({"name": "t", "url": "http://127.0.0.1:1"});
+        let client = Client::over(Arc::new(InMemory::new()), "");
+        let client = LeanClient::open(&serde_json::from_value(target).expect("a target"), &client).expect("plain HTTP");
+        let (path, memory) = (Path::from("a"), Memory::new(100));
+        assert!(size_of_val(&client.get(&path, &PIECE, &memory)) < 2048);
     }
 
     #[tokio::test]
@@ -327,7 +422,7 @@ mod tests {
     fn only_plain_http_without_credentials_is_taken() {
         let open = |target: serde_json::Value| {
             let target: Target = serde_json::from_value(target).expect("a target");
-            LeanClient::open(&target, Arc::default()).map(|client| format!("{}{}", client.address, client.base))
+            LeanClient::open(&target, &Client::over(Arc::new(InMemory::new()), "")).map(|client| format!("{}{}", client.address, client.base))
         };
         let s3 = |endpoint: Option<&str>, anonymous: bool| {
             open(serde_json::json!({"name": "t", "url": "s3://b/p", "endpoint": endpoint, "anonymous": anonymous}))
