@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from harness.datasets.array import UNKNOWN_ORDER, ArrayInfo, check_shapes, element_type, short
+from harness.datasets.array import METADATA_NAMES, UNKNOWN_ORDER, ArrayInfo, check_shapes, element_type, short
 from harness.datasets.manifest import DatasetSpec
 from harness.errors import BadUseError
 
@@ -86,12 +86,12 @@ def of_metadata(key: str, document: bytes) -> ArrayInfo:
     BadUseError
         Not the metadata of an array, or of one that cannot be measured; the message says what stands against it.
     """
-    return _described(key, "zarr.json", document, _array3)
+    return _described(key, METADATA_NAMES[3], document, _array3)
 
 
 def of_metadata2(key: str, document: bytes) -> ArrayInfo:
     """Return the array called `key` that a ``.zarray`` describes; errors as of `of_metadata`."""
-    return _described(key, ".zarray", document, _array2)
+    return _described(key, METADATA_NAMES[2], document, _array2)
 
 
 def decoded(document: bytes) -> Any:

@@ -22,7 +22,8 @@ _DEPTH = 3
 """Folders below a target in which arrays are looked for: ``preset/name``, and a group around them."""
 _SHOWN = 12
 """Arrays of a group that an error names."""
-_ARRAYS = {METADATA_NAMES[3]: of_metadata, METADATA_NAMES[2]: of_metadata2}
+_DESCRIBED = {METADATA_NAMES[3]: of_metadata, METADATA_NAMES[2]: of_metadata2}
+"""What makes an array of its document, in the order in which they are looked for."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +80,7 @@ def _array_at(target: Target, folder: str, key: str) -> ArrayInfo | None:
     may_miss = target.name == EMBEDDED
     with reaching(target):
         store = open_store(target, prefix=folder, retry=False)
-        for name, described in _ARRAYS.items():
+        for name, described in _DESCRIBED.items():
             document = manifest.read(store, name, bucket_may_miss=may_miss)
             if document is None:
                 continue
@@ -155,7 +156,7 @@ def _below(store: Store, folder: str, depth: int) -> Iterator[Found]:
     folders = [prefix.rstrip("/") for prefix in listed["common_prefixes"]]
     manifests = {name.removesuffix(Manifest.SUFFIX) for name in names if name.endswith(Manifest.SUFFIX)}
     for key in sorted({*folders, *manifests}):
-        documents = ((name, manifest.read(store, f"{key}/{name}")) for name in _ARRAYS)
+        documents = ((name, manifest.read(store, f"{key}/{name}")) for name in _DESCRIBED)
         name, document = next(((name, document) for name, document in documents if document), ("", b""))
         if name and _node_type(document) != "group":
             yield _found(key, name, document, key in manifests)
@@ -179,15 +180,15 @@ def _consolidated(store: Store, folder: str) -> list[Found]:
             continue  # it is no group's: whoever asks hears that nothing could be listed
         for path, node in documents:
             if place and _node_type(node) == "array":
-                found.append(_found(above + path, "zarr.json", node, False))
-            elif not place and path.endswith("/.zarray"):
-                found.append(_found(above + path.removesuffix("/.zarray"), ".zarray", node, False))
+                found.append(_found(above + path, METADATA_NAMES[3], node, False))
+            elif not place and path.endswith(f"/{METADATA_NAMES[2]}"):
+                found.append(_found(above + path.removesuffix(f"/{METADATA_NAMES[2]}"), METADATA_NAMES[2], node, False))
     return found
 
 
 def _found(key: str, name: str, document: bytes, has_manifest: bool) -> Found:
     try:
-        array = _ARRAYS[name](key, document)
+        array = _DESCRIBED[name](key, document)
     except BadUseError as error:
         return Found(key=key, array=None, has_manifest=has_manifest, trouble=str(error))
     return Found(key=key, array=array, has_manifest=has_manifest)

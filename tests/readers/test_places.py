@@ -163,3 +163,19 @@ def test_the_commands_list_and_read_an_array_in_a_group(http, tmp_path):
     assert "no two independent readers can read it: zarr-python+obstore: " in str(failed.exception)
     assert str(failed.exception).count("unheard-of") >= 2  # each by its library's own words
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["read", "zarr-python+obstore", "--samples", "1"],
+        ["sweep", "in-flight", "--readers", "zarr-python+obstore", "--values", "2", "--samples", "1"],
+        ["tune", "zarr-python+obstore", "--seconds", "0"],
+    ],
+)
+def test_every_command_takes_an_array_of_format_2(http, tmp_path, monkeypatch, command):
+    monkeypatch.setenv("ZCB_TUNINGS", str(tmp_path / "tunings.toml"))
+    runner, file = CliRunner(), tmp_path / "w.json"
+    runner.invoke(zcb, ["workload", "whole_array", "--target", f"{http}/two.zarr", "--array", "a", "-o", str(file)])
+    done = runner.invoke(zcb, [*command, str(file)])
+    assert done.exit_code == 0, done.exception
