@@ -223,9 +223,9 @@ def _do_without_branches_that_are_not_there() -> None:
 
 def _other_readers() -> dict[str, str]:
     """Return the readers that no commit of zarr-python changes, by asv's text of the parameter."""
-    from harness.readers import all_readers, reader_class, tuned_readers
+    from harness.readers import all_readers, derived, reader_class
 
-    names = [*all_readers(), *tuned_readers()]
+    names = [*all_readers(), *derived()]
     return {repr(name): name for name in names if not reader_class(name).uses_zarr_python()}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ZcbError
-from harness.readers import benchmarked, tuned_readers, under_test, without_layers
+from harness.readers import benchmarked, derived, under_test, without_layers
 from harness.results.metrics import METRICS
 from harness.workload import cases
 from harness.workload.cases import Case, Grid, Use
@@ -39,11 +39,11 @@ def is_quick() -> bool:
 
 
 def readers(*, quick: bool) -> list[str]:
-    """Return the readers in every pattern: in the full grid also layers above others, and tuned readers.
+    """Return the readers in every pattern: in the full grid also layers above others, tuned readers, and crates' main.
 
-    Tuned readers are n/a where nothing was searched for.
+    They are n/a where nothing was searched for, or built.
     """
-    return without_layers() if quick else [*benchmarked(), *tuned_readers()]
+    return without_layers() if quick else [*benchmarked(), *derived()]
 
 
 READERS = readers(quick=is_quick())

@@ -25,6 +25,7 @@ _COMMANDS = {
     "cloud": "cloud",
     "compare": "compare",
     "cost": "cost",
+    "crates": "crates",
     "doctor": "doctor",
     "history": "history",
     "netns": "netns",

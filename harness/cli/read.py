@@ -23,8 +23,9 @@ from harness.machine.environment import admit
 from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_report, read_reports
 from harness.measure.timelines import record_several, record_with_wire
-from harness.readers import benchmarked, limit_clients, reader_class, tuned_readers, tunings, why_few_in_flight
+from harness.readers import benchmarked, derived, limit_clients, reader_class, tunings, why_few_in_flight
 from harness.readers.settings import in_words
+from harness.readers.zarrs import built_with_main
 from harness.results.intervals import Interval
 from harness.results.metrics import METRICS, TIMES_SLOWER
 from harness.results.pilot import sentence
@@ -125,7 +126,7 @@ def read(
     environment = admit(env)
     loaded = files.load(workload)
     if readers == "all":
-        names += [name for name in tuned_readers() if tunings.find(reader_class(name), loaded)]
+        names += [name for name in derived() if _is_prepared(name, loaded)]
     if timeline is not None:
         check_replaceable(timeline)
     click.get_current_context().with_resource(silence_allowed(timeout))
@@ -182,6 +183,12 @@ def _names(readers: str) -> list[str]:
     if any(name in limit_clients() and name != NETWORK_LIMIT for name in names):
         raise BadUseError(f"the limit's clients compete for `{NETWORK_LIMIT}`: ask for that")
     return names
+
+
+def _is_prepared(name: str, loaded: Workload) -> bool:
+    """Whether what a reader made of another needs is there: settings that were found, or a build."""
+    reader = reader_class(name)
+    return tunings.find(reader, loaded) is not None if reader.tuned_of else built_with_main().is_file()
 
 
 def _measure(names: list[str], loaded: Workload, plan: Plan, environment: Mapping[str, str], as_json: bool) -> None:
@@ -296,8 +303,8 @@ def _explain(console: Console, rows: list[Row]) -> None:
             console.print(f"{FLAGS[FLAG_IN_FLIGHT].letter}  {row.reader}: {cause}")
         if reader_class(row.reader).tuned_of and row.measured:
             console.print(f"{row.reader}: {in_words(row.settings)}")
-    versions = {package: version for row in rows for package, version in row.versions.items()}
-    console.print(", ".join(f"{package} {version}" for package, version in versions.items()))
+    versions = dict.fromkeys(f"{package} {version}" for row in rows for package, version in row.versions.items())
+    console.print(", ".join(versions))
 
 
 def _rates(row: Row) -> str:

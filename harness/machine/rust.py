@@ -1,5 +1,6 @@
 """Our programs in Rust: where they are, whether they are up to date, and how they are built."""
 
+import hashlib
 import logging
 import shutil
 import subprocess
@@ -88,6 +89,13 @@ class Program:
         yield crate / "Cargo.toml"
         yield from crate.glob("build.rs")
         yield from (crate / "src").rglob("*.rs")
+
+    def digest(self) -> str:
+        """Return what tells builds of its different versions apart; the same for all where there are no sources."""
+        digest = hashlib.sha256()
+        for path in filter(Path.is_file, sorted(self.sources())):
+            digest.update(str(path.relative_to(WORKSPACE)).encode() + b"\0" + path.read_bytes())
+        return digest.hexdigest()[:8]
 
 
 STORE = Program(crate="s3-store", called="the embedded store")

@@ -12,11 +12,13 @@ from harness.readers.settings import TUNED
 from harness.results.sample import FLAG_IN_FLIGHT, NETWORK_LIMIT, Sample
 
 __all__ = [
+    "MAIN",
     "ZARR_PYTHON",
     "Reader",
     "all_readers",
     "benchmarked",
     "clients",
+    "derived",
     "limit_clients",
     "reader_class",
     "representatives",
@@ -24,8 +26,12 @@ __all__ = [
     "tuned_readers",
     "under_test",
     "why_few_in_flight",
+    "with_main",
     "without_layers",
 ]
+
+MAIN = "+main"
+"""Behind the name of a reader that is built with its crates' main branch."""
 
 _NO_READERS = ("base", "settings", "tunings", "worker")
 """Modules here that hold none."""
@@ -43,14 +49,15 @@ def all_readers() -> dict[str, type[Reader]]:
 
 
 def reader_class(name: str) -> type[Reader]:
-    """Return the class of the reader of that name, maybe with ``+tuned`` behind it; a BadUseError lists the choices."""
+    """Return the class of the reader of that name, maybe with a suffix behind it; a BadUseError lists the choices."""
     readers = all_readers()
     if name in readers:
         return readers[name]
-    of = name.removesuffix(TUNED)
-    if of != name and of in readers:
-        return tuned(readers[of])
-    raise unknown("reader", name, [*readers, *tuned_readers()])
+    for suffix, made in _DERIVED.items():
+        of = name.removesuffix(suffix)
+        if of != name and of in readers:
+            return made(readers[of])
+    raise unknown("reader", name, [*readers, *derived()])
 
 
 @cache
@@ -60,6 +67,28 @@ def tuned(reader: type[Reader]) -> type[Reader]:
         raise BadUseError(f"{reader.name} has no settings to tune: choose from {', '.join(tuned_readers())}")
     changed = {"name": f"{reader.name}{TUNED}", "tuned_of": reader.name, "represents": None}
     return type(f"{reader.__name__}Tuned", (reader,), changed)
+
+
+@cache
+def with_main(reader: type[Reader]) -> type[Reader]:
+    """Return the reader with its crates' main branch; a BadUseError says that it has none of our own build."""
+    if not reader.crates:
+        raise BadUseError(f"{reader.name} is built from no crate: choose from {', '.join(_main_readers())}")
+    changed = {"name": f"{reader.name}{MAIN}", "main_of": reader.name, "represents": None, "settings": ()}
+    return type(f"{reader.__name__}Main", (reader,), changed)
+
+
+_DERIVED = {TUNED: tuned, MAIN: with_main}
+"""What a suffix makes of a reader's class."""
+
+
+def derived() -> list[str]:
+    """Return the names of the readers that are made of others: ``+tuned``, and ``+main``."""
+    return [*tuned_readers(), *_main_readers()]
+
+
+def _main_readers() -> list[str]:
+    return [f"{name}{MAIN}" for name, reader in all_readers().items() if reader.crates]
 
 
 def tuned_readers() -> list[str]:
@@ -93,7 +122,7 @@ def why_few_in_flight(name: str, samples: Sequence[Sample], in_flight: int) -> s
     None where its samples are not marked for that, or nothing is known of the library.
     """
     few = [one for one in samples if FLAG_IN_FLIGHT in one.flags and (one.max_in_flight or 0) < in_flight]
-    reader = all_readers().get(name.removesuffix(TUNED))
+    reader = all_readers().get(name.removesuffix(TUNED).removesuffix(MAIN))
     return reader.holds_back if few and reader else None
 
 

@@ -82,6 +82,9 @@ class Reader(ABC):
     """What `zcb tune` may set beside what its documentation tells a newcomer; none cannot be tuned."""
     tuned_of: ClassVar[str | None] = None
     """The reader that it is with settings of a search; None is one as its documentation tells (`tuned`)."""
+    main_of: ClassVar[str | None] = None
+    """The reader that it is with its crates' main branch in the place of their release; None has the release
+    (`with_main`)."""
     holds_back: ClassVar[str | None] = None
     """Why it can have fewer requests in flight than it may, whatever its settings: by the library's source, as
     docs/readers.md shows. None where nothing is known to."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, override
 
 from harness.errors import UnsupportedError
 from harness.machine.rust import ZARRS_READER
+from harness.paths import state_dir
 from harness.readers.base import Reader
 from harness.readers.settings import CALLS, CORES, IN_FLIGHT, TOKIO_THREADS, Setting
 from harness.results.sample import NETWORK_LIMIT
@@ -51,6 +53,11 @@ HOLDS_BACK = (
 )
 
 
+def built_with_main() -> Path:
+    """Return where the reader is, or will be, that is built from our sources as they are with zarrs' main branch."""
+    return state_dir() / "crates" / f"main-{ZARRS_READER.digest()}" / ZARRS_READER.crate
+
+
 class _RustReader(Reader):
     """Describes a worker process in Rust; nothing of it runs in a Python process.
 
@@ -64,12 +71,19 @@ class _RustReader(Reader):
     @classmethod
     @override
     def command(cls, environment: Mapping[str, str]) -> Sequence[str]:
+        return [cls._program(environment), "worker", "--engine", cls.engine]
+
+    @classmethod
+    def _program(cls, environment: Mapping[str, str]) -> str:
+        if cls.main_of is not None:
+            program = built_with_main()
+            if not program.is_file():
+                raise UnsupportedError("not built with zarrs' main branch: `zcb crates` does that (minutes, once)")
+            return str(program)
         other = environment.get(BINARY_VARIABLE)
-        if other is not None:
-            return [other, "worker", "--engine", cls.engine]
-        if not ZARRS_READER.is_built():
+        if other is None and not ZARRS_READER.is_built():
             raise UnsupportedError(ZARRS_READER.absence())
-        return [str(ZARRS_READER.path), "worker", "--engine", cls.engine]
+        return other or str(ZARRS_READER.path)
 
     @override
     def open(self, workload: Workload) -> None:

@@ -4,12 +4,12 @@
 branch or tag of its repository, and ``=`` what the reader is built with anyway.
 """
 
-import hashlib
 import logging
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ from harness.machine import git
 from harness.machine.rust import WORKSPACE, ZARRS_READER, find_cargo
 from harness.paths import repository_file, state_dir
 from harness.readers import all_readers
-from harness.readers.zarrs import BINARY_VARIABLE
+from harness.readers.zarrs import BINARY_VARIABLE, built_with_main
 from harness.verdict import builds
 from harness.verdict.sides import AS_IT_IS, Side, is_release
 
@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 PREFIX = "crate:"
 REPOSITORY_VARIABLE = "ZCB_ZARRS_REPO"
 """Environment variable with zarrs' repository, a URL or a path, instead of the public one."""
+COMMIT_VARIABLE = "ZCB_ZARRS_COMMIT"
+"""Variable of a build whose value the reader names among its versions."""
 PUBLIC_REPOSITORY = "https://github.com/zarrs/zarrs.git"
 
 _PACKAGE = "zarrs"
@@ -69,11 +71,36 @@ def make(spec: str, configured: Mapping[str, str]) -> Side:
         tree = Path(named).resolve()
         folder = _built(f"tree-{builds.tree_digest(tree)}", *_members(tree))
     else:
-        clone = builds.clone_of(os.environ.get(REPOSITORY_VARIABLE) or PUBLIC_REPOSITORY)
-        commit = builds.commit_of(clone, named)
-        tree = builds.cached_folder(f"zarrs-source-{commit[:12]}", lambda made: git.check_out(clone, commit, made))
-        folder = _built(commit[:12], *_members(tree))
+        folder = _of_revision(named)
     return _side(spec, folder, {BINARY_VARIABLE: str(folder / ZARRS_READER.crate)})
+
+
+def keep_main() -> Path:
+    """Build the Rust reader with zarrs' main branch as it is now, for the rows with ``+main``; return the program.
+
+    Raises
+    ------
+    BadUseError
+        No repository of zarrs, or no cargo.
+    MeasurementError
+        The build failed: the first error is the message.
+    """
+    repository_file("rust", instead="build the readers in a checkout of it")
+    folder, program = _of_revision("main"), built_with_main()
+    program.parent.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=program.parent.parent) as scratch:
+        link = Path(scratch, "link")
+        link.symlink_to(folder.resolve())
+        link.replace(program.parent)  # at once: a pass may be starting it
+    return program
+
+
+def _of_revision(revision: str) -> Path:
+    """Return the folder with the reader built with a revision of zarrs' repository."""
+    clone = builds.clone_of(os.environ.get(REPOSITORY_VARIABLE) or PUBLIC_REPOSITORY)
+    commit = builds.commit_of(clone, revision)
+    tree = builds.cached_folder(f"zarrs-source-{commit[:12]}", lambda made: git.check_out(clone, commit, made))
+    return _built(commit[:12], *_members(tree), commit=commit[:12])
 
 
 def _side(spec: str, folder: Path, environment: Mapping[str, str]) -> Side:
@@ -102,7 +129,7 @@ def _members(tree: Path) -> tuple[dict[str, str], str]:
     return paths, "\n[patch.crates-io]\n" + "".join(f"{name} = {{ {path} }}\n" for name, path in paths.items())
 
 
-def _built(name: str, dependencies: Mapping[str, str], patches: str) -> Path:
+def _built(name: str, dependencies: Mapping[str, str], patches: str, commit: str | None = None) -> Path:
     """Return the folder with the reader's binary and its lock, from our sources with other dependencies."""
     cargo = find_cargo()
     if cargo is None:
@@ -113,12 +140,12 @@ def _built(name: str, dependencies: Mapping[str, str], patches: str) -> Path:
         sources = folder.with_name("sources")
         shutil.copytree(WORKSPACE, sources, ignore=shutil.ignore_patterns("target"))
         _depend(sources, dependencies, patches)
-        _compile(cargo, sources)
+        _compile(cargo, sources, {} if commit is None else {COMMIT_VARIABLE: commit})
         folder.mkdir()
         shutil.copy2(_target() / "release" / ZARRS_READER.crate, folder)
         shutil.copy2(sources / "Cargo.lock", folder)
 
-    return builds.cached_folder(f"crate-{name}-{_digest_of_ours()}", build)
+    return builds.cached_folder(f"crate-{name}-{ZARRS_READER.digest()}", build)
 
 
 def _depend(sources: Path, dependencies: Mapping[str, str], patches: str) -> None:
@@ -137,10 +164,11 @@ def _replaced(requirement: re.Match[str], where: str) -> str:
     return f"{requirement[1]}{{ {where}" + ("" if opened else " }")
 
 
-def _compile(cargo: str, sources: Path) -> None:
+def _compile(cargo: str, sources: Path, variables: Mapping[str, str]) -> None:
     """Build in a folder that all such builds share, so that only what depends on zarrs is compiled again."""
     command = [cargo, "build", "--release", "-p", ZARRS_READER.crate, "--manifest-path", str(sources / "Cargo.toml")]
-    done = subprocess.run([*command, "--target-dir", str(_target())], capture_output=True, text=True, check=False)
+    command += ["--target-dir", str(_target())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **variables})
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if line.startswith("error")), "no message")
         raise MeasurementError(f"the build failed: {reason}")
@@ -148,11 +176,3 @@ def _compile(cargo: str, sources: Path) -> None:
 
 def _target() -> Path:
     return state_dir() / "sides" / "cargo"
-
-
-def _digest_of_ours() -> str:
-    """Return what tells builds of different versions of our own reader apart."""
-    digest = hashlib.sha256()
-    for path in sorted(ZARRS_READER.sources()):
-        digest.update(str(path.relative_to(WORKSPACE)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:8]

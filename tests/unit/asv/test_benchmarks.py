@@ -40,7 +40,8 @@ TUNED = [
     "zarrs+tuned",
 ]
 PLAIN = ["zarr-python+fsspec", "zarr-python+obstore", "zarr-python+obstore+fused"]
-EVERY = [*READERS, *TUNED]
+MAIN = ["zarrs+main", "zarrs-planned+main"]
+EVERY = [*READERS, *TUNED, *MAIN]
 BOTH = ["small", "large"]
 
 PARAMETERS = {

@@ -8,7 +8,7 @@ import pytest
 
 from harness.asv import main_job, tracked
 from harness.machine import git
-from harness.readers import benchmarked, tuned_readers
+from harness.readers import benchmarked, derived
 from harness.results.sample import NETWORK_LIMIT
 from harness.workload import cases
 from tests.support import passes
@@ -38,7 +38,7 @@ def test_the_oldest_and_the_newest_are_measured_first():
     assert [one.version for one in main_job.plan(["3.4.2"], full=False)] == ["3.4.2"]
     assert NEWEST.readers == EVERY
     assert OLDEST.readers == BETWEEN.readers == OF_ZARR
-    everyone = (*benchmarked(), *tuned_readers())
+    everyone = (*benchmarked(), *derived())
     assert not {"xarray", "dask", "icechunk"} & {*EVERY, *OF_ZARR}
     assert all(one.readers == everyone for one in main_job.plan(["3.2.1", "3.4.2"], full=True))
 

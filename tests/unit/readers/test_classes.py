@@ -8,7 +8,17 @@ import pytest
 from harness.asv import tracked
 from harness.errors import BadUseError
 from harness.paths import ROOT
-from harness.readers import all_readers, benchmarked, clients, limit_clients, reader_class, representatives
+from harness.readers import (
+    MAIN,
+    all_readers,
+    benchmarked,
+    clients,
+    derived,
+    limit_clients,
+    reader_class,
+    representatives,
+    tuned,
+)
 from harness.readers.base import Reader
 from harness.results import drift
 from harness.results.cells import DEFAULT_BASELINE
@@ -115,6 +125,19 @@ def test_a_reader_without_zarr_is_compared_with_itself_and_between_its_own_versi
     readers, _ = plan(Request(base=base, head=head, target=PLACE, readers=["tensorstore"]))
     assert readers == ["tensorstore"]
     assert crates.readers() == ["zarrs", "zarrs-planned"]
+
+
+def test_a_reader_with_its_crates_main_branch_is_the_same_but_for_its_name():
+    for name in ("zarrs+main", "zarrs-planned+main"):
+        made, plain = reader_class(name), reader_class(name.removesuffix(MAIN))
+        assert (made.name, made.main_of, plain.main_of) == (name, plain.name, None)
+        assert name in derived()
+        assert made.represents is None
+        assert name not in all_readers()
+        with pytest.raises(BadUseError, match="no settings to tune"):
+            tuned(made)
+    with pytest.raises(BadUseError, match=r"tensorstore is built from no crate: choose from zarrs\+main, "):
+        reader_class("tensorstore+main")
 
 
 def test_the_page_of_readers_lists_them_and_their_calls():

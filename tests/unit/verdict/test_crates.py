@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import BadUseError, MeasurementError
+from harness.errors import BadUseError, MeasurementError, UnsupportedError
 from harness.machine import rust
 from harness.measure.process import WorkerProcess
+from harness.readers import reader_class
 from harness.readers.zarrs import BINARY_VARIABLE, Zarrs
 from harness.targets.target import Target
 from harness.verdict import crates
@@ -18,7 +19,7 @@ from tests.unit.verdict.test_sides import git
 
 # Stands for cargo: keeps what it was asked to build, and makes a program and a lock of it.
 CARGO = """#!{python}
-import json, pathlib, re, sys
+import json, os, pathlib, re, sys
 options = dict(zip(sys.argv[1:], sys.argv[2:]))
 sources = pathlib.Path(options["--manifest-path"]).parent
 reader = (sources / "zarrs-reader" / "Cargo.toml").read_text()
@@ -32,7 +33,9 @@ if found:
     lock.write_text(re.sub('(name = "zarrs"\\nversion = )"[^"]+"', '\\\\1"' + found[1] + '"', lock.read_text()))
 made = pathlib.Path(options["--target-dir"], "release")
 made.mkdir(parents=True, exist_ok=True)
-(made / "zarrs-reader").write_text("#!/bin/sh\\nread line; echo '{{\\"versions\\": {{\\"zarrs\\": \\"other\\"}}}}'\\n")
+commit = {{"zarrs_commit": os.environ["ZCB_ZARRS_COMMIT"]}} if "ZCB_ZARRS_COMMIT" in os.environ else {{}}
+answer = json.dumps({{"versions": {{"zarrs": "other", **commit}}}})
+(made / "zarrs-reader").write_text("#!/bin/sh\\nread line; echo '" + answer + "'\\n")
 (made / "zarrs-reader").chmod(0o755)
 """
 
@@ -101,6 +104,34 @@ def test_a_revision_is_built_from_its_own_files(built, zarrs, monkeypatch):
     source = Path(built()[0][0].partition('zarrs = { path = "')[2].partition('/zarrs"')[0])
     assert commit[:12] in source.name
     assert "workspace" in (source / "Cargo.toml").read_text()
+
+
+def test_the_main_branch_is_kept_for_rows_beside_the_release(built, zarrs, monkeypatch):
+    main = reader_class("zarrs+main")
+    with pytest.raises(UnsupportedError, match="not built with zarrs' main branch: `zcb crates` does that"):
+        main.command({})
+    monkeypatch.setenv(crates.REPOSITORY_VARIABLE, str(zarrs))
+    first = crates.keep_main()
+    assert main.command({BINARY_VARIABLE: "another"}) == [str(first), "worker", "--engine", "stock"]
+    assert reader_class("zarrs-planned+main").command({})[-1] == "planned"
+    process = WorkerProcess(main, {})
+    assert process.ask({"op": "open"}, timeout=20)["versions"]["zarrs_commit"] == git(zarrs, "rev-parse", "HEAD")[:12]
+    process.stop()
+    assert crates.keep_main() == first
+    assert len(built()) == 1
+    git(zarrs, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "next", "--allow-empty")
+    kept = first.resolve()
+    assert crates.keep_main() == first
+    assert first.resolve() != kept
+    assert len(built()) == 2
+
+
+def test_a_build_is_of_the_sources_as_they_are(built, zarrs, monkeypatch):
+    monkeypatch.setenv(crates.REPOSITORY_VARIABLE, str(zarrs))
+    crates.keep_main()
+    monkeypatch.setattr(type(rust.ZARRS_READER), "digest", lambda _: "other")
+    with pytest.raises(UnsupportedError, match="zcb crates"):
+        reader_class("zarrs+main").command({})
 
 
 def test_what_the_reader_is_built_with_anyway_is_a_side_too(built):

@@ -117,6 +117,10 @@ pub fn versions(kind: Kind) -> BTreeMap<&'static str, &'static str> {
     let mut found = BTreeMap::from([("object_store", env!("VERSION_OBJECT_STORE")), ("rustc", env!("VERSION_RUSTC"))]);
     if kind != Kind::NetworkLimit {
         found.insert("zarrs", env!("VERSION_ZARRS"));
+        // Set where it is built with a revision instead of a release (harness/verdict/crates.py).
+        if let Some(commit) = option_env!("ZCB_ZARRS_COMMIT") {
+            found.insert("zarrs_commit", commit);
+        }
     }
     if kind == Kind::Stock {
         found.insert("zarrs_object_store", env!("VERSION_ZARRS_OBJECT_STORE"));
