@@ -57,7 +57,8 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     tensor_bytes: int
     """Of the samples that the loop consumed."""
     step_seconds: float
-    """Of the steps in the loop."""
+    """Of the steps in the loop, each no longer than it was asked to be: a loop that comes back late from its pause, as
+    where an arm in its process holds Python's lock, leaves an accelerator idle."""
     waits: list[float]
     """Before each batch of the loop, in seconds."""
     requests: int | None
@@ -243,7 +244,7 @@ class _Asked:
         self._probe.begin()
         with _tree(self._worker.pid) as cost:
             answer = self._worker.require({"op": "epoch", "number": number, "step_ms": step_ms}, timeout=patience)
-        epoch = _epoch(training, told(answer, "looped", Looped), cost, self._probe.end())
+        epoch = _epoch(training, told(answer, "looped", Looped), step_ms / 1e3, cost, self._probe.end())
         _log.info(
             f"{arm}: epoch {number}, step {step_ms:.3g} ms: {epoch.samples_per_second:.0f} samples/s, "
             f"utilisation {epoch.utilisation:.0%}, first batch {epoch.first_batch_seconds:.2f} s"
@@ -251,7 +252,7 @@ class _Asked:
         return epoch
 
 
-def _epoch(training: Training, looped: Looped, cost: _Cost, evidence: Evidence) -> Epoch:
+def _epoch(training: Training, looped: Looped, step: float, cost: _Cost, evidence: Evidence) -> Epoch:
     store, later = evidence.store, len(looped.waits)
     index = None if store is None else store.get_index
     return Epoch(
@@ -261,7 +262,7 @@ def _epoch(training: Training, looped: Looped, cost: _Cost, evidence: Evidence) 
         samples=later * training.batch,
         fetched_samples=training.samples_per_epoch,
         tensor_bytes=training.tensor_bytes * later // training.batches,
-        step_seconds=sum(looped.steps),
+        step_seconds=sum(min(seconds, step) for seconds in looped.steps),
         waits=looped.waits,
         requests=None if store is None else store.requests,
         index_requests=index,
