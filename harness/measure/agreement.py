@@ -3,14 +3,17 @@
 import itertools
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 
+from harness.datasets.metadata import decoded
 from harness.errors import MeasurementError, UnsupportedError
 from harness.measure.execution import OPEN_SECONDS, turn_deadline
 from harness.measure.process import WorkerProcess, told
 from harness.readers import reader_class, representatives
+from harness.targets.client import fetched, open_store, reaching
 from harness.targets.target import joined
 from harness.workload.model import Workload
 from harness.workload.truth import Truth, first_difference
@@ -70,11 +73,21 @@ class _Asked:
         """Whether a reader returned arrays."""
         if name not in self.found and name not in self.reasons:
             try:
-                self.found[name] = _checksums(name, self._workload)
+                self.found[name] = self._asked(name)
                 _log.info(f"{self._workload.label}: read by {name}")
             except (UnsupportedError, MeasurementError) as reason:
                 self.reasons[name] = str(reason)
         return name in self.found
+
+    def _asked(self, name: str) -> str:
+        """Return what a reader returns; one that cannot parse the stored metadata may be given them."""
+        try:
+            return _checksums(name, self._workload)
+        except UnsupportedError:
+            metadata = _without_bare_nan(self._workload) if reader_class(name).assumes_metadata else None
+            if metadata is None:
+                raise
+            return _checksums(name, self._workload, metadata)
 
 
 def _pairs(workload: Workload) -> Iterator[tuple[str, str]]:
@@ -90,11 +103,27 @@ def _pairs(workload: Workload) -> Iterator[tuple[str, str]]:
         yield from (pair for pair in pairs if shares[pair])
 
 
-def _checksums(reader: str, workload: Workload) -> str:
-    """Return the checksums of what one reader returns, read in a process of its own."""
+def _without_bare_nan(workload: Workload) -> dict[str, Any] | None:
+    """Return the array's metadata without its attributes where NaN stands bare in these; else None.
+
+    Python writes it so, and most libraries refuse the whole document. Attributes say nothing of the elements.
+    """
+    with reaching(workload.target):
+        document = fetched(open_store(workload.target), workload.array.metadata_key)
+    try:
+        msgspec.json.decode(document)
+    except msgspec.DecodeError:
+        fields: dict[str, Any] = decoded(document)
+        return {name: value for name, value in fields.items() if name != "attributes"}
+    return None
+
+
+def _checksums(reader: str, workload: Workload, metadata: Mapping[str, Any] | None = None) -> str:
+    """Return the checksums of what one reader returns, read in a process of its own, by the metadata given if any."""
     worker = WorkerProcess(reader_class(reader))
     try:
-        worker.require({"op": "open", "workload": msgspec.to_builtins(workload)}, timeout=OPEN_SECONDS)
+        request = {"op": "open", "workload": msgspec.to_builtins(workload), "metadata": metadata}
+        worker.require(request, timeout=OPEN_SECONDS)
         answer = worker.require({"op": "checksums"}, timeout=turn_deadline(workload))
     finally:
         worker.stop()

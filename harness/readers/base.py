@@ -88,6 +88,10 @@ class Reader(ABC):
     holds_back: ClassVar[str | None] = None
     """Why it can have fewer requests in flight than it may, whatever its settings: by the library's source, as
     docs/readers.md shows. None where nothing is known to."""
+    assumes_metadata: ClassVar[bool] = False
+    """Whether its library takes an array's metadata from its caller, by public means (`assumed`)."""
+    assumed: Mapping[str, Any] | None = None
+    """An array's metadata in the place of those that are stored, given before `open`: for a truth, never measured."""
     chosen: Mapping[str, Value] = MappingProxyType({})
     """The settings that were chosen for it, by name."""
 

@@ -75,10 +75,16 @@ class Worker(Answering):
             "close": self._close,
         }
 
-    def _open(self, workload: dict[str, Any], settings: Mapping[str, Value] = MappingProxyType({})) -> dict[str, Any]:
+    def _open(
+        self,
+        workload: dict[str, Any],
+        settings: Mapping[str, Value] = MappingProxyType({}),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         self._close()
         decoded, reader = workloads.decode(workload), self._make()
         reader.choose(settings)
+        reader.assumed = metadata
         self.packages = reader.packages
         reader.open(decoded)  # one that cannot be opened holds nothing that could be closed
         self._workload, self._reader = decoded, reader

@@ -165,6 +165,22 @@ def test_the_commands_list_and_read_an_array_in_a_group(http, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_bare_nan_in_attributes_is_no_obstacle_to_a_truth(http, tmp_path):
+    """tensorstore refuses such a document, and reads the same array by metadata that are given to it."""
+    file = tmp_path / "w.json"
+    asked = ["workload", "whole_array", "--target", f"{http}/three.zarr", "--array", "deep/b", "-o", str(file)]
+    done = CliRunner().invoke(zcb, asked)
+    assert done.exit_code == 0, done.exception
+    assert "the truth is what zarr-python+obstore and tensorstore agree on" in done.output
+    rows = CliRunner().invoke(zcb, ["read", "all", str(file), "--samples", "1", "--json"])
+    assert rows.exit_code == 0, rows.exception
+    found = {row["reader"]: row for row in json.loads(rows.stdout)}
+    for name, row in found.items():
+        assert row.get("error") is None, (name, row["error"])
+    assert "Invalid JSON" in found["tensorstore"]["na"]
+    assert found["zarr-python+fsspec"]["samples"][0]["verified"]
+
+
 @pytest.mark.parametrize(
     "command",
     [
