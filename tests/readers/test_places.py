@@ -10,8 +10,10 @@ from click.testing import CliRunner
 from harness.cli import zcb
 from harness.datasets import places
 from harness.errors import BadUseError
+from harness.readers import all_readers
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
+from harness.timeline import model as timelines
 from harness.workload.create import create_workload
 from setup_data.bucket import ensure_bucket
 from setup_data.cli import data
@@ -195,3 +197,28 @@ def test_every_command_takes_an_array_of_format_2(http, tmp_path, monkeypatch, c
     runner.invoke(zcb, ["workload", "whole_array", "--target", f"{http}/two.zarr", "--array", "a", "-o", str(file)])
     done = runner.invoke(zcb, [*command, str(file)])
     assert done.exit_code == 0, done.exception
+
+
+WITH_HOOKS = [
+    name
+    for name, reader in all_readers().items()
+    if reader.records_timelines and reader.competes_for is None and reader.layer_over is None
+]
+
+
+@pytest.mark.parametrize("name", WITH_HOOKS)
+def test_a_timeline_of_an_array_without_shards_has_all_of_its_chunks(s3_target, tmp_path, name):
+    """Each chunk is an object of its own: no index is asked for, and every chunk has its events."""
+    file, drawn = tmp_path / "w.json", tmp_path / "t.json"
+    asked = ["workload", "whole_array", "--target", "embedded", "--array", "places/two.zarr/a", "-o", str(file)]
+    assert CliRunner().invoke(zcb, asked).exit_code == 0
+    done = CliRunner().invoke(zcb, ["read", name, str(file), "--timeline", str(drawn)])
+    assert done.exit_code == 0, done.exception
+    taken = timelines.load(drawn)
+    assert taken.valid.ok, taken.valid
+    assert {one.kind for one in taken.requests if one.kind != "metadata"} == {"data"}
+    assert sorted(one.chunk for one in taken.chunks) == [(0, 0), (1, 0)]
+    for one in taken.chunks:
+        times = [one.sent_ns, one.first_byte_ns, one.last_byte_ns, one.decoded_ns]
+        assert None not in times
+        assert times == sorted(times)
