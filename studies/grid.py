@@ -4,16 +4,18 @@
 arrays each read right, could not read by its library's own words, or read wrong. Exit code 1: one was read wrong.
 """
 
+import asyncio
 import contextlib
 import itertools
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
+import icechunk
 import msgspec
 import numpy as np
 import obstore
@@ -21,11 +23,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
+from harness.datasets.array import METADATA_NAMES
 from harness.errors import MeasurementError, UnsupportedError, WrongDataError, ZcbError
 from harness.measure.execution import OPEN_SECONDS, turn_deadline
 from harness.measure.process import WorkerProcess
 from harness.readers import all_readers, reader_class
 from harness.targets.client import open_store
+from harness.targets.icechunk import BRANCH, icechunk_storage
 from harness.targets.resolve import resolve
 from harness.targets.target import Target
 from harness.workload.create import create_workload
@@ -36,8 +40,9 @@ from setup_data.bucket import ensure_bucket
 from studies import stored
 from studies.stored import Array, Document
 
-READERS = [name for name, reader in all_readers().items() if reader.stored_as is None]
-"""Those that read an array wherever it stands."""
+READERS = list(all_readers())
+_OF_REPOSITORIES = [name for name, reader in all_readers().items() if reader.stored_as is not None]
+"""Those that read an array from an Icechunk repository beside it."""
 RIGHT, NA, WRONG, FAILED = "right", "n/a", "wrong", "failed"
 _NUMBERS = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -213,7 +218,7 @@ def _v3(
     encoding = draw(st.sampled_from(["default", "v2"]))
     given_separator = draw(st.sampled_from([None, ".", "/"]))
     configuration = {} if given_separator is None else {"configuration": {"separator": given_separator}}
-    attributes = {"scale": [0.5, 1]}
+    scale = draw(st.sampled_from([0.5, 0.5, 0.5, 0.5, 0.5, np.nan]))  # of which NaN will stand bare
     return {
         "zarr_format": 3,
         "node_type": "array",
@@ -223,7 +228,7 @@ def _v3(
         "chunk_key_encoding": {"name": encoding} | configuration,
         "fill_value": fill,
         "codecs": codecs,
-        "attributes": attributes,
+        "attributes": {"scale": [scale, 1]},
         "storage_transformers": [],
     } | draw(st.sampled_from([{}, {"extra": {"must_understand": False, "name": "extra"}}]))
 
@@ -355,13 +360,32 @@ def run(case: Case, number: int, target: Target, everyone: Readers, found: Outco
             found.bad.append(f"no workload: {error}: {case}")
         return
     found.cases += 1
+    refused = _not_kept(work.target, case.place, objects)
     for name in READERS:
-        outcome, reason = everyone.outcome(name, work)
+        is_kept = refused is None or name not in _OF_REPOSITORIES
+        outcome, reason = everyone.outcome(name, work) if is_kept else (NA, refused or "")
         found.counts[name][outcome] += 1
         if outcome == NA:
             found.reasons[name][reason[:120]] += 1
         elif outcome != RIGHT:
             found.bad.append(f"{name}: {outcome}: {reason}: {case}")
+
+
+def _not_kept(target: Target, key: str, objects: Mapping[str, bytes]) -> str | None:
+    """Write an array's objects into an Icechunk repository beside it; return why Icechunk does not take them, if so."""
+    from zarr.core.buffer.cpu import Buffer
+
+    async def kept(store: icechunk.IcechunkStore) -> None:
+        for name in sorted(objects, key=lambda name: name not in METADATA_NAMES.values()):  # before what they describe
+            await store.set(name, Buffer.from_bytes(objects[name]))
+
+    session = icechunk.Repository.create(icechunk_storage(target, key)).writable_session(BRANCH)
+    try:
+        asyncio.run(kept(session.store))
+        session.commit(key)
+    except (icechunk.IcechunkError, ValueError) as error:
+        return f"icechunk does not take it: {' '.join(str(error).partition('context:')[0].split())}"
+    return None
 
 
 def _written(case: Case) -> dict[str, bytes] | None:
