@@ -18,7 +18,7 @@ from harness.datasets.manifest import DatasetSpec, Manifest, read
 from harness.errors import BadUseError, StoreError
 from harness.machine.environment import direct
 from harness.targets.client import open_store
-from harness.targets.icechunk import SUFFIX, icechunk_storage
+from harness.targets.icechunk import BRANCH, SUFFIX, icechunk_storage
 from harness.targets.target import Target
 from setup_data.encode import shard_key, shards
 from setup_data.write import Advance, Report
@@ -26,7 +26,6 @@ from setup_data.write import Advance, Report
 if TYPE_CHECKING:
     import icechunk
 
-_BRANCH = "main"
 _IDENTITY = "manifest_crc32c"
 """The snapshot's property that says of which data set it is."""
 
@@ -79,7 +78,7 @@ def write(target: Target, spec: DatasetSpec, *, advance: Advance = lambda _: Non
         started = time.perf_counter()
         # Each shard is an object of its own, however small: Icechunk would put the smallest into its manifest.
         made = icechunk.Repository.create(storage, icechunk.RepositoryConfig(inline_chunk_threshold_bytes=0))
-        session = made.writable_session(_BRANCH)
+        session = made.writable_session(BRANCH)
         report.stored_bytes = asyncio.run(_copy(store, spec, session.store, advance))
         session.commit(spec.key, {_IDENTITY: identity})
     report.seconds = time.perf_counter() - started
@@ -106,7 +105,7 @@ def _identity(storage: "icechunk.Storage") -> object | None:
 
     if not icechunk.Repository.exists(storage):
         return None
-    newest = next(iter(icechunk.Repository.open(storage).ancestry(branch=_BRANCH)))
+    newest = next(iter(icechunk.Repository.open(storage).ancestry(branch=BRANCH)))
     return None if newest.parent_id is None else newest.metadata.get(_IDENTITY, newest.message)
 
 

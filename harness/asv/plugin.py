@@ -4,7 +4,6 @@ asv imports it in each of its commands, so what is slow to import is imported wh
 """
 
 import functools
-import hashlib
 import itertools
 import json
 import math
@@ -125,7 +124,7 @@ def _print_short_names() -> None:
 
 def short_name(name: re.Match[str]) -> str:
     """Return ``py3.13 env-c5f1a2b3``, where asv's results are in files called ``<commit>-env-c5f1a2b3...json``."""
-    return f"{name[1]} env-{hashlib.md5(name[0].encode()).hexdigest()[:8]}"  # noqa: S324 - asv's own choice
+    return f"{name[1]} env-{records.env_digest(name[0])[:8]}"
 
 
 def _one_at_a_time() -> None:

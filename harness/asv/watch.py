@@ -12,6 +12,7 @@ from harness.asv.main_job import Asked
 from harness.errors import BadUseError
 from harness.machine import git
 from harness.paths import contents, write_atomically
+from harness.measure.conductor import DEFAULT_SAMPLES, SESSIONS
 from harness.results import records
 from harness.results.records import PassRecord, RowRecord
 
@@ -19,9 +20,6 @@ _log = logging.getLogger(__name__)
 
 PACKAGE = ("src", "pyproject.toml")
 """What of zarr-python's repository is built: a commit that changes nothing of it reads as the one before it."""
-
-SESSIONS = 7
-"""Fresh processes of each reader: with fewer than six an interval says nothing of how processes differ."""
 
 _TOLD = "told"  # a file of JSON beside the results; asv reads every *.json there
 _FIELD, _RECORD = "\x1f", "\x1e"
@@ -92,7 +90,7 @@ class Results:
         """Return the variables of an `asv run` over those of its profile: three rounds in each of the processes."""
         if self._sessions == 1:
             return {}
-        return {"ZCB_SAMPLES": str(3 * self._sessions), "ZCB_SESSIONS": str(self._sessions), "ZCB_READER_SECONDS": ""}
+        return {"ZCB_SAMPLES": str(DEFAULT_SAMPLES), "ZCB_SESSIONS": str(self._sessions), "ZCB_READER_SECONDS": ""}
 
     def of(self, commits: Iterable[Commit]) -> list[PassRecord]:
         """Return the passes of commits, in their order, with as many processes as are asked for."""

@@ -150,9 +150,7 @@ class _Job:
     def _write_data(self) -> None:
         with self._course.step(_DATA):
             besides = ("--as", "icechunk") if self._full else ()  # what a quick job's readers do not read
-            create = ("data", "create", "--target", "embedded", *besides, "--preset")
-            self._programs.call(zcb(*create, "demo", "--dataset", "small", "--dataset", "large"))
-            self._programs.call(zcb(*create, "headline"))
+            self._programs.write_data("demo", *besides)
 
     def _measure(self, config: Path, release: Release, versions: Sequence[str]) -> None:
         """Measure a release; rows that fail are told at the end, since the others are right."""

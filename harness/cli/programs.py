@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.errors import BadUseError, MeasurementError, StoreError, ZcbError
 from harness.machine.log import reason_in
+from harness.targets.target import EMBEDDED
 
 ASV_ROWS_FAILED = 2
 """asv's exit code where it measured, and some rows failed."""
@@ -47,6 +48,18 @@ class Programs:
         with self.started(command) as running:
             running.wait()
         self.demand(running.returncode)
+
+    def write_data(self, preset: str, *besides: str) -> None:
+        """Write what benchmarks read into the embedded store: two data sets of a preset, and the headline's.
+
+        Parameters
+        ----------
+        besides
+            Further options of ``zcb data create``.
+        """
+        create = ("data", "create", "--target", EMBEDDED, *besides, "--preset")
+        self.call(zcb(*create, preset, "--dataset", "small", "--dataset", "large"))
+        self.call(zcb(*create, "headline"))
 
     def answer(self, command: Sequence[str], variables: Mapping[str, str]) -> bytes:
         """Return what a program of ours prints to stdout, which it does whatever its answer is.

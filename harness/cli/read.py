@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.cli.values import ENV, FiniteRange, OutputFile, timeout_option
+from harness.cli.values import ENV, FiniteRange, OutputFile, check_sessions, timeout_option
 from harness.errors import (
     WRONG_DATA,
     BadUseError,
@@ -133,8 +133,7 @@ def read(
     require(loaded.target, loaded.array.metadata_key)
     if samples is not None or timeline is None:
         asked = samples or max(_SAMPLES, sessions)
-        if asked < sessions:
-            raise BadUseError(f"{asked} samples cannot be spread over {sessions} sessions")
+        check_sessions(asked, sessions)
         plan = Plan(
             samples=asked,
             sessions=sessions,

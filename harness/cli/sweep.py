@@ -13,7 +13,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.cli.values import ENV, FiniteRange, OutputFile, default_config, timeout_option, write_output
+from harness.cli.values import (
+    ENV,
+    FiniteRange,
+    OutputFile,
+    check_sessions,
+    default_config,
+    timeout_option,
+    write_output,
+)
 from harness.errors import BadUseError, MeasurementError, blamed, wrong_data_first
 from harness.machine.environment import admit
 from harness.measure import gaps as gap_sweeps
@@ -231,8 +239,7 @@ def gap(
 
 
 def _rounds(samples: int, sessions: int, patience: float) -> Rounds:
-    if samples < sessions:
-        raise BadUseError(f"{samples} samples cannot be spread over {sessions} sessions")
+    check_sessions(samples, sessions)
     return Rounds(samples=samples, sessions=sessions, patience=patience)
 
 

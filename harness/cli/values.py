@@ -85,3 +85,9 @@ def write_output(path: Path, content: bytes) -> None:
         write_atomically(path, content)
     except OSError as error:
         raise BadUseError(f"cannot write {path}: {error.strerror}") from error
+
+
+def check_sessions(samples: int, sessions: int) -> None:
+    """Refuse to spread samples over more sessions than there are samples."""
+    if samples < sessions:
+        raise BadUseError(f"{samples} samples cannot be spread over {sessions} sessions")

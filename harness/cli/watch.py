@@ -22,12 +22,11 @@ from harness.results import answer as answers
 from harness.results.answer import Step
 from harness.store import state
 from harness.targets.resolve import resolve
+from harness.targets.target import EMBEDDED
 from harness.verdict import builds
 from harness.verdict.model import Verdict
 
 _log = logging.getLogger(__name__)
-
-_EMBEDDED = "embedded"
 
 _EXAMPLES = """\b
 Examples:
@@ -153,14 +152,12 @@ class _Watched:
     def _make_ready(self) -> None:
         """Start the embedded store and write the data that are read; demand any other target."""
         name, _, how = self._target.partition(":")
-        if name == _EMBEDDED and state.running() is None:
+        if name == EMBEDDED and state.running() is None:
             profile, _, link = how.partition("+")
             self._programs.call(zcb("store", "start", "--profile", profile or "s3", "--link", link or "lo"))
         resolve(self._target)
-        if name == _EMBEDDED:
-            create = ("data", "create", "--target", _EMBEDDED, "--preset")
-            self._programs.call(zcb(*create, self._preset, "--dataset", "small", "--dataset", "large"))
-            self._programs.call(zcb(*create, "headline"))
+        if name == EMBEDDED:
+            self._programs.write_data(self._preset)
         named = ["--machine", self._results.machine, "--config", str(self._config)]
         self._programs.call([program("asv"), "machine", "--yes", *named])
 
@@ -193,10 +190,10 @@ class _Watched:
 
     def checks(self, steps: Sequence[Step]) -> list[Check]:
         """Let both versions of each step with findings take turns; what was found once may be the machine's."""
-        return [one for step in steps if step.of("slower") or step.of("faster") for one in self._checked(step)]
+        return [one for step in steps if step.differences for one in self._checked(step)]
 
     def _checked(self, step: Step) -> list[Check]:
-        found = [*step.of("slower"), *step.of("faster")]
+        found = step.differences
         names = [",".join(dict.fromkeys(of)) for of in ([f.reader for f in found], [f.pattern for f in found])]
         _log.info(f"{step.before} and {step.after} take turns: {', '.join(names)}")
         words = ["compare", step.before, step.after, "--repo", str(self._clone), "--target", self._target]

@@ -100,7 +100,6 @@ def checks(step: Step, verdict: Verdict) -> list[Check]:
 
 def unchecked(step: Step, reason: str) -> list[Check]:
     """Return the checks of a step's findings that could not be made, and why."""
-    found = [*step.of("slower"), *step.of("faster")]
     return [
         Check(
             before=step.before,
@@ -112,7 +111,7 @@ def unchecked(step: Step, reason: str) -> list[Check]:
             said="not measured",
             error=reason,
         )
-        for finding in found
+        for finding in step.differences
     ]
 
 

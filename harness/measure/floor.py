@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.store import state
-from harness.store.state import Profile
+from harness.store.state import Profile, log_normal_sigma
 from harness.workload.model import Workload
 
 _ROUNDS = 1000
 _SEED = 0
-_Z99 = 2.326_347_874_040_841  # 99th percentile of the normal distribution, as in the store
 
 
 def floor_of(workload: Workload) -> float | None:
@@ -78,9 +77,9 @@ def _floor(workload: Workload, profile: Profile, link_gbit_s: float | None, *, t
 def _first_bytes(profile: Profile, trips: int, shards: int) -> npt.NDArray[np.float64]:
     """Return times to the first byte in seconds, of shape (rounds, trips, shards)."""
     median = (profile.first_byte_ms or 0.0) / 1e3
-    if profile.first_byte_p99_ms is None:
+    sigma = log_normal_sigma(profile.first_byte_ms or 0.0, profile.first_byte_p99_ms)
+    if sigma == 0:
         return np.full((1, trips, shards), median)
-    sigma = math.log(profile.first_byte_p99_ms / 1e3 / median) / _Z99
     normal = np.random.default_rng(_SEED).standard_normal((_ROUNDS, trips, shards))
     times: npt.NDArray[np.float64] = median * np.exp(sigma * normal)
     return times

@@ -1,7 +1,6 @@
 """Writing down what a pass measured, beside asv's own results."""
 
 import datetime
-import hashlib
 import json
 import logging
 import os
@@ -26,7 +25,6 @@ from harness.timeline.model import Timeline
 _log = logging.getLogger(__name__)
 
 _SETTINGS = ("ZCB_TARGET", "ZCB_PRESET")
-_LONGEST = 127
 
 
 def write_pass(pattern: str, target: str, plan: Plan, rows: Sequence[Row], started: datetime.datetime) -> Path | None:
@@ -191,13 +189,8 @@ class Build(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What names it and fits into a file's name: the environment as asv's own result files have it.
-
-        asv's name of an environment holds every requirement, and a file system takes 255 bytes.
-        """
-        digest = hashlib.md5(self.env_name.encode()).hexdigest()  # noqa: S324 - asv's choice
-        env_name = self.env_name if len(self.env_name) <= _LONGEST else f"env-{digest}"
-        return f"{self.commit[:12] or 'existing'}-{env_name}"
+        """What names it and fits into a file's name."""
+        return records.name_of(self.commit, self.env_name)
 
 
 def this_build() -> Build:

@@ -65,7 +65,7 @@ class IcechunkReader(ZarrPython):
             raise UnsupportedError(f"icechunk cannot be imported: {error}") from error
         from zarr.core.sync import sync
 
-        from harness.targets.icechunk import SUFFIX, icechunk_storage
+        from harness.targets.icechunk import BRANCH, SUFFIX, icechunk_storage
 
         repository: dict[str, Any] = {"max_concurrent_requests": workload.in_flight, **self.chosen_of(_REPOSITORY)}
         of_parts: dict[str, Any] = self.chosen_of(_CONCURRENCY)
@@ -77,7 +77,7 @@ class IcechunkReader(ZarrPython):
             raise UnsupportedError(
                 f"there is no repository at {workload.array.key}{SUFFIX}: `zcb data create --as icechunk` writes it"
             ) from error
-        store = opened.readonly_session("main").store
-        first = "/".join(["c", *("0" for _ in workload.array.shape)])
-        sync(store.exists(first))  # it takes the manifest to know
+        store = opened.readonly_session(BRANCH).store
+        first = [0] * len(workload.array.shape)
+        sync(store.exists(workload.array.object_key(first)))  # it takes the manifest to know
         return store

@@ -78,6 +78,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         """Return the findings of one kind."""
         return [finding for finding in self.findings if finding.kind == kind]
 
+    @property
+    def differences(self) -> list[Finding]:
+        """What got slower, and then what got faster."""
+        return [*self.of("slower"), *self.of("faster")]
+
 
 class Distance(msgspec.Struct, frozen=True, kw_only=True):
     """How far a reader is from the network limit on a workload."""

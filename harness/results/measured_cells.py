@@ -58,15 +58,16 @@ def load(path: Path) -> list[MeasuredCell]:
     """
     if path.name.endswith(_CONFIGURATION):
         found = records.load(path)
-        cells = [cell for record in found if record.variant == found[-1].variant for cell in _of_pass(record)]
+        every = [cell for record in found if record.variant == found[-1].variant for cell in _of_pass(record)]
     else:
-        cells = list(_of_json(path))
+        every = list(_of_json(path))
+    cells = [cell for cell in every if cell is not None]
     if not cells:
         raise BadUseError(f"{path} has no samples of which requests and bytes were counted")
     return cells
 
 
-def _of_json(path: Path) -> Iterator[MeasuredCell]:
+def _of_json(path: Path) -> Iterator[MeasuredCell | None]:
     try:
         data = msgspec.json.decode(contents(path))
         if isinstance(data, dict) and data.get("kind") == "in-flight":
@@ -80,11 +81,11 @@ def _of_json(path: Path) -> Iterator[MeasuredCell]:
     return (cell for report in reports for cell in _of_report(report))
 
 
-def _of_report(report: _Report) -> Iterator[MeasuredCell]:
+def _of_report(report: _Report) -> Iterator[MeasuredCell | None]:
     work = report.workload
     if not report.samples:
         return
-    cell = measured_cell(
+    yield measured_cell(
         report.samples,
         place=place_of(report.service, report.cores),
         reader=report.reader,
@@ -94,16 +95,14 @@ def _of_report(report: _Report) -> Iterator[MeasuredCell]:
         concurrent_reads=work.concurrent_reads,
         array_bytes=work.array_bytes,
     )
-    if cell is not None:
-        yield cell
 
 
-def of_sweep(sweep: InFlightSweep) -> Iterator[MeasuredCell]:
-    """Yield a cell for each reader and value of a sweep."""
+def of_sweep(sweep: InFlightSweep) -> Iterator[MeasuredCell | None]:
+    """Yield a cell for each reader and value of a sweep; None where `measured_cell` has none."""
     place = place_of(sweep.service, sweep.cores)
     for reader in sweep.readers:
         for value in reader.values:
-            cell = measured_cell(
+            yield measured_cell(
                 value.samples,
                 place=place,
                 reader=reader.reader,
@@ -113,15 +112,13 @@ def of_sweep(sweep: InFlightSweep) -> Iterator[MeasuredCell]:
                 concurrent_reads=sweep.concurrent_reads,
                 array_bytes=sweep.array_bytes,
             )
-            if cell is not None:
-                yield cell
 
 
-def _of_pass(record: PassRecord) -> Iterator[MeasuredCell]:
+def _of_pass(record: PassRecord) -> Iterator[MeasuredCell | None]:
     for row in record.rows:
         if not row.samples:
             continue
-        cell = measured_cell(
+        yield measured_cell(
             row.samples,
             place=place_of(record.service, record.cores),
             reader=row.reader,
@@ -131,5 +128,3 @@ def _of_pass(record: PassRecord) -> Iterator[MeasuredCell]:
             concurrent_reads=row.parameters.get("concurrent_reads") or PATTERNS[row.pattern].concurrent_reads,
             array_bytes=row.array_bytes,
         )
-        if cell is not None:
-            yield cell

@@ -14,9 +14,8 @@ from harness.errors import BadUseError
 from harness.results.intervals import of_processes
 from harness.results.sample import Sample
 from harness.results.sessions import by_session
-from harness.store.state import Profile
+from harness.store.state import Profile, log_normal_sigma
 
-_Z99 = 2.326_347_874_040_841  # 99th percentile of the normal distribution, as in the store
 _STEPS = 200
 """Overlaps that are tried, from none to full."""
 _HELD_BACK = 0.8
@@ -316,9 +315,7 @@ def _seen(cells: Sequence[MeasuredCell], in_flight: int) -> float:
 
 
 def _sigma(place: Place) -> float:
-    if place.first_byte_p99_ms is None or place.first_byte_ms == 0:
-        return 0.0
-    return math.log(place.first_byte_p99_ms / place.first_byte_ms) / _Z99
+    return log_normal_sigma(place.first_byte_ms, place.first_byte_p99_ms)
 
 
 def _longest(place: Place, draws: float) -> float:

@@ -4,6 +4,7 @@ asv's result files hold one list of numbers per metric. A pass record also holds
 and every field of every sample, from which the table and the pages are made.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ SUFFIX = ".pass"  # asv reads every *.json below its results directory
 _SHORT = 8
 _IN_NAMES = 12
 """Digits of a commit in names of files."""
+_LONGEST = 127
+"""Letters of an environment's name in names of files."""
 
 
 class RowRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,6 +230,20 @@ def of_build(machine: Path, commit: str, env_name: str) -> list[Path]:
         As asv has them.
     """
     return [path for path in sorted(machine.glob(f"*/{commit[:_IN_NAMES]}-*")) if _is_of(path, commit, env_name)]
+
+
+def name_of(commit: str, env_name: str) -> str:
+    """Return what names a build in names of files: the environment as asv's own result files have it.
+
+    asv's name of an environment holds every requirement, and a file system takes 255 bytes.
+    """
+    short = env_name if len(env_name) <= _LONGEST else f"env-{env_digest(env_name)}"
+    return f"{commit[:_IN_NAMES] or 'existing'}-{short}"
+
+
+def env_digest(env_name: str) -> str:
+    """Return the digest by which asv calls an environment whose name is too long."""
+    return hashlib.md5(env_name.encode()).hexdigest()  # noqa: S324 - asv's choice
 
 
 def _is_of(path: Path, commit: str, env_name: str) -> bool:

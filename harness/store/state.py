@@ -1,5 +1,6 @@
 """What is known of the running embedded store: the line it printed when it was ready."""
 
+import math
 import os
 import pwd
 from pathlib import Path
@@ -9,6 +10,17 @@ import msgspec
 
 from harness.errors import StoreError
 from harness.paths import state_dir
+
+
+_Z99 = 2.326_347_874_040_841  # 99th percentile of the normal distribution, as in the store
+
+
+def log_normal_sigma(median: float, p99: float | None) -> float:
+    """Return sigma of the log-normal distribution of first bytes by its median and 99th percentile, in the same unit.
+
+    It is 0 where they are constant: without a percentile, or with a median of 0.
+    """
+    return 0.0 if p99 is None or median == 0 else math.log(p99 / median) / _Z99
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 SUFFIX = ".icechunk"
 """The repository that holds the array ``demo/small`` stands beside it, at ``demo/small.icechunk``."""
 
+BRANCH = "main"
+"""The repository's branch that holds the array."""
+
 
 def icechunk_storage(target: Target, key: str) -> "icechunk.Storage":
     """Return where Icechunk finds the repository beside the array `key`.

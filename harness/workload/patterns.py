@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from harness.errors import BadUseError, unknown
-from harness.workload.placement import Slices, StoredShard, with_gap
+from harness.workload.placement import Shapes, Slices, StoredShard, with_gap
 
 DEFAULT_CHUNKS = 4
 """Chunks wanted of each shard by the few-chunk patterns."""
@@ -62,24 +62,12 @@ _FROM_ZERO = ("gap", "seed")
 _MOST = {"crops": 100_000, "reads": 100_000, "concurrent_reads": 10_000, "seed": 2**64 - 1}
 
 
-class Layout(Protocol):
-    """What a pattern needs to know of an array: elements per axis of it, of its chunks and of its shards."""
+class Layout(Shapes, Protocol):
+    """What a pattern needs to know of an array."""
 
     @property
     def key(self) -> str:
         """Key of the array below its target."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Elements per axis of the array."""
-
-    @property
-    def chunk_shape(self) -> tuple[int, ...]:
-        """Elements per axis of an inner chunk."""
-
-    @property
-    def shard_shape(self) -> tuple[int, ...]:
-        """Elements per axis of a shard."""
 
     @property
     def shard_grid(self) -> tuple[int, ...]:

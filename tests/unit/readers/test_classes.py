@@ -167,5 +167,5 @@ def test_the_page_of_targets_says_who_reads_which_cloud():
             elif scheme in reader.only_own_address:
                 assert cell.endswith("own address only"), (name, scheme)
             else:
-                assert cell.startswith("yes"), (name, scheme)
+                assert cell.startswith("yes") or (name, cell) == ("icechunk", "not tried"), (name, scheme)
         assert reader.requester_pays == ("not requester-pays" not in cells[0]), name
