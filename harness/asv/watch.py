@@ -11,8 +11,8 @@ from harness.asv import main_job, tracked
 from harness.asv.main_job import Asked
 from harness.errors import BadUseError
 from harness.machine import git
-from harness.paths import contents, write_atomically
 from harness.measure.conductor import DEFAULT_SAMPLES, SESSIONS
+from harness.paths import contents, write_atomically
 from harness.results import records
 from harness.results.records import PassRecord, RowRecord
 

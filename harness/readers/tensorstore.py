@@ -93,9 +93,12 @@ class TensorStoreReader(Reader):
         resources = {"cache_pool": {"total_bytes_limit": self.pool_bytes}, "data_copy_concurrency": threads}
         context = tensorstore.Context(resources | found.context)
         spec = {"driver": "zarr3" if workload.array.zarr_format == 3 else "zarr", "kvstore": found.kvstore}
-        given = {} if self.assumed is None else {"metadata": self.assumed, "assume_metadata": True}
+        assumed = self.assumed is not None
+        if assumed:
+            spec["metadata"] = self.assumed
         try:
-            self._array = tensorstore.open(spec | given, context=context, open=True, read=True).result()
+            opening = tensorstore.open(spec, context=context, open=True, read=True, assume_metadata=assumed)
+            self._array = opening.result()
         except ValueError as error:
             name = METADATA_NAMES[workload.array.zarr_format]
             if not str(error).startswith(_REFUSALS) and not (

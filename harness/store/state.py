@@ -11,7 +11,6 @@ import msgspec
 from harness.errors import StoreError
 from harness.paths import state_dir
 
-
 _Z99 = 2.326_347_874_040_841  # 99th percentile of the normal distribution, as in the store
 
 
