@@ -408,9 +408,13 @@ def _workload(case: Case, target: Target) -> Workload:
     return create_workload(case.pattern, target, array=case.place, parameters=case.asked, agree=by_numpy)
 
 
+_NUMBERS = itertools.count()
+"""Of all cases of this process: none finds what another one has left at the store."""
+
+
 def run_many(count: int, target: Target, everyone: Readers, *, seed: int = 0) -> Outcomes:
     """Run so many cases, the same ones for a seed."""
-    found, numbers = Outcomes(), itertools.count()
+    found = Outcomes()
 
     @seeded(seed)
     @settings(
@@ -422,7 +426,7 @@ def run_many(count: int, target: Target, everyone: Readers, *, seed: int = 0) ->
     )
     @given(case=cases())
     def each(case: Case) -> None:
-        run(case, next(numbers), target, everyone, found)
+        run(case, next(_NUMBERS), target, everyone, found)
 
     each()
     return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, override
 
+import numpy as np
+
 from harness.errors import UnsupportedError
 from harness.readers.base import Reader
 from harness.readers.settings import CORES, IN_FLIGHT, OBSTORE_POOL, TOKIO_THREADS, Setting
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
 
 _OPEN_ZARR = "xarray.open_zarr"
 _DASK_CONFIG = "dask.config"
+_UNITS = ("s", "ms", "us", "ns")
+"""Of time, in pandas."""
+_TO_PANDAS = (
+    "xarray hands dates and durations that dask computed to pandas, which knows no unit above a second "
+    "(xarray/core/variable.py:230)"
+)
 
 
 class DaskReader(XarrayReader):
@@ -61,6 +69,9 @@ class DaskReader(XarrayReader):
         except ImportError as error:
             raise UnsupportedError(f"dask cannot be imported: {error}") from error
 
+        dtype = np.dtype(workload.array.dtype)
+        if dtype.kind in "mM" and np.datetime_data(dtype)[0] not in _UNITS:
+            raise UnsupportedError(_TO_PANDAS)
         threads = int(self.chosen_of(_DASK_CONFIG).get("pool", workload.in_flight))
         self._pool = ThreadPoolExecutor(threads)
         dask.config.set(scheduler="threads", pool=self._pool)

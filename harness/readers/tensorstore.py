@@ -92,7 +92,10 @@ class TensorStoreReader(Reader):
         threads = {"limit": chosen.get("data_copy_concurrency", cores())}
         resources = {"cache_pool": {"total_bytes_limit": self.pool_bytes}, "data_copy_concurrency": threads}
         context = tensorstore.Context(resources | found.context)
-        spec = {"driver": "zarr3" if workload.array.zarr_format == 3 else "zarr", "kvstore": found.kvstore}
+        spec: dict[str, Any] = {
+            "driver": "zarr3" if workload.array.zarr_format == 3 else "zarr",
+            "kvstore": found.kvstore,
+        }
         assumed = self.assumed is not None
         if assumed:
             spec["metadata"] = self.assumed

@@ -4,6 +4,7 @@ import json
 from contextlib import nullcontext
 
 import icechunk
+import msgspec
 import obstore
 import pytest
 from click.testing import CliRunner
@@ -126,3 +127,9 @@ def test_a_repository_that_was_not_finished_is_written_anew_and_somebody_elses_i
     repository.writable_session("main").commit("mine", allow_empty=True)
     with pytest.raises(BadUseError, match="was made of another custom/mine: replace it with --overwrite"):
         written("--as", "icechunk")
+
+
+def test_dask_says_of_which_units_of_time_it_makes_others(work):
+    days = msgspec.structs.replace(work, array=msgspec.structs.replace(work.array, dtype="datetime64[D]"))
+    with pytest.raises(UnsupportedError, match="no unit above a second"):
+        reader_class("dask")().open(days)
