@@ -408,7 +408,7 @@ def _workload(case: Case, target: Target) -> Workload:
     return create_workload(case.pattern, target, array=case.place, parameters=case.asked, agree=by_numpy)
 
 
-_NUMBERS = itertools.count()
+_CASE_NUMBERS = itertools.count()
 """Of all cases of this process: none finds what another one has left at the store."""
 
 
@@ -426,7 +426,7 @@ def run_many(count: int, target: Target, everyone: Readers, *, seed: int = 0) ->
     )
     @given(case=cases())
     def each(case: Case) -> None:
-        run(case, next(_NUMBERS), target, everyone, found)
+        run(case, next(_CASE_NUMBERS), target, everyone, found)
 
     each()
     return found
