@@ -32,8 +32,6 @@ _COLUMNS = {
 }
 """Headings -> the figure of an arm's report below them, and its factor. 80 columns hold them all."""
 
-_KEEPS = 0.02
-"""What an epoch fetches less than the first is said from here on: crops differ, and so do their bytes."""
 _ARM_WIDTH = 20  # "zarr-python+obstore+", "fused" below
 
 
@@ -47,6 +45,13 @@ _ARM_WIDTH = 20  # "zarr-python+obstore+", "fused" below
     show_default=True,
     help="How long the step takes that stands for an accelerator's.",
 )
+@click.option(
+    "--other-step-ms",
+    "other_steps_ms",
+    type=FiniteRange(min=0, min_open=True, max=60_000),
+    multiple=True,
+    help="Another step, of which each run has one more epoch; may be given several times. Shown by --json.",
+)
 @click.option("--runs", type=click.IntRange(1, 1000), default=1, show_default=True, help="Fresh processes of each arm.")
 @click.option("--feed/--no-feed", default=True, help="Look for the shortest step that is fed, by bisection (default).")
 @timeout_option
@@ -56,6 +61,7 @@ def train(
     workload: Path,
     arms: str,
     step_ms: float,
+    other_steps_ms: tuple[float, ...],
     runs: int,
     feed: bool,
     timeout: float,
@@ -73,7 +79,9 @@ def train(
     click.get_current_context().with_resource(silence_allowed(timeout))
     for work in training.workloads:
         require(work.target, work.array.metadata_key)
-    rows = measure(training, names, Plan(step_ms=step_ms, runs=runs, feeds=feed and step_ms > 0), environment)
+    others = [other for other in dict.fromkeys(other_steps_ms) if other != step_ms]
+    plan = Plan(step_ms=step_ms, other_steps_ms=others, runs=runs, feeds=feed and step_ms > 0)
+    rows = measure(training, names, plan, environment)
     if all(row.na is not None for row in rows):
         raise BadUseError("; ".join(f"{row.arm} cannot do this: {row.na}" for row in rows))
     failed = sorted((blamed(row.arm, row.error) for row in rows if row.error is not None), key=wrong_data_first)
@@ -104,9 +112,13 @@ def _show(training: Training, rows: list[Fed], step_ms: float) -> None:
     for row in rows:
         if row.na is not None:
             console.print(f"{row.arm}: {row.na}")
-        kept = report.kept_share(row)
-        if kept is not None and kept > _KEEPS:
-            console.print(f"{row.arm}: its last epoch fetched {kept:.0%} less per sample than its first: it keeps data")
+        if report.keeps_data(row):
+            console.print(
+                f"{row.arm}: it keeps data: its last epoch fetched {report.kept_share(row):.0%} less per sample than "
+                f"its first, and {report.reread_kept_share(row):.0%} less when the same samples were read again, "
+                "without a step and for its accelerators",
+                soft_wrap=True,
+            )
     console.print(
         f"accelerators: with this step, how many would be busy {FED:.0%} of the time. Every sample was compared with "
         "the truth.",

@@ -92,11 +92,17 @@ class Probe:
         """Whether new connections are counted, so that a sample tells whether its reader was warm."""
         return self._control is not None
 
-    def begin(self) -> None:
-        """Start counting, and rewind the store's random stream: every execution of a round gets the same draws."""
+    def begin(self, *, log: bool = False) -> None:
+        """Start counting, and rewind the store's random stream: every execution of a round gets the same draws.
+
+        Parameters
+        ----------
+        log
+            Whether the store also keeps the requests one by one, for `requests`.
+        """
         if self._control is not None:
             self._control.reset_draws(self.round_number)
-            self._control.mark(_MARK)
+            self._control.mark(_MARK, log=log)
         self._nics = network.read_all(self.network.interfaces)
         self._throttled = throttled_periods()
         self._others.mark()
@@ -112,6 +118,16 @@ class Probe:
             other_cores=self._others.busy_cores(),
             throttled_periods=_growth(self._throttled, throttled_periods()),
         )
+
+    def requests(self) -> list[LoggedRequest] | None:
+        """Return the requests since ``begin(log=True)``, as the embedded store saw them; None where it is not read.
+
+        Raises
+        ------
+        StoreError
+            There were more than the store keeps, or some had begun before.
+        """
+        return None if self._control is None else self._control.requests(_MARK)
 
     def watch(self) -> None:
         """Start counting for `trouble`."""

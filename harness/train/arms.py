@@ -12,7 +12,7 @@ from harness.readers.base import Reader
 from harness.readers.tensorstore import TensorStoreReader
 from harness.train.batches import Ahead, Arm
 from harness.train.data_loader import DataLoader
-from harness.train.names import CACHE_POOL, LOADINGS, MEMORY, check
+from harness.train.names import CACHE_POOL, LOADINGS, MEMORY, POOL_BYTES, check
 from harness.train.tensors import Crop
 
 if TYPE_CHECKING:
@@ -51,9 +51,6 @@ class OfReader(Ahead):
         super().close()
         for reader in self._readers:
             reader.close()
-
-
-POOL_BYTES = 1 << 30
 
 
 class _Pooled(TensorStoreReader):

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import psutil
 
-from harness.errors import UnsupportedError, ZcbError
+from harness.errors import StoreError, UnsupportedError, ZcbError
 from harness.measure.evidence import Probe
 from harness.measure.process import WorkerProcess, told
 from harness.readers import all_readers
+from harness.train.in_flight import in_flight
 from harness.train.loop import Looped
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     where an arm in its process holds Python's lock, leaves an accelerator idle."""
     waits: list[float]
     """Before each batch of the loop, in seconds."""
+    steps: list[float]
+    """After each wait, in seconds."""
+    in_flight: list[float] | None = None
+    """Mean number of requests under way in each of `harness.train.in_flight.PARTS` equal parts of the loop's time, as
+    the embedded store saw them; of the first run's last epoch."""
     requests: int | None
     index_requests: int | None
     fetched_bytes: int | None
@@ -93,6 +99,8 @@ class Fed:
     """All runs' epochs, in order."""
     unpaused: list[Epoch] = field(default_factory=list)
     """An epoch of each run without a step: as many samples a second as the arm makes."""
+    at_steps: dict[float, list[Epoch]] = field(default_factory=dict)
+    """An epoch of each run with each of the plan's other steps, by their ms."""
     shortest_step: list[float | None] = field(default_factory=list)
     """Of each run, the shortest step in seconds at which the arm keeps an accelerator fed."""
     na: str | None = None
@@ -119,12 +127,19 @@ class Fed:
         """Whether another run makes sense: it can do this, and did not fail."""
         return self.na is None and self.error is None
 
+    def fail(self, error: str) -> None:
+        """Leave no figures: an arm that failed once has none."""
+        self.error = error
+        self.epochs, self.unpaused, self.at_steps, self.shortest_step = [], [], {}, []
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How much to measure."""
 
     step_ms: float
+    other_steps_ms: Sequence[float] = ()
+    """Steps of which each run has another epoch, with the last epoch's samples."""
     runs: int = 1
     """Fresh processes of each arm, in shuffled order."""
     budget_seconds: float | None = None
@@ -171,9 +186,7 @@ def _run(row: Fed, training: Training, plan: Plan, environment: Mapping[str, str
     except UnsupportedError as reason:
         row.na = str(reason)
     except ZcbError as error:
-        row.error = f"{error}{probe.trouble()}"
-        row.epochs.clear()
-        row.unpaused.clear()
+        row.fail(f"{error}{probe.trouble()}")
     finally:
         row.seconds += time.monotonic() - begin
         if worker is not None:
@@ -212,12 +225,14 @@ class _Asked:
         """Measure a run into `row` and return the arm's versions."""
         request = {"op": "load", "training": msgspec.to_builtins(self._training)}
         versions = told(self._worker.require(request, timeout=OPEN_SECONDS), "versions", dict[str, str])
-        for number in range(self._training.epochs):
-            epoch = self._epoch(row.arm, number, plan.step_ms)
-            row.epochs.append(epoch)
         last = self._training.epochs - 1
+        for number in range(self._training.epochs):
+            is_drawn = number == last and not row.unpaused
+            row.epochs.append(self._epoch(row.arm, number, plan.step_ms, log=is_drawn))
         unpaused = self._epoch(row.arm, last, 0.0)
         row.unpaused.append(unpaused)
+        for step_ms in plan.other_steps_ms:
+            row.at_steps.setdefault(step_ms, []).append(self._epoch(row.arm, last, step_ms))
         if plan.feeds:
             row.shortest_step.append(self._shortest_step(row.arm, last, unpaused))
         return versions
@@ -238,18 +253,30 @@ class _Asked:
                 low = step
         return found
 
-    def _epoch(self, arm: str, number: int, step_ms: float) -> Epoch:
+    def _epoch(self, arm: str, number: int, step_ms: float, *, log: bool = False) -> Epoch:
         training = self._training
         patience = _STALL_SECONDS + training.samples_per_epoch + training.batches * step_ms / 1e3
-        self._probe.begin()
+        self._probe.begin(log=log)
         with _tree(self._worker.pid) as cost:
             answer = self._worker.require({"op": "epoch", "number": number, "step_ms": step_ms}, timeout=patience)
-        epoch = _epoch(training, told(answer, "looped", Looped), step_ms / 1e3, cost, self._probe.end())
+        looped = told(answer, "looped", Looped)
+        epoch = _epoch(training, looped, step_ms / 1e3, cost, self._probe.end())
+        if log:
+            epoch = msgspec.structs.replace(epoch, in_flight=self._in_flight(looped))
         _log.info(
             f"{arm}: epoch {number}, step {step_ms:.3g} ms: {epoch.samples_per_second:.0f} samples/s, "
             f"utilisation {epoch.utilisation:.0%}, first batch {epoch.first_batch_seconds:.2f} s"
         )
         return epoch
+
+    def _in_flight(self, looped: Looped) -> list[float] | None:
+        """Return what was under way during a loop; None where the store does not know it of every request."""
+        try:
+            requests = self._probe.requests()
+        except StoreError as error:
+            _log.info(f"no requests in flight of this epoch: {error}")
+            return None
+        return None if requests is None else in_flight(requests, looped.began_ns, looped.seconds)
 
 
 def _epoch(training: Training, looped: Looped, step: float, cost: _Cost, evidence: Evidence) -> Epoch:
@@ -264,6 +291,7 @@ def _epoch(training: Training, looped: Looped, step: float, cost: _Cost, evidenc
         tensor_bytes=training.tensor_bytes * later // training.batches,
         step_seconds=sum(min(seconds, step) for seconds in looped.steps),
         waits=looped.waits,
+        steps=looped.steps,
         requests=None if store is None else store.requests,
         index_requests=index,
         fetched_bytes=None if store is None else store.bytes_out,

@@ -38,6 +38,8 @@ class Looped(msgspec.Struct, frozen=True, kw_only=True):
     """Before each batch of the loop."""
     steps: list[float]
     """Of each batch of the loop."""
+    began_ns: int
+    """When the loop began, by this machine's monotonic clock; each wait is followed by its step, without a gap."""
 
     @property
     def seconds(self) -> float:
@@ -69,15 +71,21 @@ def feed(batches: Generator[Batch], step: Step, lead: int = 1) -> tuple[Looped, 
     waits: list[float] = []
     steps: list[float] = []
     with closing(batches):
-        begin = time.perf_counter()
+        ends = [time.monotonic()]
         for batch in batches:
-            there = time.perf_counter()
-            waits.append(there - begin)
+            there = time.monotonic()
+            waits.append(there - ends[-1])
             step(batch)
-            begin = time.perf_counter()
-            steps.append(begin - there)
+            ends.append(time.monotonic())
+            steps.append(ends[-1] - there)
             kept.append(batch)
-    return Looped(first_batch=waits[0] if waits else 0.0, waits=waits[lead:], steps=steps[lead:]), kept
+    looped = Looped(
+        first_batch=waits[0] if waits else 0.0,
+        waits=waits[lead:],
+        steps=steps[lead:],
+        began_ns=round(1e9 * ends[min(lead, len(waits))]),
+    )
+    return looped, kept
 
 
 def check(training: Training, epoch: int, batches: Sequence[Batch]) -> None:

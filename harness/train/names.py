@@ -9,9 +9,11 @@ from harness.results.sample import NETWORK_LIMIT
 MEMORY = "memory"
 """The arm that feeds from RAM: the loop's own ceiling."""
 
-
 CACHE_POOL = "tensorstore-cache-pool"
 """The arm that keeps chunks too: tensorstore with a cache pool, as it is often used."""
+
+POOL_BYTES = 1 << 30
+"""Of the cache pool of each data set."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,16 @@ LOADINGS = {
 def of_readers() -> list[str]:
     """Return the arms that are readers, each by its own concurrency."""
     return [name for name in benchmarked() if name != NETWORK_LIMIT and all_readers()[name].reads_one]
+
+
+def settings(name: str) -> dict[str, int | str]:
+    """Return what an arm sets that decides its figures, by the library's own names; empty for most."""
+    if name == CACHE_POOL:
+        return {"cache_pool.total_bytes_limit": POOL_BYTES}
+    if name not in LOADINGS:
+        return {}
+    how = LOADINGS[name]
+    return {"num_workers": how.workers} | ({"multiprocessing_context": how.start} if how.start else {})
 
 
 def names() -> list[str]:

@@ -10,12 +10,17 @@ import msgspec
 import numpy as np
 
 from harness.results.intervals import Interval, interval
+from harness.train.names import settings
 
 if TYPE_CHECKING:
     from harness.train.conductor import Epoch, Fed
     from harness.workload.training import Training
 
 SCHEMA = 1
+
+_KEEPS = 0.1
+"""From which share of its bytes on an arm is said to keep data. Less shows where nothing is kept: without a step more
+samples are under way at once, and some libraries fetch a chunk once for all of those that want it."""
 
 
 def report(training: Training, rows: Sequence[Fed], step_ms: float) -> str:
@@ -57,18 +62,22 @@ def arm(row: Fed, step_ms: float) -> dict[str, Any]:
     return {
         "arm": row.arm,
         "versions": row.versions,
+        "settings": settings(row.arm),
         "runs": len(last),
         "samples_per_second": None if rates is None else rates.median,
         "samples_per_second_interval": _ends(rates),
         "samples_per_second_without_step": _median(row.unpaused, lambda epoch: epoch.samples_per_second),
         "array_bytes_per_second": _median(last, lambda epoch: epoch.tensor_bytes / epoch.seconds),
         "utilisation": _median(last, lambda epoch: epoch.utilisation),
+        "by_step": _by_step(row, step_ms),
         "first_batch_seconds": _median(first, lambda epoch: epoch.first_batch_seconds),
         **{f"wait_p{share}_seconds": _percentile(waits, share) for share in (50, 95, 99)},
         "requests_per_sample": _median(last, lambda epoch: _each(epoch, epoch.requests)),
         "index_requests_per_sample": _median(last, lambda epoch: _each(epoch, epoch.index_requests)),
         "fetched_bytes_per_sample": _median(last, lambda epoch: _each(epoch, epoch.fetched_bytes)),
         "kept_share": kept_share(row),
+        "reread_kept_share": reread_kept_share(row),
+        "keeps_data": keeps_data(row),
         "cpu_seconds_per_1000_samples": _median(last, lambda epoch: _each(epoch, 1000 * epoch.cpu_seconds)),
         "peak_rss_bytes": max((epoch.peak_rss_bytes for epoch in row.epochs), default=None),
         "epochs": row.epochs,
@@ -83,10 +92,44 @@ def arm(row: Fed, step_ms: float) -> dict[str, Any]:
 def kept_share(row: Fed) -> float | None:
     """Return which part of a sample's bytes the last epoch of a run did not fetch, compared with its first one.
 
+    The epochs have other samples, so that it is not 0 to the byte where nothing is kept.
+    """
+    first, last = _fetched(row.first), _fetched(row.later)
+    return None if first is None or last is None or first == 0 else max(0.0, 1 - last / first)
+
+
+def reread_kept_share(row: Fed) -> float | None:
+    """Return which part of the last epoch's bytes was not fetched when its samples were read again, without a step.
+
     Above 0 something was kept from one read to the next: chunks, or the indexes of shards.
     """
-    first, last = (_median(epochs, lambda one: _each(one, one.fetched_bytes)) for epochs in (row.first, row.later))
-    return None if first is None or last is None or first == 0 else max(0.0, 1 - last / first)
+    first, last, again = _fetched(row.first), _fetched(row.later), _fetched(row.unpaused)
+    if first is None or last is None or again is None or first == 0:
+        return None
+    return 1.0 if last == 0 else max(0.0, 1 - again / last)
+
+
+def keeps_data(row: Fed) -> bool:
+    """Return whether the arm fetched less of what it had read before."""
+    return (reread_kept_share(row) or 0.0) > _KEEPS
+
+
+def _fetched(epochs: Sequence[Epoch]) -> float | None:
+    return _median(epochs, lambda one: _each(one, one.fetched_bytes))
+
+
+def _by_step(row: Fed, step_ms: float) -> list[dict[str, Any]]:
+    """Return what the arm fed to each step there was, the shortest first."""
+    steps = {**row.at_steps, step_ms: row.later} if step_ms else row.at_steps
+    return [
+        {
+            "step_ms": step,
+            "samples_per_second": _median(epochs, lambda epoch: epoch.samples_per_second),
+            "utilisation": _median(epochs, lambda epoch: epoch.utilisation),
+        }
+        for step, epochs in sorted(steps.items())
+        if epochs
+    ]
 
 
 def accelerators(row: Fed, step_ms: float) -> Interval | None:

@@ -176,6 +176,25 @@ def elsewhere(workload: Workload, most: int) -> list[Workload]:
         return [_counted(msgspec.structs.replace(workload, reads=reads), known, None) for reads in moved]
 
 
+def beginning(workload: Workload, count: int) -> Workload:
+    """Return a workload of the first `count` crops of one whose truth is that of its reads.
+
+    Raises
+    ------
+    StoreError
+        The target cannot be reached.
+    """
+    known = truths.known_reads(workload.truth)[:count]
+    truth = msgspec.structs.replace(workload.truth, reads_crc32c=truths.pack(known))
+    draft = msgspec.structs.replace(
+        workload,
+        parameters=msgspec.structs.replace(workload.parameters, crops=count),
+        reads=workload.reads[:count],
+    )
+    with measurement_lock(workload.target):
+        return _counted(draft, None, lambda _: truth)
+
+
 def _moved(workload: Workload) -> Iterator[tuple[Slices, ...]]:
     """Yield the reads of a workload moved by whole shards, each time to shards that no other time touches."""
     array = workload.array

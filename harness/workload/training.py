@@ -16,7 +16,7 @@ from harness.paths import contents
 from harness.targets.resolve import found_again
 from harness.targets.target import Target
 from harness.workload import model as workloads
-from harness.workload.create import Agreement, create_workload
+from harness.workload.create import Agreement, beginning, create_workload
 from harness.workload.model import Workload, check_memory
 from harness.workload.patterns import DEFAULT_CROPS_AT_ONCE, Parameters
 
@@ -76,6 +76,16 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
         return (
             sum(work.array_bytes // np.dtype(work.array.dtype).itemsize * 4 for work in self.workloads) // self.epochs
         )
+
+    def first_batch(self) -> Workload:
+        """Return the crops of the first batch, of the first data set, as a workload that any reader executes.
+
+        Raises
+        ------
+        StoreError
+            The target cannot be reached.
+        """
+        return beginning(self.workloads[0], self.batch)
 
     @property
     def label(self) -> str:

@@ -76,15 +76,41 @@ def test_every_arm_feeds_the_same_samples(listed):
 
 def test_an_arm_that_keeps_chunks_says_so(target, tmp_path):
     file = tmp_path / "tr.json"
-    shape = ["--crop", "3x20x20", "--epochs", "3", "--batches", "12", "--batch", "8"]
+    one_at_a_time = ["--concurrent-reads", "1"]  # else a chunk may be fetched once for several samples under way
+    shape = ["--crop", "3x20x20", "--epochs", "3", "--batches", "12", "--batch", "8", *one_at_a_time]
     made = CliRunner().invoke(zcb, ["workload", "training", "--target", "embedded", *shape, "-o", str(file)])
     assert made.exit_code == 0, made.output
     arms = ["--arm", f"tensorstore,{CACHE_POOL}", "--no-feed"]
     plain, pooled = trained(file, *arms)["arms"]
     assert plain["kept_share"] < 0.3 < 0.6 < pooled["kept_share"]
+    assert plain["reread_kept_share"] == 0 < 0.9 < pooled["reread_kept_share"]
+    assert [one["keeps_data"] for one in (plain, pooled)] == [False, True]
+    assert [one["settings"] for one in (plain, pooled)] == [{}, {"cache_pool.total_bytes_limit": 2**30}]
     assert [one["verified"] for one in (plain, pooled)] == [True, True]
     shown = CliRunner().invoke(zcb, ["train", str(file), *arms]).stdout
-    assert f"{CACHE_POOL}: its last epoch fetched" in shown
+    assert f"{CACHE_POOL}: it keeps data: its last epoch fetched" in shown
+    assert "tensorstore: it keeps" not in shown
+
+
+def test_other_steps_and_the_requests_of_an_epoch_are_told(target, tmp_path):
+    file = tmp_path / "tr.json"
+    shape = ["--crop", "3x20x20", "--epochs", "2", "--batches", "8", "--batch", "3", "--ahead", "1"]
+    made = CliRunner().invoke(zcb, ["workload", "training", "--target", "embedded", *shape, "-o", str(file)])
+    assert made.exit_code == 0, made.output
+    arms = "tensorstore,zarrs-planned,memory"
+    told = trained(file, "--arm", arms, "--step-ms", "10", "--other-step-ms", "2", "--runs", "2", "--no-feed")
+    for each in told["arms"]:
+        assert [one["step_ms"] for one in each["by_step"]] == [2, 10]
+        assert each["by_step"][1]["utilisation"] == each["utilisation"]
+        drawn = [epoch["in_flight"] is not None for epoch in each["epochs"]]
+        assert drawn == [False, True, False, False], each["arm"]  # the first run's last epoch
+        (epoch,) = (epoch for epoch in each["epochs"] if epoch["in_flight"] is not None)
+        assert len(epoch["steps"]) == len(epoch["waits"]) == 7
+        assert sum(epoch["steps"]) + sum(epoch["waits"]) == pytest.approx(epoch["seconds"])
+        if each["arm"] == MEMORY:
+            assert set(epoch["in_flight"]) == {0}
+        else:
+            assert max(epoch["in_flight"]) > 0, each["arm"]
 
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="no torch: pip install torch")

@@ -40,6 +40,8 @@ pub struct Looped {
     first_batch: f64,
     waits: Vec<f64>,
     steps: Vec<f64>,
+    /// When the loop began, by the machine's monotonic clock.
+    began_ns: u64,
 }
 
 /// A batch: for each data set its samples one after another, as little-endian f32.
@@ -111,7 +113,7 @@ impl Feeding {
         let mut wanted = (0..self.listed.batches).map(|batch| self.start(number, batch));
         let mut under_way: VecDeque<UnderWay> = wanted.by_ref().take(self.listed.ahead + 1).collect();
         let (mut waits, mut steps, mut kept) = (Vec::new(), Vec::new(), Vec::new());
-        let mut begin = Instant::now();
+        let (mut begin, mut began_ns) = (Instant::now(), None);
         while let Some(samples) = under_way.pop_front() {
             let batch = self.whole(samples).await?;
             under_way.extend(wanted.next());
@@ -120,11 +122,17 @@ impl Feeding {
             // tokio's clock ticks once a millisecond; this is the thread of the consumer alone.
             std::thread::sleep(pause);
             begin = Instant::now();
+            began_ns.get_or_insert_with(clocks::now_ns);
             steps.push((begin - there).as_secs_f64());
             kept.push(batch);
         }
         self.check(number, &kept)?;
-        Ok(Looped { first_batch: waits[0], waits: waits.split_off(1), steps: steps.split_off(1) })
+        Ok(Looped {
+            first_batch: waits[0],
+            waits: waits.split_off(1),
+            steps: steps.split_off(1),
+            began_ns: began_ns.unwrap_or_default(),
+        })
     }
 
     fn first_sample(&self, epoch: usize, batch: usize) -> usize {

@@ -110,8 +110,12 @@ def test_waits_and_steps_are_told_apart():
             time.sleep(pause)
             yield ()
 
+    before = time.monotonic_ns()
     looped, kept = loop.feed(slow(), loop.pause(0.1))
+    after = time.monotonic_ns()
     assert len(kept) == 3
+    assert before + 1e9 * looped.first_batch <= looped.began_ns  # the first batch is used up by then
+    assert looped.began_ns + 1e9 * looped.seconds == pytest.approx(after, abs=0.02e9)
     assert looped.first_batch >= 0.05
     assert [len(looped.waits), len(looped.steps)] == [2, 2]
     assert looped.waits[0] >= 0.2 > looped.waits[1]
