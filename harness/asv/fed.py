@@ -1,5 +1,6 @@
 """What arms feed a training loop, under asv: one pass per commit and environment, whose figures asv looks up."""
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,9 +19,15 @@ from harness.train import names
 
 if TYPE_CHECKING:
     from harness.train.conductor import Fed
+    from harness.workload.model import Workload
+
+_log = logging.getLogger(__name__)
 
 STEP_MS = 20.0
 """The step that asv's rows are of."""
+
+_OTHER_STEPS_MS = (5.0, 80.0)
+"""Steps that the page shows beside it."""
 
 _CROP = (4, 128, 128)
 _BATCHES, _BATCH = 6, 16
@@ -75,7 +82,10 @@ METRICS = (
 
 
 def run_pass(arms: Iterable[str]) -> dict[Key, Cell]:
-    """Let every arm feed a training loop on the data set `small` and return ``(arm,) -> cell``."""
+    """Let every arm feed a training loop on the data set `small` and return ``(arm,) -> cell``.
+
+    Of each reader the first batch is recorded too, for the page.
+    """
     from harness.machine.lifeline import die_with_parent
     from harness.measure.recording import write_training
     from harness.targets.resolve import resolve
@@ -92,12 +102,38 @@ def run_pass(arms: Iterable[str]) -> dict[Key, Cell]:
         rows = train(
             listed,
             chosen(arms),
-            Plan(step_ms=STEP_MS, runs=plan.samples, budget_seconds=plan.budget_seconds, feeds=False),
+            Plan(
+                step_ms=STEP_MS,
+                other_steps_ms=_OTHER_STEPS_MS,
+                runs=plan.samples,
+                budget_seconds=plan.budget_seconds,
+                feeds=False,
+            ),
         )
         write_training(listed.target.identity, listed.label, report.fields(listed, rows, STEP_MS))
+        _record_a_batch([row.arm for row in rows if row.epochs and row.arm != names.MEMORY], listed.first_batch())
     except ZcbError as error:
         raise SystemExit(f"zcb: {error}") from error
     return {(row.arm,): _cell(row) for row in rows}
+
+
+def _record_a_batch(readers: Iterable[str], batch: "Workload") -> None:
+    """Keep a timeline of a batch by each reader that can be recorded; the others have none."""
+    from harness.errors import MeasurementError, UnsupportedError
+    from harness.measure.recording import write_timeline
+    from harness.measure.timelines import record_with_wire
+    from harness.results.timelines import BATCH_READ
+
+    for reader in readers:
+        try:
+            timeline = record_with_wire(reader, batch, pairs=1)
+        except (UnsupportedError, MeasurementError) as reason:
+            _log.info(f"no timeline of a batch by {reader}: {reason}")
+            continue
+        if timeline.valid.ok:
+            write_timeline(BATCH_READ, timeline)
+        else:
+            _log.info(f"the timeline of a batch by {reader} is not valid: {'; '.join(timeline.valid.failures)}")
 
 
 def _cell(row: "Fed") -> Cell:

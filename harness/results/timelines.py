@@ -8,6 +8,9 @@ from harness.timeline.model import Timeline
 
 SCHEMA = 1
 
+BATCH_READ = "training batch"
+"""The `TimelineRecord.read` of a training loop's first batch, to which the page of training leads."""
+
 SUFFIX = ".timeline"  # asv reads every *.json below its results directory
 
 

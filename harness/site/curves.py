@@ -145,7 +145,7 @@ class _Drawing:
         known = [point for plot in plots for curve in plot.curves for point in curve.points]
         places = [at for at, _ in known] or [1.0]
         self._low, self._high = min(places), max(max(places), 2 * min(places))
-        self._ticks = _linear(max((_top(found) for _, found in known), default=1.0) or 1.0)
+        self._ticks = linear_ticks(max((_top(found) for _, found in known), default=1.0) or 1.0)
         self._columns = min(len(plots), max(1, (width - 2 * _EDGE + _BETWEEN) // (_COLUMN + _BETWEEN)))
         self._room = (width - 2 * _EDGE - (self._columns - 1) * _BETWEEN) / self._columns - _LEFT
         self._row = _HEAD + _HIGH + _FOOT
@@ -167,8 +167,8 @@ class _Drawing:
         row, column = divmod(place, self._columns)
         left = _EDGE + column * (self._room + _LEFT + _BETWEEN) + _LEFT
         top = _EDGE + row * self._row + _HEAD
-        yield _text(left, top - 24, plot.heading, "head")
-        yield _text(left, top - 9, plot.note, "soft")
+        yield svg_text(left, top - 24, plot.heading, "head")
+        yield svg_text(left, top - 9, plot.note, "soft")
         yield from self._axes(left, top)
         if plot.mark is not None:
             yield from self._mark(plot.mark, left, top)
@@ -179,13 +179,13 @@ class _Drawing:
         for tick in self._ticks:
             y = self._y(tick, top)
             yield f'<path class="line" d="M{left:.1f} {y:.1f}h{self._room:.1f}"/>'
-            yield _text(left - 5, y + 4, f"{tick:g}", "soft", anchor="end")
+            yield svg_text(left - 5, y + 4, f"{tick:g}", "soft", anchor="end")
         bottom = top + _HIGH
         for tick in _logarithmic(self._low, self._high):
             x = self._x(tick, left)
             yield f'<path class="line" d="M{x:.1f} {top:.1f}v{_HIGH}"/>'
-            yield _text(x, bottom + 14, f"{tick:g}", "soft", anchor="middle")
-        yield _text(left + self._room, bottom + 28, f"{self._y_is}, by {self._x_is}", "soft", anchor="end")
+            yield svg_text(x, bottom + 14, f"{tick:g}", "soft", anchor="middle")
+        yield svg_text(left + self._room, bottom + 28, f"{self._y_is}, by {self._x_is}", "soft", anchor="end")
 
     def _mark(self, mark: Mark, left: float, top: float) -> Iterator[str]:
         x = self._x(mark.x, left)
@@ -221,7 +221,7 @@ def _top(found: Interval) -> float:
     return found.high if found.sure else found.median
 
 
-def _linear(highest: float) -> list[float]:
+def linear_ticks(highest: float) -> list[float]:
     """Return three to six round numbers from 0 to the first above the highest."""
     rough = highest / 4
     power = 10.0 ** math.floor(math.log10(rough))
@@ -237,5 +237,6 @@ def _logarithmic(low: float, high: float) -> Iterable[float]:
     return [tick for tick in within if low * 0.999 <= tick <= high * 1.001]
 
 
-def _text(x: float, y: float, text: str, style: str, *, anchor: str = "start") -> str:
+def svg_text(x: float, y: float, text: str, style: str, *, anchor: str = "start") -> str:
+    """Return a line of text that begins, ends or has its middle at `x`."""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{style}">{escape(text)}</text>'

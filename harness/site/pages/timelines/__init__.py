@@ -7,11 +7,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from harness.results import timelines as kept
 from harness.results.timelines import TimelineRecord
 from harness.site.page import Contents, Page
 from harness.timeline.pictures.page import constants, payload
+
+ALONE = "nothing"
+"""What stands beside a recording that is shown alone."""
 
 
 def _contents(conf: Any) -> Contents | None:
@@ -31,7 +35,7 @@ def contents(found: Sequence[TimelineRecord]) -> Contents:
     shown = list({tuple(entry.values()): (entry, record) for entry, record in entries}.values())
     index = [{**entry, "started": record.started} for entry, record in shown]
     scripts = ((f"timelines/{number}.js", _script(number, record)) for number, (_, record) in enumerate(shown))
-    return Contents(data={**constants(), "index": index}, beside=scripts)
+    return Contents(data={**constants(), "index": index, "alone": ALONE}, beside=scripts)
 
 
 def _entry(record: TimelineRecord) -> dict[str, str]:
@@ -42,6 +46,11 @@ def _entry(record: TimelineRecord) -> dict[str, str]:
         "place": " ".join(filter(None, (timeline.target, record.settings.get("ZCB_PRESET")))),
         "commit": record.commit_name or f"zarr {timeline.versions.get('zarr', 'unknown')}",
     }
+
+
+def address(record: TimelineRecord) -> str:
+    """Return where the page shows a recording alone."""
+    return f"{PAGE.file}#{urlencode(_entry(record) | {'reader2': ALONE})}"
 
 
 def _script(number: int, record: TimelineRecord) -> str:

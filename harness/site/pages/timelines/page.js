@@ -3,7 +3,7 @@
 // address, so that a link can name one: #read=one shard&reader=zarrs&commit=v3.3.0
 
 const shared = JSON.parse(document.getElementById("data").textContent), loaded = new Map(), waiting = new Map();
-const form = document.getElementById("choices"), viewer = document.getElementById("viewer"), NOTHING = "nothing";
+const form = document.getElementById("choices"), viewer = document.getElementById("viewer"), NOTHING = shared.alone;
 let asked = 0;
 
 function zcbLoaded(number, timeline) {
