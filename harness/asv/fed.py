@@ -111,13 +111,13 @@ def run_pass(arms: Iterable[str]) -> dict[Key, Cell]:
             ),
         )
         write_training(listed.target.identity, listed.label, report.fields(listed, rows, STEP_MS))
-        _record_a_batch([row.arm for row in rows if row.epochs and row.arm != names.MEMORY], listed.first_batch())
+        record_a_batch([row.arm for row in rows if row.epochs and row.arm != names.MEMORY], listed.first_batch())
     except ZcbError as error:
         raise SystemExit(f"zcb: {error}") from error
     return {(row.arm,): _cell(row) for row in rows}
 
 
-def _record_a_batch(readers: Iterable[str], batch: "Workload") -> None:
+def record_a_batch(readers: Iterable[str], batch: "Workload") -> None:
     """Keep a timeline of a batch by each reader that can be recorded; the others have none."""
     from harness.errors import MeasurementError, UnsupportedError
     from harness.measure.recording import write_timeline

@@ -2,7 +2,7 @@
 
 import functools
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -10,12 +10,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from harness.cli.recorded import record_into
 from harness.cli.values import ENV, FiniteRange, OutputFile, check_sessions, timeout_option
 from harness.errors import (
     WRONG_DATA,
     BadUseError,
     MeasurementError,
-    UnsupportedError,
     blamed,
     wrong_data_first,
 )
@@ -34,7 +34,7 @@ from harness.results.slower import slower
 from harness.results.text import number, times
 from harness.targets.client import require
 from harness.targets.timeouts import silence_allowed
-from harness.timeline.model import Timeline, check_replaceable, save
+from harness.timeline.model import check_replaceable
 from harness.timeline.overhead import DEFAULT_PAIRS
 from harness.timeline.schedule import LIMIT_IS
 from harness.workload import files
@@ -144,35 +144,9 @@ def read(
         _measure(names, loaded, plan, environment, as_json)
     if timeline is not None:
         once = functools.partial(record_with_wire, names[0], loaded, wire=wire, environment=environment)
-        _record(names[0], timeline, lambda: record_several(lambda n: once(pairs=n), recordings=recordings, pairs=pairs))
-
-
-def _record(name: str, file: Path, record: Callable[[], Sequence[Timeline]]) -> None:
-    """Record a timeline into `file`; one that is not valid is kept for looking at, marked as such, and is a failure."""
-    try:
-        recorded = record()[0]
-    except UnsupportedError as reason:
-        raise BadUseError(f"{name} cannot be recorded: {reason}") from reason
-    save(file, recorded)
-    if not recorded.valid.ok:
-        raise MeasurementError(f"{name}: the recording in {file} is not valid: {'; '.join(recorded.valid.failures)}")
-    cost = recorded.overhead
-    costs = "" if cost is None else f"; recording took {cost.ratio:.3f} x the time of {cost.pairs} plain executions"
-    seconds = (recorded.end_ns - recorded.begin_ns) / 1e9
-    said = f"{len(recorded.chunks)} chunks, {len(recorded.requests)} requests in {seconds * 1e3:.1f} ms"
-    _say(f"{file}: {said}{_range(recorded)}{costs}")
-
-
-def _range(recorded: Timeline) -> str:
-    """Return between what all recordings lay, where there are several."""
-    if recorded.repeats is None:
-        return ""
-    low, high = (1e3 * end(recorded.repeats.seconds) for end in (min, max))
-    return f" ({low:.1f} to {high:.1f} ms in {len(recorded.repeats.seconds)} recordings)"
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
+        record_into(
+            timeline, names[0], lambda: record_several(lambda n: once(pairs=n), recordings=recordings, pairs=pairs)
+        )
 
 
 def _names(readers: str) -> list[str]:
@@ -200,7 +174,7 @@ def _measure(names: list[str], loaded: Workload, plan: Plan, environment: Mappin
     if failed and len(failed) == len(rows):
         raise MeasurementError("; ".join(failed))
     if limit.error is not None:
-        _say(f"zcb: the network limit could not be measured: {limit.error}")
+        click.echo(f"zcb: the network limit could not be measured: {limit.error}", err=True)
     if as_json:
         click.echo(read_report(rows[0], limit) if len(rows) == 1 else read_reports(rows, limit))
     elif len(rows) == 1:

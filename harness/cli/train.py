@@ -1,5 +1,6 @@
 """``zcb train``: how many training steps a second an arm feeds."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -7,12 +8,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.cli.values import ENV, FiniteRange, timeout_option
+from harness.cli.recorded import record_into
+from harness.cli.values import ENV, FiniteRange, OutputFile, timeout_option
 from harness.errors import BadUseError, MeasurementError, blamed, wrong_data_first
 from harness.machine.environment import admit
+from harness.measure.timelines import record_with_wire
 from harness.results.text import number
 from harness.targets.client import require
 from harness.targets.timeouts import silence_allowed
+from harness.timeline.model import check_replaceable
 from harness.train import names as arms_by_name
 from harness.train import report
 from harness.train.conductor import FED, Fed, Plan
@@ -54,6 +58,11 @@ _ARM_WIDTH = 20  # "zarr-python+obstore+", "fused" below
 )
 @click.option("--runs", type=click.IntRange(1, 1000), default=1, show_default=True, help="Fresh processes of each arm.")
 @click.option("--feed/--no-feed", default=True, help="Look for the shortest step that is fed, by bisection (default).")
+@click.option(
+    "--timeline",
+    type=OutputFile(),
+    help="Record the first batch into this file, by one arm that is a reader, and do nothing else.",
+)
 @timeout_option
 @ENV
 @click.option("--json", "as_json", is_flag=True, help="Print what was measured as JSON.")
@@ -64,6 +73,7 @@ def train(
     other_steps_ms: tuple[float, ...],
     runs: int,
     feed: bool,
+    timeline: Path | None,
     timeout: float,
     env: tuple[str, ...],
     as_json: bool,
@@ -79,6 +89,9 @@ def train(
     click.get_current_context().with_resource(silence_allowed(timeout))
     for work in training.workloads:
         require(work.target, work.array.metadata_key)
+    if timeline is not None:
+        _record(names, training, timeline, environment)
+        return
     others = [other for other in dict.fromkeys(other_steps_ms) if other != step_ms]
     plan = Plan(step_ms=step_ms, other_steps_ms=others, runs=runs, feeds=feed and step_ms > 0)
     rows = measure(training, names, plan, environment)
@@ -93,6 +106,15 @@ def train(
         _show(training, rows, step_ms)
     if failed:
         raise MeasurementError("; ".join(failed))
+
+
+def _record(names: list[str], training: Training, file: Path, environment: Mapping[str, str]) -> None:
+    """Record the first batch by the one arm that is asked for."""
+    if len(names) > 1 or names[0] not in arms_by_name.of_readers():
+        raise BadUseError(f"a timeline is of one arm that is a reader: {', '.join(arms_by_name.of_readers())}")
+    check_replaceable(file)
+    batch = training.first_batch()
+    record_into(file, names[0], lambda: [record_with_wire(names[0], batch, pairs=1, environment=environment)])
 
 
 def _show(training: Training, rows: list[Fed], step_ms: float) -> None:

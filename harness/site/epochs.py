@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 from harness.results.text import number
 from harness.site.curves import linear_ticks, svg_text
 
-_WIDTH, _LEFT, _RIGHT = 500, 40, 8
+_WIDTH, _LEFT, _RIGHT = 500, 46, 18
 _WAITS_TOP, _HIGH, _STRIP = 38, 56, 7
 _FLIGHT_TOP = _WAITS_TOP + _HIGH + _STRIP + 26
 _FOOT = 30

@@ -2,17 +2,24 @@
 
 import json
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from click.testing import CliRunner
 
+from harness.asv import fed
 from harness.cli import zcb
 from harness.errors import MeasurementError, StoreError
+from harness.results import records
+from harness.results import timelines as kept_timelines
 from harness.store.control import FaultRule
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
+from harness.timeline import model as timelines
 from harness.train.names import CACHE_POOL, LOADINGS, MEMORY, names
+from harness.workload import training as trainings
+from harness.workload.selections import wanted_chunks
 from setup_data import presets, repository, write
 from setup_data.bucket import ensure_bucket
 
@@ -90,6 +97,39 @@ def test_an_arm_that_keeps_chunks_says_so(target, tmp_path):
     shown = CliRunner().invoke(zcb, ["train", str(file), *arms]).stdout
     assert f"{CACHE_POOL}: it keeps data: its last epoch fetched" in shown
     assert "tensorstore: it keeps" not in shown
+
+
+def test_one_batch_is_recorded(listed, tmp_path):
+    file = tmp_path / "batch.json"
+    options = ["--arm", "zarrs-planned", "--timeline", str(file)]
+    done = CliRunner().invoke(zcb, ["train", str(listed), *options])
+    assert done.exit_code == 0, done.output
+    timeline, training = timelines.load(file), trainings.load(listed)
+    assert timeline.valid.ok
+    assert timeline.workload["parameters"]["crops"] == training.batch == 3
+    assert timeline.workload["reads"] == [[list(axis) for axis in read] for read in training.workloads[0].reads[:3]]
+    wanted = {
+        chunk for read in training.workloads[0].reads[:3] for chunk in wanted_chunks(training.workloads[0].array, read)
+    }
+    assert {tuple(one.chunk) for one in timeline.chunks} == wanted
+
+
+def test_asv_keeps_a_timeline_of_a_batch(listed, tmp_path, monkeypatch):
+    monkeypatch.setenv(records.FOLDER_VARIABLE, str(tmp_path / "results" / "box" / "passes"))
+    monkeypatch.setenv("ASV_COMMIT", "f" * 40)
+    monkeypatch.setenv("ASV_ENV_NAME", "virtualenv-py3.13")
+    fed.record_a_batch(["zarrs-planned"], trainings.load(listed).first_batch())
+    conf = SimpleNamespace(results_dir="results", repo="nowhere", build_command=["true"])
+    (kept,) = kept_timelines.of(conf, tmp_path)
+    assert (kept.read, kept.timeline.reader) == (kept_timelines.BATCH_READ, "zarrs-planned")
+
+
+@pytest.mark.parametrize("arms", ["memory", "tensorstore,zarrs-planned", CACHE_POOL])
+def test_what_cannot_be_recorded_as_one_batch_is_said(listed, tmp_path, arms):
+    options = ["--arm", arms, "--timeline", str(tmp_path / "t.json")]
+    found = CliRunner().invoke(zcb, ["train", str(listed), *options], standalone_mode=False).exception
+    assert found.exit_code == 2
+    assert "a timeline is of one arm that is a reader" in str(found)
 
 
 def test_other_steps_and_the_requests_of_an_epoch_are_told(target, tmp_path):
