@@ -19,6 +19,7 @@ from harness.targets.timeouts import silence_allowed
 from harness.timeline.model import check_replaceable
 from harness.train import names as arms_by_name
 from harness.train import report
+from harness.train.accelerator import require_gpu
 from harness.train.conductor import FED, Fed, Plan
 from harness.train.conductor import train as measure
 from harness.workload import training as trainings
@@ -36,6 +37,7 @@ _COLUMNS = {
 }
 """Headings -> the figure of an arm's report below them, and its factor. 80 columns hold them all."""
 
+_GPU = "gpu"
 _ARM_WIDTH = 20  # "zarr-python+obstore+", "fused" below
 
 
@@ -43,11 +45,16 @@ _ARM_WIDTH = 20  # "zarr-python+obstore+", "fused" below
 @click.argument("workload", type=click.Path(path_type=Path))
 @click.option("--arm", "arms", required=True, metavar="ARM[,ARM]|all", help=f"From {', '.join(arms_by_name.names())}.")
 @click.option(
+    "--step",
+    type=click.Choice(["pause", _GPU]),
+    default="pause",
+    show_default=True,
+    help="What stands for an accelerator's step: a pause, or where torch sees a GPU a copy to it and a convolution.",
+)
+@click.option(
     "--step-ms",
     type=FiniteRange(min=0, max=60_000),
-    default=DEFAULT_STEP_MS,
-    show_default=True,
-    help="How long the step takes that stands for an accelerator's.",
+    help=f"How long the pause takes.  [default: {DEFAULT_STEP_MS:g}]",
 )
 @click.option(
     "--other-step-ms",
@@ -69,7 +76,8 @@ _ARM_WIDTH = 20  # "zarr-python+obstore+", "fused" below
 def train(
     workload: Path,
     arms: str,
-    step_ms: float,
+    step: str,
+    step_ms: float | None,
     other_steps_ms: tuple[float, ...],
     runs: int,
     feed: bool,
@@ -92,8 +100,7 @@ def train(
     if timeline is not None:
         _record(names, training, timeline, environment)
         return
-    others = [other for other in dict.fromkeys(other_steps_ms) if other != step_ms]
-    plan = Plan(step_ms=step_ms, other_steps_ms=others, runs=runs, feeds=feed and step_ms > 0)
+    plan = _plan(step == _GPU, step_ms, other_steps_ms, runs, feed)
     rows = measure(training, names, plan, environment)
     if all(row.na is not None for row in rows):
         raise BadUseError("; ".join(f"{row.arm} cannot do this: {row.na}" for row in rows))
@@ -101,9 +108,9 @@ def train(
     if failed and len(failed) == len(rows):
         raise MeasurementError("; ".join(failed))
     if as_json:
-        click.echo(report.report(training, rows, step_ms))
+        click.echo(report.report(training, rows, plan.step_ms, plan.device))
     else:
-        _show(training, rows, step_ms)
+        _show(training, rows, plan)
     if failed:
         raise MeasurementError("; ".join(failed))
 
@@ -117,9 +124,23 @@ def _record(names: list[str], training: Training, file: Path, environment: Mappi
     record_into(file, names[0], lambda: [record_with_wire(names[0], batch, pairs=1, environment=environment)])
 
 
-def _show(training: Training, rows: list[Fed], step_ms: float) -> None:
+def _plan(on_gpu: bool, step_ms: float | None, others: tuple[float, ...], runs: int, feed: bool) -> Plan:
+    """Return what to measure; a BadUseError says what of it does not go together."""
+    if on_gpu:
+        if step_ms is not None:
+            raise BadUseError("--step-ms is a pause's: a step on a GPU takes what it takes")
+        require_gpu()
+        return Plan(step_ms=0.0, device="cuda", other_steps_ms=list(dict.fromkeys(others)), runs=runs, feeds=False)
+    pause = DEFAULT_STEP_MS if step_ms is None else step_ms
+    other_steps_ms = [other for other in dict.fromkeys(others) if other != pause]
+    return Plan(step_ms=pause, other_steps_ms=other_steps_ms, runs=runs, feeds=feed and pause > 0)
+
+
+def _show(training: Training, rows: list[Fed], plan: Plan) -> None:
     console = Console()
-    how = f"{training.index} index, {training.ahead} ahead, step {step_ms:g} ms"
+    step_ms = plan.step_ms
+    step = f"step {step_ms:g} ms" if plan.device is None else "a step on the GPU"
+    how = f"{training.index} index, {training.ahead} ahead, {step}"
     title = f"{training.label}, {how} at {training.target.identity}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("arm", min_width=_ARM_WIDTH, max_width=_ARM_WIDTH, overflow="fold")
@@ -141,6 +162,10 @@ def _show(training: Training, rows: list[Fed], step_ms: float) -> None:
                 "without a step and for its accelerators",
                 soft_wrap=True,
             )
+    for row in rows:
+        of_events = report.arm(row, step_ms)["utilisation_by_events"]
+        if of_events is not None:
+            console.print(f"{row.arm}: busy {of_events:.1%} by the GPU's own events")
     console.print(
         f"accelerators: with this step, how many would be busy {FED:.0%} of the time. Every sample was compared with "
         "the truth.",

@@ -64,6 +64,8 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     """Before each batch of the loop, in seconds."""
     steps: list[float]
     """After each wait, in seconds."""
+    device_step_seconds: float | None = None
+    """Of the steps in the loop, by events on the device; None where a step is a pause."""
     in_flight: list[float] | None = None
     """Mean number of requests under way in each of `harness.train.in_flight.PARTS` equal parts of the loop's time, as
     the embedded store saw them; of the first run's last epoch."""
@@ -87,6 +89,11 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     def utilisation(self) -> float:
         """Share of the loop in which the step did not wait."""
         return self.step_seconds / self.seconds
+
+    @property
+    def utilisation_by_events(self) -> float | None:
+        """The same by events on the device; None where a step is a pause."""
+        return None if self.device_step_seconds is None else self.device_step_seconds / self.seconds
 
 
 @dataclass(kw_only=True)
@@ -138,6 +145,8 @@ class Plan:
     """How much to measure."""
 
     step_ms: float
+    device: str | None = None
+    """Where the steps of the listed epochs are, as torch names it, which then take what they take; None is a pause."""
     other_steps_ms: Sequence[float] = ()
     """Steps of which each run has another epoch, with the last epoch's samples."""
     runs: int = 1
@@ -209,10 +218,14 @@ class _Program:
     name: str
 
     def command(self, environment: Mapping[str, str]) -> Sequence[str]:
-        reader = all_readers().get(self.name)
-        if reader is not None and not reader.is_python:
-            return reader.command(environment)
+        if not _is_python(self.name):
+            return all_readers()[self.name].command(environment)
         return [sys.executable, "-m", "harness.train.worker", self.name]
+
+
+def _is_python(arm: str) -> bool:
+    reader = all_readers().get(arm)
+    return reader is None or reader.is_python
 
 
 class _Asked:
@@ -223,12 +236,14 @@ class _Asked:
 
     def all_of(self, row: Fed, plan: Plan) -> dict[str, str]:
         """Measure a run into `row` and return the arm's versions."""
+        if plan.device is not None and not _is_python(row.arm):
+            raise UnsupportedError("its batches stay in a process without torch: no step on a device can use them")
         request = {"op": "load", "training": msgspec.to_builtins(self._training)}
         versions = told(self._worker.require(request, timeout=OPEN_SECONDS), "versions", dict[str, str])
         last = self._training.epochs - 1
         for number in range(self._training.epochs):
             is_drawn = number == last and not row.unpaused
-            row.epochs.append(self._epoch(row.arm, number, plan.step_ms, log=is_drawn))
+            row.epochs.append(self._epoch(row.arm, number, plan.step_ms, plan.device, log=is_drawn))
         unpaused = self._epoch(row.arm, last, 0.0)
         row.unpaused.append(unpaused)
         for step_ms in plan.other_steps_ms:
@@ -253,18 +268,19 @@ class _Asked:
                 low = step
         return found
 
-    def _epoch(self, arm: str, number: int, step_ms: float, *, log: bool = False) -> Epoch:
+    def _epoch(self, arm: str, number: int, step_ms: float, device: str | None = None, *, log: bool = False) -> Epoch:
         training = self._training
         patience = _STALL_SECONDS + training.samples_per_epoch + training.batches * step_ms / 1e3
         self._probe.begin(log=log)
         with _tree(self._worker.pid) as cost:
-            answer = self._worker.require({"op": "epoch", "number": number, "step_ms": step_ms}, timeout=patience)
+            request = {"op": "epoch", "number": number, "step_ms": step_ms}
+            answer = self._worker.require(request | ({"device": device} if device else {}), timeout=patience)
         looped = told(answer, "looped", Looped)
         epoch = _epoch(training, looped, step_ms / 1e3, cost, self._probe.end())
         if log:
             epoch = msgspec.structs.replace(epoch, in_flight=self._in_flight(looped))
         _log.info(
-            f"{arm}: epoch {number}, step {step_ms:.3g} ms: {epoch.samples_per_second:.0f} samples/s, "
+            f"{arm}: epoch {number}, step {device or f'{step_ms:.3g} ms'}: {epoch.samples_per_second:.0f} samples/s, "
             f"utilisation {epoch.utilisation:.0%}, first batch {epoch.first_batch_seconds:.2f} s"
         )
         return epoch
@@ -292,6 +308,7 @@ def _epoch(training: Training, looped: Looped, step: float, cost: _Cost, evidenc
         step_seconds=sum(min(seconds, step) for seconds in looped.steps),
         waits=looped.waits,
         steps=looped.steps,
+        device_step_seconds=None if looped.device_steps is None else sum(looped.device_steps),
         requests=None if store is None else store.requests,
         index_requests=index,
         fetched_bytes=None if store is None else store.bytes_out,

@@ -40,6 +40,8 @@ class Looped(msgspec.Struct, frozen=True, kw_only=True):
     """Of each batch of the loop."""
     began_ns: int
     """When the loop began, by this machine's monotonic clock; each wait is followed by its step, without a gap."""
+    device_steps: list[float] | None = None
+    """Of each batch of the loop, by events on the device; None where the step used none."""
 
     @property
     def seconds(self) -> float:
@@ -57,7 +59,9 @@ def pause(seconds: float) -> Step:
     return step
 
 
-def feed(batches: Generator[Batch], step: Step, lead: int = 1) -> tuple[Looped, list[Batch]]:
+def feed(
+    batches: Generator[Batch], step: Step, lead: int = 1, *, stage: Step | None = None
+) -> tuple[Looped, list[Batch]]:
     """Consume an epoch and return what the stopwatch saw with the batches, which are kept to be checked.
 
     What makes the batches is ended, however the loop ends.
@@ -66,6 +70,8 @@ def feed(batches: Generator[Batch], step: Step, lead: int = 1) -> tuple[Looped, 
     ----------
     lead
         Batches before the loop begins (`Arm.lead`).
+    stage
+        Makes a batch ready for the step; what that takes is waited for.
     """
     kept: list[Batch] = []
     waits: list[float] = []
@@ -73,6 +79,8 @@ def feed(batches: Generator[Batch], step: Step, lead: int = 1) -> tuple[Looped, 
     with closing(batches):
         ends = [time.monotonic()]
         for batch in batches:
+            if stage is not None:
+                stage(batch)
             there = time.monotonic()
             waits.append(there - ends[-1])
             step(batch)

@@ -23,18 +23,27 @@ _KEEPS = 0.1
 samples are under way at once, and some libraries fetch a chunk once for all of those that want it."""
 
 
-def report(training: Training, rows: Sequence[Fed], step_ms: float) -> str:
+def report(training: Training, rows: Sequence[Fed], step_ms: float, device: str | None = None) -> str:
     """Return what was measured as JSON."""
-    return msgspec.json.format(msgspec.json.encode(fields(training, rows, step_ms)), indent=1).decode()
+    return msgspec.json.format(msgspec.json.encode(fields(training, rows, step_ms, device)), indent=1).decode()
 
 
-def fields(training: Training, rows: Sequence[Fed], step_ms: float) -> dict[str, Any]:
-    """Return what was measured, in the form of its JSON."""
+def fields(training: Training, rows: Sequence[Fed], step_ms: float, device: str | None = None) -> dict[str, Any]:
+    """Return what was measured, in the form of its JSON.
+
+    Parameters
+    ----------
+    step_ms
+        Of the pause; without meaning where there is a device.
+    device
+        Where the step was; None is a pause.
+    """
     told: dict[str, Any] = msgspec.to_builtins(
         {
             "schema": SCHEMA,
             "workload": described(training),
-            "step_ms": step_ms,
+            "step": device or "pause",
+            "step_ms": step_ms if device is None else None,
             "arms": [arm(row, step_ms) for row in rows],
         }
     )
@@ -69,6 +78,8 @@ def arm(row: Fed, step_ms: float) -> dict[str, Any]:
         "samples_per_second_without_step": _median(row.unpaused, lambda epoch: epoch.samples_per_second),
         "array_bytes_per_second": _median(last, lambda epoch: epoch.tensor_bytes / epoch.seconds),
         "utilisation": _median(last, lambda epoch: epoch.utilisation),
+        "utilisation_by_events": _median(last, lambda epoch: epoch.utilisation_by_events),
+        "step_seconds": _percentile([step for epoch in last for step in epoch.steps], 50),
         "by_step": _by_step(row, step_ms),
         "first_batch_seconds": _median(first, lambda epoch: epoch.first_batch_seconds),
         **{f"wait_p{share}_seconds": _percentile(waits, share) for share in (50, 95, 99)},

@@ -1,6 +1,7 @@
 """`zcb train`: batches from the embedded store, by every arm, with what was counted around them."""
 
 import json
+import sys
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -17,6 +18,8 @@ from harness.store.control import FaultRule
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
 from harness.timeline import model as timelines
+from harness.train import report
+from harness.train.conductor import Plan, train
 from harness.train.names import CACHE_POOL, LOADINGS, MEMORY, names
 from harness.workload import training as trainings
 from harness.workload.selections import wanted_chunks
@@ -206,12 +209,41 @@ def test_the_shortest_step_that_is_fed_is_found(listed):
         (["--arm", "memry"], "did you mean 'memory'?"),
         (["--arm", "memory", "--step-ms", "-1"], "-1"),
         (["--arm", "memory", "--runs", "0"], "0 is not in the range"),
+        (["--arm", "memory", "--step", "gpu", "--step-ms", "5"], "--step-ms is a pause's"),
     ],
 )
 def test_bad_use_is_said(listed, arguments, complaint):
     found = CliRunner().invoke(zcb, ["train", str(listed), *arguments], standalone_mode=False).exception
     assert found.exit_code == 2
     assert complaint in str(found)
+
+
+def test_without_torch_there_is_no_step_on_a_gpu(listed, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    options = ["--arm", "memory", "--step", "gpu"]
+    found = CliRunner().invoke(zcb, ["train", str(listed), *options], standalone_mode=False).exception
+    assert found.exit_code == 2
+    assert "a step on a GPU needs torch" in str(found)
+
+
+def test_a_program_in_rust_has_no_step_on_a_device(listed):
+    (row,) = train(trainings.load(listed), ["zarrs-planned"], Plan(step_ms=0, device="cpu", feeds=False))
+    assert row.na == "its batches stay in a process without torch: no step on a device can use them"
+    assert row.epochs == []
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="no torch: pip install '.[torch]'")
+def test_a_step_on_a_device_is_measured_as_it_is(listed):
+    training = trainings.load(listed)
+    (row,) = train(training, ["tensorstore"], Plan(step_ms=0, device="cpu", feeds=False))
+    assert (row.na, row.error) == (None, None)
+    told = json.loads(report.report(training, [row], 0, "cpu"))
+    assert (told["step"], told["step_ms"]) == ("cpu", None)
+    (arm,) = told["arms"]
+    assert arm["step_seconds"] > 0
+    assert 0 < arm["utilisation"] < 1
+    assert arm["utilisation_by_events"] is None  # a CPU has no events
+    assert arm["verified"] is True
 
 
 def test_a_read_pattern_is_no_training_workload(target, tmp_path):
