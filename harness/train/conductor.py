@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import sys
 import threading
@@ -39,8 +40,8 @@ _STALL_SECONDS = 120.0
 """An epoch slower than this, and a second per sample, hangs rather than feeds."""
 _SAMPLED_SECONDS = 0.05
 _FEWEST_RUNS = 2
-_HALVINGS = 5
-_WIDEST = 4.0
+_TRIES = 6
+"""Epochs that look for the shortest step."""
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):
@@ -255,15 +256,14 @@ class _Asked:
     def _shortest_step(self, arm: str, number: int, unpaused: Epoch) -> float | None:
         """Return the shortest step at which utilisation is `FED`, by bisection on its logarithm; None if none was.
 
-        A step cannot be shorter than `FED` of what a batch takes without one, and is looked for up to `_WIDEST` times
-        that.
+        A step cannot be shorter than `FED` of what a batch takes without one; until one is long enough, each is twice
+        the one before.
         """
-        low = FED * unpaused.seconds / len(unpaused.waits)
-        high, found = low * _WIDEST, None
-        for _ in range(_HALVINGS):
-            step = (low * high) ** 0.5
+        low, found = FED * unpaused.seconds / len(unpaused.waits), None
+        for _ in range(_TRIES):
+            step = 2 * low if found is None else (low * found) ** 0.5
             if self._epoch(arm, number, step * 1e3).utilisation >= FED:
-                high = found = step
+                found = step
             else:
                 low = step
         return found
@@ -276,7 +276,8 @@ class _Asked:
             request = {"op": "epoch", "number": number, "step_ms": step_ms}
             answer = self._worker.require(request | ({"device": device} if device else {}), timeout=patience)
         looped = told(answer, "looped", Looped)
-        epoch = _epoch(training, looped, step_ms / 1e3, cost, self._probe.end())
+        step = math.inf if device else step_ms / 1e3  # one on a device takes what it takes
+        epoch = _epoch(training, looped, step, cost, self._probe.end())
         if log:
             epoch = msgspec.structs.replace(epoch, in_flight=self._in_flight(looped))
         _log.info(
