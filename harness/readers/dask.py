@@ -5,8 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, override
 
-import numpy as np
-
 from harness.errors import UnsupportedError
 from harness.readers.base import Reader
 from harness.readers.settings import CORES, IN_FLIGHT, OBSTORE_POOL, TOKIO_THREADS, Setting
@@ -66,6 +64,7 @@ class DaskReader(XarrayReader):
     def open(self, workload: Workload) -> None:
         try:
             import dask
+            import numpy as np
         except ImportError as error:
             raise UnsupportedError(f"dask cannot be imported: {error}") from error
 

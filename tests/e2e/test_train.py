@@ -73,9 +73,9 @@ def test_every_arm_feeds_the_same_samples(listed):
         assert each["wait_p50_seconds"] <= each["wait_p95_seconds"] <= each["wait_p99_seconds"]
         assert each["samples_per_second_without_step"] > 0
         assert each["peak_rss_bytes"] > 0
-        assert each["cpu_seconds_per_1000_samples"] > 0
         assert each["accelerators_fed"] is None
     by_arm = {each["arm"]: each for each in told["arms"]}
+    assert by_arm["dask"]["cpu_seconds_per_1000_samples"] > 0  # the kernel tells it in ticks of 10 ms
     assert by_arm[MEMORY]["requests_per_sample"] == 0
     for name, each in by_arm.items():
         if name not in (MEMORY, CACHE_POOL) and each["na"] is None:
