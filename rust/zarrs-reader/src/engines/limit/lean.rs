@@ -422,7 +422,8 @@ mod tests {
     fn only_plain_http_without_credentials_is_taken() {
         let open = |target: serde_json::Value| {
             let target: Target = serde_json::from_value(target).expect("a target");
-            LeanClient::open(&target, &Client::over(Arc::new(InMemory::new()), "")).map(|client| format!("{}{}", client.address, client.base))
+            LeanClient::open(&target, &Client::over(Arc::new(InMemory::new()), ""))
+                .map(|client| format!("{}{}", client.address, client.base))
         };
         let s3 = |endpoint: Option<&str>, anonymous: bool| {
             open(serde_json::json!({"name": "t", "url": "s3://b/p", "endpoint": endpoint, "anonymous": anonymous}))
