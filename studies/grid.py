@@ -41,8 +41,8 @@ from studies import stored
 from studies.stored import Array, Document
 
 READERS = list(all_readers())
-_OF_REPOSITORIES = [name for name, reader in all_readers().items() if reader.stored_as is not None]
-"""Those that read an array from an Icechunk repository beside it."""
+OF_ARRAYS = [name for name, reader in all_readers().items() if reader.stored_as is None]
+"""Those that read an array wherever it stands; the others read a repository that has to be written beside it."""
 RIGHT, NA, WRONG, FAILED = "right", "n/a", "wrong", "failed"
 _NUMBERS = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -362,7 +362,7 @@ def run(case: Case, number: int, target: Target, everyone: Readers, found: Outco
     found.cases += 1
     refused = _not_kept(work.target, case.place, objects)
     for name in READERS:
-        is_kept = refused is None or name not in _OF_REPOSITORIES
+        is_kept = refused is None or name in OF_ARRAYS
         outcome, reason = everyone.outcome(name, work) if is_kept else (NA, refused or "")
         found.counts[name][outcome] += 1
         if outcome == NA:

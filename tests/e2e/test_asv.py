@@ -17,7 +17,7 @@ from harness.asv import configurations, history
 from harness.cli import zcb
 from harness.errors import StoreError
 from harness.paths import ROOT
-from harness.readers import benchmarked, tuned_readers
+from harness.readers import benchmarked, derived
 from harness.results import records as passes
 from harness.results.sample import NETWORK_LIMIT
 from setup_data.cli import data
@@ -125,8 +125,8 @@ def test_a_pass_measures_every_reader_on_every_workload(config, records):
     rows = {kept.commit_name: kept.rows for kept in passes.load(config)}
     assert list(rows) == ["v3.2.1", "v3.3.0"]
     for of_commit in rows.values():
-        assert {row.reader for row in of_commit} == {*benchmarked(), *tuned_readers(), NETWORK_LIMIT}
-        assert len(of_commit) == 8 * (len(benchmarked()) + len(tuned_readers()) + 1)  # four gaps of each array
+        assert {row.reader for row in of_commit} == {*benchmarked(), *derived(), NETWORK_LIMIT}
+        assert len(of_commit) == 8 * (len(benchmarked()) + len(derived()) + 1)  # four gaps of each array
         assert [row.error for row in of_commit if row.error] == []
         assert all(len(row.samples) >= 3 for row in of_commit if row.na is None)
 

@@ -145,7 +145,7 @@ def test_another_process_is_noticed():
 def test_memory_is_what_is_allocated_not_what_is_mapped(tmp_path):
     def memory():
         watched = {}
-        soak._take(watched, {"me": os.getpid()}, 0.0)
+        soak._note(watched, {"me": os.getpid()}, 0.0)
         return watched["me"].readings[0].memory_bytes
 
     size, before = 64 << 20, memory()

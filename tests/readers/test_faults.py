@@ -157,21 +157,27 @@ class Troubled(Conductor):
         self._is_settled = row.candidate is not None  # who measures: a candidate that dies before leaves it to others
         return super()._execute(row, candidate, probe)
 
-    def _ask(self, reader, request, timeout):
-        if request["op"] == "sample" and self.rule is not None:
+    def _warm_up(self, row, candidate):
+        self._set_rule()
+        super()._warm_up(row, candidate)
+
+    def _sample(self, row, candidate, probe, workload=None):
+        self._set_rule()
+        if not (self.lethal and self._is_settled):
+            return super()._sample(row, candidate, probe, workload)
+        with StoreControl(state.require_running().control) as control:
+            control.add_fault(FaultRule(fault="hang", count=0))
+            threading.Timer(0.2, os.kill, (self._workers[candidate.reader].pid, signal.SIGKILL)).start()
+            try:
+                return super()._sample(row, candidate, probe, workload)
+            finally:
+                control.clear_faults()
+
+    def _set_rule(self):
+        if self.rule is not None:
             rule, self.rule = self.rule, None
             with StoreControl(state.require_running().control) as control:
                 control.add_fault(rule)
-        is_sample = request["op"] == "sample" and not request.get("discard")
-        if not (self.lethal and is_sample and self._is_settled):
-            return super()._ask(reader, request, timeout)
-        with StoreControl(state.require_running().control) as control:
-            control.add_fault(FaultRule(fault="hang", count=0))
-            threading.Timer(0.2, os.kill, (self._workers[reader].pid, signal.SIGKILL)).start()
-            try:
-                return super()._ask(reader, request, timeout)
-            finally:
-                control.clear_faults()
 
 
 @pytest.fixture(scope="module")

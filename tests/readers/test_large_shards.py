@@ -8,7 +8,7 @@ from harness.targets.resolve import resolve
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
 from harness.workload.truth import Truth, checksums
-from studies.grid import READERS, readers
+from studies.grid import OF_ARRAYS, readers
 from studies.stored import encoded
 from tests.support import origin
 
@@ -79,4 +79,4 @@ def test_chunks_beyond_four_gibibytes_are_read_by_everyone():
         work = create_workload("chunks_of_one_shard", target, parameters=few, in_flight=4, agree=by_numpy)
         assert work.reads == (((0, 3, 2), (0, 16, 1)),)
         assert work.gap_bytes == (OFFSETS[2] - OFFSETS[0] - 32,)
-        assert {name: everyone.outcome(name, work) for name in READERS} == dict.fromkeys(READERS, ("right", ""))
+        assert {name: everyone.outcome(name, work) for name in OF_ARRAYS} == dict.fromkeys(OF_ARRAYS, ("right", ""))

@@ -11,7 +11,7 @@ from harness.targets.target import Target
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
 from harness.workload.truth import Truth, checksums
-from studies.grid import READERS, readers
+from studies.grid import OF_ARRAYS, readers
 from tests.support.lookalikes import LOOKALIKES
 
 PAGE = ROOT / "docs" / "public.md"
@@ -51,10 +51,10 @@ def made(place, number, pattern="whole_array", **asked):
 
 @pytest.mark.slow
 def test_every_reader_reads_what_is_stored_like_public_arrays(place, everyone):
-    found = {name: [] for name in READERS}
+    found = {name: [] for name in OF_ARRAYS}
     for number, one in enumerate(LOOKALIKES):
         work = made(place, number)
-        outcomes = {name: everyone.outcome(name, work) for name in READERS}
+        outcomes = {name: everyone.outcome(name, work) for name in OF_ARRAYS}
         assert {name: out for name, out in outcomes.items() if out[0] not in ("right", "n/a")} == {}, one.name
         for name, (outcome, _) in outcomes.items():
             found[name].append(outcome)
