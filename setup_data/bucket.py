@@ -44,7 +44,9 @@ def _create(target: Target) -> None:
         retries={"total_max_attempts": 1},
     )
     session = botocore.session.get_session()
-    client = session.create_client("s3", endpoint_url=target.endpoint, region_name=target.region, config=config)
+    client = session.create_client(
+        "s3", endpoint_url=target.endpoint, region_name=target.region, verify=target.ca, config=config
+    )
     try:
         client.create_bucket(Bucket=target.bucket)
     except (BotoCoreError, ClientError) as error:

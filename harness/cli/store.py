@@ -43,6 +43,9 @@ def store() -> None:
 @click.option("--root", metavar="DIR", help="Directory of the objects (default: below the state directory).")
 @click.option("--auth", is_flag=True, help="Demand signatures; keys from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.")
 @click.option(
+    "--tls", is_flag=True, help="Serve by TLS; --json names the file of the authority to trust (docs/store.md)."
+)
+@click.option(
     "--link",
     type=click.Choice(["lo", "veth", "auto"]),
     default="lo",
@@ -143,6 +146,7 @@ def _show(running: StoreState, counters: StoreCounters, faults: list[FaultRule],
     table.add_column(overflow="fold")
     rows = {
         "endpoint": running.endpoint + (" (signatures demanded)" if running.auth else ""),
+        **({"trust": running.ca} if running.ca else {}),
         "profile": _profile_in_words(running),
         "link": _link_in_words(running.link),
         "objects in": running.root,

@@ -220,7 +220,7 @@ def make_sample(
     counted = request_counts or (None if store is None else _counted_by(store))
     if counted is not None:
         _check_bytes(workload, counted)
-    other = other_rx_bytes(evidence, timed.seconds, counted, encrypted=_is_encrypted(workload.target))
+    other = other_rx_bytes(evidence, timed.seconds, counted, encrypted=workload.target.is_encrypted)
     sample = Sample(
         seconds=timed.seconds,
         array_bytes=timed.array_bytes,
@@ -270,10 +270,6 @@ def other_rx_bytes(evidence: Evidence, seconds: float, counted: RequestCounts | 
         content += _TLS_RECORD_OVERHEAD * (content // _TLS_RECORD + 2 * counted.requests)
     headers = _PACKET_HEADERS * max(packets, content // _PACKET_PAYLOAD + counted.requests)
     return max(0, received - content - headers)
-
-
-def _is_encrypted(target: Target) -> bool:
-    return target.service_url.startswith("https:")
 
 
 def _traffic_flags(nic: network.NicCounters, other: int | None) -> list[str]:

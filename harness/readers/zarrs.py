@@ -144,4 +144,4 @@ class NetworkLimitRust(_RustReader):
     @override
     def counts_alone(cls, target: Target) -> bool:
         """Whether a client of its own fetches, as by plain HTTP without credentials: it counts all that it sends."""
-        return target.anonymous and target.service_url.startswith("http:")
+        return target.anonymous and not target.is_encrypted

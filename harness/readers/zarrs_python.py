@@ -73,6 +73,7 @@ class ZarrsPythonObstore(Reader):
             raise UnsupportedError(f"zarrs-python cannot be imported: {error}") from error
         import numpy as np
 
+        from harness.targets.authority import trusted_by_environment
         from harness.targets.client import open_store
 
         if workload.target.scheme in self.only_own_address and workload.target.endpoint:
@@ -87,7 +88,8 @@ class ZarrsPythonObstore(Reader):
                 **self.chosen_of(ZARR_CONFIG),
             }
         )
-        store = ObjectStore(open_store(workload.target, prefix=workload.array.key), read_only=True)
+        target = trusted_by_environment(workload.target)
+        store = ObjectStore(open_store(target, prefix=workload.array.key), read_only=True)
         from zarrs.pipeline import UnsupportedDataTypeError, UnsupportedMetadataError
         from zarrs.utils import FillValueNoneError
 

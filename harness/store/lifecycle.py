@@ -21,7 +21,7 @@ from harness.machine.environment import sealed
 from harness.machine.interrupts import terminated_with_cleaning
 from harness.paths import write_atomically
 from harness.store import state, veth
-from harness.store.state import PROFILES, Link, StoreState, state_file, store_dir
+from harness.store.state import PROFILES, Link, StoreState, state_file, store_dir, tls_dir
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Directory of the objects; None is ``objects`` beside the store's state."""
     auth: bool = False
     """Demand signatures with the keys in `KEY_VARIABLES`."""
+    tls: bool = False
+    """Serve by TLS, with a certificate of this state directory's own authority."""
     first_byte_ms: float | None = None
     first_byte_p99_ms: float | None = None
     connection_mb_s: float | None = None
@@ -63,6 +65,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
         values = msgspec.structs.asdict(self)
         switches = [f"--{name.replace('_', '-')}" for name in ("auth", "log_errors") if values.pop(name)]
         values.pop("link")
+        values["tls"] = tls_dir() if values["tls"] else None
         given = [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value is not None]
         return [*given, *switches]
 

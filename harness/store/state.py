@@ -54,12 +54,14 @@ class StoreState(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: int
     endpoint: str
-    """``http://host:port`` of the S3 service."""
+    """``http://host:port`` of the S3 service, ``https`` under TLS."""
     control: str
     """``http://host:port`` of the counters."""
     pid: int
     root: str
     auth: bool
+    ca: str | None = None
+    """File of the certificate authority that clients have to trust, PEM; None is plain HTTP."""
     profile: Profile
     link: Link = Link()
     born: int | None = None
@@ -69,6 +71,11 @@ class StoreState(msgspec.Struct, frozen=True, kw_only=True):
 def store_dir() -> Path:
     """Return the directory of the store's state: ready line, lock, log and, by default, its objects."""
     return state_dir() / "store"
+
+
+def tls_dir() -> Path:
+    """Return the directory of the store's certificate authority, which outlives the store."""
+    return store_dir() / "tls"
 
 
 def state_file() -> Path:

@@ -69,7 +69,7 @@ def fsspec_location(
         needed = UNREAD[target.scheme]
         raise UnsupportedError(f"fsspec reads {target.scheme}:// with {needed}")
     if target.is_http:
-        options = {"get_client": _traced_client(connections, trace), "skip_instance_cache": True}
+        options = {"get_client": _traced_client(connections, trace, target.ca), "skip_instance_cache": True}
         return FsspecLocation(target.scheme, address(_without_colon_pairs(target.url), key), options)
     path = joined(target.bucket, target.prefix, key)
     if target.scheme == "gs":
@@ -85,7 +85,8 @@ def fsspec_location(
             "anon": target.anonymous,
             "requester_pays": target.requester_pays,
             "endpoint_url": target.endpoint,
-            "client_kwargs": {"region_name": target.region or DEFAULT_REGION},
+            "client_kwargs": {"region_name": target.region or DEFAULT_REGION}
+            | ({"verify": target.ca} if target.ca else {}),
             "config_kwargs": {
                 "max_pool_connections": connections,
                 "http_session_cls": traced_session(trace),
@@ -113,14 +114,17 @@ def _without_colon_pairs(url: str) -> str:
     return re.sub(r"\[.*?\]", f"[{ipaddress.IPv6Address(host).exploded}]", url, count=1) if ":" in host else url
 
 
-def _traced_client(connections: int, trace: "aiohttp.TraceConfig") -> Any:
+def _traced_client(connections: int, trace: "aiohttp.TraceConfig", ca: str | None) -> Any:
+    import ssl
+
     import aiohttp
 
     trace.freeze()
 
     async def client(**options: Any) -> aiohttp.ClientSession:
         # A connector belongs to the event loop it is made on, so it is made here.
-        connector = aiohttp.TCPConnector(limit=connections)
+        trust = ssl.create_default_context(cafile=ca) if ca else True
+        connector = aiohttp.TCPConnector(limit=connections, ssl=trust)
         return aiohttp.ClientSession(connector=connector, trace_configs=[trace], **options)
 
     return client

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from harness.targets.authority import trusted_by_environment
 from harness.targets.target import DEFAULT_REGION, Target, address, joined
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def icechunk_storage(target: Target, key: str) -> "icechunk.Storage":
     """
     import icechunk
 
+    target = trusted_by_environment(target)
     if target.is_http:
         return icechunk.http_storage(address(target.url, key + SUFFIX), {"allow_http": "true"})
     prefix = joined(target.prefix, key) + SUFFIX

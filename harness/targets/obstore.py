@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -38,7 +39,7 @@ def obstore_store(
         A URL of another scheme than targets have.
     """
     options: dict[str, Any] = {
-        "client_options": _client_options() | {name: str(value) for name, value in client.items()},
+        "client_options": _client_options(target) | {name: str(value) for name, value in client.items()},
         "retry_config": _retries(retry),
     }
     if target.is_http:
@@ -57,10 +58,12 @@ def obstore_store(
             raise BadUseError(f"target {target.name!r}: there is no store for {other}:// URLs")
 
 
-def _client_options() -> dict[str, Any]:
+def _client_options(target: Target) -> dict[str, Any]:
     silence = allowed_silence()
     # Plain HTTP where an address says so, which may also stand in the environment (AWS_ENDPOINT_URL).
     options: dict[str, Any] = {"allow_http": True, "timeout": timedelta(seconds=max(_TIMEOUT_SECONDS, silence or 0.0))}
+    if target.ca:
+        options["root_certificate"] = Path(target.ca).read_text()
     if silence is not None:
         options |= {"connect_timeout": timedelta(seconds=silence), "read_timeout": timedelta(seconds=silence)}
     return options

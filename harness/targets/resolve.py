@@ -14,7 +14,7 @@ from harness.errors import BadUseError, unknown
 from harness.paths import shipped
 from harness.store import state
 from harness.store.state import PROFILES
-from harness.targets.target import DEFAULT_REGION, EMBEDDED, HTTP, Target
+from harness.targets.target import DEFAULT_REGION, EMBEDDED, HTTP, SIGNED, TLS, Target
 
 _FORMS = {
     "s3": "s3://bucket/prefix",
@@ -27,6 +27,9 @@ _FORMS = {
 
 _ONLY_FOR = {"region": ("s3",), "requester_pays": ("s3",), "account": ("az",), "endpoint": ("s3", "gs", "az")}
 """The schemes that a key means something for; the others stand for all."""
+
+_WAYS = {"veth": "--link veth", TLS: "--tls", SIGNED: "--auth"}
+"""Ways to reach the embedded store, in the order of names, and what `zcb store start` is told for them."""
 
 _ACCOUNT_VARIABLE = "AZURE_STORAGE_ACCOUNT_NAME"
 _REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
@@ -41,6 +44,7 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     account: str | None = None
     anonymous: bool = False
     requester_pays: bool = False
+    ca: str | None = None
     nic: str | tuple[str, ...] = ()
 
 
@@ -53,7 +57,8 @@ def resolve(name: str) -> Target:
     """Return the target called `name`: a table of targets.toml or a URL.
 
     ``embedded`` is the running store, whatever its profile and link; ``embedded:s3`` also demands that profile on
-    loopback and ``embedded:s3+veth`` that link, so that figures of two profiles or two routes cannot mix.
+    loopback, ``embedded:s3+veth`` that link and ``embedded:s3+tls+signed`` TLS and signed requests, so that figures of
+    two profiles or two ways cannot mix.
 
     Raises
     ------
@@ -75,8 +80,10 @@ def resolve(name: str) -> Target:
         return _checked(_embedded(entry, profile))
     if profile:
         raise BadUseError(f"target {name!r} has no service-time profile: only {EMBEDDED!r} does")
-    nic = (entry.nic,) if isinstance(entry.nic, str) else entry.nic
-    return _checked(Target(name=name, **msgspec.structs.asdict(entry) | {"nic": nic}))
+    given = msgspec.structs.asdict(entry) | {"nic": (entry.nic,) if isinstance(entry.nic, str) else entry.nic}
+    if entry.ca:
+        given["ca"] = str(targets_file().absolute().parent / Path(entry.ca).expanduser())
+    return _checked(Target(name=name, **given))
 
 
 def found_again(target: Target) -> Target:
@@ -104,23 +111,20 @@ def _entries() -> dict[str, _Entry]:
 def _embedded(entry: _Entry, asked: str) -> Target:
     if entry != _Entry(url=entry.url):
         raise BadUseError(f"target {EMBEDDED!r} takes a url only: the running store says the rest")
-    profile, _, link = asked.partition("+")
+    profile, *ways = asked.split("+")
     if profile and profile not in PROFILES:
         raise unknown("profile", profile, PROFILES)
-    if link not in ("", "veth"):
-        raise BadUseError(f"unknown link {link!r}: it is veth, or not named")
-    store = state.require_running()
-    if asked and (link or "lo") != store.link.name:
+    for way in ways:
+        if way not in _WAYS:
+            raise unknown("way to reach the embedded store", way, _WAYS)
+    target = _at_running_store(entry.url)
+    if asked and (profile, set(ways)) != (target.profile, set(target.ways)):
+        flags = " ".join([f"--profile {profile}", *(_WAYS[way] for way in ways)])
         raise BadUseError(
-            f"the running store serves on {store.link.name}, not on {link or 'lo'}: "
-            f"run `zcb store stop`, then `zcb store start --profile {profile} --link {link or 'lo'}`"
+            f"the running store is {target.identity!r}, not '{EMBEDDED}:{asked}': run `zcb store stop`, then "
+            f"`zcb store start {flags}`"
         )
-    if profile and profile != store.profile.name:
-        raise BadUseError(
-            f"the running store has profile {store.profile.name!r}, not {profile!r}: "
-            f"run `zcb store stop`, then `zcb store start --profile {profile}`"
-        )
-    return _at_running_store(entry.url)
+    return target
 
 
 def _at_running_store(url: str) -> Target:
@@ -131,6 +135,7 @@ def _at_running_store(url: str) -> Target:
         endpoint=store.endpoint,
         region=DEFAULT_REGION,
         anonymous=not store.auth,
+        ca=store.ca,
         profile=store.profile.name,
         link=None if store.link.name == "lo" else store.link.name,
     )
@@ -154,6 +159,7 @@ def _checked(target: Target) -> Target:
     if target.requester_pays and target.anonymous:
         raise _refused(target, "requester_pays and anonymous exclude each other: who pays has to be known")
     _check_endpoint(target)
+    _check_authority(target)
     _check_nics(target)
     return _completed(target, parts.scheme)
 
@@ -201,6 +207,17 @@ def _one_spelling(url: str) -> str:
 def _check_endpoint(target: Target) -> None:
     if target.endpoint and _parsed(target, target.endpoint).scheme not in HTTP:
         raise _refused(target, f"endpoint {target.endpoint!r} is no http:// or https:// address")
+
+
+def _check_authority(target: Target) -> None:
+    if target.ca and not target.is_encrypted:
+        raise _refused(target, f"ca means nothing for {target.service_url}, which is no https:// address")
+    try:
+        text = Path(target.ca).read_text() if target.ca else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise _refused(target, f"cannot read ca {target.ca}: {getattr(error, 'strerror', error)}") from error
+    if target.ca and "-----BEGIN CERTIFICATE-----" not in text:
+        raise _refused(target, f"ca {target.ca} holds no certificate (PEM)")
 
 
 def _check_nics(target: Target) -> None:

@@ -12,6 +12,9 @@ HTTP = ("http", "https")
 
 DEFAULT_REGION = "us-east-1"
 
+TLS, SIGNED = "tls", "signed"
+"""Ways to reach the embedded store, as a target's name demands them: ``embedded:s3+tls+signed``."""
+
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A place to read from; complete enough for a reader in any language, and free of credentials."""
@@ -29,6 +32,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """True reads without credentials; False takes them from the cloud's standard chain."""
     requester_pays: bool = False
     """True accepts that an S3 bucket charges whoever reads it."""
+    ca: str | None = None
+    """File of the certificate authority to trust, PEM; None trusts those that everybody does."""
     nic: tuple[str, ...] = ()
     """Interfaces of this machine whose counters are read; empty is the one that the route to the service takes."""
     profile: str | None = None
@@ -53,9 +58,21 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def identity(self) -> str:
-        """What keeps figures of two targets apart, e.g. ``embedded:s3`` or ``az://container/prefix@account``."""
-        marks = {":": self.profile, "+": self.link, "@": self.account}
-        return "".join([self.name, *(f"{mark}{part}" for mark, part in marks.items() if part)])
+        """What keeps figures of two targets apart, e.g. ``embedded:s3+tls`` or ``az://container/prefix@account``."""
+        profile = f":{'+'.join([self.profile, *self.ways])}" if self.profile else ""
+        return f"{self.name}{profile}" + (f"@{self.account}" if self.account else "")
+
+    @property
+    def ways(self) -> list[str]:
+        """How the embedded store is reached beyond plain, unsigned HTTP on loopback; none of other targets."""
+        signed = self.profile is not None and not self.anonymous
+        there = {self.link: self.link, TLS: self.is_encrypted and self.profile, SIGNED: signed}
+        return [way for way, is_one in there.items() if way and is_one]
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether requests go by TLS."""
+        return self.service_url.startswith("https:")
 
     @property
     def scheme(self) -> str:

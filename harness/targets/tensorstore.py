@@ -9,6 +9,8 @@ from harness.targets.target import DEFAULT_REGION, Target, address, joined
 UNREAD = {"az": "driver for Azure Blob Storage"}
 """What TensorStore would need for these schemes, and does not have."""
 
+# It has no other way to be told these, and reads them when a driver is first used.
+_AUTHORITY_VARIABLE = "TENSORSTORE_CA_BUNDLE"
 _GCS_ADDRESS_VARIABLE = "TENSORSTORE_GCS_HTTP_URL"
 
 
@@ -36,13 +38,14 @@ def tensorstore_location(target: Target, key: str, *, in_flight: int) -> Tensors
     """
     if target.scheme in UNREAD:
         raise UnsupportedError(f"tensorstore has no {UNREAD[target.scheme]}")
+    if target.ca:
+        os.environ[_AUTHORITY_VARIABLE] = target.ca
     if target.is_http:
         kvstore = {"driver": "http", "base_url": f"{address(target.url, key)}/"}
         return TensorstoreLocation(kvstore, _limit("http", in_flight))
     path = joined(target.prefix, key) + "/"
     if target.scheme == "gs":
         if target.endpoint:
-            # The driver has no other way to be told, and reads it when it is first used.
             os.environ[_GCS_ADDRESS_VARIABLE] = target.endpoint
         kvstore = {"driver": "gcs", "bucket": target.bucket, "path": path}
         return TensorstoreLocation(kvstore, _limit("gcs", in_flight))

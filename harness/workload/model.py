@@ -70,7 +70,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def digest(self) -> str:
         """Identity of the work itself, whatever the store's address and this machine's interfaces: 16 hex digits."""
-        target = msgspec.structs.replace(self.target, endpoint=None, nic=())
+        target = msgspec.structs.replace(self.target, endpoint=None, ca=None, nic=())
         same = msgspec.structs.replace(self, target=target, least_bytes=0, held_bytes=0, object_bytes=0)
         return hashlib.sha256(msgspec.json.encode(same)).hexdigest()[:16]
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -84,7 +85,15 @@ def test_start_prints_its_state_as_json():
 
 
 @pytest.mark.parametrize(
-    "other", [["--profile", "s3"], ["--first-byte-ms", "7"], ["--root", "elsewhere"], ["--port", "1"], ["--seed", "3"]]
+    "other",
+    [
+        ["--profile", "s3"],
+        ["--first-byte-ms", "7"],
+        ["--root", "elsewhere"],
+        ["--tls"],
+        ["--port", "1"],
+        ["--seed", "3"],
+    ],
 )
 def test_other_settings_are_refused_while_one_runs(other):
     lifecycle.start(PLAIN)
@@ -206,6 +215,32 @@ def test_objects_survive_a_restart(tmp_path):
             connection.request("PUT", path, body)
             connection.getresponse().read()
         lifecycle.stop()
+
+
+def test_an_authority_is_trusted_over_restarts_and_its_key_is_kept(own_state):
+    trusted = None
+    for _ in range(2):
+        store = json.loads(zcb("start", "--profile", "loopback", "--tls", "--json").stdout)
+        assert (store["endpoint"][:8], store["control"][:7]) == ("https://", "http://")
+        trusted = trusted or ssl.create_default_context(cafile=store["ca"])
+        connection = http.client.HTTPSConnection(urlsplit(store["endpoint"]).netloc, context=trusted, timeout=60)
+        connection.request("GET", "/")
+        assert connection.getresponse().status == http.HTTPStatus.OK
+        connection.close()
+        lifecycle.stop()
+    key = own_state / "store" / "tls" / "ca.key"
+    assert (key.stat().st_mode & 0o777, "PRIVATE KEY" in key.read_text()) == (0o600, True)
+    assert "PRIVATE KEY" not in Path(store["ca"]).read_text()
+
+
+def test_who_does_not_trust_the_authority_or_speaks_no_tls_gets_nothing(own_state):
+    netloc = urlsplit(lifecycle.start(msgspec.structs.replace(PLAIN, tls=True)).endpoint).netloc
+    with pytest.raises(ssl.SSLCertVerificationError):
+        http.client.HTTPSConnection(netloc, timeout=60).request("GET", "/")
+    connection = http.client.HTTPConnection(netloc, timeout=60)
+    connection.request("GET", "/")
+    with pytest.raises((http.client.HTTPException, ConnectionError)):
+        connection.getresponse()
 
 
 def test_causes_of_errors_are_kept_on_demand():

@@ -22,7 +22,7 @@ _WORST_CLOCK_ERROR_NS = 1_000_000
 
 def why_not(target: Target) -> str | None:
     """Return why requests to `target` cannot be captured, in one line; None when they can."""
-    if urlsplit(target.service_url).scheme != "http":
+    if target.is_encrypted:
         return f"the packets to target {target.name!r} cannot be read: its traffic is encrypted (https)"
     try:
         socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0).close()

@@ -70,6 +70,9 @@ struct Flags {
     /// Ask for signatures: keys from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
     #[arg(long)]
     auth: bool,
+    /// Serve by TLS; DIR keeps the certificate authority (ca.pem is what clients have to trust), which is made if missing
+    #[arg(long, value_name = "DIR")]
+    tls: Option<PathBuf>,
     /// Write the cause of every answer of status 500 and above to stderr
     #[arg(long)]
     log_errors: bool,
@@ -120,6 +123,8 @@ pub struct Config {
     pub paces_link: bool,
     /// `None` accepts every request, signed or not.
     pub keys: Option<Keys>,
+    /// Folder of the certificate authority; `None` serves plain HTTP.
+    pub tls: Option<PathBuf>,
 }
 
 impl Config {
@@ -165,6 +170,7 @@ impl Config {
             logs_errors: flags.log_errors,
             paces_link: !flags.link_kept_by_network,
             keys: if flags.auth { Some(keys_from_environment()?) } else { None },
+            tls: flags.tls,
         })
     }
 }

@@ -24,6 +24,7 @@ mod service_time;
 mod sys;
 mod throttle;
 mod timer;
+mod tls;
 mod zero_copy;
 
 use std::process::ExitCode;

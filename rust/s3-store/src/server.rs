@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioTimer;
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -19,6 +20,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
 
 use crate::anonymous::Anonymous;
 use crate::api::{Api, KeyCheck};
@@ -35,6 +37,7 @@ use crate::pacing::Link;
 use crate::service_time::Draws;
 use crate::sys;
 use crate::throttle::Throttle;
+use crate::tls::{Secured, Tls};
 use crate::zero_copy::Socket;
 
 /// How long a stop waits for answers under way.
@@ -60,7 +63,8 @@ fn current_thread_runtime() -> Result<tokio::runtime::Runtime, Failure> {
 async fn serve(config: Config, store: Arc<Store>) -> Result<(), Failure> {
     let listener = listen(config.bind, config.port, "--port").await?;
     let control_listener = listen(config.control_bind, config.control_port, "--control-port").await?;
-    let ready = ready_line(&config, &store, address(&listener)?, address(&control_listener)?);
+    let tls = config.tls.as_deref().map(|folder| Tls::open(folder, config.bind)).transpose()?;
+    let ready = ready_line(&config, &store, tls.as_ref(), address(&listener)?, address(&control_listener)?);
     let counters = Arc::new(Counters::default());
     let faults = Arc::new(Faults::new(counters.clone()));
     let draws = Draws::new(&config.profile).map(Arc::new);
@@ -77,6 +81,7 @@ async fn serve(config: Config, store: Arc<Store>) -> Result<(), Failure> {
         idle: config.profile.idle_seconds.map(Duration::from_secs_f64),
         patience: config.patience,
         pacing: config.profile.connection_mb_s.map(|mb_s| (mb_s * 1e6) as u64),
+        tls: tls.map(|tls| tls.acceptor),
     };
     let workers = Workers::start(&Arc::new(stack), &counters, &stopped, limits)?;
     // Signals are caught before the ready line invites anybody to send one.
@@ -133,10 +138,17 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     listener.local_addr().map_err(Failure::bad_use)
 }
 
-fn ready_line(config: &Config, store: &Store, endpoint: SocketAddr, control: SocketAddr) -> serde_json::Value {
+fn ready_line(
+    config: &Config,
+    store: &Store,
+    tls: Option<&Tls>,
+    endpoint: SocketAddr,
+    control: SocketAddr,
+) -> serde_json::Value {
     json!({
         "schema": 1,
-        "endpoint": format!("http://{endpoint}"),
+        "endpoint": format!("{}://{endpoint}", if tls.is_some() { "https" } else { "http" }),
+        "ca": tls.map(|tls| &tls.ca),
         "control": format!("http://{control}"),
         "pid": std::process::id(),
         "root": store.root(),
@@ -165,7 +177,7 @@ impl StopSignals {
 }
 
 /// What a connection gets.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 struct Limits {
     /// How long it may stay without a request.
     idle: Option<Duration>,
@@ -173,6 +185,8 @@ struct Limits {
     patience: Duration,
     /// Bytes per second towards the client.
     pacing: Option<u64>,
+    /// Encryption; none is plain HTTP.
+    tls: Option<TlsAcceptor>,
 }
 
 impl Limits {
@@ -252,7 +266,7 @@ impl Workers {
         limits: Limits,
     ) -> Result<Self, Failure> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let start = |_| Worker::start(stack.clone(), counters.clone(), stopped.clone(), limits);
+        let start = |_| Worker::start(stack.clone(), counters.clone(), stopped.clone(), limits.clone());
         Ok(Self { workers: (0..cores).map(start).collect::<Result<_, _>>()?, limits })
     }
 
@@ -286,7 +300,7 @@ impl Worker {
                 while let Some(stream) = incoming.recv().await {
                     let connection = Arc::new(Connection::default());
                     let edge = Edge::new(stack.clone(), counters.clone(), connection.clone(), limits.patience);
-                    let (taken, stopped) = (Taken(open.clone()), stopped.clone());
+                    let (taken, stopped, limits) = (Taken(open.clone()), stopped.clone(), limits.clone());
                     tokio::spawn(async move {
                         let _taken = taken;
                         serve_connection(stream, edge, connection, stopped, limits).await;
@@ -311,17 +325,33 @@ async fn serve_connection<S: Service>(
     stream: std::net::TcpStream,
     edge: Edge<S>,
     connection: Arc<Connection>,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
     limits: Limits,
 ) {
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
+    let Some(tls) = &limits.tls else {
+        return serve_http(Socket::new(stream, connection.clone()), edge, connection, stopped, limits).await;
+    };
+    // A client that does not trust the certificate, or speaks no TLS, goes away.
+    if let Ok(Ok(stream)) = tokio::time::timeout(limits.patience, tls.accept(stream)).await {
+        serve_http(Secured::new(stream, connection.clone()), edge, connection, stopped, limits).await;
+    }
+}
+
+async fn serve_http<S: Service>(
+    io: impl Read + Write + Unpin + 'static,
+    edge: Edge<S>,
+    connection: Arc<Connection>,
+    mut stopped: watch::Receiver<bool>,
+    limits: Limits,
+) {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.writev(true).max_buf_size(WRITE_BUFFER);
     if let Some(idle) = limits.idle {
         // hyper waits as long for the next request's header, counted from the end of the answer before.
         builder.timer(TokioTimer::new()).header_read_timeout(idle);
     }
-    let mut http = pin!(builder.serve_connection(Socket::new(stream, connection.clone()), edge));
+    let mut http = pin!(builder.serve_connection(io, edge));
     let stop = async { stopped.wait_for(|stopped| *stopped).await.map(drop) };
     // Errors here are clients that went away; what they were sent is counted.
     tokio::select! {

@@ -16,8 +16,8 @@ use http::{Method, StatusCode};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::client::{
-    ClientOptions, HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
-    ReqwestConnector,
+    Certificate, ClientOptions, HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody,
+    HttpService, ReqwestConnector,
 };
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
@@ -141,7 +141,7 @@ impl Client {
             "s3" => Arc::new(s3(bucket(&url)?, target, workload.in_flight, connector)?),
             "gs" => Arc::new(gcs(bucket(&url)?, target, workload.in_flight, connector)?),
             "az" => Arc::new(azure(bucket(&url)?, target, workload.in_flight, connector)?),
-            "http" | "https" => Arc::new(plain_http(&url, workload.in_flight, connector)?),
+            "http" | "https" => Arc::new(plain_http(&url, target, workload.in_flight, connector)?),
             other => return Err(Failure::unsupported(format!("this reader has no store for {other}:// URLs"))),
         };
         Ok(Self { store, prefix, counters, recorder, idle: Arc::default() })
@@ -215,7 +215,7 @@ fn s3(bucket: &str, target: &Target, in_flight: usize, connector: Counting) -> O
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
         .with_request_payer(target.requester_pays)
-        .with_client_options(options(in_flight))
+        .with_client_options(options(target, in_flight)?)
         .with_retry(retries())
         .with_http_connector(connector);
     if let Some(endpoint) = &target.endpoint {
@@ -233,7 +233,7 @@ fn s3(bucket: &str, target: &Target, in_flight: usize, connector: Counting) -> O
 fn gcs(bucket: &str, target: &Target, in_flight: usize, connector: Counting) -> Outcome<impl ObjectStore + use<>> {
     let mut builder = GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(bucket)
-        .with_client_options(options(in_flight))
+        .with_client_options(options(target, in_flight)?)
         .with_retry(retries())
         .with_http_connector(connector);
     if let Some(endpoint) = &target.endpoint {
@@ -248,7 +248,7 @@ fn gcs(bucket: &str, target: &Target, in_flight: usize, connector: Counting) -> 
 fn azure(container: &str, target: &Target, in_flight: usize, connector: Counting) -> Outcome<impl ObjectStore + use<>> {
     let mut builder = MicrosoftAzureBuilder::from_env()
         .with_container_name(container)
-        .with_client_options(options(in_flight))
+        .with_client_options(options(target, in_flight)?)
         .with_retry(retries())
         .with_http_connector(connector);
     if let Some(account) = &target.account {
@@ -267,17 +267,27 @@ fn retries() -> RetryConfig {
     RetryConfig { retry_timeout: TIMEOUT, ..RetryConfig::default() }
 }
 
-fn plain_http(url: &Url, in_flight: usize, connector: Counting) -> Outcome<impl ObjectStore + use<>> {
+fn plain_http(url: &Url, target: &Target, in_flight: usize, connector: Counting) -> Outcome<impl ObjectStore + use<>> {
     HttpBuilder::new()
         .with_url(url.as_str())
-        .with_client_options(options(in_flight))
+        .with_client_options(options(target, in_flight)?)
         .with_http_connector(connector)
         .build()
         .map_err(Failure::bad_use)
 }
 
-fn options(in_flight: usize) -> ClientOptions {
-    ClientOptions::new().with_allow_http(true).with_timeout(TIMEOUT).with_pool_max_idle_per_host(2 * in_flight)
+fn options(target: &Target, in_flight: usize) -> Outcome<ClientOptions> {
+    let options =
+        ClientOptions::new().with_allow_http(true).with_timeout(TIMEOUT).with_pool_max_idle_per_host(2 * in_flight);
+    authorities(target)?.into_iter().try_fold(options, |options, one| Ok(options.with_root_certificate(one)))
+}
+
+/// Whom a target says to trust, beside those that everybody does.
+fn authorities(target: &Target) -> Outcome<Vec<Certificate>> {
+    let Some(file) = &target.ca else { return Ok(Vec::new()) };
+    let cannot = |why: &dyn std::fmt::Display| Failure::bad_use(format!("cannot trust {file}: {why}"));
+    let text = std::fs::read(file).map_err(|error| cannot(&error))?;
+    Certificate::from_pem_bundle(&text).map_err(|error| cannot(&error))
 }
 
 /// Connects as object_store does, and counts.

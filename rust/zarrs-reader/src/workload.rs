@@ -66,6 +66,8 @@ pub struct Target {
     pub anonymous: bool,
     #[serde(default)]
     pub requester_pays: bool,
+    /// File of the certificate authority to trust, PEM; None trusts those that everybody does.
+    pub ca: Option<String>,
     pub profile: Option<String>,
     /// Network of the embedded store where it is not loopback.
     pub link: Option<String>,

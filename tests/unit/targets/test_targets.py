@@ -87,6 +87,9 @@ def test_what_a_table_means(named, lines, identity, service, prefix):
         (['url = "s3://b"', 'endpoint = "h:9000"'], "'h:9000'"),
         (['url = "s3://b"', 'endpoint = "http://me:secret@h"'], "user"),
         (['url = "s3://b"', "anonymous = true", "requester_pays = true"], "exclude each other"),
+        (['url = "s3://b"', 'endpoint = "http://h"', 'ca = "ca.pem"'], "ca means nothing for http://h"),
+        (['url = "s3://b"', 'ca = "none.pem"'], "cannot read ca"),
+        (['url = "s3://b"', 'ca = "targets.toml"'], "holds no certificate (PEM)"),
         (['url = "s3://b"', 'nic = "none0"'], "nic 'none0' is no interface of this machine"),
         (['url = "s3://b"', "nic = 3"], "nic"),
         (['url = "s3://b"', 'requester_pays = "yes"'], "requester_pays"),
@@ -101,6 +104,34 @@ def test_what_cannot_be_meant_is_refused_in_a_line(named, monkeypatch, lines, co
     assert complaint in str(error.value)
     assert "\n" not in str(error.value)
     assert "secret" not in str(error.value)
+
+
+def test_an_authority_stands_beside_the_table_and_is_no_part_of_the_work(named, tmp_path):
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    target = named('url = "https://host/p"', 'ca = "ca.pem"')
+    assert (target.ca, target.is_encrypted, target.identity) == (str(tmp_path / "ca.pem"), True, "place")
+
+
+@pytest.mark.parametrize(
+    ("store", "identity"),
+    [
+        ({}, "embedded:s3"),
+        ({"link": "veth"}, "embedded:s3+veth"),
+        ({"endpoint": "https://127.0.0.1:1"}, "embedded:s3+tls"),
+        ({"endpoint": "https://127.0.0.1:1", "anonymous": False, "link": "veth"}, "embedded:s3+veth+tls+signed"),
+    ],
+)
+def test_ways_to_the_embedded_store_keep_figures_apart(store, identity):
+    plain = {"anonymous": True, "endpoint": "http://127.0.0.1:1"}
+    assert Target(name="embedded", url="s3://bench", profile="s3", **plain | store).identity == identity
+
+
+def test_a_way_that_is_demanded_is_that_of_the_running_store(embedded_store):
+    assert resolve("embedded:loopback").identity == "embedded:loopback"
+    with pytest.raises(BadUseError, match=r"is 'embedded:loopback', not 'embedded:loopback\+tls': .* --tls`"):
+        resolve("embedded:loopback+tls")
+    with pytest.raises(BadUseError, match=r"unknown way to reach the embedded store 'ssl'"):
+        resolve("embedded:loopback+ssl")
 
 
 @pytest.mark.parametrize("url", ["https://h/x?signature=secret", "s3://key:secret@b/x", "s3://key:secret@b/x y"])
