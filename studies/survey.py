@@ -1,71 +1,80 @@
 """One full run of every reader on every pattern, as docs/results.md shows it.
 
 ``zcb store start --profile s3``, the presets demo and headline written, then
-``python -m studies.survey --in-flight 100 -o survey.json``: tables on stdout, every report in the file.
+``python -m studies.survey --in-flight 100 -o survey.json``: tables on stdout, every report in the file. Each row rests
+on fresh processes, all workloads of a session in the same ones; an interval is over their medians.
 ``--pairs tensorstore,zarrs-planned`` adds how the second of two readers stands against the first: the median of the
 ratios of the same rounds, with its interval.
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from harness.errors import BadUseError
 from harness.machine.log import show_progress
-from harness.measure.conductor import Conductor, Plan, Row
+from harness.measure.conductor import SESSIONS, Conductor, Plan, Row
 from harness.measure.report import read_reports
 from harness.paths import write_atomically
 from harness.readers import benchmarked, reader_class
-from harness.results.intervals import interval
-from harness.results.sample import NETWORK_LIMIT
+from harness.results.intervals import Interval, interval, of_processes
+from harness.results.sample import NETWORK_LIMIT, Sample
+from harness.results.sessions import by_session
 from harness.results.slower import slower
 from harness.results.text import number, times
 from harness.targets.resolve import resolve
 from harness.workload import cases
 from harness.workload.create import create_workload
 
+_ROUNDS = 3
+_SECONDS_OF_SESSION = 10.0
+"""A workload that takes as long in a session has one round of it."""
+_GIB = 2**30
+
 
 @click.command()
 @click.option("--target", default="embedded", show_default=True)
 @click.option("--in-flight", type=click.IntRange(1, 10_000), default=100, show_default=True)
-@click.option("--samples", type=click.IntRange(1, 1000), default=15, show_default=True, help="Of few-chunk workloads.")
+@click.option("--sessions", type=click.IntRange(1, 1000), default=SESSIONS, show_default=True, help="Fresh processes.")
 @click.option("--readers", default=",".join(benchmarked()), metavar="A,B", help="Who takes part (default: all).")
 @click.option("--only", default="", metavar="TEXT", help="Workloads whose name contains this.")
 @click.option("--pairs", metavar="A,B", help="Show B's time over A's, by rounds.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
-def survey(target: str, in_flight: int, samples: int, readers: str, only: str, pairs: str | None, output: Path) -> None:
+def survey(
+    target: str, in_flight: int, sessions: int, readers: str, only: str, pairs: str | None, output: Path
+) -> None:
     """Measure every reader on every case of workloads.toml that has a title for it."""
     show_progress(lambda line: click.echo(line, err=True))
     names = [reader_class(name).name for name in readers.split(",")]
-    known = cases.load()
-    work = {case.survey: case for case in known.all if case.survey is not None and only in case.survey}
+    work = {case.survey: case for case in cases.load().all if case.survey is not None and only in case.survey}
     if not work:
         raise BadUseError(f"no workload's name contains {only!r}")
-    found: dict[str, list[Row]] = {}
-    for title, case in work.items():
-        workload = create_workload(
-            case.pattern,
-            resolve(target),
-            dataset=case.dataset,
-            parameters=case.parameters,
-            in_flight=in_flight,
-        )
-        rounds = max(2, round(samples * known.patterns[case.pattern].survey_share))
-        with Conductor(names, plan=Plan(samples=rounds)) as conductor:
-            found[title] = conductor.measure(workload)
-        reports = ",".join(read_reports(rows[:-1], rows[-1]) for rows in found.values())
-        write_atomically(output, f"[{reports}]\n".encode())  # after each, so that an interruption loses nothing
+    place = resolve(target)
+    workloads = [
+        create_workload(case.pattern, place, dataset=case.dataset, parameters=case.parameters, in_flight=in_flight)
+        for case in work.values()
+    ]
+    plan = Plan(
+        samples=_ROUNDS * sessions,
+        sessions=sessions,
+        minimum=sessions,
+        budget_seconds=_SECONDS_OF_SESSION * sessions,
+        trials=1,
+    )
+    with Conductor(names, plan=plan) as conductor:
+        found = dict(zip(work, conductor.measure_all(workloads), strict=True))
+    reports = ",".join(read_reports(rows[:-1], rows[-1]) for rows in found.values())
+    write_atomically(output, f"[{reports}]\n".encode())
     columns = [*names, NETWORK_LIMIT]
-    click.echo(_table(found, columns, _time))
-    click.echo(_table(found, columns, _requests))
+    for cell in (_time, _slower, _requests):
+        click.echo(_table(found, columns, cell))
     if pairs:
         click.echo(_ratios(found, *pairs.split(",")))
 
 
-def _table(found: Mapping[str, list[Row]], columns: Sequence[str], cell: Any) -> str:
+def _table(found: Mapping[str, list[Row]], columns: Sequence[str], cell: Callable[[Row], str]) -> str:
     lines = [f"| | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
     for title, rows in found.items():
         by_name = {row.reader: row for row in rows}
@@ -79,21 +88,32 @@ def _reason(row: Row) -> str:
 
 
 def _time(row: Row) -> str:
-    """Return the median in ms, and how many times slower than the limit in the same rounds, or why not."""
-    seconds = number(1e3 * statistics.median(sample.seconds for sample in row.samples))
+    """Return the median of processes' medians in ms and its interval."""
+    found = of_processes([1e3 * sample.seconds for sample in of] for of in by_session(row.samples))
+    return "-" if found is None else _with_ends(found, number)
+
+
+def _slower(row: Row) -> str:
+    """Return how many times slower than the limit in the same rounds, with its interval, or why not."""
     found = slower(row.samples, row.workload.in_flight)
-    distance = "" if found.interval is None else f"{times(found.interval.median)}x"
-    return ", ".join(filter(None, (seconds, distance, found.brief)))
+    distance = "" if found.interval is None else _with_ends(found.interval, times)
+    return ", ".join(filter(None, (distance, found.brief))) or "-"
+
+
+def _with_ends(found: Interval, text: Callable[[float], str]) -> str:
+    return text(found.median) + (f" [{text(found.low)}, {text(found.high)}]" if found.sure else "")
 
 
 def _requests(row: Row) -> str:
-    """Return requests, most in flight and CPU milliseconds, as medians."""
-    figures = (
-        [sample.requests for sample in row.samples],
-        [sample.max_in_flight for sample in row.samples],
-        [1e3 * sample.cpu_seconds for sample in row.samples],
+    """Return requests, most in flight, CPU seconds for each GiB of the final array: the reader's and the store's."""
+    gib = row.workload.array_bytes / _GIB
+    figures: Sequence[Callable[[Sample], float | None]] = (
+        lambda sample: sample.requests,
+        lambda sample: sample.max_in_flight,
+        lambda sample: sample.cpu_seconds / gib,
+        lambda sample: None if sample.store_cpu_seconds is None else sample.store_cpu_seconds / gib,
     )
-    known = [[value for value in column if value is not None] for column in figures]
+    known = [[value for sample in row.samples if (value := figure(sample)) is not None] for figure in figures]
     return ", ".join(number(statistics.median(column)) if column else "-" for column in known)
 
 

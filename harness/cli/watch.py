@@ -21,7 +21,7 @@ from harness.readers import under_test
 from harness.results import answer as answers
 from harness.results.answer import Step
 from harness.store import state
-from harness.targets.resolve import resolve
+from harness.targets.resolve import resolve, store_flags
 from harness.targets.target import EMBEDDED
 from harness.verdict import builds
 from harness.verdict.model import Verdict
@@ -151,10 +151,9 @@ class _Watched:
 
     def _make_ready(self) -> None:
         """Start the embedded store and write the data that are read; demand any other target."""
-        name, _, how = self._target.partition(":")
+        name, _, asked = self._target.partition(":")
         if name == EMBEDDED and state.running() is None:
-            profile, _, link = how.partition("+")
-            self._programs.call(zcb("store", "start", "--profile", profile or "s3", "--link", link or "lo"))
+            self._programs.call(zcb("store", "start", *store_flags(asked)))
         resolve(self._target)
         if name == EMBEDDED:
             self._programs.write_data(self._preset)
@@ -184,8 +183,8 @@ class _Watched:
         return [self._with_repository(step) for step in said.steps], said.notices
 
     def _with_repository(self, step: Step) -> Step:
-        """Return a step whose command says where the commits are."""
-        where = shlex.join(["--repo", str(self._clone)])
+        """Return a step whose command says in which clone the commits are: a report is read elsewhere too."""
+        where = shlex.join(["--repo", self._clone.name])
         return msgspec.structs.replace(step, command=step.command and f"{step.command} {where}")
 
     def checks(self, steps: Sequence[Step]) -> list[Check]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -119,12 +120,17 @@ def _embedded(entry: _Entry, asked: str) -> Target:
             raise unknown("way to reach the embedded store", way, _WAYS)
     target = _at_running_store(entry.url)
     if asked and (profile, set(ways)) != (target.profile, set(target.ways)):
-        flags = " ".join([f"--profile {profile}", *(_WAYS[way] for way in ways)])
         raise BadUseError(
             f"the running store is {target.identity!r}, not '{EMBEDDED}:{asked}': run `zcb store stop`, then "
-            f"`zcb store start {flags}`"
+            f"`zcb store start {shlex.join(store_flags(asked))}`"
         )
     return target
+
+
+def store_flags(asked: str) -> list[str]:
+    """Return what `zcb store start` is told for what a target's name demands of the store, e.g. of ``s3+tls``."""
+    profile, *ways = asked.split("+")
+    return ["--profile", profile or "s3", *(flag for way in ways for flag in _WAYS[way].split())]
 
 
 def _at_running_store(url: str) -> Target:

@@ -94,6 +94,7 @@ def arm(row: Fed, step_ms: float) -> dict[str, Any]:
         "epochs": row.epochs,
         "accelerators_fed": None if fed is None else fed.median,
         "accelerators_fed_interval": _ends(fed),
+        "accelerators_fed_by_run": _by_run(row, step_ms),
         "verified": bool(row.epochs),
         "na": row.na,
         "error": row.error,
@@ -146,6 +147,11 @@ def _by_step(row: Fed, step_ms: float) -> list[dict[str, Any]]:
 def accelerators(row: Fed, step_ms: float) -> Interval | None:
     """Return how many accelerators with a step of `step_ms` an arm keeps fed: the step over the shortest one."""
     return interval(None if step is None else step_ms / 1e3 / step for step in row.shortest_step) if step_ms else None
+
+
+def _by_run(row: Fed, step_ms: float) -> list[float | None]:
+    """Return the same of each run, by which one sees whether it repeats."""
+    return [step_ms / 1e3 / step if step else None for step in row.shortest_step]
 
 
 def _each(epoch: Epoch, total: float | None) -> float | None:

@@ -68,8 +68,6 @@ class PatternRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """asv's parameters after the reader: ``dataset``, and parameters of the pattern."""
     verdict_seconds: Annotated[float, msgspec.Meta(gt=0)]
     """A verdict's budget for each reader and case."""
-    survey_share: Annotated[float, msgspec.Meta(gt=0, le=1)]
-    """Part of the samples asked for that a survey takes."""
     quick_seconds: Annotated[float, msgspec.Meta(gt=0)]
     full_seconds: Annotated[float, msgspec.Meta(gt=0)]
     """What a case takes in a quick and in a full `make bench` with every reader on two cores."""

@@ -270,7 +270,6 @@ axes = ["dataset", "gap"]
 verdict_seconds = 180
 quick_seconds = 10
 full_seconds = 20
-survey_share = 1.0
 """
 
 _HOME = {"embedded": {"url": "s3://bench"}}
@@ -340,7 +339,7 @@ WRONG_CASES = {
     CASES + 'cases = [{ dataset = "small" }, { dataset = "small" }]': "stands there twice",
     CASES.replace("gap", "shards") + "cases = []": "no parameter 'shards', so it is no axis",
     CASES.replace("180", "0") + "cases = []": "verdict_seconds",
-    CASES.replace("1.0", "1.1") + "cases = []": "survey_share",
+    CASES.replace("= 20", "= 0") + "cases = []": "full_seconds",
     CASES + 'cases = [{ dataset = "small", parameters = { gap = 1 } }]': "names no case with the use",
 }
 

@@ -21,7 +21,6 @@ axes = ["dataset", "gap"]
 verdict_seconds = 180
 quick_seconds = 10
 full_seconds = 20
-survey_share = 1.0
 cases = [{ dataset = "custom/mine", parameters = { gap = 1, chunks = 2 }, uses = ["asv"] }]
 """
 ASV_PROCESS = """

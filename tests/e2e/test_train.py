@@ -201,6 +201,7 @@ def test_the_shortest_step_that_is_fed_is_found(listed):
     told = trained(listed, "--arm", MEMORY, "--step-ms", "20")
     (memory,) = told["arms"]
     assert memory["accelerators_fed"] > 1
+    assert memory["accelerators_fed_by_run"] == [memory["accelerators_fed"]]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ def write_cases(path: Path, *cases: Case) -> None:
     lines = ['presets = ["tiny"]']
     for name in PATTERNS:
         of_pattern = [case for case in cases if case.pattern == name]
-        lines += [f"[{name}]", "axes = []", "verdict_seconds = 180", "survey_share = 1.0"]
+        lines += [f"[{name}]", "axes = []", "verdict_seconds = 180"]
         lines += ["quick_seconds = 10", "full_seconds = 20", "cases = ["]
         for case in of_pattern:
             asked = ", ".join(f"{key} = {_toml(value)}" for key, value in case.parameters.given().items())

@@ -21,7 +21,7 @@ from harness.readers import benchmarked, reader_class
 from harness.targets.client import open_store
 from harness.targets.fsspec import fsspec_location
 from harness.targets.obstore import obstore_store
-from harness.targets.resolve import resolve
+from harness.targets.resolve import resolve, store_flags
 from harness.targets.target import Target
 from harness.targets.tensorstore import tensorstore_location
 from harness.workload.create import create_workload
@@ -132,6 +132,18 @@ def test_a_way_that_is_demanded_is_that_of_the_running_store(embedded_store):
         resolve("embedded:loopback+tls")
     with pytest.raises(BadUseError, match=r"unknown way to reach the embedded store 'ssl'"):
         resolve("embedded:loopback+ssl")
+
+
+@pytest.mark.parametrize(
+    ("asked", "flags"),
+    [
+        ("", ["--profile", "s3"]),
+        ("loopback+veth", ["--profile", "loopback", "--link", "veth"]),
+        ("s3+tls+signed", ["--profile", "s3", "--tls", "--auth"]),
+    ],
+)
+def test_what_a_name_demands_is_what_the_store_is_started_with(asked, flags):
+    assert store_flags(asked) == flags
 
 
 @pytest.mark.parametrize("url", ["https://h/x?signature=secret", "s3://key:secret@b/x", "s3://key:secret@b/x y"])
