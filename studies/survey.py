@@ -39,18 +39,19 @@ _GIB = 2**30
 @click.option("--in-flight", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @click.option("--sessions", type=click.IntRange(1, 1000), default=SESSIONS, show_default=True, help="Fresh processes.")
 @click.option("--readers", default=",".join(benchmarked()), metavar="A,B", help="Who takes part (default: all).")
-@click.option("--only", default="", metavar="TEXT", help="Workloads whose name contains this.")
+@click.option("--only", multiple=True, default=[""], metavar="TEXT", help="Workloads whose name contains one of these.")
 @click.option("--pairs", metavar="A,B", help="Show B's time over A's, by rounds.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def survey(
-    target: str, in_flight: int, sessions: int, readers: str, only: str, pairs: str | None, output: Path
+    target: str, in_flight: int, sessions: int, readers: str, only: tuple[str, ...], pairs: str | None, output: Path
 ) -> None:
     """Measure every reader on every case of workloads.toml that has a title for it."""
     show_progress(lambda line: click.echo(line, err=True))
     names = [reader_class(name).name for name in readers.split(",")]
-    work = {case.survey: case for case in cases.load().all if case.survey is not None and only in case.survey}
+    titled = {case.survey: case for case in cases.load().all if case.survey is not None}
+    work = {title: case for title, case in titled.items() if any(text in title for text in only)}
     if not work:
-        raise BadUseError(f"no workload's name contains {only!r}")
+        raise BadUseError(f"no workload's name contains {' or '.join(map(repr, only))}: {', '.join(titled)}")
     place = resolve(target)
     workloads = [
         create_workload(case.pattern, place, dataset=case.dataset, parameters=case.parameters, in_flight=in_flight)
