@@ -27,6 +27,10 @@ from harness.store.state import StoreState
 from tests.support import alone, guard
 from tests.support.chromium import chromium
 
+# Where a shell has turned bytecode off, each of our processes would compile what it imports, and pytest every test file.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let a worker end with the run that started it, which may be killed."""
