@@ -88,9 +88,11 @@ def interfaces():
     return {name for name in psutil.net_if_addrs() if name.startswith("zcb-")}
 
 
-@pytest.mark.parametrize(("pattern", "asked"), [("whole_array", {}), ("chunks_of_one_shard", {"gap": 1})])
-def test_the_counters_are_those_of_an_independent_capture(started, pattern, asked):
-    workload = create_workload(pattern, resolve("embedded"), parameters=Parameters(**asked))
+@pytest.mark.parametrize(
+    ("pattern", "dataset", "asked"), [("whole_array", "large", {}), ("chunks_of_one_shard", "small", {"gap": 1})]
+)
+def test_the_counters_are_those_of_an_independent_capture(started, pattern, dataset, asked):
+    workload = create_workload(pattern, resolve("embedded"), dataset=dataset, parameters=Parameters(**asked))
     interface = network.interface_to(urlsplit(started.endpoint).hostname or "")
     assert interface == started.link.interface
     with Capture(interface) as capture:
