@@ -34,7 +34,8 @@ rust:
 	cd rust && cargo build --release --locked --workspace
 
 # Test files are handed out whole, in their order, so that what a file shares is made once and the long ones come first.
-WORKERS := 2
+# One more at a time than two cores, since tests wait: for deadlines, for pauses of the store, for processes to start.
+WORKERS := 3
 PYTEST  := pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.ready-dev

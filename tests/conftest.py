@@ -1,6 +1,6 @@
 """What tests share: a state directory of their own and the embedded store, started as a user starts it.
 
-Each of pytest's workers (`pytest -n 2`) is a session with a state directory and a store of its own.
+Each of pytest's workers (`pytest -n 3`) is a session with a state directory and a store of its own.
 """
 
 import logging
@@ -26,6 +26,10 @@ from harness.store.lifecycle import StoreSettings
 from harness.store.state import StoreState
 from tests.support import alone, guard
 from tests.support.chromium import chromium
+
+# Where a shell has turned bytecode off, each of our processes would compile what it imports, and pytest every test.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -98,7 +98,7 @@ def observed(store_binary, tmp_path_factory):
 
 def _watch(seen, over):
     """Collect the command line of every process that runs this repository's code meanwhile."""
-    while not over.wait(0.02):
+    while not over.wait(0.1):  # Python alone takes longer to start
         for entry in Path("/proc").iterdir():
             if entry.name.isdecimal():
                 try:

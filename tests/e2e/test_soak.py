@@ -52,7 +52,7 @@ def target(embedded_store, monkeypatch, tmp_path):
 def test_a_short_soak_leaves_nothing(target, monkeypatch, tmp_path):
     cycle = cycle_of(monkeypatch, tmp_path, "chunks_of_one_shard", "random_crops")
     result = CliRunner().invoke(
-        command, ["--minutes", "0.3", "--readers", ",".join(READERS), "--json"], standalone_mode=False
+        command, ["--minutes", "0.15", "--readers", ",".join(READERS), "--json"], standalone_mode=False
     )
     assert not isinstance(result.exception, MeasurementError), result.exception
     found = json.loads(result.stdout)

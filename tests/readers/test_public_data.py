@@ -194,18 +194,18 @@ def test_a_codec_that_one_library_does_not_know_is_na_for_it_and_nobody_elses_fa
 
 def test_a_shard_that_is_not_stored_holds_the_fill_value_where_no_manifest_says_otherwise(own_place, everyone):
     target, address = own_place
-    obstore.delete(open_store(target), "tiny/small/c/0/0/0")
-    (spec,) = presets.specs("tiny", ("small",))
+    obstore.delete(open_store(target), "tiny/large/c/0/0/0")
+    (spec,) = presets.specs("tiny", ("large",))
     right = Field(spec.seed, spec.dtype).box((0,) * len(spec.shape), spec.shape)
-    right[:, :16, :16] = 0
-    work = make(f"{address}/tiny/small", "whole_array")
+    right[:, :64, :128] = 0
+    work = make(f"{address}/tiny/large", "whole_array")
     assert work.truth.reads_crc32c == checksums(work.array, work.reads, [right])
     rows = measure(work, everyone)
     assert {name: row.na or row.error for name, row in rows.items() if row.na or row.error} == {}
-    (read,) = make(f"{address}/tiny/small").reads  # of the first shard that is there
-    assert read == ((0, 4, 1), (0, 16, 1), (16, 32, 1))
-    with pytest.raises(StoreError, match="holds no tiny/small/c/0/0/0"):
-        create_workload("whole_array", target, dataset="tiny/small")
+    (read,) = make(f"{address}/tiny/large").reads  # of the first shard that is there
+    assert read == ((0, 4, 1), (0, 64, 1), (128, 256, 1))
+    with pytest.raises(StoreError, match="holds no tiny/large/c/0/0/0"):
+        create_workload("whole_array", target, dataset="tiny/large")
 
 
 def test_a_store_that_counts_allows_for_objects_that_are_not_stored(embedded_store, everyone):

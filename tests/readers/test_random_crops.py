@@ -319,15 +319,32 @@ def test_a_chunk_wanted_twice_counts_twice(target):
     assert all(sample.fetched_bytes >= made.wanted_bytes for row in rows for sample in row.samples)
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
-def test_no_reader_has_more_reads_under_way_than_asked(own_state, at_once):
-    """A crop of one element is one request after the other, so requests in flight are reads under way."""
-    lifecycle.start(StoreSettings(profile="s3"))  # its 20 ms let what is under way at once overlap
-    create("--preset", "tiny", "--dataset", "small", "--as", "icechunk")
+@pytest.fixture(scope="module")
+def under_way(store_binary, rust_reader, tmp_path_factory):
+    """Rows of every reader by how many crops may be read at once; a crop of one element is one request after the other.
+
+    One store and one process of each reader measure both.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZCB_STATE_DIR", str(tmp_path_factory.mktemp("slow")))
+        lifecycle.start(StoreSettings(profile="s3"))  # its 20 ms let what is under way at once overlap
+        try:
+            create("--preset", "tiny", "--dataset", "small", "--as", "icechunk")
+            with Conductor(list(all_readers()), plan=Plan(samples=1, trials=1)) as conductor:
+                return {at_once: conductor.measure(_crops_of_one_element(at_once)) for at_once in (1, 3)}
+        finally:
+            lifecycle.stop()
+
+
+def _crops_of_one_element(at_once):
     asked = Parameters(crop=(1, 1, 1), crops=12, concurrent_reads=at_once)
-    made = create_workload("random_crops", resolve("embedded"), dataset="tiny/small", parameters=asked)
-    with Conductor(list(all_readers()), plan=Plan(samples=1, trials=1)) as conductor:
-        rows = [row for row in conductor.measure(made) if row.na is None]
+    return create_workload("random_crops", resolve("embedded"), dataset="tiny/small", parameters=asked)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_no_reader_has_more_reads_under_way_than_asked(under_way, at_once):
+    """Requests in flight are reads under way."""
+    rows = [row for row in under_way[at_once] if row.na is None]
     assert {row.reader: row.error for row in rows if row.error} == {}
     in_flight = {row.reader: row.samples[0].max_in_flight for row in rows}
     assert set(in_flight) >= {"zarr-python+obstore", NETWORK_LIMIT}

@@ -1,6 +1,7 @@
 """Readers against the embedded store: what they fetch, byte by byte, and that a wrong array is never a figure."""
 
 import functools
+import itertools
 import json
 from pathlib import Path
 
@@ -33,6 +34,8 @@ MIB = 1 << 20
 ZARR_READERS = ["zarr-python+fsspec", "zarr-python+obstore"]
 WIDE = ["--shape", "16,512,1024", "--chunks", "1,512,1024", "--shards", "16,512,1024", "--codec", "none"]
 """One shard of 16 chunks of exactly 1 MiB stored: a gap of one chunk is just within zarr-python's merge limit."""
+FLAT = ["--shape", "16,128,128", "--chunks", "1,16,16", "--shards", "16,16,16"]
+"""The 64 shards of tiny/small with a quarter of its chunks: some readers send two requests for each, one by one."""
 
 
 def create(*arguments):
@@ -44,6 +47,7 @@ def create(*arguments):
 def target(embedded_store):
     create("--preset", "tiny", "--as", "icechunk")
     create("--name", "wide", *WIDE)
+    create("--name", "flat", *FLAT, "--as", "icechunk")
     return resolve("embedded")
 
 
@@ -141,8 +145,14 @@ def test_the_network_limit_fetches_what_its_plans_say(target, fetch):
         assert sorted(request.range for request in asked if request.kind == "get_data") == expected
 
 
-@pytest.mark.parametrize("pattern", ["whole_array", "chunks_of_one_shard", "chunks_of_many_shards"])
-@pytest.mark.parametrize("dataset", ["tiny/small", "tiny/large"])
+@pytest.mark.parametrize(
+    ("dataset", "pattern"),
+    [
+        ("custom/flat", "whole_array"),
+        ("tiny/large", "whole_array"),
+        *itertools.product(["tiny/small", "tiny/large"], ["chunks_of_one_shard", "chunks_of_many_shards"]),
+    ],
+)
 def test_every_reader_returns_the_truth_and_counts_like_the_store(target, measure, pattern, dataset):
     # The conductor compares the reader's counts with the store's and fails the row where they differ.
     few = pattern != "whole_array"

@@ -15,7 +15,7 @@ from harness.targets.resolve import resolve
 from harness.workload import model as workloads
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
-from tests.readers.test_reads import WIDE, create
+from tests.readers.test_reads import FLAT, WIDE, create
 
 READERS = [name.removesuffix(TUNED) for name in tuned_readers()]
 WORK = {
@@ -28,11 +28,14 @@ WORK = {
 
 @pytest.fixture(scope="module")
 def work(embedded_store, rust_reader):
-    """Workloads of the preset tiny, by name."""
+    """Workloads of the preset tiny, and of a whole array of as many shards, by name."""
     create("--preset", "tiny", "--as", "icechunk")
+    create("--name", "flat", *FLAT, "--as", "icechunk")
     target = resolve("embedded")
     return {
-        name: create_workload(pattern, target, dataset="tiny/small", parameters=parameters)
+        name: create_workload(
+            pattern, target, dataset="custom/flat" if name == "whole" else "tiny/small", parameters=parameters
+        )
         for name, (pattern, parameters) in WORK.items()
     }
 
@@ -100,7 +103,7 @@ def test_a_cache_that_is_made_inside_the_read_saves_indexes(work, start, control
     assert control.since("again").get_index == indexes
 
 
-@pytest.mark.parametrize(("blocks", "indexes"), [(None, 4096), ("shards", 0), ("auto", 0)])
+@pytest.mark.parametrize(("blocks", "indexes"), [(None, 1024), ("shards", 0), ("auto", 0)])
 def test_blocks_of_dask_decide_how_often_an_index_is_read(work, start, control, blocks, indexes):
     whole = work["whole"]
     worker = start("dask", **({"chunks": blocks} if blocks else {}))

@@ -90,12 +90,16 @@ def interfaces():
 
 
 @pytest.mark.parametrize(
-    ("pattern", "asked", "started"),
-    [("whole_array", {}, False), ("whole_array", {}, True), ("chunks_of_one_shard", {"gap": 1}, False)],
+    ("pattern", "dataset", "asked", "started"),
+    [
+        ("whole_array", "large", {}, False),
+        ("whole_array", "large", {}, True),
+        ("chunks_of_one_shard", "small", {"gap": 1}, False),
+    ],
     indirect=["started"],
 )
-def test_the_counters_are_those_of_an_independent_capture(started, pattern, asked):
-    workload = create_workload(pattern, resolve("embedded"), parameters=Parameters(**asked))
+def test_the_counters_are_those_of_an_independent_capture(started, pattern, dataset, asked):
+    workload = create_workload(pattern, resolve("embedded"), dataset=dataset, parameters=Parameters(**asked))
     interface = network.interface_to(urlsplit(started.endpoint).hostname or "")
     assert interface == started.link.interface
     with Capture(interface) as capture:

@@ -4,16 +4,18 @@ from pathlib import Path
 
 import msgspec
 
+from harness.workload import cases as known
 from harness.workload.cases import Case
 from harness.workload.patterns import PATTERNS
 
 
 def write_cases(path: Path, *cases: Case) -> None:
-    """Write a file like workloads.toml."""
+    """Write a file like workloads.toml, with the same axes."""
     lines = ['presets = ["tiny"]']
+    rules = known.load().patterns
     for name in PATTERNS:
         of_pattern = [case for case in cases if case.pattern == name]
-        lines += [f"[{name}]", "axes = []", "verdict_seconds = 180"]
+        lines += [f"[{name}]", f"axes = {_toml(rules[name].axes)}", "verdict_seconds = 180"]
         lines += ["quick_seconds = 10", "full_seconds = 20", "cases = ["]
         for case in of_pattern:
             asked = ", ".join(f"{key} = {_toml(value)}" for key, value in case.parameters.given().items())

@@ -28,7 +28,7 @@ if sys.argv[1:2] == ["run"]:
     for name in ("chunks_of_one_shard small gap=0", "headline_3004 gem3 reads=1"):
         with open(os.environ["ZCB_STEPS"], "a") as steps:
             steps.write(json.dumps([name, 1.0]) + "\\n" + json.dumps(["", 0.0, "a busy machine"]) + "\\n")
-        time.sleep(0.4)
+        time.sleep(0.05)
 fails = Path({folder!r}) / ("fails-" + Path(sys.argv[0]).name + "-" + sys.argv[1])
 if fails.exists():
     print("zcb: " + fails.read_text())
@@ -49,6 +49,7 @@ def programs(tmp_path, monkeypatch):
     for module in (job, programs_of):
         monkeypatch.setattr(module, "program", lambda name: str(tmp_path / name))
     monkeypatch.setattr(job, "sys", SimpleNamespace(executable=str(tmp_path / "python"), prefix="", argv=["zcb"]))
+    monkeypatch.setattr(job, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(rust, "PROGRAMS", ())
     monkeypatch.setattr(veth, "obstacle", lambda: None)
     monkeypatch.setattr(state, "require_running", lambda: SimpleNamespace(link=SimpleNamespace(name="veth")))

@@ -15,14 +15,30 @@ from harness.verdict.run import Request, prepare
 
 PYPROJECT = """
 [build-system]
-requires = ["setuptools>=77"]
-build-backend = "setuptools.build_meta"
+requires = []
+build-backend = "backend"
+backend-path = ["."]
 [project]
 name = "zarr"
 version = "{version}"
-[tool.setuptools]
-py-modules = ["zarr"]
 """
+BACKEND = """
+import tomllib, zipfile
+from pathlib import Path
+
+def build_wheel(folder, settings=None, metadata=None):
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    needs = "".join(f"Requires-Dist: {one}\\n" for one in project.get("dependencies", ()))
+    stem = f"zarr-{project['version']}"
+    with zipfile.ZipFile(Path(folder, f"{stem}-py3-none-any.whl"), "w") as wheel:
+        wheel.write("zarr.py")
+        about = f"Metadata-Version: 2.1\\nName: zarr\\nVersion: {project['version']}\\n{needs}"
+        wheel.writestr(f"{stem}.dist-info/METADATA", about)
+        wheel.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(f"{stem}.dist-info/RECORD", "")
+    return f"{stem}-py3-none-any.whl"
+"""
+"""A build that needs nothing of an index."""
 MODULE = """
 from importlib.metadata import version
 __version__ = version("zarr")
@@ -39,6 +55,7 @@ def git(repository, *arguments):
 
 def commit(repository, version, message, extra="", pyproject=PYPROJECT):
     (repository / "pyproject.toml").write_text(pyproject.format(version=version))
+    (repository / "backend.py").write_text(BACKEND)
     (repository / "zarr.py").write_text(MODULE.format(extra=textwrap.dedent(extra)))
     git(repository, "add", "-A")
     git(repository, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", message)
