@@ -96,11 +96,11 @@ def plain_server(program: Path, file: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def store_server(binary: Path, root: Path) -> Iterator[Server]:
+def store_server(name: str, binary: Path, root: Path) -> Iterator[Server]:
     """Serve a root by the embedded store without a service time."""
     with running([binary, "--root", root, "--profile", "loopback"]) as process:
         ready = json.loads(first_line(process))
-        yield Server("store", int(ready["endpoint"].rpartition(":")[2]), process.pid)
+        yield Server(name, int(ready["endpoint"].rpartition(":")[2]), process.pid)
 
 
 @contextmanager
@@ -146,7 +146,7 @@ def medians(turns: list[Rate]) -> Rate:
 
 
 def table(rates: dict[int, dict[str, Rate]]) -> str:
-    """Return a Markdown table: for each range and server its rates, and its share of sendfile's bodies per CPU second."""
+    """Return a Markdown table: each server's rates by range, and its share of sendfile's bodies per CPU second."""
     lines = [
         "| range | server | Gbit/s | CPU s per GB | bodies per CPU s | share of sendfile |",
         "|---|---|---|---|---|---|",
@@ -178,8 +178,15 @@ def measured(
 @click.option("--seconds", default=2.0, show_default=True, type=click.FloatRange(0.1), help="Length of a turn.")
 @click.option("--connections", default=8, show_default=True, type=click.IntRange(1, 1000))
 @click.option("--nginx-port", default=28080, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--store", "binary", default=STORE, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def main(turns: int, seconds: float, connections: int, nginx_port: int, binary: Path) -> None:
+@click.option(
+    "--store",
+    "binaries",
+    default=[STORE],
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A binary of the store; several are held against each other.",
+)
+def main(turns: int, seconds: float, connections: int, nginx_port: int, binaries: tuple[Path, ...]) -> None:
     """Print the table of this machine."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -189,10 +196,14 @@ def main(turns: int, seconds: float, connections: int, nginx_port: int, binary: 
         file.parent.mkdir(parents=True)
         file.write_bytes(os.urandom(OBJECT_BYTES))
         program = compiled(folder)
-        servers = [
-            stack.enter_context(plain_server(program, file)),
-            stack.enter_context(store_server(binary, folder / "root")),
-        ]
+        servers = [stack.enter_context(plain_server(program, file))]
+        for number, binary in enumerate(binaries, start=1):
+            root = folder / f"store{number}"
+            # A root is one store's alone; the page cache has the object once.
+            (root / "bench").mkdir(parents=True)
+            (root / OBJECT.strip("/")).hardlink_to(file)
+            name = "store" if len(binaries) == 1 else f"store {number}"
+            servers.append(stack.enter_context(store_server(name, binary, root)))
         if shutil.which("nginx"):
             servers.append(stack.enter_context(nginx_server(folder, nginx_port)))
         else:

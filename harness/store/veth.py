@@ -32,7 +32,7 @@ MTU = 1500
 
 _NETWORK = ipaddress.IPv4Network("198.18.0.0/15")  # set aside for measuring networks: no host on the internet has it
 _PAIRS = _NETWORK.num_addresses // 2
-_BURST = 64 * 1024  # bytes that an idle link saves up: one turn, as the store's own pacing has it
+_BURST = 64 * 1024  # bytes that an idle link saves up: the least that the store's own pacing does
 _QUEUE = 64 * 1024 * 1024  # bytes: more than all connections have under way, since a full queue drops packets
 _PACKETS = 1000  # that wait where no rate is kept: the kernel's own choice
 _OFFLOADS = {"tx-tcp*-segmentation": False, "tx-generic-segmentation": False, "rx-gro": True}

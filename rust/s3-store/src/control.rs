@@ -1,8 +1,9 @@
 //! The control endpoint: counters, marks, draws and faults as JSON over plain HTTP, on loopback only.
 //!
-//! It has a thread of its own and none of the layers, so no profile slows it down.
+//! It has a thread of its own and none of the layers, so neither a profile nor a wave of connections slows it down.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,8 +40,25 @@ struct Log<'a> {
     dropped: u64,
 }
 
-/// Serves until the runtime ends.
-pub async fn serve(listener: TcpListener, control: Arc<Control>) {
+/// Serves on a thread of its own until the process ends.
+///
+/// # Errors
+/// When the kernel has no room for another thread or another set of descriptors to wait for.
+pub fn start(listener: TcpListener, control: Control) -> io::Result<()> {
+    let listener = listener.into_std()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let serving = move || {
+        runtime.block_on(async move {
+            match TcpListener::from_std(listener) {
+                Ok(listener) => serve(listener, Arc::new(control)).await,
+                Err(error) => eprintln!("s3-store: the control endpoint cannot be served: {error}"),
+            }
+        });
+    };
+    std::thread::Builder::new().name("control".to_owned()).spawn(serving).map(drop)
+}
+
+async fn serve(listener: TcpListener, control: Arc<Control>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors, most likely: others will be closed.

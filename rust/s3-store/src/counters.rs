@@ -1,12 +1,13 @@
 //! What the store counts, since its start and since named marks.
 //!
-//! A request costs a few relaxed atomic additions. A mark is a copy of all counters, subtracted when it is read; only
-//! marks that keep a log are told of each request.
+//! A request costs a few relaxed atomic additions, nearly all of them to memory of its worker's own. A mark is a copy of
+//! all counters, subtracted when it is read; only marks that keep a log are told of each request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
+use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -49,29 +50,37 @@ pub struct Record {
     pub last_byte_ns: Option<u64>,
 }
 
-/// Which request of its kind one is, from 0, in the order of counting: so a mark can tell whether it counts it.
+/// Which request of its kind and tally one is, from 0, in the order of counting: so a mark can tell whether it counts it.
 #[derive(Debug, Clone, Copy)]
 pub struct Counted {
     kind: Kind,
+    tally: usize,
     number: u64,
+}
+
+/// What one thread counts. A worker has one of its own, so that cores do not wait for each other's memory.
+struct Tally {
+    kinds: [AtomicU64; KINDS],
+    statuses: Box<[AtomicU64]>,
+    bytes_out: AtomicU64,
+    bytes_in: AtomicU64,
+    /// Requests whose body has ended but whose last bytes are still on their way into the socket. They settle on the
+    /// thread on which they end, so no tally's is ever below zero.
+    settling: AtomicU64,
 }
 
 /// All counters of the server.
 pub struct Counters {
-    kinds: [AtomicU64; KINDS],
-    statuses: Box<[AtomicU64]>,
+    tallies: Box<[CachePadded<Tally>]>,
     faults: [AtomicU64; FAULTS],
     /// Requests that came again after a fault.
     retries: AtomicU64,
-    bytes_out: AtomicU64,
-    bytes_in: AtomicU64,
     connections_accepted: AtomicU64,
     connections_open: AtomicU64,
-    in_flight: AtomicU64,
+    /// One for all: its maximum is that of all workers at one moment, which their own maxima do not tell.
+    in_flight: CachePadded<AtomicU64>,
     /// When so many requests were last reached from below: the maximum since any moment, for one store per request.
     reached_ns: Box<[AtomicU64]>,
-    /// Requests whose body has ended but whose last bytes are still on their way into the socket.
-    settling: AtomicU64,
     /// Marks that keep a log.
     logs: AtomicUsize,
     marks: Mutex<Marks>,
@@ -101,7 +110,8 @@ struct Log {
 struct Snapshot {
     at_ns: u64,
     cpu_ns: u64,
-    kinds: [u64; KINDS],
+    /// By tally; none at first.
+    kinds: Vec<[u64; KINDS]>,
     /// Statuses from 400 on that have occurred.
     errors: HashMap<usize, u64>,
     faults: [u64; FAULTS],
@@ -116,20 +126,39 @@ fn zeros(count: usize) -> Box<[AtomicU64]> {
     (0..count).map(|_| AtomicU64::new(0)).collect()
 }
 
-impl Default for Counters {
+/// Numbers threads in the order in which they first count something.
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = NEXT.fetch_add(1, Relaxed);
+    }
+    NUMBER.with(|&number| number)
+}
+
+impl Default for Tally {
     fn default() -> Self {
         Self {
             kinds: Default::default(),
             statuses: zeros(STATUSES),
-            faults: Default::default(),
-            retries: AtomicU64::default(),
             bytes_out: AtomicU64::default(),
             bytes_in: AtomicU64::default(),
+            settling: AtomicU64::default(),
+        }
+    }
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        // One for each worker, and one for the thread that starts and stops them.
+        let tallies = std::thread::available_parallelism().map_or(1, usize::from) + 1;
+        Self {
+            tallies: (0..tallies).map(|_| CachePadded::default()).collect(),
+            faults: Default::default(),
+            retries: AtomicU64::default(),
             connections_accepted: AtomicU64::default(),
             connections_open: AtomicU64::default(),
-            in_flight: AtomicU64::default(),
+            in_flight: CachePadded::default(),
             reached_ns: zeros(LEVELS),
-            settling: AtomicU64::default(),
             logs: AtomicUsize::default(),
             marks: Mutex::default(),
         }
@@ -138,6 +167,12 @@ impl Default for Counters {
 
 /// What happens on the S3 port.
 impl Counters {
+    /// The tally of this thread; threads beyond the number of tallies share them.
+    fn own(&self) -> (usize, &Tally) {
+        let tally = thread_number() % self.tallies.len();
+        (tally, &self.tallies[tally])
+    }
+
     /// Counts a new connection and returns its number, from 1.
     pub fn connection_opened(&self) -> u64 {
         self.connections_open.fetch_add(1, Relaxed);
@@ -160,18 +195,19 @@ impl Counters {
 
     /// A request's kind and status are known.
     pub fn request_answered(&self, kind: Kind, status: u16) -> Counted {
-        self.statuses[usize::from(status).min(STATUSES - 1)].fetch_add(1, Relaxed);
+        self.own().1.statuses[usize::from(status).min(STATUSES - 1)].fetch_add(1, Relaxed);
         self.request_of(kind)
     }
 
     /// A request ended without an answer.
     pub fn request_of(&self, kind: Kind) -> Counted {
-        Counted { kind, number: self.kinds[kind as usize].fetch_add(1, SeqCst) }
+        let (tally, own) = self.own();
+        Counted { kind, tally, number: own.kinds[kind as usize].fetch_add(1, SeqCst) }
     }
 
     /// A request's response body has ended or was dropped; [`Self::request_settled`] follows.
     pub fn request_ended(&self) {
-        self.settling.fetch_add(1, Relaxed);
+        self.own().1.settling.fetch_add(1, Relaxed);
         self.in_flight.fetch_sub(1, Relaxed);
     }
 
@@ -181,7 +217,7 @@ impl Counters {
         if self.is_logging() {
             self.marks.lock().push(counted, record().map(Arc::new));
         }
-        self.settling.fetch_sub(1, Relaxed);
+        self.own().1.settling.fetch_sub(1, Relaxed);
     }
 
     pub fn fault_injected(&self, fault: Fault) {
@@ -194,11 +230,11 @@ impl Counters {
     }
 
     pub fn sent(&self, bytes: u64) {
-        self.bytes_out.fetch_add(bytes, Relaxed);
+        self.own().1.bytes_out.fetch_add(bytes, Relaxed);
     }
 
     pub fn received(&self, bytes: u64) {
-        self.bytes_in.fetch_add(bytes, Relaxed);
+        self.own().1.bytes_in.fetch_add(bytes, Relaxed);
     }
 
     /// Whether requests should note what a [`Record`] needs.
@@ -212,7 +248,7 @@ impl Counters {
     /// Whether every request that has ended is fully counted. A client may see the last byte before the store,
     /// on another core, has counted it.
     pub fn is_settled(&self) -> bool {
-        self.settling.load(Relaxed) == 0
+        self.tallies.iter().all(|tally| tally.settling.load(Relaxed) == 0)
     }
 
     /// Starts or restarts a named interval, with a log of requests if asked.
@@ -253,20 +289,25 @@ impl Counters {
         Some((log.records.clone(), log.dropped))
     }
 
+    /// A counter of all tallies together.
+    fn sum<'a>(&'a self, counter: impl Fn(&'a Tally) -> &'a AtomicU64) -> u64 {
+        self.tallies.iter().map(|tally| counter(tally).load(Relaxed)).sum()
+    }
+
     fn snapshot(&self) -> Snapshot {
         let errors = (400..STATUSES).filter_map(|status| {
-            let count = self.statuses[status].load(Relaxed);
+            let count = self.sum(|tally| &tally.statuses[status]);
             (count > 0).then_some((status, count))
         });
         Snapshot {
             at_ns: sys::monotonic_ns(),
             cpu_ns: sys::process_cpu_ns(),
-            kinds: std::array::from_fn(|kind| self.kinds[kind].load(SeqCst)),
+            kinds: self.tallies.iter().map(|tally| tally.kinds.each_ref().map(|kind| kind.load(SeqCst))).collect(),
             errors: errors.collect(),
             faults: std::array::from_fn(|fault| self.faults[fault].load(Relaxed)),
             retries: self.retries.load(Relaxed),
-            bytes_out: self.bytes_out.load(Relaxed),
-            bytes_in: self.bytes_in.load(Relaxed),
+            bytes_out: self.sum(|tally| &tally.bytes_out),
+            bytes_in: self.sum(|tally| &tally.bytes_in),
             connections_accepted: self.connections_accepted.load(Relaxed),
             in_flight: self.in_flight.load(Relaxed),
         }
@@ -284,7 +325,7 @@ impl Counters {
         let now = self.snapshot();
         let memory = Memory::read();
         let mut json = Map::new();
-        let kinds: [u64; KINDS] = std::array::from_fn(|kind| now.kinds[kind] - start.kinds[kind]);
+        let kinds: [u64; KINDS] = std::array::from_fn(|kind| now.of_kind(kind) - start.of_kind(kind));
         json.insert("requests".into(), kinds.iter().sum::<u64>().into());
         for (kind, count) in Kind::ALL.iter().zip(kinds) {
             json.insert(kind.name().into(), count.into());
@@ -311,6 +352,12 @@ impl Counters {
         }
         json.insert("cpu_seconds".into(), (cpu_us as f64 / 1e6).into());
         Value::Object(json)
+    }
+}
+
+impl Snapshot {
+    fn of_kind(&self, kind: usize) -> u64 {
+        self.kinds.iter().map(|kinds| kinds[kind]).sum()
     }
 }
 
@@ -353,7 +400,7 @@ impl Marks {
     fn push(&mut self, counted: Counted, record: Option<Arc<Record>>) {
         for mark in self.named.values_mut() {
             let Some(log) = &mut mark.log else { continue };
-            if counted.number < mark.start.kinds[counted.kind as usize] {
+            if counted.number < mark.start.kinds.get(counted.tally).map_or(0, |kinds| kinds[counted.kind as usize]) {
                 continue;
             }
             match &record {
@@ -438,6 +485,53 @@ mod tests {
         let (records, dropped) = counters.records_since_mark("m").unwrap();
         assert_eq!((records.len(), dropped), (1, 1));
         assert_eq!(number(&counters.since_mark("m").unwrap(), "requests"), 2);
+    }
+
+    #[test]
+    fn what_many_threads_count_adds_up_and_a_mark_tells_theirs_apart() {
+        let counters = Counters::default();
+        let count_on_threads = || {
+            // More threads than tallies: some share one.
+            let threads = 2 * counters.tallies.len() + 1;
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(|| {
+                        for _ in 0..1000 {
+                            answer(&counters, Kind::GetData, 404);
+                            counters.sent(3);
+                            counters.received(2);
+                        }
+                    });
+                }
+            });
+            1000 * threads as u64
+        };
+        count_on_threads();
+        counters.mark("m", true);
+        let expected = count_on_threads();
+        assert!(counters.is_settled());
+        let since = counters.since_mark("m").unwrap();
+        let counts = ["requests", "get_data", "errors", "bytes_out", "bytes_in", "in_flight"];
+        let expected_counts = [expected, expected, expected, 3 * expected, 2 * expected, 0];
+        assert_eq!(counts.map(|name| number(&since, name)), expected_counts);
+        assert_eq!(counters.records_since_mark("m").unwrap().1, expected);
+        assert_eq!(number(&counters.since_start(), "requests"), 2 * expected);
+    }
+
+    #[test]
+    fn the_maximum_in_flight_is_that_of_all_threads_at_one_moment() {
+        let counters = Counters::default();
+        let all_began = std::sync::Barrier::new(5);
+        std::thread::scope(|scope| {
+            for _ in 0..5 {
+                scope.spawn(|| {
+                    counters.request_began(sys::monotonic_ns());
+                    all_began.wait();
+                    counters.request_ended();
+                });
+            }
+        });
+        assert_eq!(number(&counters.since_start(), "max_in_flight"), 5);
     }
 
     #[test]

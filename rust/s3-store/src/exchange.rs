@@ -1,6 +1,7 @@
 //! One request and its answer as the counters see them: the outermost layer, around hyper's own types.
 
 use std::io::{self, IoSlice};
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -23,10 +24,22 @@ use crate::request_body::counted;
 use crate::request_id::Named;
 use crate::sys;
 
+/// What all connections share. Each request takes a reference through one of these, whose count is its connection's own:
+/// cores that count the references to one thing wait for each other.
+struct Shared<T>(Arc<T>);
+
+impl<T> Deref for Shared<T> {
+    type Target = Arc<T>;
+
+    fn deref(&self) -> &Arc<T> {
+        &self.0
+    }
+}
+
 /// What one connection offers to hyper.
 pub struct Edge<S> {
-    stack: Arc<S>,
-    counters: Arc<Counters>,
+    stack: Arc<Shared<S>>,
+    counters: Arc<Shared<Counters>>,
     connection: Arc<Connection>,
     /// Counts the connections of this server from 1.
     number: u64,
@@ -37,7 +50,7 @@ pub struct Edge<S> {
 impl<S> Edge<S> {
     pub fn new(stack: Arc<S>, counters: Arc<Counters>, connection: Arc<Connection>, patience: Duration) -> Self {
         let number = counters.connection_opened();
-        Self { stack, counters, connection, number, patience }
+        Self { stack: Arc::new(Shared(stack)), counters: Arc::new(Shared(counters)), connection, number, patience }
     }
 }
 
@@ -69,7 +82,7 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Edge<S> {
 
 /// Everything that is counted or logged of one request. Dropping it settles the account.
 struct Exchange {
-    counters: Arc<Counters>,
+    counters: Arc<Shared<Counters>>,
     connection: Arc<Connection>,
     call: Call,
     number: u64,
@@ -93,7 +106,12 @@ struct Names {
 }
 
 impl Exchange {
-    fn begin(counters: Arc<Counters>, connection: Arc<Connection>, number: u64, request: &Request<Incoming>) -> Self {
+    fn begin(
+        counters: Arc<Shared<Counters>>,
+        connection: Arc<Connection>,
+        number: u64,
+        request: &Request<Incoming>,
+    ) -> Self {
         connection.request_began();
         let received_ns = sys::monotonic_ns();
         counters.request_began(received_ns);

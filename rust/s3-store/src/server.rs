@@ -87,7 +87,7 @@ async fn serve(config: Config, store: Arc<Store>) -> Result<(), Failure> {
     // Signals are caught before the ready line invites anybody to send one.
     let stop_signals = StopSignals::catch()?;
     let control = Control { counters: counters.clone(), draws, faults, health: ready.clone() };
-    tokio::spawn(control::serve(control_listener, Arc::new(control)));
+    control::start(control_listener, control).map_err(Failure::bad_use)?;
     println!("{ready}");
 
     tokio::select! {
@@ -224,7 +224,7 @@ async fn accept(listener: &TcpListener, workers: &Workers, store: &Store) {
 }
 
 /// What a client gets for which there are no descriptors.
-const REFUSAL: &[u8] = b"HTTP/1.1 503 Slow Down\\r\\nconnection: close\\r\\ncontent-length: 0\\r\\n\\r\\n";
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Slow Down\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Lines on stderr, one a minute at most: what fails once can fail for each of a thousand clients.
 #[derive(Default)]
@@ -361,5 +361,49 @@ async fn serve_http<S: Service>(
             http.as_mut().graceful_shutdown();
             http.await.ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Workers that only queue, and what each was given.
+    fn idle_workers(count: usize) -> (Workers, Vec<mpsc::UnboundedReceiver<std::net::TcpStream>>) {
+        let limits = Limits { idle: None, patience: GRACE, pacing: None, tls: None };
+        let (workers, queues) = (0..count)
+            .map(|_| {
+                let (queue, incoming) = mpsc::unbounded_channel();
+                (Worker { queue, connections: Arc::default() }, incoming)
+            })
+            .unzip();
+        (Workers { workers, limits }, queues)
+    }
+
+    #[test]
+    fn a_refusal_is_an_answer_without_a_body() {
+        let text = std::str::from_utf8(REFUSAL).unwrap();
+        assert!(text.starts_with("HTTP/1.1 503 ") && text.ends_with("\r\n\r\n"), "{text:?}");
+        assert_eq!(text.lines().filter(|line| line.eq_ignore_ascii_case("content-length: 0")).count(), 1);
+    }
+
+    #[test]
+    fn connections_that_come_again_go_where_others_have_closed() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (workers, mut queues) = idle_workers(4);
+        let open = |count: usize| {
+            (0..count).for_each(|_| workers.take(std::net::TcpStream::connect(address).unwrap()));
+        };
+        let counts = || workers.workers.iter().map(|worker| worker.connections.load(Relaxed)).collect::<Vec<_>>();
+        open(12);
+        assert_eq!(counts(), [3; 4]);
+        // All of one worker's close, and one of another's.
+        (0..3).for_each(|_| drop(Taken(workers.workers[2].connections.clone())));
+        drop(Taken(workers.workers[0].connections.clone()));
+        open(4);
+        assert_eq!((counts(), workers.connections()), (vec![3; 4], 12));
+        let given = queues.iter_mut().map(|queue| std::iter::from_fn(|| queue.try_recv().ok()).count());
+        assert_eq!(given.collect::<Vec<_>>(), [4, 3, 6, 3]);
     }
 }

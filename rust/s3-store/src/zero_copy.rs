@@ -4,20 +4,20 @@
 //! nobody touches. When it arrives at the socket, its address tells which bytes of which file are meant, and `sendfile`
 //! passes them on. Should a layer look at the bytes after all, it finds the right ones.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use memmap2::Mmap;
-use parking_lot::RwLock;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -27,8 +27,18 @@ use crate::sys;
 /// Below this a copy is cheaper than another system call, bytes.
 pub const MIN_PIECE: usize = 64 * 1024;
 
-/// The file of each mapping by the address of its first byte.
-static MAPPED: RwLock<BTreeMap<usize, (usize, Arc<File>)>> = RwLock::new(BTreeMap::new());
+thread_local! {
+    /// The windows of which this thread has made pieces. A connection never leaves its worker's thread, so each piece is
+    /// sent by the thread that made it, and no worker waits for another one.
+    static WINDOWS: RefCell<Windows> = const { RefCell::new(Windows::new()) };
+}
+
+/// Windows by the address of their first byte. They are not kept open by it; one that is closed names no bytes.
+struct Windows {
+    by_address: BTreeMap<usize, Weak<Window>>,
+    /// Closed windows are forgotten when there are more than this.
+    tidy_above: usize,
+}
 
 /// An open file that can be sent without copying.
 pub struct OpenFile {
@@ -37,8 +47,11 @@ pub struct OpenFile {
     window: Option<Arc<Window>>,
 }
 
-/// A registered mapping.
-struct Window(Mmap);
+/// A mapping of a file.
+struct Window {
+    memory: Mmap,
+    file: Arc<File>,
+}
 
 /// A part of a window, for `Bytes`.
 struct Piece {
@@ -56,6 +69,7 @@ impl OpenFile {
     /// A range as bytes that the socket sends without copying them.
     pub fn piece(&self, range: std::ops::Range<u64>) -> Option<Bytes> {
         let window = self.window.clone()?;
+        WINDOWS.with_borrow_mut(|windows| windows.add(&window));
         Some(Bytes::from_owner(Piece { window, range: range.start as usize..range.end as usize }))
     }
 }
@@ -70,40 +84,59 @@ impl Deref for OpenFile {
 
 impl Window {
     fn new(file: &Arc<File>, len: usize) -> io::Result<Self> {
-        let window = Self(sys::map(file, len)?);
-        MAPPED.write().insert(window.address(), (len, file.clone()));
-        Ok(window)
+        Ok(Self { memory: sys::map(file, len)?, file: file.clone() })
     }
 
-    fn address(&self) -> usize {
-        self.0.as_ptr().addr()
+    fn addresses(&self) -> std::ops::Range<usize> {
+        let start = self.memory.as_ptr().addr();
+        start..start + self.memory.len()
     }
 }
 
-impl Drop for Window {
-    fn drop(&mut self) {
-        // Before the memory can belong to another file.
-        MAPPED.write().remove(&self.address());
+impl Windows {
+    const fn new() -> Self {
+        Self { by_address: BTreeMap::new(), tidy_above: 64 }
+    }
+
+    fn add(&mut self, window: &Arc<Window>) {
+        let addresses = window.addresses();
+        if self.by_address.get(&addresses.start).is_some_and(|known| known.as_ptr() == Arc::as_ptr(window)) {
+            return;
+        }
+        // Others that began in this memory are closed.
+        let closed: Vec<usize> = self.by_address.range(addresses.clone()).map(|(&address, _)| address).collect();
+        closed.iter().for_each(|address| drop(self.by_address.remove(address)));
+        self.by_address.insert(addresses.start, Arc::downgrade(window));
+        if self.by_address.len() > self.tidy_above {
+            self.by_address.retain(|_, window| window.strong_count() > 0);
+            self.tidy_above = (2 * self.by_address.len()).max(64);
+        }
+    }
+
+    /// The open window whose memory holds these bytes, and their place in it.
+    fn find(&self, bytes: &[u8]) -> Option<(Arc<Window>, usize)> {
+        let address = bytes.as_ptr().addr();
+        let (start, window) = self.by_address.range(..=address).next_back()?;
+        let window = window.upgrade()?;
+        let offset = address - start;
+        (offset + bytes.len() <= window.memory.len()).then_some((window, offset))
     }
 }
 
 impl AsRef<[u8]> for Piece {
     fn as_ref(&self) -> &[u8] {
-        &self.window.0[self.range.clone()]
+        &self.window.memory[self.range.clone()]
     }
 }
 
-/// The file and the offset of bytes that lie in a window.
-fn origin(bytes: &[u8]) -> Option<(Arc<File>, u64)> {
+/// The window and the offset of bytes that lie in one.
+fn origin(bytes: &[u8]) -> Option<(Arc<Window>, u64)> {
     // Smaller ones are never made; the rest of one that was sent in part is copied.
     if bytes.len() < MIN_PIECE / 4 {
         return None;
     }
-    let address = bytes.as_ptr().addr();
-    let mapped = MAPPED.read();
-    let (start, (len, file)) = mapped.range(..=address).next_back()?;
-    let offset = address - start;
-    (offset + bytes.len() <= *len).then(|| (file.clone(), offset as u64))
+    let (window, offset) = WINDOWS.with_borrow(|windows| windows.find(bytes))?;
+    Some((window, offset as u64))
 }
 
 /// A connection as hyper wants it.
@@ -174,7 +207,7 @@ fn send(socket: BorrowedFd<'_>, mut slices: &[IoSlice<'_>]) -> io::Result<usize>
     let mut sent = 0;
     while let Some(first) = slices.first() {
         let (taken, result) = match origin(first) {
-            Some((file, offset)) => (1, send_piece(socket, &file, offset, first.len())),
+            Some((window, offset)) => (1, send_piece(socket, &window.file, offset, first.len())),
             None => {
                 let copied = slices.iter().take_while(|slice| origin(slice).is_none()).count();
                 (copied, sys::send_slices(socket, &slices[..copied], copied < slices.len()))
@@ -205,13 +238,46 @@ fn send_piece(socket: BorrowedFd<'_>, file: &File, offset: u64, len: usize) -> i
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_address_names_file_and_offset_while_the_window_is_open() {
-        let path = std::env::temp_dir().join(format!("s3-store-window-{}", std::process::id()));
-        let content: Vec<u8> = (0..4 * MIN_PIECE).map(|i| (i / 7) as u8).collect();
-        std::fs::write(&path, &content).unwrap();
+    fn open_file(name: &str, content: &[u8]) -> OpenFile {
+        let path = std::env::temp_dir().join(format!("s3-store-window-{name}-{}", std::process::id()));
+        std::fs::write(&path, content).unwrap();
         let open = OpenFile::new(File::open(&path).unwrap(), content.len() as u64);
         std::fs::remove_file(&path).unwrap();
+        open
+    }
+
+    fn known_windows() -> usize {
+        WINDOWS.with_borrow(|windows| windows.by_address.len())
+    }
+
+    #[test]
+    fn a_closed_window_names_no_bytes_and_is_forgotten() {
+        let content = vec![1; MIN_PIECE];
+        let first = open_file("first", &content);
+        let window = Arc::downgrade(first.window.as_ref().unwrap());
+        drop(first.piece(0..MIN_PIECE as u64).unwrap());
+        drop(first);
+        assert!(window.upgrade().is_none(), "what a thread knows of a window keeps no file open");
+        // Another one where it was is found, once this thread has made a piece of it.
+        let again: Vec<OpenFile> = (0..200).map(|_| open_file("again", &content)).collect();
+        for open in &again {
+            let piece = open.piece(0..MIN_PIECE as u64).unwrap();
+            let (found, offset) = origin(&piece).unwrap();
+            assert!(Arc::ptr_eq(&found, open.window.as_ref().unwrap()) && offset == 0);
+        }
+        assert!(known_windows() >= 200);
+        drop(again);
+        let last: Vec<OpenFile> = (0..500).map(|_| open_file("last", &content)).collect();
+        for open in last {
+            open.piece(0..MIN_PIECE as u64).unwrap();
+        }
+        assert!(known_windows() <= 401, "{} windows are known", known_windows());
+    }
+
+    #[test]
+    fn an_address_names_file_and_offset_while_the_window_is_open() {
+        let content: Vec<u8> = (0..4 * MIN_PIECE).map(|i| (i / 7) as u8).collect();
+        let open = open_file("open", &content);
         let mut piece = open.piece(5..3 * MIN_PIECE as u64).unwrap();
         assert_eq!(origin(&piece).unwrap().1, 5);
         let rest = piece.split_off(MIN_PIECE);

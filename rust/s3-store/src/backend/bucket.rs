@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use s3s::{S3Error, S3Result, s3_error};
 
+use super::ReadMostly;
 use super::conditions::Conditions;
 use super::journal::{Entries, Entry, Journal, entry_of};
 use super::layout::{odd_name, plain_path};
@@ -27,7 +28,7 @@ pub struct Bucket {
     tree: Arc<Tree>,
     places: Places,
     pub created: SystemTime,
-    objects: RwLock<Objects>,
+    objects: ReadMostly<Objects>,
     /// Held while files and index change together; `None` once the bucket is deleted.
     journal: Mutex<Option<Journal>>,
     pub uploads: Mutex<Uploads>,
@@ -56,7 +57,7 @@ impl Bucket {
             tree: tree.clone(),
             places,
             created,
-            objects: RwLock::default(),
+            objects: ReadMostly::default(),
             journal: Mutex::default(),
             uploads: Mutex::default(),
         };
@@ -91,7 +92,7 @@ impl Bucket {
         if let Err(error) = journal.compact(&entries_of_use(entries, &objects)) {
             tracing::error!(%error, journal = %self.places.journal.display(), "a journal cannot be shortened");
         }
-        self.objects = RwLock::new(objects);
+        self.objects = ReadMostly::new(objects);
         self.journal = Mutex::new(Some(journal));
         Ok(())
     }

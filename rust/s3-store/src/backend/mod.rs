@@ -15,10 +15,10 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError};
 
-use parking_lot::RwLock;
+use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
 use s3s::path::check_bucket_name;
 use s3s::{S3Result, s3_error};
 
@@ -42,13 +42,31 @@ const MAX_OPEN_FILES: u64 = 4096;
 
 type Buckets = BTreeMap<String, Arc<Bucket>>;
 
+/// What every request reads and few write: each thread reads under a lock of its own, and who writes takes them all.
+#[derive(Default)]
+struct ReadMostly<T>(ShardedLock<T>);
+
+impl<T> ReadMostly<T> {
+    fn new(value: T) -> Self {
+        Self(ShardedLock::new(value))
+    }
+
+    fn read(&self) -> ShardedLockReadGuard<'_, T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> ShardedLockWriteGuard<'_, T> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A directory of buckets.
 pub struct Store {
     root: PathBuf,
     tree: Arc<Tree>,
     /// How many connections it may serve at once: the rest of the descriptors is for files.
     pub max_connections: u64,
-    buckets: RwLock<Buckets>,
+    buckets: ReadMostly<Buckets>,
     files: FileCache,
     next_temporary: AtomicU64,
     /// Keeps a second server away from the root; released by the kernel however this one ends.
@@ -85,7 +103,7 @@ impl Store {
             root,
             tree: tree.clone(),
             max_connections: descriptors / 8 * 5,
-            buckets: RwLock::default(),
+            buckets: ReadMostly::default(),
             // The last eighth is for uploads, timers and the control endpoint.
             files: FileCache::new(tree, (descriptors / 4).min(MAX_OPEN_FILES) as usize),
             next_temporary: AtomicU64::new(0),

@@ -159,14 +159,22 @@ impl FileCache {
     }
 
     fn open_once(&self, object: &Arc<Object>) -> io::Result<Arc<OpenFile>> {
-        let mut slot = object.file.lock();
-        if let Some(file) = &*slot {
-            // Removed, replaced or written into below the server: each of these changes the inode's time.
+        let known = object.file.lock().clone();
+        if let Some(file) = known {
+            // Removed, replaced or written into below the server: each of these changes the inode's time. The lock is not
+            // held while the kernel is asked, so that readers of one object do not wait for each other.
             if Identity::of(&file.metadata()?) != object.identity {
-                slot.take();
+                object.file.lock().take_if(|current| Arc::ptr_eq(current, &file));
                 return Err(io::ErrorKind::NotFound.into());
             }
-            object.used.store(true, Relaxed);
+            if !object.used.load(Relaxed) {
+                object.used.store(true, Relaxed);
+            }
+            return Ok(file);
+        }
+        let mut slot = object.file.lock();
+        if let Some(file) = &*slot {
+            // Another thread has just opened and checked it.
             return Ok(file.clone());
         }
         let file = Arc::new(object.open(&self.tree)?);

@@ -166,3 +166,16 @@ fn health_is_the_ready_line() {
     assert_eq!(server.ready["profile"], profile);
     assert_eq!(server.control_answer("GET", "/nothing").status, 404);
 }
+
+#[test]
+fn the_control_endpoint_has_a_thread_of_its_own() {
+    let dir = TestDir::new();
+    let server = Server::start(dir.path(), &[]);
+    let pid = server.control("GET", "/health")["pid"].as_u64().unwrap();
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let name_of = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm")).unwrap();
+    let names: Vec<String> = threads.map(|thread| name_of(thread.unwrap())).collect();
+    let control = names.iter().filter(|name| name.trim() == "control").count();
+    assert_eq!(control, 1, "{names:?}");
+    server.kill();
+}
