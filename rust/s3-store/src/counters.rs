@@ -1,7 +1,7 @@
 //! What the store counts, since its start and since named marks.
 //!
-//! A request costs a few relaxed atomic additions, nearly all of them to memory of its worker's own. A mark is a copy of
-//! all counters, subtracted when it is read; only marks that keep a log are told of each request.
+//! A request costs a few relaxed atomic additions, nearly all of them to memory of its worker's own. A mark is a copy
+//! of all counters, subtracted when it is read; only marks that keep a log are told of each request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub struct Record {
     pub last_byte_ns: Option<u64>,
 }
 
-/// Which request of its kind and tally one is, from 0, in the order of counting: so a mark can tell whether it counts it.
+/// Which request of its kind and tally one is, from 0, in the order of counting: so a mark knows whether it counts it.
 #[derive(Debug, Clone, Copy)]
 pub struct Counted {
     kind: Kind,
@@ -150,9 +150,8 @@ impl Default for Tally {
 impl Default for Counters {
     fn default() -> Self {
         // One for each worker, and one for the thread that starts and stops them.
-        let tallies = std::thread::available_parallelism().map_or(1, usize::from) + 1;
         Self {
-            tallies: (0..tallies).map(|_| CachePadded::default()).collect(),
+            tallies: (0..=sys::cores()).map(|_| CachePadded::default()).collect(),
             faults: Default::default(),
             retries: AtomicU64::default(),
             connections_accepted: AtomicU64::default(),

@@ -24,8 +24,8 @@ use crate::request_body::counted;
 use crate::request_id::Named;
 use crate::sys;
 
-/// What all connections share. Each request takes a reference through one of these, whose count is its connection's own:
-/// cores that count the references to one thing wait for each other.
+/// What all connections share. Each request takes a reference through one of these, whose count is its connection's
+/// own: cores that count the references to one thing wait for each other.
 struct Shared<T>(Arc<T>);
 
 impl<T> Deref for Shared<T> {

@@ -265,9 +265,8 @@ impl Workers {
         stopped: &watch::Receiver<bool>,
         limits: Limits,
     ) -> Result<Self, Failure> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let start = |_| Worker::start(stack.clone(), counters.clone(), stopped.clone(), limits.clone());
-        Ok(Self { workers: (0..cores).map(start).collect::<Result<_, _>>()?, limits })
+        Ok(Self { workers: (0..sys::cores()).map(start).collect::<Result<_, _>>()?, limits })
     }
 
     fn connections(&self) -> u64 {

@@ -16,6 +16,11 @@ use rustix::time::{ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTim
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+/// How many cores this process may use; 1 when the system does not tell.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Nanoseconds of `CLOCK_MONOTONIC`, the clock of every time stamp the store reports.
 pub fn monotonic_ns() -> u64 {
     clock_ns(ClockId::Monotonic)

@@ -28,8 +28,8 @@ use crate::sys;
 pub const MIN_PIECE: usize = 64 * 1024;
 
 thread_local! {
-    /// The windows of which this thread has made pieces. A connection never leaves its worker's thread, so each piece is
-    /// sent by the thread that made it, and no worker waits for another one.
+    /// The windows of which this thread has made pieces. A connection never leaves its worker's thread, so each piece
+    /// is sent by the thread that made it, and no worker waits for another one.
     static WINDOWS: RefCell<Windows> = const { RefCell::new(Windows::new()) };
 }
 

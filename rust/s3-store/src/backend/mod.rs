@@ -40,6 +40,9 @@ use tree::{Tree, is_nothing};
 /// The most files that stay open between requests.
 const MAX_OPEN_FILES: u64 = 4096;
 
+/// What the runtime of a thread waits with: an epoll instance, what wakes it, and signals.
+const DESCRIPTORS_PER_THREAD: u64 = 3;
+
 type Buckets = BTreeMap<String, Arc<Bucket>>;
 
 /// What every request reads and few write: each thread reads under a lock of its own, and who writes takes them all.
@@ -98,7 +101,8 @@ impl Store {
         let lock = tree.append(&private.join("lock"))?;
         lock.try_lock()?;
         empty_temporary(&tree, &private.join("tmp"))?;
-        let descriptors = crate::sys::raise_open_files_limit().unwrap_or(u64::MAX);
+        let descriptors =
+            free_descriptors(crate::sys::raise_open_files_limit().unwrap_or(u64::MAX), crate::sys::cores());
         let store = Self {
             root,
             tree: tree.clone(),
@@ -218,6 +222,12 @@ impl Store {
     }
 }
 
+/// The descriptors that the server's own threads leave of a limit: one thread per core, the one that accepts and the
+/// one of the control endpoint. Half of them at least, so that a few connections are served under any limit.
+fn free_descriptors(limit: u64, cores: usize) -> u64 {
+    limit - (DESCRIPTORS_PER_THREAD * (cores as u64 + 2)).min(limit / 2)
+}
+
 /// Uploads that a killed server has left behind were never acknowledged.
 fn empty_temporary(tree: &Tree, dir: &Path) -> io::Result<()> {
     tree.create_dirs(dir)?;
@@ -231,5 +241,16 @@ fn places(name: &str) -> Places {
         odd_dir: private.join("odd").join(name),
         aside_dir: private.join("set-aside").join(name),
         journal: private.join("journal").join(format!("{name}.jsonl")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_need_descriptors_of_their_own() {
+        assert_eq!([1, 2, 64].map(|cores| free_descriptors(1024, cores)), [1015, 1012, 826]);
+        assert_eq!(free_descriptors(128, 64), 64);
     }
 }

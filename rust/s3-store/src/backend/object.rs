@@ -161,8 +161,8 @@ impl FileCache {
     fn open_once(&self, object: &Arc<Object>) -> io::Result<Arc<OpenFile>> {
         let known = object.file.lock().clone();
         if let Some(file) = known {
-            // Removed, replaced or written into below the server: each of these changes the inode's time. The lock is not
-            // held while the kernel is asked, so that readers of one object do not wait for each other.
+            // Removed, replaced or written into below the server: each of these changes the inode's time. The lock is
+            // not held while the kernel is asked, so that readers of one object do not wait for each other.
             if Identity::of(&file.metadata()?) != object.identity {
                 object.file.lock().take_if(|current| Arc::ptr_eq(current, &file));
                 return Err(io::ErrorKind::NotFound.into());
