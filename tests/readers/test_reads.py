@@ -158,7 +158,7 @@ def test_every_reader_returns_the_truth_and_counts_like_the_store(target, measur
     few = pattern != "whole_array"
     asked = Parameters(shards=4) if pattern == "chunks_of_many_shards" else Parameters(gap=1) if few else Parameters()
     workload = create_workload(pattern, target, dataset=dataset, parameters=asked)
-    for row in measure(workload, samples=2).values():
+    for row in measure(workload, samples=2 if few else 1).values():  # of a whole array some take seconds
         if pattern == "chunks_of_one_shard" and row.reader in ZARR_READERS:  # one request after the other
             assert [s.new_connections for s in row.samples] == [0, 0], row.reader
         assert (row.error, row.na) == (None, None), row.reader
