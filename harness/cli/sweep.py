@@ -36,7 +36,7 @@ from harness.results.knee import NEARLY, Knee
 from harness.results.records import configuration
 from harness.results.sample import NETWORK_LIMIT
 from harness.results.sweeps import InFlightSweep, SweptReader, SweptValue
-from harness.results.text import bar, number, times
+from harness.results.text import BAR, bar, number, times
 from harness.site import curves
 from harness.targets.client import require
 from harness.targets.timeouts import silence_allowed
@@ -306,7 +306,7 @@ def _table(swept: InFlightSweep, reader: SweptReader, most: float) -> Table:
     table = Table(title=reader.reader, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("in\nflight", "seen", "Gbit/s", "+-"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", min_width=_BAR, no_wrap=True)
+    table.add_column("", min_width=BAR, no_wrap=True)
     for heading in ("ms\na read", "peak\nMiB"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")

@@ -20,13 +20,14 @@ _ESCAPES = {
 """What is text here and would be markup in a comment, in the order of replacing."""
 
 
-_BAR = 24
+BAR = 24
+"""Characters of a whole bar in a terminal's chart."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def bar(share: float) -> str:
-    """Return a bar of a terminal's chart: 24 characters for a share of 1."""
-    whole, part = divmod(round(share * _BAR * 8), 8)
+    """Return a bar of a terminal's chart: `BAR` characters for a share of 1."""
+    whole, part = divmod(round(share * BAR * 8), 8)
     return "█" * whole + (_EIGHTHS[part] if part else "")
 
 

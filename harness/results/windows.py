@@ -17,7 +17,7 @@ def rates(windows: Sequence[Window]) -> list[float]:
 def quantiles(windows: Sequence[Window]) -> dict[str, float]:
     """Return the 5 %, 50 % and 95 % quantiles of the steps' rates, in 10^9 bits per second; empty of no steps."""
     found = rates(windows)
-    if len(found) < 2:  # noqa: PLR2004 - one value is every quantile
+    if len(found) < 2:
         return dict.fromkeys(("p5", "p50", "p95"), found[0]) if found else {}
     cuts = statistics.quantiles(found, n=20, method="inclusive")
     return {"p5": cuts[0], "p50": cuts[9], "p95": cuts[18]}

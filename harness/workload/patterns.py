@@ -259,15 +259,6 @@ PATTERNS: dict[str, Pattern] = {
             select=_whole_array,
         ),
         Pattern(
-            name="stream",
-            question="How fast does an array of any size pass through, window by window, in bounded memory?",
-            accepts=frozenset({"gib", "window_mib", "seconds", "concurrent_reads"}),
-            select=_whole_array,
-            dataset="large",
-            most_concurrent_reads=2,
-            in_windows=True,
-        ),
-        Pattern(
             name="chunks_of_one_shard",
             question="What do a few chunks of one shard cost, and what do the gaps between them cost?",
             accepts=frozenset({"gap", "chunks"}),
@@ -287,6 +278,15 @@ PATTERNS: dict[str, Pattern] = {
             accepts=frozenset({"crop", "crops", "seed", "concurrent_reads"}),
             select=_random_crops,
             concurrent_reads=DEFAULT_CROPS_AT_ONCE,
+        ),
+        Pattern(
+            name="stream",
+            question="How fast does an array of any size pass through, window by window, in bounded memory?",
+            accepts=frozenset({"gib", "window_mib", "seconds", "concurrent_reads"}),
+            select=_whole_array,
+            dataset="large",
+            most_concurrent_reads=2,
+            in_windows=True,
         ),
         Pattern(
             name="headline_3004",

@@ -302,7 +302,8 @@ impl Workload {
     /// The reads that are executed before their arrays are compared and given up: all, or of a stream those that may be
     /// under way at once.
     pub fn steps(&self) -> impl Iterator<Item = Range<usize>> {
-        let (count, of_step) = (self.reads.len(), if self.is_stream() { self.concurrent_reads } else { self.reads.len() });
+        let (count, of_step) =
+            (self.reads.len(), if self.is_stream() { self.concurrent_reads } else { self.reads.len() });
         (0..count).step_by(of_step).map(move |first| first..count.min(first + of_step))
     }
 
@@ -334,9 +335,7 @@ impl Workload {
             return Err(Failure::bad_use("array_bytes is not the size of what its reads select"));
         }
         let (share, at_once) = (memory_share(), self.steps().map(|reads| self.bytes_of(reads)).max().unwrap_or(0));
-        for (bytes, what) in
-            [(at_once, "the arrays take"), (self.held_bytes, "the shards that are read whole take")]
-        {
+        for (bytes, what) in [(at_once, "the arrays take"), (self.held_bytes, "the shards that are read whole take")] {
             if bytes > share {
                 return Err(Failure::bad_use(format!(
                     "{what} {bytes} bytes, more than a quarter of this machine's memory ({share})"
