@@ -91,7 +91,7 @@ def _of_report(report: _Report) -> Iterator[MeasuredCell | None]:
         reader=report.reader,
         label=work.parameters.label(work.pattern, work.array.key),
         in_flight=work.in_flight,
-        reads=work.executed_reads,
+        reads=len(work.reads),
         concurrent_reads=work.concurrent_reads,
         array_bytes=work.array_bytes,
     )

@@ -140,8 +140,8 @@ class Pattern:
             least = 0 if name in (*_FROM_ZERO, *_FRACTIONS) else 1
             if not value >= least:
                 raise BadUseError(f"{name} must be {'0 or more' if least == 0 else 'at least 1'}, not {value}")
-            most = self.most_concurrent_reads if name == "concurrent_reads" else None
-            most = most or _MOST.get(name)
+            own = self.most_concurrent_reads if name == "concurrent_reads" else None
+            most = _MOST.get(name) if own is None else own
             if most is not None and value > most:
                 raise BadUseError(f"{name} must be at most {Parameters.text(most)}, not {Parameters.text(value)}")
 
