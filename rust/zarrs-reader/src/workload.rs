@@ -310,7 +310,7 @@ impl Workload {
     /// Bytes of the final arrays of some reads.
     pub fn bytes_of(&self, reads: Range<usize>) -> u64 {
         let selected = self.selected();
-        let here: u128 = self.reads[reads].iter().map(elements).sum();
+        let here: u128 = self.reads[reads].iter().map(|read| elements(read)).sum();
         // All reads have elements of one size, so this divides.
         (u128::from(self.array_bytes) / u128::from(self.loops) * here / selected.max(1)) as u64
     }
@@ -325,7 +325,7 @@ impl Workload {
 
     /// Elements that all reads select together.
     fn selected(&self) -> u128 {
-        self.reads.iter().map(elements).sum()
+        self.reads.iter().map(|read| elements(read)).sum()
     }
 
     /// Refuses arrays and lists of chunks that do not fit into this machine's memory beside everything else.
@@ -446,7 +446,7 @@ impl ArrayInfo {
 }
 
 /// Elements that a read selects.
-fn elements(read: &Vec<Axis>) -> u128 {
+fn elements(read: &[Axis]) -> u128 {
     product(read.iter().map(|axis| axis.len()))
 }
 
