@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cli.lengths import Lengths
+from harness.cli.values import FiniteRange
 from harness.datasets import manifest, places
 from harness.datasets.array import ArrayInfo
 from harness.datasets.manifest import CODECS, DTYPES, SUBCHUNK_ORDERS, DatasetSpec
@@ -50,6 +51,9 @@ def data() -> None:
 @click.option("--target", "target_name", required=True, help="Where to write: a name in targets.toml or a URL.")
 @click.option("--preset", help=f"A set of data sets: {', '.join(presets.NAMES)}.")
 @click.option("--dataset", "names", multiple=True, help="Only this one of the preset; may be repeated.")
+@click.option(
+    "--gib", type=FiniteRange(min=0, min_open=True), help=f"Decoded GiB of preset {presets.SCALED}.  [default: 64]"
+)
 @click.option("--name", help="Instead of a preset: the name of an array of your own (preset custom).")
 @click.option("--shape", type=Lengths(), help="Its elements per axis, e.g. 128,1024,1024.")
 @click.option("--chunks", type=Lengths(), help="Elements per axis of an inner chunk.")
@@ -70,6 +74,7 @@ def create(
     target_name: str,
     preset: str | None,
     names: tuple[str, ...],
+    gib: float | None,
     in_flight: int,
     dask: str | None,
     kind: str | None,
@@ -83,6 +88,8 @@ def create(
     Interrupted and started again, it goes on where it was; a finished data set is left alone.
     """
     specs = _specs(preset, names, custom)
+    if gib is not None:
+        specs = [presets.scaled(spec, gib) for spec in specs]
     if dask is not None and measure_put_rate:
         raise BadUseError("--measure-put-rate measures this machine: leave it out with --dask")
     target = resolve(target_name)
@@ -273,7 +280,7 @@ def _line(report: write.Report) -> str:
     if report.skipped_shards:
         line += f", {report.skipped_shards} of {report.shards} shards were there"
     if report.write_mb_s is not None:
-        line += f", {report.write_mb_s:.0f} MB/s"
+        line += f", {report.write_mb_s:.0f} MB/s ({report.write_mb_s * 8e-3:.2f} Gbit/s)"
     if report.raw_put_mb_s is not None:
         line += f" (bare PUTs {report.raw_put_mb_s:.0f} MB/s, so {report.write_to_raw:.2f} of them)"
     return line

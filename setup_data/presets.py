@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from harness.datasets.manifest import DatasetSpec
 from harness.errors import BadUseError, unknown
 
@@ -74,6 +76,8 @@ _GEOMETRIES = {
     "demo": {"small": _SMALL, "large": _LARGE},
     # 256 GiB each, in the same chunks and shards: more than any machine caches.
     "cloud": {"small": replace(_SMALL, shape=_CLOUD_SHAPE), "large": replace(_LARGE, shape=_CLOUD_SHAPE)},
+    # 64 GiB in chunks of 1 MiB and 64 MiB shards, 1024 of them: for streams, which last; `--gib` writes less or more.
+    "big": {"large": replace(_LARGE, shape=(16384, 1024, 2048))},
     # 443 MiB: chunks and shards of the data that #3004's published speed-up was measured on.
     "headline": {"gem3": _GEM3},
 }
@@ -81,8 +85,11 @@ _GEOMETRIES = {
 NAMES = tuple(_GEOMETRIES)
 """The presets that can be written by name."""
 
-_WITHOUT_MORTON = ("cloud",)
-"""Presets whose Morton variants are written only when asked for: half a TiB is enough to start with."""
+SCALED = "big"
+"""The preset that is written in any size."""
+
+_WITHOUT_MORTON = ("cloud", SCALED)
+"""Presets whose Morton variants are written only when asked for: they are as large again."""
 
 
 def dataset_names(preset: str) -> list[str]:
@@ -113,6 +120,22 @@ def specs(preset: str, names: tuple[str, ...] = ()) -> list[DatasetSpec]:
             raise BadUseError(f"preset {preset!r} has no dataset {name!r}: choose from {', '.join(known)}")
     default = [name for name in known if preset not in _WITHOUT_MORTON or not name.endswith("-morton")]
     return [_spec(preset, name) for name in dict.fromkeys(names or default)]
+
+
+def scaled(spec: DatasetSpec, gib: float) -> DatasetSpec:
+    """Return a dataset of about so many GiB decoded: more or fewer shards along the first axis, at least one row.
+
+    Raises
+    ------
+    BadUseError
+        Its preset has one size only.
+    """
+    if spec.preset != SCALED:
+        raise BadUseError(f"--gib is for preset {SCALED}: {spec.preset} has one size")
+    height = spec.shard_shape[0]
+    row_nbytes = spec.nbytes * height // spec.shape[0]
+    rows = max(1, round(gib * 2**30 / row_nbytes))
+    return msgspec.structs.replace(spec, shape=(rows * height, *spec.shape[1:]))
 
 
 def _spec(preset: str, name: str) -> DatasetSpec:

@@ -215,7 +215,7 @@ def cell(row: "Row", *, limit_holds: bool = True) -> Cell:
     for metric in METRICS.values():
         if metric.asv is None or (metric.needs_limit and not limit_holds):
             continue
-        values = [summary(metric.key, of, len(row.workload.reads)) for of in by_session(row.samples)]
+        values = [summary(metric.key, of, row.workload.executed_reads) for of in by_session(row.samples)]
         if None not in values:
             found[metric.key] = [round(value, metric.asv.digits) for value in values if value is not None]
     return found

@@ -25,6 +25,7 @@ from harness.measure.report import read_report, read_reports
 from harness.measure.timelines import record_several, record_with_wire
 from harness.readers import benchmarked, derived, limit_clients, reader_class, tunings, why_few_in_flight
 from harness.readers.settings import in_words
+from harness.readers.worker import NO_TIMELINE
 from harness.readers.zarrs import built_with_main
 from harness.results.intervals import Interval
 from harness.results.metrics import METRICS, TIMES_SLOWER
@@ -32,6 +33,7 @@ from harness.results.pilot import sentence
 from harness.results.sample import FLAG_IN_FLIGHT, FLAGS, NETWORK_LIMIT, Flag, Sample
 from harness.results.slower import slower
 from harness.results.text import number, times
+from harness.results.windows import over_time
 from harness.targets.client import require
 from harness.targets.timeouts import silence_allowed
 from harness.timeline.model import check_replaceable
@@ -128,6 +130,8 @@ def read(
     if readers == "all":
         names += [name for name in derived() if _is_prepared(name, loaded)]
     if timeline is not None:
+        if loaded.stream is not None:
+            raise BadUseError(NO_TIMELINE)
         check_replaceable(timeline)
     click.get_current_context().with_resource(silence_allowed(timeout))
     require(loaded.target, loaded.array.metadata_key)
@@ -228,6 +232,8 @@ def _show(row: Row) -> None:
     console.print(table)
     if row.samples:
         console.print(_rates(row))
+        for line in over_time(row.samples[-1].windows or ()):
+            console.print(line)
     _explain(console, [row])
 
 
@@ -285,10 +291,10 @@ def _rates(row: Row) -> str:
     seconds = statistics.median(sample.seconds for sample in row.samples)
     work = row.workload
     rate = f"{work.array_bytes * 8 / seconds / 1e9:.3f} Gbit/s of the final arrays{_on_the_wire(row)}"
-    if len(work.reads) == 1:
+    if work.executed_reads == 1:
         return rate
-    name = "crops" if work.pattern == "random_crops" else "reads"
-    return f"{len(work.reads) / seconds:.1f} {name} per second, {work.concurrent_reads} at once; {rate}"
+    name = "windows" if work.stream else "crops" if work.pattern == "random_crops" else "reads"
+    return f"{work.executed_reads / seconds:.1f} {name} per second, {work.concurrent_reads} at once; {rate}"
 
 
 def _on_the_wire(row: Row) -> str:
@@ -321,7 +327,7 @@ def _known(row: Row, key: str) -> list[float]:
 
 
 def _value(row: Row, sample: Sample, key: str) -> float | None:
-    return METRICS[key].of(sample, len(row.workload.reads))
+    return METRICS[key].of(sample, row.workload.executed_reads)
 
 
 def _shown(figures: Iterable[float | None]) -> list[str]:

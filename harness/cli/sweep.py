@@ -36,7 +36,7 @@ from harness.results.knee import NEARLY, Knee
 from harness.results.records import configuration
 from harness.results.sample import NETWORK_LIMIT
 from harness.results.sweeps import InFlightSweep, SweptReader, SweptValue
-from harness.results.text import number, times
+from harness.results.text import BAR, bar, number, times
 from harness.site import curves
 from harness.targets.client import require
 from harness.targets.timeouts import silence_allowed
@@ -44,8 +44,6 @@ from harness.workload import files
 from harness.workload.model import MOST_IN_FLIGHT, Workload
 
 _MOST_VALUES = 40
-_BAR = 24
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 class Values(click.ParamType["tuple[int, ...]"]):
@@ -308,7 +306,7 @@ def _table(swept: InFlightSweep, reader: SweptReader, most: float) -> Table:
     table = Table(title=reader.reader, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("in\nflight", "seen", "Gbit/s", "+-"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", min_width=_BAR, no_wrap=True)
+    table.add_column("", min_width=BAR, no_wrap=True)
     for heading in ("ms\na read", "peak\nMiB"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
@@ -324,7 +322,7 @@ def _cells(swept: InFlightSweep, value: SweptValue, most: float) -> list[str | T
         _median(figures["max_in_flight"]),
         _median(rate),
         _spread(rate),
-        Text("" if rate is None or not most else _bar(rate.median / most), style="blue"),
+        Text("" if rate is None or not most else bar(rate.median / most), style="blue"),
         _median(figures["read_seconds"], 1e3),
         _median(figures["peak_rss_bytes"], 2**-20),
     ]
@@ -341,11 +339,6 @@ def _spread(found: Interval | None) -> str:
     if not found.sure:
         return f"n={found.count}"
     return f"{100 * max(found.high - found.median, found.median - found.low) / found.median:.0f}%"
-
-
-def _bar(share: float) -> str:
-    whole, part = divmod(round(share * _BAR * 8), 8)
-    return "█" * whole + (_EIGHTHS[part] if part else "")
 
 
 def _note(value: SweptValue, found: Knee | None) -> str:

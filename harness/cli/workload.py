@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from harness.cli.lengths import Lengths
-from harness.cli.values import OutputFile, timeout_option, write_output
+from harness.cli.values import FiniteRange, OutputFile, timeout_option, write_output
 from harness.errors import BadUseError
 from harness.machine.environment import admit
 from harness.measure.agreement import agreed_truth
@@ -18,6 +18,7 @@ from harness.workload import training as trainings
 from harness.workload.create import create_workload
 from harness.workload.patterns import DEFAULT_CROPS, DEFAULT_CROPS_AT_ONCE, DEFAULT_HEADLINE_READS, PATTERNS, Parameters
 from harness.workload.patterns import pattern as find_pattern
+from harness.workload.stream import DEFAULT_SECONDS, DEFAULT_WINDOW_MIB
 
 _TRAINING = {
     "epochs": (trainings.DEFAULT_EPOCHS, "Epochs: each has other samples."),
@@ -41,6 +42,7 @@ def _training_options(command: Any) -> Any:
     epilog="\b\nExamples:\n"
     "  zcb workload chunks_of_one_shard --target embedded --dataset small --gap 3 -o w.json\n"
     "  zcb workload random_crops --target embedded --crop 4x96x96 --crops 64 --seed 0 -o w.json\n"
+    "  zcb workload stream --target embedded --dataset large --seconds 10 -o w.json\n"
     "  zcb workload whole_array --target https://host/path/array.zarr -o w.json\n"
     "  zcb workload random_crops --target https://host/path/group.zarr --array scale0/image -o w.json\n"
     "  zcb workload training --target embedded --dataset small --crop 4x128x128 -o tr.json",
@@ -65,7 +67,22 @@ def _training_options(command: Any) -> Any:
 @click.option("--crops", type=int, help=f"How many crops are read; by default {DEFAULT_CROPS}.")
 @click.option("--seed", type=int, help="Of the crops' positions; by default 0.")
 @click.option("--reads", type=int, help=f"How often headline_3004 reads; by default {DEFAULT_HEADLINE_READS}.")
-@click.option("--concurrent-reads", type=int, help=f"Crops under way at once; by default {DEFAULT_CROPS_AT_ONCE}.")
+@click.option(
+    "--concurrent-reads",
+    type=int,
+    help=f"Crops under way at once; by default {DEFAULT_CROPS_AT_ONCE}. Windows of a stream: 1 (default) or 2.",
+)
+@click.option("--gib", type=FiniteRange(min=0, min_open=True), help="GiB that a stream reads; by default the array.")
+@click.option(
+    "--window-mib",
+    type=int,
+    help=f"MiB of a stream's window, whole shards: by default {DEFAULT_WINDOW_MIB}, at least one row of them.",
+)
+@click.option(
+    "--seconds",
+    type=FiniteRange(min=0),
+    help=f"What a stream lasts at least: it reads the same again. By default {DEFAULT_SECONDS:g}; 0 reads once.",
+)
 @click.option(
     "--in-flight",
     type=int,
@@ -140,6 +157,8 @@ def _size(made: workloads.Workload) -> str:
         parts.append(f"{gaps[0]}-{gaps[-1]} bytes between neighbours")
     if made.truth.agreed_by:
         parts.append(f"no manifest: the truth is what {' and '.join(made.truth.agreed_by)} agree on")
-    if len(made.reads) > 1:
+    if made.stream is not None:
+        parts.insert(0, f"{made.windows} windows, {made.concurrent_reads} at once, {made.stream.loops} times")
+    elif len(made.reads) > 1:
         parts.insert(0, f"{len(made.reads)} reads, {made.concurrent_reads} at once")
     return ", ".join(parts)

@@ -23,7 +23,7 @@ from harness.errors import BadUseError, unknown
 from harness.targets.client import fetched, lacks_bucket, open_store, reaching
 from harness.targets.target import EMBEDDED, Target
 
-PRESETS = ("demo", "cloud", "tiny", "headline", "custom")
+PRESETS = ("demo", "cloud", "big", "tiny", "headline", "custom")
 """Where a dataset is looked for that is named without its preset, first match wins."""
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")

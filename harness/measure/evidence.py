@@ -233,6 +233,7 @@ def make_sample(
         cpu_seconds=timed.cpu_seconds,
         busiest_thread_seconds=timed.busiest_thread_seconds,
         peak_rss_bytes=timed.peak_rss_bytes,
+        windows=timed.windows,
         flags=_flags(workload, timed, store) + _traffic_flags(evidence.nic, other) + _load_flags(evidence),
         verified=True,
     )
@@ -371,8 +372,8 @@ def _is_off_in_flight(workload: Workload, store: StoreCounters) -> bool:
     asked, most = workload.in_flight, store.max_in_flight
     if most > (1 + _IN_FLIGHT_TOLERANCE) * asked:
         return True
-    under_way = min(workload.concurrent_reads, len(workload.reads))
-    at_once = store.get_data * under_way / len(workload.reads)
+    under_way = min(workload.concurrent_reads, workload.executed_reads)
+    at_once = store.get_data * under_way / workload.executed_reads
     answers_at_once = workload.target.profile == LOOPBACK
     return at_once >= asked and most < (1 - _IN_FLIGHT_TOLERANCE) * asked and not answers_at_once
 

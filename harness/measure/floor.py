@@ -40,7 +40,8 @@ def floor_seconds(workload: Workload, profile: Profile, link_gbit_s: float | Non
     Parameters
     ----------
     workload
-        What is read; each of its shards is asked for once, whatever reads want it.
+        What is read; each of its shards is asked for once, whatever reads want it. The loops of a stream fetch as many
+        bytes each, and their waits for a first byte are counted for one loop: no less can be said of what overlaps.
     profile
         The store's service time.
     link_gbit_s
@@ -53,7 +54,8 @@ def floor_seconds(workload: Workload, profile: Profile, link_gbit_s: float | Non
     fewest = min(workload.wanted_bytes, workload.least_bytes or workload.wanted_bytes) + indexes
     floors = [_floor(workload, profile, link_gbit_s, trips=2, nbytes=fewest)]
     if workload.object_bytes:
-        floors.append(_floor(workload, profile, link_gbit_s, trips=1, nbytes=workload.object_bytes))
+        whole = workload.object_bytes * (1 if workload.stream is None else workload.stream.loops)
+        floors.append(_floor(workload, profile, link_gbit_s, trips=1, nbytes=whole))
     return min(floors)
 
 
@@ -64,9 +66,9 @@ def _floor(workload: Workload, profile: Profile, link_gbit_s: float | None, *, t
     """
     waits = _first_bytes(profile, trips, workload.wanted_shards)
     of_shard = waits.sum(axis=1)
-    turns = math.ceil(len(workload.reads) / workload.concurrent_reads)
+    turns = math.ceil(workload.executed_reads / workload.concurrent_reads)
     connection = math.inf if profile.connection_mb_s is None else profile.connection_mb_s * 1e6
-    one_by_one = of_shard + (nbytes / workload.wanted_shards / connection if trips == 1 else 0.0)
+    one_by_one = of_shard + (workload.object_bytes / workload.wanted_shards / connection if trips == 1 else 0.0)
     last = one_by_one.max(axis=1) if turns == 1 else turns * one_by_one.mean(axis=1)
     link = math.inf if link_gbit_s is None else link_gbit_s * 1e9 / 8
     carried = of_shard.min(axis=1) + nbytes / min(link, workload.in_flight * connection)

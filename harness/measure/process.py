@@ -27,7 +27,7 @@ _LONGEST_ANSWER = 1 << 30
 _LEAVING_SECONDS = 5.0
 """For a worker that says no more to end by itself."""
 _STDERR_TAIL_BYTES = 4096
-_IS_WRONG = re.compile("(chunk|read) .*is wrong: ")
+_IS_WRONG = re.compile("(chunk|read|window) .*is wrong: ")
 
 
 def failure(reason: str) -> MeasurementError:

@@ -121,7 +121,7 @@ def _row(row: Row) -> records.RowRecord:
         wanted_bytes=work.wanted_bytes,
         wanted_chunks=work.wanted_chunks,
         wanted_shards=work.wanted_shards,
-        reads=len(work.reads),
+        reads=work.executed_reads,
         versions=row.versions,
         variant=row.variant,
         settings=row.settings,

@@ -8,7 +8,9 @@ from harness.machine.cpu import cores
 from harness.measure.conductor import Row
 from harness.measure.floor import service_of
 from harness.results.pilot import needed_of
+from harness.results.sample import Sample
 from harness.results.slower import slower
+from harness.results.windows import quantiles
 from harness.workload.model import Workload
 
 SCHEMA = 1
@@ -41,7 +43,7 @@ def _report(row: Row, limit: Row) -> dict[str, Any]:
         "network": row.network,
         "environment": row.environment,
         "truth": _truth(row.workload),
-        "samples": row.samples,
+        "samples": [_sample(sample) for sample in row.samples],
         "times_slower": _times_slower(row),
         "floor_seconds": row.floor_seconds,
         "needed": needed_of(row.samples),
@@ -50,6 +52,12 @@ def _report(row: Row, limit: Row) -> dict[str, Any]:
             "versions": limit.versions,
         },
     }
+
+
+def _sample(sample: Sample) -> dict[str, Any]:
+    """Return a sample; of a stream with the quantiles of its steps' rates."""
+    fields: dict[str, Any] = msgspec.to_builtins(sample)
+    return fields | {"gbit_s": quantiles(sample.windows) if sample.windows else None}
 
 
 def _times_slower(row: Row) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def in_flight(
         digest=workload.digest,
         service=service_of(workload),
         cores=cores(),
-        reads=len(workload.reads),
+        reads=workload.executed_reads,
         concurrent_reads=workload.concurrent_reads,
         array_bytes=workload.array_bytes,
         sessions=rounds.sessions,

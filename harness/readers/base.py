@@ -163,11 +163,17 @@ class Reader(ABC):
         """Take the reads of another workload on the array that is open, as a cold execution does; connections stay."""
         raise UnsupportedError("it cannot be told of other reads while its array is open")
 
-    def check(self, workload: Workload, result: Sequence[Any]) -> None:
-        """Compare what `read` returned with the truth; a WrongDataError names the first difference."""
+    def check(self, workload: Workload, result: Sequence[Any], *, first: int = 0) -> None:
+        """Compare what `read` returned with the truth; a WrongDataError names the first difference.
+
+        Parameters
+        ----------
+        first
+            Number of the first read: of a stream's step, of its first window.
+        """
         from harness.workload.model import verify
 
-        verify(workload, result)
+        verify(workload, result, first=first)
 
     def variants(self) -> Sequence[str]:
         """Return the ways of doing the work that compete: the conductor tries them and measures the fastest."""

@@ -107,10 +107,11 @@ class NetworkLimit(Reader):
         return self._loop.run_until_complete(self._fetch_all())
 
     @override
-    def check(self, workload: Workload, result: Sequence[bytes]) -> None:
+    def check(self, workload: Workload, result: Sequence[bytes], *, first: int = 0) -> None:
         fetched = sum(map(len, result))
         if fetched < workload.wanted_bytes:
-            raise MeasurementError(f"fetched {fetched} bytes of {workload.wanted_bytes} wanted")
+            of = f" by the reads from {first}" if first else ""
+            raise MeasurementError(f"fetched {fetched} bytes of {workload.wanted_bytes} wanted{of}")
 
     async def _fetch_all(self) -> list[bytes]:
         reads = await asyncio.gather(*(self._fetch_read(shards) for shards in self._reads))

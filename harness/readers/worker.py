@@ -9,7 +9,8 @@ import os
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from traceback import walk_tb
 from types import MappingProxyType
@@ -25,12 +26,16 @@ from harness.machine.memory import status_bytes
 from harness.readers import reader_class
 from harness.readers.base import Reader
 from harness.readers.settings import Value
-from harness.results.sample import Timed
+from harness.results.sample import RequestCounts, Timed, Window
 from harness.workload import model as workloads
+from harness.workload import stream
+from harness.workload import truth as truths
 from harness.workload.truth import checksums
 
 PARENT_VARIABLE = "ZCB_CONDUCTOR_PID"
 """Environment variable with the conductor's process id: a worker without that parent leaves."""
+
+NO_TIMELINE = "a stream has no timeline: record whole_array, or another pattern"
 
 _RESET_PEAK_RSS = "5"
 
@@ -86,7 +91,7 @@ class Worker(Answering):
         reader.choose(settings)
         reader.assumed = metadata
         self.packages = reader.packages
-        reader.open(decoded)  # one that cannot be opened holds nothing that could be closed
+        reader.open(next(_steps(decoded)).work)  # one that cannot be opened holds nothing that could be closed
         self._workload, self._reader = decoded, reader
         return {"versions": reader.versions(), "variants": list(reader.variants())}
 
@@ -95,7 +100,8 @@ class Worker(Answering):
         if self._reader is None:
             raise RuntimeError("select before open")
         self._workload = workloads.decode(workload)
-        self._reader.select(self._workload)
+        if self._workload.stream is None:
+            self._reader.select(self._workload)
         return {"selected": True}
 
     def _sample(self, variant: str = "", discard: bool = False) -> dict[str, Any]:
@@ -104,23 +110,27 @@ class Worker(Answering):
             raise RuntimeError("sample before open")
         self._reader.use(variant)
         if discard:
+            next(_selected(self._reader, self._workload))  # a stream's first step makes connections warm
             self._reader.read()
             return {"discarded": True}
-        timed, result = timed_read(self._reader, self._workload)
-        self._reader.check(self._workload, result)
-        return {"timed": timed}
+        return {"timed": timed_reads(self._reader, self._workload)}
 
     def _checksums(self) -> dict[str, Any]:
         """Execute once and return the checksums of the arrays, whatever the workload's truth."""
         if self._reader is None or self._workload is None:
             raise RuntimeError("checksums before open")
-        work = self._workload
-        return {"reads_crc32c": checksums(work.array, work.reads, self._reader.read())}
+        found: list[int] = []
+        for step in _selected(self._reader, self._workload):
+            of_step = checksums(step.work.array, step.work.reads, self._reader.read())
+            found += truths.unpack(of_step)
+        return {"reads_crc32c": truths.pack(found)}
 
     def _timeline(self, variant: str = "", discard: bool = False) -> dict[str, Any]:
         """Execute once under a recorder, which has connections of its own: a discarded execution warms them up."""
         if self._reader is None or self._workload is None:
             raise RuntimeError("timeline before open")
+        if self._workload.stream is not None:
+            raise UnsupportedError(NO_TIMELINE)
         self._reader.use(variant)
         gc.collect()
         timeline, result = self._reader.timeline()
@@ -166,30 +176,80 @@ def _in_package(file: str) -> str:
     return file.removeprefix(max(above, key=len).rstrip("/")).lstrip("/") if above else file
 
 
-def timed_read(reader: Reader, workload: workloads.Workload) -> tuple[Timed, Any]:
-    """Execute the workload once between two readings of every clock and return them with the arrays."""
+def timed_reads(reader: Reader, workload: workloads.Workload) -> Timed:
+    """Execute the workload once and return what its timed part took; what came was compared with the truth.
+
+    Of a stream only its reads are timed: the clocks stand still while a step's arrays are compared with the truth and
+    given up, so that no more than one step's arrays are held.
+    """
+    total, steps = _Total(), []
     reader.reset_request_counts()
-    gc.collect()  # an earlier execution's garbage is not this one's time or memory
-    can_reset = _reset_peak_rss()
-    threads = thread_seconds()
-    cpu = time.process_time()
-    begin = time.perf_counter()
-    result = reader.read()
-    seconds = time.perf_counter() - begin
-    cpu_seconds = time.process_time() - cpu
-    of_threads = [total - threads.get(thread, 0.0) for thread, total in thread_seconds().items()]
-    return (
-        Timed(
-            seconds=seconds,
-            cpu_seconds=cpu_seconds,
-            busiest_thread_seconds=max(of_threads, default=None),
-            peak_rss_bytes=status_bytes(os.getpid(), "VmHWM") if can_reset else None,
+    for _ in range(1 if workload.stream is None else workload.stream.loops):
+        for step in _selected(reader, workload):
+            result = total.add(reader)
+            total.calls += reader.calls(step.work)
+            steps.append(Window(seconds=total.last_seconds, array_bytes=step.work.array_bytes))
+            reader.check(step.work, result, first=step.first)
+            del result
+    return total.timed(workload, reader.request_counts(), None if workload.stream is None else steps)
+
+
+def _steps(workload: workloads.Workload) -> Iterator[stream.Step]:
+    """Yield what is executed at once: the whole workload, or the steps of a stream's loop."""
+    if workload.stream is None:
+        yield stream.Step(0, workload)
+        return
+    yield from stream.steps(workload)
+
+
+def _selected(reader: Reader, workload: workloads.Workload) -> Iterator[stream.Step]:
+    """Yield what `_steps` does, the reader told of each."""
+    for step in _steps(workload):
+        if workload.stream is not None:
+            reader.select(step.work)
+        yield step
+
+
+class _Total:
+    """What executions took, each between two readings of every clock."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.last_seconds = 0.0
+        self._seconds = self._cpu_seconds = 0.0
+        self._of_threads: Counter[str] = Counter()
+        self._peaks: list[int | None] = []
+
+    def add(self, reader: Reader) -> Sequence[Any]:
+        """Execute what the reader is told of, and return it."""
+        gc.collect()  # an earlier execution's garbage is not this one's time or memory
+        can_reset = _reset_peak_rss()
+        threads = thread_seconds()
+        cpu = time.process_time()
+        begin = time.perf_counter()
+        result = reader.read()
+        self.last_seconds = time.perf_counter() - begin
+        self._cpu_seconds += time.process_time() - cpu
+        self._seconds += self.last_seconds
+        self._of_threads.update({thread: t - threads.get(thread, 0.0) for thread, t in thread_seconds().items()})
+        self._peaks.append(status_bytes(os.getpid(), "VmHWM") if can_reset else None)
+        return result
+
+    def timed(
+        self, workload: workloads.Workload, request_counts: RequestCounts | None, windows: list[Window] | None
+    ) -> Timed:
+        """Return all of it."""
+        peaks = [peak for peak in self._peaks if peak is not None]
+        return Timed(
+            seconds=self._seconds,
+            cpu_seconds=self._cpu_seconds,
+            busiest_thread_seconds=max(self._of_threads.values(), default=None),
+            peak_rss_bytes=max(peaks) if len(peaks) == len(self._peaks) else None,
             array_bytes=workload.array_bytes,
-            calls=reader.calls(workload),
-            request_counts=reader.request_counts(),
-        ),
-        result,
-    )
+            calls=self.calls,
+            request_counts=request_counts,
+            windows=windows,
+        )
 
 
 def _reset_peak_rss() -> bool:

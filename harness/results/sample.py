@@ -117,6 +117,13 @@ class RequestCounts(msgspec.Struct, kw_only=True):
     """Bytes of HTTP bodies."""
 
 
+class Window(msgspec.Struct, kw_only=True):
+    """One step of a stream: a window, or the two that are under way at once."""
+
+    seconds: float
+    array_bytes: int
+
+
 class Timed(msgspec.Struct, kw_only=True):
     """What the reader's own process knows of one execution."""
 
@@ -131,6 +138,8 @@ class Timed(msgspec.Struct, kw_only=True):
     """None where the library gives no way to count its requests."""
     busiest_thread_seconds: float | None = None
     """CPU time of the thread that took most of it, of those that are left at the end; None where nobody told."""
+    windows: list[Window] | None = None
+    """Of a stream, each step in its order; `seconds` is their sum. None of any other workload."""
     verified: bool = True
     """Whether what was read was compared with a truth and equals it; a worker in Rust says what it compared."""
 
@@ -181,6 +190,8 @@ class Sample(msgspec.Struct, kw_only=True):
     """Which fresh process of its reader took it, counted from 1; None in older records."""
     round_number: int | None = None
     """Round of its workload, counted from 1 over all sessions; None in older records."""
+    windows: list[Window] | None = None
+    """Of a stream, each step in its order; `seconds` is their sum. None of any other workload, and in older records."""
     flags: list[str]
     """Keys of `FLAGS`."""
     verified: bool

@@ -20,6 +20,17 @@ _ESCAPES = {
 """What is text here and would be markup in a comment, in the order of replacing."""
 
 
+BAR = 24
+"""Characters of a whole bar in a terminal's chart."""
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def bar(share: float) -> str:
+    """Return a bar of a terminal's chart: `BAR` characters for a share of 1."""
+    whole, part = divmod(round(share * BAR * 8), 8)
+    return "█" * whole + (_EIGHTHS[part] if part else "")
+
+
 def number(value: float) -> str:
     """Return a value with three digits, a whole number as it is."""
     if value == round(value) or abs(value) >= 99.95:

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from harness.datasets import manifest, places
 from harness.datasets.array import ArrayInfo
+from harness.datasets.array import grid as grid_of
 from harness.datasets.indexes import read_indexes
 from harness.datasets.manifest import Manifest
 from harness.datasets.metadata import of_spec
@@ -17,7 +19,7 @@ from harness.datasets.shards import MISSING, ShardIndex
 from harness.errors import BadUseError
 from harness.targets.lock import measurement_lock
 from harness.targets.target import Target
-from harness.workload import expected
+from harness.workload import expected, stream
 from harness.workload import truth as truths
 from harness.workload.model import DEFAULT_IN_FLIGHT, MOST_IN_FLIGHT, SCHEMA, Workload, check_memory
 from harness.workload.patterns import Parameters, Pattern, pattern, selection_size
@@ -115,7 +117,40 @@ def _made(
         gap_bytes=(),
         truth=truths.UNKNOWN,
     )
-    return _counted(draft, known, agree)
+    return _streamed(stream.planned(draft), known, agree) if rule.in_windows else _counted(draft, known, agree)
+
+
+def _streamed(draft: Workload, known: Manifest | None, agree: Agreement | None) -> Workload:
+    """Return a stream with what its windows come to at the target, and its truth."""
+    array = draft.array
+    (start, stop, _), *_ = draft.reads[0]
+    rows = range(start // array.shard_shape[0], math.ceil(stop / array.shard_shape[0]))
+    grid = (len(rows), *array.shard_grid[1:])
+    shards = list(itertools.product(rows, *map(range, grid[1:])))
+    indexes = read_indexes(draft.target, array, shards, may_miss=known is None)
+    stored = stream.StoredBytes(
+        wanted=np.array([_stored_inside(array, shard, indexes[shard]) for shard in shards], np.uint64).reshape(grid),
+        objects=np.array([indexes[shard].object_nbytes or 0 for shard in shards], np.uint64).reshape(grid),
+    )
+    made = stream.counted(draft, stored, None if known is None else known.decoded_crc32c)
+    return made if known is not None else _agreed(made, agree)
+
+
+def _stored_inside(array: ArrayInfo, shard: tuple[int, ...], index: ShardIndex) -> int:
+    """Return the stored bytes of a shard's chunks that lie inside the array."""
+    chunks = zip(grid_of(array.shape, array.chunk_shape), shard, array.chunks_per_shard, strict=True)
+    inside = tuple(slice(0, min(count, total - at * count)) for total, at, count in chunks)
+    lengths = index.lengths[inside]
+    return int(lengths[index.offsets[inside] != MISSING].sum())
+
+
+def _agreed(made: Workload, agree: Agreement | None) -> Workload:
+    """Return a workload of an array without a manifest with the truth that readers agree on."""
+    if agree is None:
+        raise BadUseError(
+            f"{made.array.key!r} at {made.target.url} has no manifest: only `zcb workload` can do with that"
+        )
+    return msgspec.structs.replace(made, truth=agree(made))
 
 
 def _counted(draft: Workload, known: Manifest | None, agree: Agreement | None) -> Workload:
@@ -140,11 +175,7 @@ def _counted(draft: Workload, known: Manifest | None, agree: Agreement | None) -
         gap_bytes=_gaps(indexes, per_read[0]),
     )
     if known is None:
-        if agree is None:
-            raise BadUseError(
-                f"{array.key!r} at {draft.target.url} has no manifest: only `zcb workload` can do with that"
-            )
-        return msgspec.structs.replace(made, truth=agree(made))
+        return _agreed(made, agree)
     if _wants_whole_chunks(array, reads):
         truth = expected.of_chunks(known, [chunk for read in reads for chunk in wanted_chunks(array, read)])
     else:
@@ -160,15 +191,15 @@ def elsewhere(workload: Workload, most: int) -> list[Workload]:
     workload
         What is moved; it is not among what is returned.
     most
-        How many at most. There are fewer where the array has no more shards, and none without a manifest, where the
-        truth of other chunks is unknown.
+        How many at most. There are fewer where the array has no more shards, none without a manifest, where the truth
+        of other chunks is unknown, and none of a stream, which reads all there is.
 
     Raises
     ------
     StoreError
         The target cannot be reached.
     """
-    if workload.truth.agreed_by:
+    if workload.truth.agreed_by or workload.stream is not None:
         return []
     moved = itertools.islice(_moved(workload), most)
     known = manifest.load(workload.target, workload.array.key)

@@ -25,7 +25,21 @@ from harness.workload.truth import Truth
 SCHEMA = 1
 DEFAULT_IN_FLIGHT = 100
 MOST_IN_FLIGHT = 10_000
+MOST_LOOPS = 1_000_000
+MOST_WINDOWS = 10_000_000
+"""Of one execution, all loops together: each is timed by itself."""
 _RAM_SHARE = 4
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a read larger than memory is executed: window by window along the first axis, each a read of its own."""
+
+    window: Annotated[int, msgspec.Meta(ge=1)]
+    """Elements along the first axis of a window, whole objects; the last window may be shorter."""
+    loops: Annotated[int, msgspec.Meta(ge=1, le=MOST_LOOPS)] = 1
+    """How often all windows are read, in the same order each time."""
+    wanted_bytes: str
+    """Stored bytes of each window's chunks, base64 of little-endian uint32."""
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -60,6 +74,10 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Bytes of the different objects that the reads touch, whole; 0 where nobody said."""
     gap_bytes: tuple[int, ...]
     """Stored bytes between the first read's neighbouring wanted chunks in its first shard (empty for a whole shard)."""
+    stream: Stream | None = None
+    """Of a workload whose one read is executed window by window; `harness.workload.stream` makes reads of it. The
+    sums above are then of all loops, but `held_bytes`, which is of the windows under way at once, and those that count
+    different objects."""
     truth: Truth
 
     @property
@@ -73,6 +91,25 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         target = msgspec.structs.replace(self.target, endpoint=None, ca=None, nic=())
         same = msgspec.structs.replace(self, target=target, least_bytes=0, held_bytes=0, object_bytes=0)
         return hashlib.sha256(msgspec.json.encode(same)).hexdigest()[:16]
+
+    @property
+    def windows(self) -> int:
+        """Windows of one loop; 0 where it is no stream."""
+        return 0 if self.stream is None else len(range(*self.reads[0][0][:2], self.stream.window))
+
+    @property
+    def executed_reads(self) -> int:
+        """Reads of one execution: of a stream, the windows of all loops."""
+        return len(self.reads) if self.stream is None else self.windows * self.stream.loops
+
+    @property
+    def at_once_bytes(self) -> int:
+        """Bytes of the final arrays that an execution holds at once: of a stream, of the windows under way."""
+        if self.stream is None:
+            return self.array_bytes
+        (start, stop, _), *others = self.reads[0]
+        rows = min(stop - start, self.concurrent_reads * self.stream.window)
+        return rows * math.prod(len(range(*axis)) for axis in others) * np.dtype(self.array.dtype).itemsize
 
     def summary(self) -> dict[str, Any]:
         """Return what identifies the work, without its truth, which is as long as the workload is large."""
@@ -121,7 +158,7 @@ def decode(data: bytes | dict[str, Any], *, origin: str = "workload") -> Workloa
         _check(workload)
     except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, SyntaxError, RecursionError) as error:
         raise BadUseError(f"{origin} is not a workload file: {error}") from error
-    check_memory(workload.array_bytes, workload.held_bytes)
+    check_memory(workload.at_once_bytes, workload.held_bytes)
     return workload
 
 
@@ -135,12 +172,26 @@ def _check(workload: Workload) -> None:
         raise ValueError("it has no reads")
     for read in workload.reads:
         _check_read(array, read)
-    if workload.array_bytes != sum(map(selection_size, workload.reads)) * np.dtype(array.dtype).itemsize:
+    loops = 1 if workload.stream is None else workload.stream.loops
+    if workload.array_bytes != loops * sum(map(selection_size, workload.reads)) * np.dtype(array.dtype).itemsize:
         raise ValueError("array_bytes is not the size of what its reads select")
     touched = sum(chunks_touched(read, array.chunk_shape) for read in workload.reads)
+    if workload.stream is not None:
+        _check_stream(workload, workload.stream)
     if touched > MAX_CHUNKS:
         raise ValueError(f"its reads touch {touched} chunks, more than {MAX_CHUNKS}")
     truths.check(workload.truth)
+
+
+def _check_stream(workload: Workload, stream: Stream) -> None:
+    if len(workload.reads) != 1 or any(step != 1 for _, _, step in workload.reads[0]):
+        raise ValueError("a stream has one read without steps")
+    if workload.executed_reads > MOST_WINDOWS:
+        raise ValueError(f"a stream of {workload.executed_reads} windows has more than {MOST_WINDOWS}")
+    if len(truths.unpack(stream.wanted_bytes)) != workload.windows:
+        raise ValueError(f"its stream says the bytes of other than its {workload.windows} windows")
+    if workload.truth.decoded_crc32c is not None:
+        raise ValueError("the truth of a stream is that of its windows")
 
 
 def _check_array(array: ArrayInfo) -> None:
@@ -162,7 +213,7 @@ def _check_read(array: ArrayInfo, read: Slices) -> None:
             raise ValueError(f"{start}:{stop}:{step} is no selection of an axis of {size}")
 
 
-def verify(workload: Workload, arrays: Sequence[npt.NDArray[Any]]) -> None:
+def verify(workload: Workload, arrays: Sequence[npt.NDArray[Any]], *, first: int = 0) -> None:
     """Compare the arrays a reader returned with the truth.
 
     Parameters
@@ -171,10 +222,12 @@ def verify(workload: Workload, arrays: Sequence[npt.NDArray[Any]]) -> None:
         What was asked for.
     arrays
         One array per read, of the selection's shape and the array's dtype.
+    first
+        Number of the first read, for messages: of a stream's step, of its first window.
 
     Raises
     ------
     WrongDataError
         A wrong number, shape, dtype or element; the message names the first bad read or chunk.
     """
-    truths.verify(workload.truth, workload.array, workload.reads, arrays)
+    truths.verify(workload.truth, workload.array, workload.reads, arrays, first=first)

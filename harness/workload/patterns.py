@@ -42,15 +42,23 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How often the same read is made."""
     concurrent_reads: int | None = None
     """Reads under way at once."""
+    gib: float | None = None
+    """Decoded GiB of the array that a stream reads."""
+    window_mib: int | None = None
+    """Decoded MiB of a stream's window."""
+    seconds: float | None = None
+    """What a stream lasts at least."""
 
-    def given(self) -> dict[str, int | tuple[int, ...]]:
+    def given(self) -> dict[str, float | tuple[int, ...]]:
         """Return what was asked for, by name."""
         return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
 
     @staticmethod
-    def text(value: int | tuple[int, ...]) -> str:
+    def text(value: float | tuple[int, ...]) -> str:
         """Return a parameter's value as it is shown, e.g. ``4x64x64``."""
-        return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        if isinstance(value, tuple):
+            return "x".join(map(str, value))
+        return f"{value:g}" if isinstance(value, float) else str(value)
 
     def label(self, pattern: str, dataset: str) -> str:
         """Return the short name of a pattern on a data set, e.g. ``chunks_of_one_shard small gap=1``."""
@@ -58,8 +66,18 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return " ".join([pattern, dataset.rpartition("/")[2], *given])
 
 
-_FROM_ZERO = ("gap", "seed")
-_MOST = {"crops": 100_000, "reads": 100_000, "concurrent_reads": 10_000, "seed": 2**64 - 1}
+_FROM_ZERO = ("gap", "seed", "seconds")
+_FRACTIONS = ("gib",)
+"""Parameters that may be below 1."""
+_MOST = {
+    "crops": 100_000,
+    "reads": 100_000,
+    "concurrent_reads": 10_000,
+    "seed": 2**64 - 1,
+    "gib": 2.0**30,
+    "window_mib": 2**40,
+    "seconds": 86_400,
+}
 
 
 class Layout(Shapes, Protocol):
@@ -92,8 +110,12 @@ class Pattern:
     """The dataset it reads unless told otherwise."""
     concurrent_reads: int = 1
     """Reads under way at once unless told otherwise."""
+    most_concurrent_reads: int | None = None
+    """None is as many as any workload may have."""
     of_shards: bool = False
     """Whether it is about chunks inside shards, and so needs some."""
+    in_windows: bool = False
+    """Whether its read is executed window by window, however large the array is."""
 
     def selections(self, spec: Layout, asked: Parameters, first_shard: FirstShard | None = None) -> tuple[Slices, ...]:
         """Return the selections of this pattern on `spec`, by default one whose chunks are all stored in C order.
@@ -111,12 +133,17 @@ class Pattern:
         for name, value in asked.given().items():
             if name not in self.accepts:
                 raise BadUseError(f"pattern {self.name!r} has no parameter {name!r}")
-            least = 0 if name in _FROM_ZERO else 1
-            if isinstance(value, int) and value < least:
+            if isinstance(value, tuple):
+                continue
+            if name in _FRACTIONS and not value > 0:
+                raise BadUseError(f"{name} must be above 0, not {value:g}")
+            least = 0 if name in (*_FROM_ZERO, *_FRACTIONS) else 1
+            if not value >= least:
                 raise BadUseError(f"{name} must be {'0 or more' if least == 0 else 'at least 1'}, not {value}")
-            most = _MOST.get(name)
-            if most is not None and isinstance(value, int) and value > most:
-                raise BadUseError(f"{name} must be at most {most}, not {value}")
+            own = self.most_concurrent_reads if name == "concurrent_reads" else None
+            most = _MOST.get(name) if own is None else own
+            if most is not None and value > most:
+                raise BadUseError(f"{name} must be at most {Parameters.text(most)}, not {Parameters.text(value)}")
 
 
 def _whole_array(spec: Layout, *_: object) -> tuple[Slices, ...]:
@@ -251,6 +278,15 @@ PATTERNS: dict[str, Pattern] = {
             accepts=frozenset({"crop", "crops", "seed", "concurrent_reads"}),
             select=_random_crops,
             concurrent_reads=DEFAULT_CROPS_AT_ONCE,
+        ),
+        Pattern(
+            name="stream",
+            question="How fast does an array of any size pass through, window by window, in bounded memory?",
+            accepts=frozenset({"gib", "window_mib", "seconds", "concurrent_reads"}),
+            select=_whole_array,
+            dataset="large",
+            most_concurrent_reads=2,
+            in_windows=True,
         ),
         Pattern(
             name="headline_3004",

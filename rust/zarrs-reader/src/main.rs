@@ -219,7 +219,7 @@ fn sample_json(timed: &Timed) -> serde_json::Value {
         "head_requests": timed.request_counts.head_requests, "retries": timed.request_counts.retries,
         "requests_source": "reader", "fetched_bytes": timed.request_counts.fetched_bytes,
         "nic_rx_bytes": null, "nic_rx_packets": null, "cpu_seconds": timed.cpu_seconds, "store_cpu_seconds": null,
-        "peak_rss_bytes": timed.peak_rss_bytes, "max_in_flight": null, "new_connections": null,
+        "peak_rss_bytes": timed.peak_rss_bytes, "windows": timed.windows, "max_in_flight": null, "new_connections": null,
         "flags": [], "verified": timed.verified,
     })
 }

@@ -1,7 +1,8 @@
 //! One workload opened with one engine: executed, timed, counted and checked.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -25,8 +26,17 @@ pub struct Timed {
     pub array_bytes: u64,
     pub calls: u64,
     pub request_counts: RequestCounts,
+    /// Of a stream, each step in its order; `seconds` is their sum.
+    pub windows: Option<Vec<Window>>,
     /// Whether the arrays were compared with a truth, and equal it.
     pub verified: bool,
+}
+
+/// A window of a stream, or the two that are under way at once.
+#[derive(Debug, Clone, Serialize)]
+pub struct Window {
+    pub seconds: f64,
+    pub array_bytes: u64,
 }
 
 pub struct Session {
@@ -66,35 +76,49 @@ impl Session {
         self.engine.variants()
     }
 
-    /// Executes once without timing, to warm connections up.
+    /// Executes once without timing, to warm connections up; of a stream its first step does that.
     pub async fn warm_up(&self, variant: &str) -> Outcome<()> {
-        self.engine.read(variant).await.map(drop)
+        let reads = self.workload.steps().next().unwrap_or_default();
+        self.engine.read(reads, variant).await.map(drop)
     }
 
     /// Executes once between two readings of every clock, then compares the arrays with the truth.
+    ///
+    /// Of a stream only its reads are timed: the clocks stand still while a step's arrays are compared and given up, so
+    /// that no more than one step's arrays are held. What is returned are the last step's.
     pub async fn sample(&self, variant: &str) -> Outcome<(Timed, Arrays)> {
         self.client.counters.reset();
-        let has_peak = clocks::reset_peak_rss();
-        let (cpu, begin) = (clocks::cpu_time(), Instant::now());
-        let arrays = self.engine.read(variant).await?;
-        let (seconds, cpu_used) = (begin.elapsed(), clocks::cpu_time() - cpu);
-        let mut timed = Timed {
-            seconds: seconds.as_secs_f64(),
+        let (mut windows, mut cpu_used, mut peak) = (Vec::new(), Duration::ZERO, Some(0));
+        let (mut verified, mut last) = (true, Arrays::new());
+        for reads in (0..self.workload.loops).flat_map(|_| self.workload.steps()) {
+            drop(std::mem::take(&mut last));
+            let has_peak = clocks::reset_peak_rss();
+            let (cpu, begin) = (clocks::cpu_time(), Instant::now());
+            let arrays = self.engine.read(reads.clone(), variant).await?;
+            let seconds = begin.elapsed().as_secs_f64();
+            cpu_used += clocks::cpu_time() - cpu;
+            peak = if has_peak { peak.and_then(|most| clocks::peak_rss().map(|now| now.max(most))) } else { None };
+            windows.push(Window { seconds, array_bytes: self.workload.bytes_of(reads.clone()) });
+            verified &= self.engine.check(reads, &arrays)?;
+            last = arrays;
+        }
+        let timed = Timed {
+            seconds: windows.iter().map(|window| window.seconds).sum(),
             cpu_seconds: cpu_used.as_secs_f64(),
-            peak_rss_bytes: if has_peak { clocks::peak_rss() } else { None },
+            peak_rss_bytes: peak,
             array_bytes: self.workload.array_bytes,
-            calls: self.engine.calls(),
+            calls: self.engine.calls() * self.workload.loops,
             request_counts: self.client.counters.request_counts(),
-            verified: false,
+            windows: self.workload.is_stream().then_some(windows),
+            verified,
         };
-        timed.verified = self.engine.check(&arrays)?;
-        Ok((timed, arrays))
+        Ok((timed, last))
     }
 
     /// Executes once as `timeline` does, unrecorded.
     pub async fn warm_up_timeline(&self, variant: &str) -> Outcome<()> {
         let (engine, _hooked) = self.recorded_engine().await?;
-        engine.read(variant).await.map(drop)
+        engine.read(self.all_reads(), variant).await.map(drop)
     }
 
     /// Executes once under the recorder; the answer has the timeline without its header, and the decodes whose chunks
@@ -104,16 +128,23 @@ impl Session {
         let recorder = &self.client.recorder;
         recorder.begin();
         let begin_ns = clocks::now_ns();
-        let read = engine.read(variant).await;
+        let read = engine.read(self.all_reads(), variant).await;
         let end_ns = clocks::now_ns();
         recorder.end();
-        engine.check(&read?)?;
+        engine.check(self.all_reads(), &read?)?;
         let decodes = (engine.hooks() == Hooks::Codecs).then(|| recorder.decodes());
         Ok(json!({"timeline": recorder.timeline(begin_ns, end_ns), "decodes": decodes}))
     }
 
+    fn all_reads(&self) -> Range<usize> {
+        0..self.workload.reads.len()
+    }
+
     /// The engine to record, and what keeps its codecs hooked: zarrs makes some of them while it reads.
     async fn recorded_engine(&self) -> Outcome<(&Arc<dyn Engine>, Option<Hooked>)> {
+        if self.workload.is_stream() {
+            return Err(Failure::unsupported("a stream has no timeline"));
+        }
         match self.engine.hooks() {
             Hooks::None => Err(Failure::unsupported("this engine has no hooks for a timeline")),
             Hooks::Chunks => Ok((&self.engine, None)),

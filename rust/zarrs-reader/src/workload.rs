@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -19,6 +20,7 @@ const MOST_AXES: usize = 16;
 const MOST_ELEMENTS: u128 = 1 << 60;
 const MOST_CHUNKS_PER_SHARD: u128 = 1 << 22;
 const MOST_CHUNKS: u128 = 20_000_000;
+const MOST_WINDOWS: u128 = 10_000_000;
 /// A checksum takes six bytes of it.
 const MOST_FILE_BYTES: u64 = 256 << 20;
 
@@ -41,6 +43,15 @@ pub struct Workload {
     /// Bytes of the objects that the reads touch, whole; 0 where nobody said.
     #[serde(default)]
     pub object_bytes: u64,
+    /// How `reads` is executed where it is one read of any size; after parsing, `reads` are its windows.
+    #[serde(default)]
+    stream: Option<Stream>,
+    /// How often all windows of a stream are read; 1 of any other workload.
+    #[serde(skip)]
+    pub loops: u64,
+    /// Stored bytes that each window of a stream wants; empty of any other workload.
+    #[serde(skip)]
+    wanted_by_window: Vec<u32>,
     #[serde(default)]
     pub truth: TruthText,
     /// The whole file but its truth, for reports.
@@ -49,6 +60,21 @@ pub struct Workload {
 }
 
 fn one() -> usize {
+    1
+}
+
+/// A read that is executed window by window along its first axis.
+#[derive(Debug, Clone, Deserialize)]
+struct Stream {
+    /// Elements along the first axis of a window; the last may be shorter.
+    window: u64,
+    #[serde(default = "once")]
+    loops: u64,
+    /// Of each window, base64 of little-endian u32.
+    wanted_bytes: String,
+}
+
+fn once() -> u64 {
     1
 }
 
@@ -158,13 +184,15 @@ pub enum Endian {
     Big,
 }
 
-/// Checksums as they stand in the file: exactly one of the two.
+/// Checksums as they stand in the file: exactly one of the three.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct TruthText {
     #[serde(default)]
     pub decoded_crc32c: Option<String>,
     #[serde(default)]
     pub reads_crc32c: Option<String>,
+    #[serde(default)]
+    pub windows_crc32c: Option<String>,
 }
 
 /// What the arrays must hold.
@@ -174,6 +202,8 @@ pub enum Truth {
     Chunks(Vec<u32>),
     /// CRC32C of each read's whole array.
     Reads(Vec<u32>),
+    /// CRC32C of the CRC32C of each window's chunks, chunks in C order.
+    Windows(Vec<u32>),
     /// Nothing is known: the arrays are not checked here.
     Unknown,
 }
@@ -197,7 +227,13 @@ impl Workload {
             return Err(Failure::bad_use(format!("the workload has schema {found}; this version reads {SCHEMA}")));
         }
         let mut workload = Self::deserialize(&value).map_err(|e| Failure::bad_use(format!("not a workload: {e}")))?;
-        workload.check()?;
+        workload.loops = workload.stream.as_ref().map_or(1, |stream| stream.loops);
+        workload.array.check()?;
+        workload.check_reads()?;
+        if let Some(stream) = workload.stream.clone() {
+            workload.take_windows(&stream)?;
+        }
+        workload.check_memory()?;
         workload.described = value;
         if let Some(fields) = workload.described.as_object_mut() {
             fields.remove("truth");
@@ -221,8 +257,7 @@ impl Workload {
     }
 
     /// Refuses what no reader can execute, as the harness does (harness/workload/model.py).
-    fn check(&self) -> Outcome<()> {
-        self.array.check()?;
+    fn check_reads(&self) -> Outcome<()> {
         let at_once = [self.in_flight, self.concurrent_reads];
         if at_once.iter().any(|count| !(1..=MOST_IN_FLIGHT).contains(count)) {
             return Err(Failure::bad_use(format!(
@@ -232,25 +267,80 @@ impl Workload {
         if self.reads.is_empty() {
             return Err(Failure::bad_use("the workload has no reads"));
         }
-        self.reads.iter().try_for_each(|read| self.array.check_read(read))?;
-        self.check_memory()
+        self.reads.iter().try_for_each(|read| self.array.check_read(read))
+    }
+
+    /// Makes reads of a stream's windows.
+    fn take_windows(&mut self, stream: &Stream) -> Outcome<()> {
+        let [read] = self.reads.as_slice() else {
+            return Err(Failure::bad_use("a stream has one read"));
+        };
+        if read.iter().any(|axis| axis.step != 1) {
+            return Err(Failure::bad_use("a stream has no steps"));
+        }
+        let [first, others @ ..] = read.as_slice() else {
+            return Err(Failure::bad_use("a stream has an axis"));
+        };
+        let windows = (first.stop - first.start).div_ceil(stream.window.max(1));
+        if stream.window == 0 || stream.loops == 0 || u128::from(windows) * u128::from(stream.loops) > MOST_WINDOWS {
+            return Err(Failure::bad_use(format!("a stream has 1 to {MOST_WINDOWS} windows in all")));
+        }
+        self.wanted_by_window = checksums(&stream.wanted_bytes)?;
+        if self.wanted_by_window.len() as u64 != windows {
+            return Err(Failure::bad_use(format!("the stream says the bytes of other than its {windows} windows")));
+        }
+        let start_of = |number| first.start + number * stream.window;
+        let window = |number| Axis::from((start_of(number), first.stop.min(start_of(number + 1)), 1));
+        self.reads = (0..windows).map(|number| [&[window(number)], others].concat()).collect();
+        Ok(())
+    }
+
+    pub fn is_stream(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// The reads that are executed before their arrays are compared and given up: all, or of a stream those that may be
+    /// under way at once.
+    pub fn steps(&self) -> impl Iterator<Item = Range<usize>> {
+        let (count, of_step) =
+            (self.reads.len(), if self.is_stream() { self.concurrent_reads } else { self.reads.len() });
+        (0..count).step_by(of_step).map(move |first| first..count.min(first + of_step))
+    }
+
+    /// Bytes of the final arrays of some reads.
+    pub fn bytes_of(&self, reads: Range<usize>) -> u64 {
+        let selected = self.selected();
+        let here: u128 = self.reads[reads].iter().map(|read| elements(read)).sum();
+        // All reads have elements of one size, so this divides.
+        (u128::from(self.array_bytes) / u128::from(self.loops) * here / selected.max(1)) as u64
+    }
+
+    /// Stored bytes of the chunks that some reads want: all of them, or those of a stream's step.
+    pub fn wanted_by(&self, reads: Range<usize>) -> u64 {
+        match self.stream {
+            Some(_) => self.wanted_by_window[reads].iter().copied().map(u64::from).sum(),
+            None => self.wanted_bytes,
+        }
+    }
+
+    /// Elements that all reads select together.
+    fn selected(&self) -> u128 {
+        self.reads.iter().map(|read| elements(read)).sum()
     }
 
     /// Refuses arrays and lists of chunks that do not fit into this machine's memory beside everything else.
     fn check_memory(&self) -> Outcome<()> {
-        let share = memory_share();
-        for (bytes, what) in
-            [(self.array_bytes, "the arrays take"), (self.held_bytes, "the shards that are read whole take")]
-        {
+        let selected = self.selected() * u128::from(self.loops);
+        if selected > u128::from(self.array_bytes) {
+            return Err(Failure::bad_use("array_bytes is not the size of what its reads select"));
+        }
+        let (share, at_once) = (memory_share(), self.steps().map(|reads| self.bytes_of(reads)).max().unwrap_or(0));
+        for (bytes, what) in [(at_once, "the arrays take"), (self.held_bytes, "the shards that are read whole take")] {
             if bytes > share {
                 return Err(Failure::bad_use(format!(
                     "{what} {bytes} bytes, more than a quarter of this machine's memory ({share})"
                 )));
             }
-        }
-        let selected: u128 = self.reads.iter().map(|read| product(read.iter().map(|axis| axis.len()))).sum();
-        if selected > u128::from(self.array_bytes) {
-            return Err(Failure::bad_use("array_bytes is not the size of what its reads select"));
         }
         let chunk_shape = &self.array.chunk_shape;
         let chunks = |read: &Vec<Axis>| product(read.iter().zip(chunk_shape).map(|(axis, size)| axis.chunks(*size)));
@@ -266,7 +356,7 @@ impl Workload {
     /// # Errors
     /// `BadUse`, before memory is asked for by the size.
     pub fn check_element(&self, element: usize) -> Outcome<()> {
-        let selected: u128 = self.reads.iter().map(|read| product(read.iter().map(|axis| axis.len()))).sum();
+        let selected = self.selected() * u128::from(self.loops);
         if selected * element as u128 != u128::from(self.array_bytes) {
             return Err(Failure::bad_use(format!(
                 "array_bytes is not the size of what its reads select: {selected} elements of {element} bytes"
@@ -278,11 +368,13 @@ impl Workload {
     /// What the arrays must hold.
     pub fn truth(&self) -> Outcome<Truth> {
         let given = |text: &Option<String>| text.as_deref().filter(|t| !t.is_empty()).map(checksums).transpose();
-        Ok(match (given(&self.truth.decoded_crc32c)?, given(&self.truth.reads_crc32c)?) {
-            (Some(chunks), None) => Truth::Chunks(chunks),
-            (None, Some(reads)) => Truth::Reads(reads),
-            (None, None) => Truth::Unknown,
-            (Some(_), Some(_)) => return Err(Failure::bad_use("the workload has two truths")),
+        let text = &self.truth;
+        Ok(match (given(&text.decoded_crc32c)?, given(&text.reads_crc32c)?, given(&text.windows_crc32c)?) {
+            (Some(chunks), None, None) => Truth::Chunks(chunks),
+            (None, Some(reads), None) => Truth::Reads(reads),
+            (None, None, Some(windows)) => Truth::Windows(windows),
+            (None, None, None) => Truth::Unknown,
+            _ => return Err(Failure::bad_use("the workload has several truths")),
         })
     }
 }
@@ -351,6 +443,11 @@ impl ArrayInfo {
         }
         Ok(())
     }
+}
+
+/// Elements that a read selects.
+fn elements(read: &[Axis]) -> u128 {
+    product(read.iter().map(|axis| axis.len()))
 }
 
 fn product(sizes: impl Iterator<Item = u64>) -> u128 {

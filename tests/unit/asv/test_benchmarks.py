@@ -45,6 +45,7 @@ EVERY = [*READERS, *TUNED, *MAIN]
 BOTH = ["small", "large"]
 
 PARAMETERS = {
+    "stream.Stream": {"reader": EVERY, "dataset": ["small"]},
     "whole_array.WholeArray": {"reader": EVERY, "dataset": BOTH},
     "whole_array.PlainWholeArray": {"reader": PLAIN, "dataset": ["large"]},
     "chunks_of_one_shard.ChunksOfOneShard": {"reader": EVERY, "dataset": BOTH, "gap": [0, 1, 3, 15]},

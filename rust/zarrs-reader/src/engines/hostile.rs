@@ -86,7 +86,7 @@ async fn read(way: Way, metadata: &Value, shard: Vec<u8>, workload: Workload, li
     let client = Client::over(Arc::new(store) as Arc<dyn ObjectStore>, "a");
     let engine = open(way.0, Arc::new(workload), client, limits, way.1).await?;
     let variant = engine.variants()[0];
-    tokio::time::timeout(Duration::from_secs(20), engine.read(variant)).await.expect("it ends")
+    tokio::time::timeout(Duration::from_secs(20), engine.read(0..1, variant)).await.expect("it ends")
 }
 
 fn limits(part_bytes: u64) -> Limits {
@@ -218,7 +218,7 @@ fn nothing_lives_on_after_an_error() {
         let client = Client::over(Arc::new(ThrottledStore::new(store, slow)), "a");
         let held = Arc::clone(&client.recorder);
         let engine = open(Kind::Planned, Arc::new(workload(1, 1)), client, limits(8), PLAIN).await.expect("an array");
-        let why = engine.read("").await.expect_err("no zstd").to_string();
+        let why = engine.read(0..1, "").await.expect_err("no zstd").to_string();
         assert!(why.contains("cannot be decoded"), "{why}");
         drop(engine);
         let begun = Instant::now();

@@ -72,10 +72,10 @@ impl Plan {
             Self::Exact => true,
             Self::Merged => work.array.is_sharded(),
             Self::Whole => {
-                let most = WHOLE_BYTES.max(work.wanted_bytes.saturating_mul(WHOLE_TIMES));
+                let most = WHOLE_BYTES.max((work.wanted_bytes / work.loops).saturating_mul(WHOLE_TIMES));
                 (1..=most).contains(&work.object_bytes)
             }
-            Self::Shared => work.concurrent_reads > 1 && work.reads.len() > 1,
+            Self::Shared => work.concurrent_reads > 1 && work.reads.len() > 1 && !work.is_stream(),
         }
     }
 }
@@ -132,7 +132,8 @@ struct Reading {
 
 impl Reading {
     fn new(inner: &Arc<Inner>, plan: Plan) -> Self {
-        let of_read = (inner.workload.wanted_bytes as usize).div_ceil(inner.reads.len().max(1));
+        let all_reads = inner.workload.loops.saturating_mul(inner.reads.len() as u64).max(1);
+        let of_read = inner.workload.wanted_bytes.div_ceil(all_reads) as usize;
         Self { inner: Arc::clone(inner), plan, memory: Memory::new(of_read) }
     }
 
@@ -332,11 +333,12 @@ impl Engine for NetworkLimit {
     }
 
     /// Bytes that nobody decodes can only be counted.
-    fn check(&self, arrays: &Arrays) -> Outcome<bool> {
+    fn check(&self, reads: Range<usize>, arrays: &Arrays) -> Outcome<bool> {
         let fetched: u64 = arrays.iter().map(|body| body.len() as u64).sum();
-        if fetched < self.inner.workload.wanted_bytes {
-            let wanted = self.inner.workload.wanted_bytes;
-            return Err(Failure::measurement(format!("fetched {fetched} bytes of {wanted} wanted")));
+        let wanted = self.inner.workload.wanted_by(reads.clone());
+        if fetched < wanted {
+            let of = if reads.start > 0 { format!(" by the reads from {}", reads.start) } else { String::new() };
+            return Err(Failure::measurement(format!("fetched {fetched} bytes of {wanted} wanted{of}")));
         }
         Ok(false)
     }
