@@ -8,38 +8,37 @@ import pytest
 from click.testing import CliRunner
 
 from harness.measure.conductor import Conductor, Plan
-from harness.readers import all_readers, reader_class
 from harness.results.sample import NETWORK_LIMIT
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
 from setup_data.cli import data
+from tests.support.readers import OF_ARRAYS
 
-READERS = sorted(
-    name for name in all_readers() if not reader_class(name).is_control and reader_class(name).stored_as is None
-)
 ROWS, ROW_MIB = 8, 4
+TALL_MIB = 16
 
 
 @pytest.fixture(scope="module")
 def target(embedded_store):
-    shape = ["--shape", f"{16 * ROWS},256,512", "--chunks", "4,128,128", "--shards", "16,256,256", "--name", "rows"]
-    done = CliRunner().invoke(data, ["create", "--target", "embedded", *shape], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    rows = ["--shape", f"{16 * ROWS},256,512", "--chunks", "4,128,128", "--shards", "16,256,256", "--name", "rows"]
+    tall = ["--shape", f"{16 * ROWS},512,1024", "--chunks", "4,256,512", "--shards", "16,512,1024", "--name", "tall"]
+    for shape in (rows, tall):
+        done = CliRunner().invoke(data, ["create", "--target", "embedded", *shape], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
     return resolve("embedded")
 
 
 @pytest.fixture(scope="module")
 def conductor():
-    with Conductor(READERS, plan=Plan(samples=1, trials=1)) as one:
+    with Conductor(OF_ARRAYS, plan=Plan(samples=1, trials=1)) as one:
         yield one
 
 
-def made(target, **asked):
-    return create_workload(
-        "stream", target, dataset="custom/rows", parameters=Parameters(window_mib=ROW_MIB, seconds=0, **asked)
-    )
+def made(target, name="rows", window_mib=ROW_MIB, **asked):
+    parameters = Parameters(window_mib=window_mib, seconds=0, **asked)
+    return create_workload("stream", target, dataset=f"custom/{name}", parameters=parameters)
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
@@ -48,23 +47,23 @@ def test_every_reader_streams_the_truth_and_counts_what_the_store_counts(target,
     assert (work.windows, work.stream.loops) == (ROWS, 2)
     for row in conductor.measure(work):
         assert (row.na, row.error) == (None, None), row.reader
-        (sample,) = row.samples
+        sample = row.samples[0]  # the limit has more
         assert len(sample.windows) == 2 * math.ceil(ROWS / at_once)
         assert sum(one.array_bytes for one in sample.windows) == sample.array_bytes == 2 * ROWS * ROW_MIB * 2**20
         assert sum(one.seconds for one in sample.windows) == pytest.approx(sample.seconds)
-        assert sample.fetched_bytes >= work.least_bytes == work.wanted_bytes
+        assert sample.fetched_bytes >= work.wanted_bytes
         if row.reader == NETWORK_LIMIT:
             assert sample.fetched_bytes <= work.wanted_bytes + 4 * ROWS * work.array.index_nbytes
 
 
 def test_memory_is_that_of_a_window_however_many_there_are(target, conductor):
     peaks = {}
-    for count in (2, ROWS):
-        for row in conductor.measure(made(target, gib=count * ROW_MIB / 1024)):
+    for count in (ROWS, 3 * ROWS):
+        for row in conductor.measure(made(target, "tall", TALL_MIB, gib=count * TALL_MIB / 1024)):
             assert row.error is None, row.reader
             peaks[row.reader, count] = row.samples[0].peak_rss_bytes
-    for name in READERS:
-        assert peaks[name, ROWS] <= peaks[name, 2] + ROW_MIB * 2**20, name
+    grown = {name: (peaks[name, 3 * ROWS] - peaks[name, ROWS]) / 2**20 for name in OF_ARRAYS}
+    assert {name: mib for name, mib in grown.items() if mib > 2 * TALL_MIB} == {}  # after 16 windows more
 
 
 def test_a_window_that_is_wrong_is_named(target, conductor):
@@ -79,5 +78,5 @@ def test_a_window_that_is_wrong_is_named(target, conductor):
         rows = {row.reader: row for row in conductor.measure(damaged)}
     finally:
         obstore.put(store, key, good)
-    for name in READERS:
+    for name in OF_ARRAYS:
         assert "window 5 of custom/rows" in rows[name].error, name

@@ -45,7 +45,7 @@ EVERY = [*READERS, *TUNED, *MAIN]
 BOTH = ["small", "large"]
 
 PARAMETERS = {
-    "stream.Stream": {"reader": EVERY, "dataset": ["small"]},
+    "stream.Stream": {"reader": EVERY, "dataset": ["large"]},
     "whole_array.WholeArray": {"reader": EVERY, "dataset": BOTH},
     "whole_array.PlainWholeArray": {"reader": PLAIN, "dataset": ["large"]},
     "chunks_of_one_shard.ChunksOfOneShard": {"reader": EVERY, "dataset": BOTH, "gap": [0, 1, 3, 15]},
@@ -113,7 +113,8 @@ def test_importing_a_benchmark_is_cheap(module):
 
 
 def test_asv_asks_for_no_row_that_is_not_there():
-    for name, use in ((name, use) for name in PATTERNS for use in ("asv", "quick", "plain")):
+    of_asv = [(name, use) for name in PATTERNS for use in ("asv", "quick", "plain")]
+    for name, use in (pair for pair in of_asv if pair != ("stream", "plain")):  # nothing of asv's own reads in windows
         for part in ({"only": "large"}, {"without": "large"}) if name == "chunks_of_many_shards" else ({},):
             grid = cases.grid(name, use, **part)
             assert set(itertools.product(*grid.values)) == set(grid.cases), (name, use)

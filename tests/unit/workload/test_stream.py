@@ -103,7 +103,7 @@ def test_each_window_is_compared_and_named():
         model.verify(step.work, [values[start:stop]], first=step.first)
     damaged = values[6:8].copy()
     damaged[1, 3] ^= 1
-    with pytest.raises(WrongDataError, match=r"^window 3 of a, \[6:8, 0:4\], is wrong"):
+    with pytest.raises(WrongDataError, match=r"window 3 of a, \[6:8, 0:4\], is wrong"):
         model.verify(steps[3].work, [damaged], first=3)
 
 
