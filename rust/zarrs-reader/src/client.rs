@@ -13,8 +13,8 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use http::header::CONTENT_RANGE;
 use http::{Method, StatusCode};
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::{
     Certificate, ClientOptions, HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody,
     HttpService, ReqwestConnector,
@@ -25,12 +25,12 @@ use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, RetryConfig};
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::net::TcpStream;
 use url::Url;
 
 use crate::clocks::memory_share;
 use crate::content_range::ContentRange;
 use crate::failure::{Failure, Outcome};
+use crate::origin::{Authority, Origin};
 use crate::recording::{Recorder, Stamping};
 use crate::workload::{Target, Workload};
 
@@ -112,8 +112,8 @@ pub struct Client {
     pub prefix: Path,
     pub counters: Arc<Counters>,
     pub recorder: Arc<Recorder>,
-    /// Connections that wait for the next request of a client beside `store`, the network limit's.
-    pub idle: Arc<Mutex<Vec<TcpStream>>>,
+    /// The same service for the network limit, which fetches by a client of its own.
+    pub origin: Arc<Origin>,
 }
 
 impl Client {
@@ -137,14 +137,14 @@ impl Client {
             recorder: Arc::clone(&recorder),
             prefix: workload.array.key.clone(),
         };
-        let store: Arc<dyn ObjectStore> = match url.scheme() {
-            "s3" => Arc::new(s3(bucket(&url)?, target, workload.in_flight, connector)?),
-            "gs" => Arc::new(gcs(bucket(&url)?, target, workload.in_flight, connector)?),
-            "az" => Arc::new(azure(bucket(&url)?, target, workload.in_flight, connector)?),
-            "http" | "https" => Arc::new(plain_http(&url, target, workload.in_flight, connector)?),
+        let (store, origin) = match url.scheme() {
+            "s3" => s3(bucket(&url)?, target, workload.in_flight, connector)?,
+            "gs" => gcs(bucket(&url)?, target, workload.in_flight, connector)?,
+            "az" => azure(bucket(&url)?, target, workload.in_flight, connector)?,
+            "http" | "https" => plain_http(&url, target, workload.in_flight, connector)?,
             other => return Err(Failure::unsupported(format!("this reader has no store for {other}:// URLs"))),
         };
-        Ok(Self { store, prefix, counters, recorder, idle: Arc::default() })
+        Ok(Self { store, prefix, counters, recorder, origin: Arc::new(origin) })
     }
 
     /// One GET. Azure knows no suffix ranges: there the object's size is asked for first.
@@ -211,7 +211,10 @@ fn bucket(url: &Url) -> Outcome<&str> {
     url.host_str().ok_or_else(|| Failure::bad_use(format!("{url} names no bucket")))
 }
 
-fn s3(bucket: &str, target: &Target, in_flight: usize, connector: Counting) -> Outcome<impl ObjectStore + use<>> {
+/// What is behind a target: object_store's view of it, and the network limit's.
+type Opened = (Arc<dyn ObjectStore>, Origin);
+
+fn s3(bucket: &str, target: &Target, in_flight: usize, connector: Counting) -> Outcome<Opened> {
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
         .with_request_payer(target.requester_pays)
@@ -227,10 +230,23 @@ fn s3(bucket: &str, target: &Target, in_flight: usize, connector: Counting) -> O
     if target.anonymous {
         builder = builder.with_skip_signature(true);
     }
-    builder.build().map_err(Failure::bad_use)
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| "us-east-1".to_owned());
+    let store = builder.build().map_err(Failure::bad_use)?;
+    let base = match &target.endpoint {
+        Some(endpoint) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
+        // No certificate covers a bucket's name with dots.
+        None if bucket.contains('.') => format!("https://s3.{region}.amazonaws.com/{bucket}"),
+        None => format!("https://{bucket}.s3.{region}.amazonaws.com"),
+    };
+    let authority = authority(target, || Authority::Aws {
+        credentials: Arc::clone(store.credentials()),
+        region,
+        requester_pays: target.requester_pays,
+    });
+    Ok((Arc::new(store), Origin::new(&base, authority, target.ca.as_deref())?))
 }
 
-fn gcs(bucket: &str, target: &Target, in_flight: usize, connector: Counting) -> Outcome<impl ObjectStore + use<>> {
+fn gcs(bucket: &str, target: &Target, in_flight: usize, connector: Counting) -> Outcome<Opened> {
     let mut builder = GoogleCloudStorageBuilder::from_env()
         .with_bucket_name(bucket)
         .with_client_options(options(target, in_flight)?)
@@ -242,10 +258,13 @@ fn gcs(bucket: &str, target: &Target, in_flight: usize, connector: Counting) -> 
     if target.anonymous {
         builder = builder.with_skip_signature(true);
     }
-    builder.build().map_err(Failure::bad_use)
+    let store = builder.build().map_err(Failure::bad_use)?;
+    let service = target.endpoint.as_deref().unwrap_or("https://storage.googleapis.com").trim_end_matches('/');
+    let authority = authority(target, || Authority::Google(Arc::clone(store.credentials())));
+    Ok((Arc::new(store), Origin::new(&format!("{service}/{bucket}"), authority, target.ca.as_deref())?))
 }
 
-fn azure(container: &str, target: &Target, in_flight: usize, connector: Counting) -> Outcome<impl ObjectStore + use<>> {
+fn azure(container: &str, target: &Target, in_flight: usize, connector: Counting) -> Outcome<Opened> {
     let mut builder = MicrosoftAzureBuilder::from_env()
         .with_container_name(container)
         .with_client_options(options(target, in_flight)?)
@@ -260,20 +279,32 @@ fn azure(container: &str, target: &Target, in_flight: usize, connector: Counting
     if target.anonymous {
         builder = builder.with_skip_signature(true);
     }
-    builder.build().map_err(Failure::bad_use)
+    let account = builder.get_config_value(&AzureConfigKey::AccountName).unwrap_or_default();
+    let store = builder.build().map_err(Failure::bad_use)?;
+    let service = target.endpoint.clone().unwrap_or_else(|| format!("https://{account}.blob.core.windows.net"));
+    let authority = authority(target, || Authority::Azure { credentials: Arc::clone(store.credentials()), account });
+    let base = format!("{}/{container}", service.trim_end_matches('/'));
+    let mut origin = Origin::new(&base, authority, target.ca.as_deref())?;
+    origin.knows_suffixes = false;
+    Ok((Arc::new(store), origin))
+}
+
+fn authority(target: &Target, signed: impl FnOnce() -> Authority) -> Authority {
+    if target.anonymous { Authority::Anonymous } else { signed() }
 }
 
 fn retries() -> RetryConfig {
     RetryConfig { retry_timeout: TIMEOUT, ..RetryConfig::default() }
 }
 
-fn plain_http(url: &Url, target: &Target, in_flight: usize, connector: Counting) -> Outcome<impl ObjectStore + use<>> {
-    HttpBuilder::new()
+fn plain_http(url: &Url, target: &Target, in_flight: usize, connector: Counting) -> Outcome<Opened> {
+    let store = HttpBuilder::new()
         .with_url(url.as_str())
         .with_client_options(options(target, in_flight)?)
         .with_http_connector(connector)
         .build()
-        .map_err(Failure::bad_use)
+        .map_err(Failure::bad_use)?;
+    Ok((Arc::new(store), Origin::new(url.as_str(), Authority::Anonymous, target.ca.as_deref())?))
 }
 
 fn options(target: &Target, in_flight: usize) -> Outcome<ClientOptions> {
@@ -370,9 +401,9 @@ impl http_body::Body for CountedBody {
 
 #[cfg(test)]
 impl Client {
-    /// A client of a store that is there already, whose requests nobody counts.
-    pub fn over(store: Arc<dyn ObjectStore>, prefix: &str) -> Self {
-        let (counters, recorder, idle) = (Arc::default(), Arc::default(), Arc::default());
-        Self { store, prefix: Path::from(prefix), counters, recorder, idle }
+    /// A client of a store that is there already, whose requests nobody counts; the network limit's asks `origin`.
+    pub fn over(store: Arc<dyn ObjectStore>, prefix: &str, origin: Origin) -> Self {
+        let (counters, recorder) = (Arc::default(), Arc::default());
+        Self { store, prefix: Path::from(prefix), counters, recorder, origin: Arc::new(origin) }
     }
 }

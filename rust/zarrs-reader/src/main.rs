@@ -8,10 +8,13 @@ mod content_range;
 mod engines;
 mod failure;
 mod feeding;
+mod origin;
 mod output;
 mod plan;
 mod recording;
 mod selection;
+#[cfg(test)]
+mod serving;
 mod session;
 mod shard_index;
 mod sys;

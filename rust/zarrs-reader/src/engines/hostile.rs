@@ -1,5 +1,6 @@
 //! Every engine on shards that say anything of themselves: an array or one line, whatever the bytes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,9 @@ use super::settings::{Settings, ShardCache};
 use super::{Arrays, Kind, open};
 use crate::client::Client;
 use crate::failure::Outcome;
+use crate::origin::{Authority, Origin};
 use crate::plan::Limits;
+use crate::serving::{Manners, Server};
 use crate::shard_index::MISSING;
 use crate::workload::Workload;
 
@@ -80,13 +83,28 @@ fn data() -> Vec<u8> {
 /// What an engine makes of an array whose only shard is `shard`; it has seconds for microseconds' work.
 async fn read(way: Way, metadata: &Value, shard: Vec<u8>, workload: Workload, limits: Limits) -> Outcome<Arrays> {
     let store = InMemory::new();
+    let mut served = HashMap::new();
     for (key, body) in [("a/zarr.json", metadata.to_string().into_bytes()), ("a/c/0", shard)] {
+        let body = Bytes::from(body);
+        served.insert(key.to_owned(), body.clone());
         store.put(&Path::from(key), body.into()).await.expect("memory");
     }
-    let client = Client::over(Arc::new(store) as Arc<dyn ObjectStore>, "a");
+    let origin = match way {
+        LIMIT => origin(&Server::start(served, Manners::default()).await.url()), // it fetches by a client of its own
+        _ => nowhere(),
+    };
+    let client = Client::over(Arc::new(store) as Arc<dyn ObjectStore>, "a", origin);
     let engine = open(way.0, Arc::new(workload), client, limits, way.1).await?;
     let variant = engine.variants()[0];
     tokio::time::timeout(Duration::from_secs(20), engine.read(0..1, variant)).await.expect("it ends")
+}
+
+fn origin(url: &str) -> Origin {
+    Origin::new(url, Authority::Anonymous, None).expect("an address")
+}
+
+fn nowhere() -> Origin {
+    origin("http://127.0.0.1:1")
 }
 
 fn limits(part_bytes: u64) -> Limits {
@@ -215,7 +233,7 @@ fn nothing_lives_on_after_an_error() {
             store.put(&Path::from(key), body.into()).await.expect("memory");
         }
         let slow = ThrottleConfig { wait_get_per_call: Duration::from_millis(500), ..ThrottleConfig::default() };
-        let client = Client::over(Arc::new(ThrottledStore::new(store, slow)), "a");
+        let client = Client::over(Arc::new(ThrottledStore::new(store, slow)), "a", nowhere());
         let held = Arc::clone(&client.recorder);
         let engine = open(Kind::Planned, Arc::new(workload(1, 1)), client, limits(8), PLAIN).await.expect("an array");
         let why = engine.read(0..1, "").await.expect_err("no zstd").to_string();

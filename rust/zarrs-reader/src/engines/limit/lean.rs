@@ -1,28 +1,24 @@
 //! HTTP/1.1 range GETs with as little between socket and memory as there can be: one connection per request under way,
-//! bodies read by the kernel straight into the memory that keeps them.
+//! bodies read by the kernel, or decrypted, straight into the memory that keeps them.
 //!
-//! A general client pays for redirects, pools, retries, TLS and frames; at 16 KiB a request that is half of its time. The
-//! limit needs none of these where the target is plain HTTP and takes no credentials. Elsewhere object_store fetches.
+//! A general client pays for redirects, pools and frames; at 16 KiB a request that is half of its time. The limit needs
+//! none of these: an answer that leads elsewhere is an error.
 
-use std::future::Future;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 use http::{Method, StatusCode};
 use object_store::GetRange;
 use object_store::path::Path;
 use parking_lot::Mutex;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use url::Url;
 
 use super::memory::Memory;
 use crate::client::{Client, Counters, TIMEOUT};
 use crate::content_range::ContentRange;
 use crate::failure::{Failure, Outcome};
-use crate::workload::Target;
+use crate::origin::{Connection, Origin};
 
 /// Read at first: headers, and with them all of a small body, which is then copied while it is still cached.
 const FIRST_READ_BYTES: usize = 20 << 10;
@@ -31,15 +27,10 @@ const MOST_HEADERS: usize = 64;
 const RETRIES: u32 = 10;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
-/// What is escaped of a key in an address, as object_store does it.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// Fetches ranges of one target over connections of its own.
+/// Fetches ranges of one target.
 pub struct LeanClient {
-    address: String,
-    /// Path of the URL below which keys stand, without a slash at its end.
-    base: String,
-    idle: Arc<Mutex<Vec<TcpStream>>>,
+    origin: Arc<Origin>,
     counters: Arc<Counters>,
     /// For the first bytes of answers: one for each request under way, none for those that wait for their turn.
     buffers: Mutex<Vec<Box<[u8]>>>,
@@ -47,7 +38,7 @@ pub struct LeanClient {
     retries: u32,
 }
 
-/// Why a GET yields nothing.
+/// Why a request yields nothing.
 #[derive(Debug)]
 enum Refusal {
     /// Another one may succeed: the connection broke, or the server was too busy.
@@ -63,80 +54,80 @@ impl Refusal {
     }
 }
 
-impl LeanClient {
-    /// The client of a target, or None where it needs TLS or credentials.
-    pub fn open(target: &Target, client: &Client) -> Option<Self> {
-        let url = Url::parse(&target.url).ok()?;
-        let (server, base) = if url.scheme() == "s3" {
-            if !target.anonymous {
-                return None;
-            }
-            let endpoint = Url::parse(target.endpoint.as_ref()?).ok()?;
-            let base = format!("{}/{}", endpoint.path().trim_end_matches('/'), url.host_str()?);
-            (endpoint, base)
-        } else {
-            let base = url.path().trim_end_matches('/').to_owned();
-            (url, base)
-        };
-        if server.scheme() != "http" {
-            return None;
+/// The bytes that were asked for, and how many the whole object has; None where there is no such object.
+type Found = Option<(Bytes, u64)>;
+
+/// What is asked for of an object, and where it is kept.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    Size,
+    Range(&'a GetRange, &'a Memory),
+}
+
+impl Wanted<'_> {
+    const fn method(self) -> Method {
+        match self {
+            Self::Size => Method::HEAD,
+            Self::Range(..) => Method::GET,
         }
-        let address = format!("{}:{}", server.host_str()?, server.port_or_known_default()?);
-        let (idle, counters) = (Arc::clone(&client.idle), Arc::clone(&client.counters));
-        Some(Self { address, base, idle, counters, buffers: Mutex::default(), retries: RETRIES })
+    }
+}
+
+impl LeanClient {
+    pub fn new(client: &Client) -> Self {
+        let (origin, counters) = (Arc::clone(&client.origin), Arc::clone(&client.counters));
+        Self { origin, counters, buffers: Mutex::default(), retries: RETRIES }
     }
 
     /// One GET: its body, exactly the range that was asked for, and the bytes of the whole object; None where there is
-    /// no such object.
+    /// no such object. Where suffixes are not known the object's size is asked for first.
     ///
     /// # Errors
     /// `Store` when it cannot be had, also by repeating the GET as other clients do.
-    pub async fn get(&self, path: &Path, range: &GetRange, memory: &Memory) -> Outcome<Option<(Bytes, u64)>> {
-        let asked = match range {
-            GetRange::Bounded(span) => format!("{}-{}", span.start, span.end.saturating_sub(1)),
-            GetRange::Offset(first) => format!("{first}-"),
-            GetRange::Suffix(last) => format!("-{last}"),
+    pub async fn get(&self, path: &Path, range: &GetRange, memory: &Memory) -> Outcome<Found> {
+        if let GetRange::Suffix(bytes) = range
+            && !self.origin.knows_suffixes
+        {
+            let Some((_, size)) = self.ask_for(path, Wanted::Size).await? else { return Ok(None) };
+            let range = GetRange::Bounded(size.saturating_sub(*bytes)..size);
+            return self.ask_for(path, Wanted::Range(&range, memory)).await;
+        }
+        self.ask_for(path, Wanted::Range(range, memory)).await
+    }
+
+    async fn ask_for(&self, path: &Path, wanted: Wanted<'_>) -> Outcome<Found> {
+        let range = match wanted {
+            Wanted::Size => None,
+            Wanted::Range(range, _) => Some(range),
         };
-        let (base, host) = (&self.base, &self.address);
-        let key = utf8_percent_encode(path.as_ref(), ESCAPED);
-        let request = format!("GET {base}/{key} HTTP/1.1\r\nhost: {host}\r\nrange: bytes={asked}\r\n\r\n");
         let (begin, mut wait, mut left) = (Instant::now(), FIRST_WAIT, self.retries);
         loop {
-            match self.attempt(request.as_bytes(), range, memory).await {
-                Ok(fetched) => return Ok(fetched),
+            let request = self.origin.request(wanted.method(), path, range).await?;
+            match self.attempt(request.as_bytes(), wanted).await {
+                Ok(found) => return Ok(found),
                 Err(Refusal::Passing(_)) if left > 0 && begin.elapsed() + wait < TIMEOUT => {
                     tokio::time::sleep(wait).await;
                     (wait, left) = ((2 * wait).min(LONGEST_WAIT), left - 1);
                 }
                 Err(refusal) => {
-                    return Err(Failure::Store(format!("{host}{base}/{path}: {}", refusal.reason())));
+                    return Err(Failure::Store(format!("{}: {}", self.origin.name_of(path), refusal.reason())));
                 }
             }
         }
     }
 
-    /// One GET, counted.
-    async fn attempt(
-        &self,
-        request: &[u8],
-        range: &GetRange,
-        memory: &Memory,
-    ) -> Result<Option<(Bytes, u64)>, Refusal> {
-        self.counters.sent(&Method::GET);
-        let fetched = tokio::time::timeout(TIMEOUT, self.exchange(request, range, memory)).await;
+    /// One request, counted.
+    async fn attempt(&self, request: &[u8], wanted: Wanted<'_>) -> Result<Found, Refusal> {
+        self.counters.sent(&wanted.method());
+        let found = tokio::time::timeout(TIMEOUT, self.exchange(request, wanted)).await;
         let late = |_| Err(self.broken(format!("no answer within {} s", TIMEOUT.as_secs())));
-        fetched.unwrap_or_else(late)
+        found.unwrap_or_else(late)
     }
 
-    async fn exchange(
-        &self,
-        request: &[u8],
-        range: &GetRange,
-        memory: &Memory,
-    ) -> Result<Option<(Bytes, u64)>, Refusal> {
+    async fn exchange(&self, request: &[u8], wanted: Wanted<'_>) -> Result<Found, Refusal> {
         let kept = self.buffers.lock().pop();
         let mut first = kept.unwrap_or_else(|| vec![0; FIRST_READ_BYTES].into_boxed_slice());
-        let (mut stream, mut filled) = self.ask(request, &mut first).await?;
+        let (mut connection, mut filled) = self.ask(request, &mut first).await?;
         let head = loop {
             if let Some(head) = Head::parse(&first[..filled]).map_err(Refusal::Final)? {
                 break head;
@@ -144,7 +135,7 @@ impl LeanClient {
             if filled == first.len() {
                 return Err(Refusal::Final(format!("headers of more than {FIRST_READ_BYTES} bytes")));
             }
-            filled += self.read(stream.read(&mut first[filled..])).await?;
+            filled += self.read(&mut connection, &mut &mut first[filled..]).await?;
         };
         if head.status == StatusCode::NOT_FOUND.as_u16() {
             self.counters.answered(StatusCode::NOT_FOUND, None);
@@ -154,49 +145,65 @@ impl LeanClient {
             self.counters.answered(StatusCode::SERVICE_UNAVAILABLE, None);
             return Err(Refusal::Passing(format!("status {}", head.status)));
         }
-        let (range, object_bytes) = head.demand(range).map_err(Refusal::Final)?;
-        let mut body = memory.take(head.body_bytes);
-        let came = filled - head.bytes;
-        if came > head.body_bytes {
-            return Err(Refusal::Final("more bytes than were announced".to_owned()));
-        }
-        body.put_slice(&first[head.bytes..filled]);
+        let (body, object_bytes) = match wanted {
+            Wanted::Size => (Bytes::new(), head.demand_size().map_err(Refusal::Final)?),
+            Wanted::Range(range, memory) => {
+                let said = || refused(&first[head.bytes..filled]);
+                let (range, object_bytes) = head.demand(range, said).map_err(Refusal::Final)?;
+                let mut body = memory.take(head.body_bytes);
+                if filled - head.bytes > head.body_bytes {
+                    return Err(Refusal::Final("more bytes than were announced".to_owned()));
+                }
+                body.put_slice(&first[head.bytes..filled]);
+                self.finish(&mut connection, &mut body, head.body_bytes).await?;
+                self.counters.answered(StatusCode::PARTIAL_CONTENT, Some(&range));
+                self.counters.fetched(body.len());
+                (body.freeze(), object_bytes)
+            }
+        };
         self.buffers.lock().push(first);
-        while body.len() < head.body_bytes {
-            let left = head.body_bytes - body.len();
-            self.read(stream.read_buf(&mut (&mut body).limit(left))).await?;
-        }
-        self.counters.answered(StatusCode::PARTIAL_CONTENT, Some(&range));
-        self.counters.fetched(body.len());
         if head.keeps_connection {
-            self.idle.lock().push(stream);
+            self.origin.keep(connection);
         }
-        Ok(Some((body.freeze(), object_bytes)))
+        Ok(Some((body, object_bytes)))
+    }
+
+    /// Reads what is missing of a body.
+    async fn finish(&self, connection: &mut Connection, body: &mut BytesMut, bytes: usize) -> Result<(), Refusal> {
+        while body.len() < bytes {
+            let left = bytes - body.len();
+            self.read(connection, &mut (&mut *body).limit(left)).await?;
+        }
+        Ok(())
     }
 
     /// Sends a request and waits for the first bytes of its answer.
     ///
     /// A server may end an idle connection at any moment; a request that met this was never seen, so it is sent on a
     /// new connection.
-    async fn ask(&self, request: &[u8], first: &mut [u8]) -> Result<(TcpStream, usize), Refusal> {
-        let kept = self.idle.lock().pop();
-        if let Some(mut stream) = kept
-            && let Ok(bytes) = send(&mut stream, request, first).await
+    async fn ask(&self, request: &[u8], first: &mut [u8]) -> Result<(Connection, usize), Refusal> {
+        if let Some(mut connection) = self.origin.idle()
+            && let Ok(bytes) = send(&mut connection, request, first).await
         {
-            return Ok((stream, bytes));
+            return Ok((connection, bytes));
         }
-        let connected = async {
-            let mut stream = TcpStream::connect(&self.address).await.map_err(|error| error.to_string())?;
-            stream.set_nodelay(true).map_err(|error| error.to_string())?;
-            let bytes = send(&mut stream, request, first).await?;
-            Ok((stream, bytes))
-        };
-        connected.await.map_err(|reason| self.broken(reason))
+        let connected = Box::pin(self.origin.connect()).await; // rare, and larger than all else
+        let mut connection = connected.map_err(|error| self.failed(&error))?;
+        let sent = send(&mut connection, request, first).await;
+        sent.map(|bytes| (connection, bytes)).map_err(|error| self.failed(&error))
     }
 
     /// The number of bytes that a read yields.
-    async fn read(&self, read: impl Future<Output = std::io::Result<usize>>) -> Result<usize, Refusal> {
-        some(read).await.map_err(|reason| self.broken(reason))
+    async fn read(&self, connection: &mut Connection, into: &mut (impl BufMut + Send)) -> Result<usize, Refusal> {
+        some(connection, into).await.map_err(|error| self.failed(&error))
+    }
+
+    /// What no other attempt would change is final: a server that is not who it has to be.
+    fn failed(&self, error: &std::io::Error) -> Refusal {
+        match error.kind() {
+            ErrorKind::InvalidData => Refusal::Final(error.to_string()),
+            _ => self.broken(error.to_string()),
+        }
     }
 
     fn broken(&self, reason: String) -> Refusal {
@@ -205,18 +212,24 @@ impl LeanClient {
     }
 }
 
-async fn send(stream: &mut TcpStream, request: &[u8], first: &mut [u8]) -> Result<usize, String> {
-    stream.write_all(request).await.map_err(|error| error.to_string())?;
-    some(stream.read(first)).await
+async fn send(connection: &mut Connection, request: &[u8], mut first: &mut [u8]) -> std::io::Result<usize> {
+    connection.send(request).await?;
+    some(connection, &mut first).await
 }
 
 /// The number of bytes that a read yields, none of which means that the server ended the connection.
-async fn some(read: impl Future<Output = std::io::Result<usize>>) -> Result<usize, String> {
-    match read.await {
-        Ok(0) => Err("the connection ended before the answer did".to_owned()),
-        Ok(bytes) => Ok(bytes),
-        Err(error) => Err(error.to_string()),
+async fn some(connection: &mut Connection, into: &mut (impl BufMut + Send)) -> std::io::Result<usize> {
+    match connection.read_buf(into).await? {
+        0 => Err(std::io::Error::new(ErrorKind::UnexpectedEof, "the connection ended before the answer did")),
+        bytes => Ok(bytes),
     }
+}
+
+/// The code by which a cloud says why it refuses, where its answer has one.
+fn refused(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+    code.map(|(code, _)| format!(": {code}")).unwrap_or_default()
 }
 
 /// What the headers of an answer say.
@@ -258,10 +271,19 @@ impl Head {
             || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].iter().any(|one| *one == self.status)
     }
 
-    /// Checks that the answer is the range that was asked for, and returns it with the bytes of the whole object.
-    fn demand(&self, asked: &GetRange) -> Result<(ContentRange, u64), String> {
-        if self.status != StatusCode::PARTIAL_CONTENT.as_u16() {
+    /// Checks that the answer tells an object's size, and returns it.
+    fn demand_size(&self) -> Result<u64, String> {
+        if self.status != StatusCode::OK.as_u16() {
             return Err(format!("status {}", self.status));
+        }
+        Ok(self.body_bytes as u64)
+    }
+
+    /// Checks that the answer is the range that was asked for, and returns it with the bytes of the whole object; `said`
+    /// is what a refusal adds to its status.
+    fn demand(&self, asked: &GetRange, said: impl FnOnce() -> String) -> Result<(ContentRange, u64), String> {
+        if self.status != StatusCode::PARTIAL_CONTENT.as_u16() {
+            return Err(format!("status {}{}", self.status, said()));
         }
         let said = self.content_range.as_deref().unwrap_or("nothing");
         let range = ContentRange::parse(said).filter(|range| range.covers(asked));
@@ -278,15 +300,25 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashMap;
+
     use object_store::memory::InMemory;
     use proptest::prelude::*;
-    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+
+    use crate::origin::Authority;
+    use crate::serving::{Manners, Server};
 
     const PIECE: GetRange = GetRange::Bounded(2..5);
     const RIGHT: &str = "HTTP/1.1 206 Partial Content\r\ncontent-length: 3\r\ncontent-range: bytes 2-4/9\r\n\r\ncde";
 
-    type Fetched = Outcome<Option<(Bytes, u64)>>;
+    type Fetched = Outcome<Found>;
+
+    fn client(url: &str, ca: Option<&str>) -> LeanClient {
+        let origin = Origin::new(url, Authority::Anonymous, ca).expect("an address");
+        LeanClient::new(&Client::over(Arc::new(InMemory::new()), "", origin))
+    }
 
     /// Serves one answer per connection, then ends it, and returns what each of `count` GETs yields.
     async fn fetch(answers: &'static [&'static str], count: usize) -> (Vec<Fetched>, Arc<Counters>) {
@@ -301,11 +333,8 @@ mod tests {
                 stream.write_all(answer.as_bytes()).await.expect("sent");
             }
         });
-        let target = serde_json::json!({"name": "t", "url": url});
-        let shared = Client::over(Arc::new(InMemory::new()), "");
-        let counters = Arc::clone(&shared.counters);
-        let client = LeanClient::open(&serde_json::from_value(target).expect("a target"), &shared);
-        let mut client = client.expect("plain HTTP");
+        let mut client = client(&url, None);
+        let counters = Arc::clone(&client.counters);
         client.retries = u32::from(answers.len() > count);
         let memory = Memory::new(100);
         let mut got = Vec::new();
@@ -354,9 +383,7 @@ mod tests {
 
     #[test]
     fn a_request_that_waits_for_its_turn_holds_no_buffer() {
-        let target = serde_json::json!({"name": "t", "url": "http://127.0.0.1:1"});
-        let client = Client::over(Arc::new(InMemory::new()), "");
-        let client = LeanClient::open(&serde_json::from_value(target).expect("a target"), &client).expect("plain HTTP");
+        let client = client("http://127.0.0.1:1", None);
         let (path, memory) = (Path::from("a"), Memory::new(100));
         assert!(size_of_val(&client.get(&path, &PIECE, &memory)) < 2048);
     }
@@ -373,6 +400,8 @@ mod tests {
         let wrong = [
             ("HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\n\r\n", "status 503"),
             ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabcdefghi", "status 200"),
+            ("HTTP/1.1 403 F\r\ncontent-length: 30\r\n\r\n<Code>NotYou</Code>", "status 403: NotYou"),
+            ("HTTP/1.1 302 Found\r\ncontent-length: 0\r\nlocation: http://there/\r\n\r\n", "status 302"),
             ("HTTP/1.1 206 P\r\ncontent-length: 3\r\ncontent-range: bytes 3-5/9\r\n\r\ndef", "got bytes 3-5/9"),
             ("HTTP/1.1 206 P\r\ncontent-length: 3\r\ncontent-range: bytes 2-4/9\r\n\r\nc", "ended before"),
             ("HTTP/1.1 206 P\r\ncontent-length: 3\r\ncontent-range: bytes 2-4/9\r\n\r\ncdef", "more bytes"),
@@ -411,29 +440,108 @@ mod tests {
             let told = &told.as_bytes()[..cut.min(told.len())];
             for bytes in [noise.as_slice(), told, &[told, noise.as_slice()].concat()] {
                 if let Ok(Some(head)) = Head::parse(bytes)
-                    && head.demand(&PIECE).is_ok()
+                    && head.demand(&PIECE, String::new).is_ok()
                 {
                     prop_assert!(head.body_bytes <= 3);
                 }
             }
         }
     }
-    #[test]
-    fn only_plain_http_without_credentials_is_taken() {
-        let open = |target: serde_json::Value| {
-            let target: Target = serde_json::from_value(target).expect("a target");
-            LeanClient::open(&target, &Client::over(Arc::new(InMemory::new()), ""))
-                .map(|client| format!("{}{}", client.address, client.base))
-        };
-        let s3 = |endpoint: Option<&str>, anonymous: bool| {
-            open(serde_json::json!({"name": "t", "url": "s3://b/p", "endpoint": endpoint, "anonymous": anonymous}))
-        };
-        assert_eq!(s3(Some("http://127.0.0.1:80"), true).as_deref(), Some("127.0.0.1:80/b"));
-        assert_eq!(s3(Some("http://127.0.0.1:80"), false), None);
-        assert_eq!(s3(Some("https://host"), true), None);
-        assert_eq!(s3(None, true), None);
-        let web = |url: &str| open(serde_json::json!({"name": "t", "url": url}));
-        assert_eq!(web("http://host/a/b/").as_deref(), Some("host:80/a/b"));
-        assert_eq!(web("https://host/a"), None);
+
+    const OBJECT_BYTES: usize = 1 << 20;
+
+    fn object() -> Bytes {
+        (0..OBJECT_BYTES).map(|byte| (byte % 251) as u8).collect()
+    }
+
+    async fn serve(manners: Manners) -> Server {
+        Server::start(HashMap::from([("base/o".to_owned(), object())]), manners).await
+    }
+
+    fn client_of(server: &Server) -> LeanClient {
+        client(&format!("{}/base", server.url()), server.ca.as_ref().map(|ca| ca.to_str().expect("text")))
+    }
+
+    /// Fetches ranges of every size, eight at a time, and an object that is not there.
+    async fn fetch_ranges(client: &LeanClient) {
+        let (whole, memory, path) = (object(), Memory::new(OBJECT_BYTES), Path::from("o"));
+        let ranges: Vec<_> = [1usize, 300, 16 << 10, 100_000, OBJECT_BYTES - 7]
+            .into_iter()
+            .flat_map(|bytes| [GetRange::Bounded(7..(7 + bytes) as u64), GetRange::Suffix(bytes as u64)])
+            .collect();
+        for eight in ranges.chunks(8) {
+            let gets = eight.iter().map(|range| client.get(&path, range, &memory));
+            for (range, got) in eight.iter().zip(futures::future::join_all(gets).await) {
+                let (body, size) = got.expect("fetched").expect("it is there");
+                let span = range.as_range(OBJECT_BYTES as u64).expect("a range");
+                assert_eq!(size, OBJECT_BYTES as u64);
+                assert!(body == whole[span.start as usize..span.end as usize], "{range}");
+            }
+        }
+        assert!(client.get(&Path::from("none"), &ranges[0], &memory).await.expect("answered").is_none());
+    }
+
+    #[tokio::test]
+    async fn over_tls_the_same_bytes_come_by_the_same_requests() {
+        let mut counted = Vec::new();
+        for tls in [false, true] {
+            let server = serve(Manners { tls, ..Manners::default() }).await;
+            let client = client_of(&server);
+            fetch_ranges(&client).await;
+            let (seen, counts) = (server.seen(), client.counters.request_counts());
+            assert_eq!((counts.requests, counts.fetched_bytes), (seen.requests.len() as u64, seen.bytes as u64));
+            assert_eq!((seen.connections.len(), counts.retries), (8, 0), "tls: {tls}");
+            counted.push((counts, seen.requests.len()));
+        }
+        assert_eq!(counted[0], counted[1]);
+    }
+
+    #[tokio::test]
+    async fn sessions_are_resumed_and_each_connection_is_new_where_the_server_ends_it() {
+        let server = serve(Manners { tls: true, closes: true }).await;
+        let (client, memory) = (client_of(&server), Memory::new(100));
+        for _ in 0..4 {
+            assert!(client.get(&Path::from("o"), &PIECE, &memory).await.is_ok());
+        }
+        let seen = server.seen();
+        assert_eq!((seen.requests.len(), seen.connections.len(), seen.resumed), (4, 4, 3));
+        assert_eq!(client.counters.request_counts().retries, 0);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_who_it_has_to_be_is_refused_at_once() {
+        let (server, other) = tokio::join!(
+            serve(Manners { tls: true, ..Manners::default() }),
+            serve(Manners { tls: true, ..Manners::default() })
+        );
+        let ca = |server: &Server| server.ca.as_ref().map(|ca| ca.to_string_lossy().into_owned());
+        let https = |server: &Server| format!("https://127.0.0.1:{}", server.port);
+        for (url, ca, words) in [
+            (https(&server), ca(&other), "certificate"),
+            (https(&server), None, "certificate"),
+            (https(&server).replace("127.0.0.1", "127.0.0.2"), ca(&server), "not valid for name"),
+            (https(&server), Some("/nowhere.pem".to_owned()), "cannot read certificates from /nowhere.pem"),
+        ] {
+            let client = client(&url, ca.as_deref());
+            let begin = Instant::now();
+            let why = client.get(&Path::from("o"), &PIECE, &Memory::new(100)).await.expect_err("refused").line();
+            assert!(why.contains(words) && !why.contains('\n'), "{why} has no {words:?}");
+            assert!(begin.elapsed() < FIRST_WAIT * 20, "it was tried again: {why}");
+        }
+        assert_eq!(server.seen().requests.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn where_suffixes_are_not_known_the_size_is_asked_for_first() {
+        let server = serve(Manners::default()).await;
+        let mut origin =
+            Origin::new(&format!("{}/base", server.url()), Authority::Anonymous, None).expect("an address");
+        origin.knows_suffixes = false;
+        let client = LeanClient::new(&Client::over(Arc::new(InMemory::new()), "", origin));
+        fetch_ranges(&client).await;
+        let (seen, counts) = (server.seen(), client.counters.request_counts());
+        let heads = seen.requests.iter().filter(|head| head.starts_with("HEAD ")).count();
+        assert_eq!((heads, counts.head_requests), (5, 5));
+        assert_eq!((counts.requests, counts.fetched_bytes), (seen.requests.len() as u64, seen.bytes as u64));
     }
 }

@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, try_join_all};
-use futures::{FutureExt, TryStreamExt};
 use object_store::GetRange;
 use object_store::path::Path;
 use parking_lot::Mutex;
@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Arrays, Engine, Hooks};
-use crate::client::{Client, longer};
+use crate::client::Client;
 use crate::failure::{Failure, Outcome};
 use crate::plan::{Grouping, Stored, group, parts};
 use crate::selection::{Axis, pieces};
@@ -93,8 +93,7 @@ pub struct NetworkLimit {
 struct Inner {
     workload: Arc<Workload>,
     client: Client,
-    /// What fetches, where the target lets it; else the client does.
-    lean: Option<LeanClient>,
+    lean: LeanClient,
     permits: Semaphore,
     /// The shards that each read touches.
     reads: Vec<Vec<Shard>>,
@@ -117,7 +116,7 @@ impl NetworkLimit {
         let checksum = if workload.array.index_checksum { CRC_BYTES } else { 0 };
         let index_bytes = per_shard.iter().product::<u64>() * 16 + checksum;
         let permits = Semaphore::new(workload.in_flight);
-        let lean = LeanClient::open(&workload.target, &client);
+        let lean = LeanClient::new(&client);
         let under_way = Mutex::default();
         Self { inner: Arc::new(Inner { permits, reads, index_bytes, client, lean, workload, under_way }) }
     }
@@ -230,31 +229,7 @@ impl Reading {
     /// One GET with a permit.
     async fn send(&self, path: &Path, range: GetRange) -> Fetched {
         let _permit = self.inner.permits.acquire().await.map_err(Failure::measurement)?;
-        match &self.inner.lean {
-            Some(lean) => lean.get(path, &range, &self.memory).await,
-            None => self.get_by_object_store(path, range).await,
-        }
-    }
-
-    /// Copies a body out of the client's own buffers as it arrives, so that these are used again while still cached.
-    async fn get_by_object_store(&self, path: &Path, range: GetRange) -> Fetched {
-        let answer = match self.inner.client.get(path, Some(range)).await {
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            answer => answer?,
-        };
-        let (expected, object_bytes) = ((answer.range.end - answer.range.start) as usize, answer.meta.size);
-        let mut body = self.memory.take(expected);
-        let mut frames = answer.into_stream();
-        while let Some(frame) = frames.try_next().await? {
-            if body.len() + frame.len() > expected {
-                return Err(longer(path));
-            }
-            body.extend_from_slice(&frame);
-        }
-        if body.len() != expected {
-            return Err(Failure::measurement(format!("{path}: {} bytes came, not {expected}", body.len())));
-        }
-        Ok(Some((body.freeze(), object_bytes)))
+        self.inner.lean.get(path, &range, &self.memory).await
     }
 }
 
