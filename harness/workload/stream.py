@@ -3,13 +3,12 @@
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from harness.datasets.manifest import Crcs
 from harness.errors import BadUseError
 from harness.store import state
 from harness.targets.target import Target
@@ -18,6 +17,9 @@ from harness.workload.model import MOST_LOOPS, MOST_WINDOWS, Stream, Workload, c
 from harness.workload.placement import Slices
 from harness.workload.selections import chunks_touched
 from harness.workload.truth import Truth
+
+if TYPE_CHECKING:
+    from harness.datasets.manifest import Crcs  # workers import this module, and load no obstore that is not theirs
 
 DEFAULT_WINDOW_MIB = 256
 DEFAULT_SECONDS = 10.0
@@ -71,7 +73,7 @@ def planned(draft: Workload) -> Workload:
     return made
 
 
-def counted(draft: Workload, stored: StoredBytes, decoded_crc32c: Crcs | None) -> Workload:
+def counted(draft: Workload, stored: StoredBytes, decoded_crc32c: "Crcs | None") -> Workload:
     """Return a planned stream with what it comes to, its loops, and its truth where there is a manifest.
 
     Parameters

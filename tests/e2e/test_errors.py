@@ -77,7 +77,7 @@ VERIFY = ["data", "verify", "--target"]
         ([*WORKLOAD, "down"], 3, "cannot reach http://127.0.0.1:9"),
         ([*CREATE, "down"], 3, "cannot reach http://127.0.0.1:9"),
         ([*WORKLOAD, "embedded"], 2, "holds no dataset 'small': write it with"),
-        ([*WORKLOAD, "embedded:s3"], 2, "has profile 'loopback', not 's3'"),
+        ([*WORKLOAD, "embedded:s3"], 2, "is 'embedded:loopback', not 'embedded:s3'"),
         ([*WORKLOAD, "nowhere"], 2, "unknown target 'nowhere'"),
         ([*WORKLOAD, "ftp://x/y"], 2, "is none of s3://bucket/prefix, gs://bucket/prefix"),
         (["data", "create", "--preset", "gigantic", "--target", "embedded"], 2, "choose from tiny, demo, cloud"),

@@ -292,7 +292,7 @@ def test_the_fields_survive_the_file_and_old_files_still_load(target):
 @pytest.mark.parametrize("truth", [{}, {"decoded_crc32c": "", "reads_crc32c": ""}, {"decoded_crc32c": None}])
 def test_a_truth_is_exactly_one_of_two(target, truth):
     fields = msgspec.to_builtins(create_workload("random_crops", target, dataset="tiny/small"))
-    with pytest.raises(BadUseError, match="exactly one of decoded_crc32c and reads_crc32c"):
+    with pytest.raises(BadUseError, match="exactly one of decoded_crc32c, reads_crc32c and windows_crc32c"):
         workloads.decode(fields | {"truth": truth})
     with pytest.raises(BadUseError, match="not a workload file"):
         workloads.decode(fields | {"concurrent_reads": 0})

@@ -328,7 +328,7 @@ def test_two_truths_are_refused(place, worker):
     workload["truth"]["decoded_crc32c"] = base64.b64encode(bytes(4)).decode()
     ask = worker(ZarrsPlanned)
     ask(op="open", workload=workload)
-    assert "two truths" in ask.raw(op="sample")["error"]
+    assert "several truths" in ask.raw(op="sample")["error"]
 
 
 def test_what_the_store_refuses_is_an_error_of_the_store(rust_reader, own_state, tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ CLOUD = Target(name="s3://bucket", url="s3://bucket", region="us-east-1")
 
 def row(**fields):
     sample = passes.sample(0.12345678, 0.1, 2**20, **fields)
-    return Row(reader="r", workload=SimpleNamespace(reads=((),), in_flight=100), samples=[sample])
+    return Row(reader="r", workload=SimpleNamespace(executed_reads=1, in_flight=100), samples=[sample])
 
 
 @pytest.mark.parametrize(("kind", "units"), [(Tracked, UNITS), (Recorded, STAGES)])

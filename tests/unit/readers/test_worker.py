@@ -3,6 +3,7 @@
 import importlib
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 
@@ -46,7 +47,7 @@ def failing(how, packages):
             importlib.import_module("underlib.core").read(how)
 
     worker = Worker(Failing)
-    worker._reader, worker._workload, worker.packages = Failing(), object(), packages
+    worker._reader, worker._workload, worker.packages = Failing(), SimpleNamespace(stream=None), packages
     return worker
 
 
