@@ -15,6 +15,7 @@ import click
 from harness.errors import BadUseError
 from harness.paths import contents, write_atomically
 from harness.site.epochs import of_epoch
+from harness.site.pages.training import drawn_epoch
 
 _STYLE = (
     "text{font:12px system-ui,-apple-system,'Segoe UI',sans-serif;fill:#1b1f24}.soft{fill:#5b6472}"
@@ -40,7 +41,9 @@ def main(told: Path, arms: str, output: Path) -> None:
 
 def _drawn(arms: Iterator[Mapping[str, Any]]) -> Iterator[str]:
     for number, arm in enumerate(arms):
-        epoch = next((one for one in arm["epochs"] if one["in_flight"] is not None), arm["epochs"][-1])
+        epoch = drawn_epoch(arm)
+        if epoch is None:
+            raise BadUseError(f"{arm['arm']} has no epoch with steps to draw")
         yield of_epoch(arm["arm"], epoch["waits"], epoch["steps"], epoch["in_flight"], name=f"epoch{number}")
 
 

@@ -216,13 +216,15 @@ def _check_endpoint(target: Target) -> None:
 
 
 def _check_authority(target: Target) -> None:
-    if target.ca and not target.is_encrypted:
+    if not target.ca:
+        return
+    if not target.is_encrypted:
         raise _refused(target, f"ca means nothing for {target.service_url}, which is no https:// address")
     try:
-        text = Path(target.ca).read_text() if target.ca else ""
+        text = Path(target.ca).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise _refused(target, f"cannot read ca {target.ca}: {getattr(error, 'strerror', error)}") from error
-    if target.ca and "-----BEGIN CERTIFICATE-----" not in text:
+    if "-----BEGIN CERTIFICATE-----" not in text:
         raise _refused(target, f"ca {target.ca} holds no certificate (PEM)")
 
 

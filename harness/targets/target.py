@@ -65,9 +65,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def ways(self) -> list[str]:
         """How the embedded store is reached beyond plain, unsigned HTTP on loopback; none of other targets."""
-        signed = self.profile is not None and not self.anonymous
-        there = {self.link: self.link, TLS: self.is_encrypted and self.profile, SIGNED: signed}
-        return [way for way, is_one in there.items() if way and is_one]
+        if self.profile is None:
+            return []
+        found = (self.link, TLS if self.is_encrypted else None, None if self.anonymous else SIGNED)
+        return [way for way in found if way is not None]
 
     @property
     def is_encrypted(self) -> bool:

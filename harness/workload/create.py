@@ -21,8 +21,8 @@ from harness.targets.lock import measurement_lock
 from harness.targets.target import Target
 from harness.workload import expected, stream
 from harness.workload import truth as truths
-from harness.workload.model import DEFAULT_IN_FLIGHT, MOST_IN_FLIGHT, SCHEMA, Workload, check_memory
-from harness.workload.patterns import Parameters, Pattern, pattern, selection_size
+from harness.workload.model import DEFAULT_IN_FLIGHT, MOST_IN_FLIGHT, SCHEMA, Workload, check_memory, selected_bytes
+from harness.workload.patterns import Parameters, Pattern, pattern
 from harness.workload.placement import Slices, StoredShard
 from harness.workload.selections import chunks_by_shard, covers_whole_chunks, wanted_chunks
 from harness.workload.truth import Truth
@@ -156,7 +156,7 @@ def _agreed(made: Workload, agree: Agreement | None) -> Workload:
 def _counted(draft: Workload, known: Manifest | None, agree: Agreement | None) -> Workload:
     """Return a workload with what its reads come to at the target, and its truth."""
     array, reads = draft.array, draft.reads
-    array_bytes = sum(map(selection_size, reads)) * np.dtype(array.dtype).itemsize
+    array_bytes = selected_bytes(array, reads)
     check_memory(array_bytes)
     per_read = [chunks_by_shard(array, list(wanted_chunks(array, read))) for read in reads]
     shards = list(dict.fromkeys(shard for by_shard in per_read for shard in by_shard))

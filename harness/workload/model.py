@@ -6,7 +6,7 @@ docs/workload.md describes the format for readers in other languages.
 import hashlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -109,13 +109,18 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return self.array_bytes
         (start, stop, _), *others = self.reads[0]
         rows = min(stop - start, self.concurrent_reads * self.stream.window)
-        return rows * math.prod(len(range(*axis)) for axis in others) * np.dtype(self.array.dtype).itemsize
+        return selected_bytes(self.array, [((0, rows, 1), *others)])
 
     def summary(self) -> dict[str, Any]:
         """Return what identifies the work, without its truth, which is as long as the workload is large."""
         fields: dict[str, Any] = msgspec.to_builtins(self)
         del fields["truth"]
         return fields | {"digest": self.digest}
+
+
+def selected_bytes(array: ArrayInfo, reads: Iterable[Slices]) -> int:
+    """Return the bytes of the final arrays of some reads."""
+    return sum(map(selection_size, reads)) * np.dtype(array.dtype).itemsize
 
 
 def check_memory(array_bytes: int, held_bytes: int = 0) -> None:
@@ -173,7 +178,7 @@ def _check(workload: Workload) -> None:
     for read in workload.reads:
         _check_read(array, read)
     loops = 1 if workload.stream is None else workload.stream.loops
-    if workload.array_bytes != loops * sum(map(selection_size, workload.reads)) * np.dtype(array.dtype).itemsize:
+    if workload.array_bytes != loops * selected_bytes(array, workload.reads):
         raise ValueError("array_bytes is not the size of what its reads select")
     touched = sum(chunks_touched(read, array.chunk_shape) for read in workload.reads)
     if workload.stream is not None:

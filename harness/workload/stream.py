@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -13,7 +13,7 @@ from harness.errors import BadUseError
 from harness.store import state
 from harness.targets.target import Target
 from harness.workload import truth as truths
-from harness.workload.model import MOST_LOOPS, MOST_WINDOWS, Stream, Workload, check_memory
+from harness.workload.model import MOST_LOOPS, MOST_WINDOWS, Stream, Workload, check_memory, selected_bytes
 from harness.workload.placement import Slices
 from harness.workload.selections import chunks_touched
 from harness.workload.truth import Truth
@@ -95,7 +95,7 @@ def counted(draft: Workload, stored: StoredBytes, decoded_crc32c: "Crcs | None")
     wanted, objects = (_by_window(draft, of) for of in stored)
     if int(wanted.max()) >= _MOST_WINDOW_BYTES:
         raise BadUseError(f"a window of {int(wanted.max()) / 2**30:.1f} GiB stored: choose a smaller --window-mib")
-    once = _decoded_bytes(draft)
+    once = selected_bytes(array, draft.reads)
     loops = _loops(draft, once, int(wanted.sum()))
     if loops > MOST_LOOPS or loops * draft.windows > MOST_WINDOWS:
         raise BadUseError(
@@ -156,7 +156,7 @@ def steps(workload: Workload) -> Iterator[Step]:
                 workload,
                 stream=None,
                 reads=reads,
-                array_bytes=_bytes_of(workload, reads),
+                array_bytes=selected_bytes(workload.array, reads),
                 wanted_bytes=bytes_here,
                 object_bytes=math.ceil(of_objects * bytes_here),
                 truth=msgspec.structs.replace(
@@ -170,15 +170,6 @@ def _stream(workload: Workload) -> Stream:
     if workload.stream is None:
         raise ValueError("the workload is no stream")
     return workload.stream
-
-
-def _decoded_bytes(workload: Workload) -> int:
-    return _bytes_of(workload, workload.reads)
-
-
-def _bytes_of(workload: Workload, reads: Sequence[Slices]) -> int:
-    elements = sum(math.prod(len(range(*axis)) for axis in read) for read in reads)
-    return elements * np.dtype(workload.array.dtype).itemsize
 
 
 def _by_window(draft: Workload, of_objects: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -21,6 +21,7 @@ mod request_body;
 mod request_id;
 mod server;
 mod service_time;
+mod socket;
 mod sys;
 mod throttle;
 mod timer;

@@ -35,10 +35,10 @@ use crate::headers::AfterCheck;
 use crate::layer::{Around, S3, Service};
 use crate::pacing::Link;
 use crate::service_time::Draws;
+use crate::socket::Socket;
 use crate::sys;
 use crate::throttle::Throttle;
-use crate::tls::{Secured, Tls};
-use crate::zero_copy::Socket;
+use crate::tls::Tls;
 
 /// How long a stop waits for answers under way.
 const GRACE: Duration = Duration::from_secs(2);
@@ -333,7 +333,7 @@ async fn serve_connection<S: Service>(
     };
     // A client that does not trust the certificate, or speaks no TLS, goes away.
     if let Ok(Ok(stream)) = tokio::time::timeout(limits.patience, tls.accept(stream)).await {
-        serve_http(Secured::new(stream, connection.clone()), edge, connection, stopped, limits).await;
+        serve_http(Socket::new(stream, connection.clone()), edge, connection, stopped, limits).await;
     }
 }
 

@@ -12,8 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
+use hyper::rt::Write;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
@@ -26,7 +25,7 @@ use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::server::TlsStream;
 
 use crate::config::Failure;
-use crate::connection::Connection;
+use crate::socket::Socket;
 
 /// What clients have to trust, PEM.
 const CERTIFICATE: &str = "ca.pem";
@@ -114,37 +113,7 @@ fn served(
     Ok(config)
 }
 
-/// An encrypted connection as hyper wants it.
-pub struct Secured {
-    stream: TokioIo<TlsStream<TcpStream>>,
-    connection: Arc<Connection>,
-}
-
-impl Secured {
-    pub fn new(stream: TlsStream<TcpStream>, connection: Arc<Connection>) -> Self {
-        Self { stream: TokioIo::new(stream), connection }
-    }
-}
-
-impl Drop for Secured {
-    fn drop(&mut self) {
-        if self.connection.resets() {
-            self.stream.inner().get_ref().0.set_zero_linger().ok();
-        }
-    }
-}
-
-impl Read for Secured {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if polled.is_ready() {
-            self.connection.heard();
-        }
-        polled
-    }
-}
-
-impl Write for Secured {
+impl Write for Socket<TlsStream<TcpStream>> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

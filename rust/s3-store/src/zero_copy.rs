@@ -15,13 +15,12 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
+use hyper::rt::Write;
 use memmap2::Mmap;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use crate::connection::Connection;
+use crate::socket::Socket;
 use crate::sys;
 
 /// Below this a copy is cheaper than another system call, bytes.
@@ -139,37 +138,7 @@ fn origin(bytes: &[u8]) -> Option<(Arc<Window>, u64)> {
     Some((window, offset as u64))
 }
 
-/// A connection as hyper wants it.
-pub struct Socket {
-    stream: TokioIo<TcpStream>,
-    connection: Arc<Connection>,
-}
-
-impl Socket {
-    pub fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
-        Self { stream: TokioIo::new(stream), connection }
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        if self.connection.resets() {
-            self.stream.inner().set_zero_linger().ok();
-        }
-    }
-}
-
-impl Read for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if polled.is_ready() {
-            self.connection.heard();
-        }
-        polled
-    }
-}
-
-impl Write for Socket {
+impl Write for Socket<TcpStream> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }

@@ -28,7 +28,7 @@ def contents(found: Sequence[TrainingRecord], recorded: Sequence[TimelineRecord]
     newest = {(_place(record), record.commit, record.env_name): record for record in found}
     shown = list(reversed(newest.values()))
     drawn = {_picture(at, arm["arm"]): arm for at, record in enumerate(shown) for arm in record.report["arms"]}
-    epochs = {name: (arm["arm"], epoch) for name, arm in drawn.items() if (epoch := _drawn(arm)) is not None}
+    epochs = {name: (arm["arm"], epoch) for name, arm in drawn.items() if (epoch := drawn_epoch(arm)) is not None}
     return Contents(
         data={"trainings": [_shown(at, record, recorded) for at, record in enumerate(shown)]},
         pictures={
@@ -76,7 +76,7 @@ def _steps(told: Mapping[str, Any], arm: Mapping[str, Any]) -> list[Mapping[str,
     return found
 
 
-def _drawn(arm: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def drawn_epoch(arm: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the epoch whose requests were kept; of targets that do not tell, the last; None without steps."""
     epochs: list[Mapping[str, Any]] = [epoch for epoch in arm["epochs"] if epoch.get("steps")]
     return next((epoch for epoch in epochs if epoch["in_flight"] is not None), epochs[-1] if epochs else None)
