@@ -143,5 +143,5 @@ class NetworkLimitRust(_RustReader):
     @classmethod
     @override
     def counts_alone(cls, target: Target) -> bool:
-        """Whether a client of its own fetches, as by plain HTTP without credentials: it counts all that it sends."""
+        """Of plain HTTP without credentials, where its count was held against other servers' (test_counts.py)."""
         return target.anonymous and not target.is_encrypted
