@@ -6,24 +6,13 @@
 
 import statistics
 from pathlib import Path
-from typing import Any
 
 import click
-import msgspec
 
 from harness.errors import BadUseError
-from harness.results.bootstrap import ratio_of_medians
 from harness.results.sample import Sample
-from harness.results.sessions import by_session
 from harness.results.text import number, times
-
-
-class _Report(msgspec.Struct):
-    """What of a report is shown."""
-
-    reader: str
-    workload: dict[str, Any]
-    samples: list[Sample]
+from studies.reports import Report, load, same_rounds
 
 
 @click.command()
@@ -34,17 +23,17 @@ def layers(reports: tuple[Path, ...], below: str) -> None:
     columns = ("workload", "reader", "ms", "over " + below, "95 %", "CPU ms", "requests", "MiB fetched", "peak MiB")
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for path in reports:
-        found = {one.reader: one for one in msgspec.json.decode(path.read_bytes(), type=list[_Report])}
+        found = {one.reader: one for one in load(path)}
         if below not in found:
             raise BadUseError(f"{path} has no {below}: it has {', '.join(found)}")
         lines += [_line(one, found[below].samples) for one in found.values() if one.samples]
     click.echo("\n".join(lines))
 
 
-def _line(report: _Report, below: list[Sample]) -> str:
+def _line(report: Report, below: list[Sample]) -> str:
     samples = report.samples
     shown = (
-        _label(report.workload),
+        report.label,
         report.reader,
         number(1e3 * statistics.median(of.seconds for of in samples)),
         *_ratio(samples, below),
@@ -56,21 +45,11 @@ def _line(report: _Report, below: list[Sample]) -> str:
     return f"| {' | '.join(shown)} |"
 
 
-def _label(workload: dict[str, Any]) -> str:
-    values = (f"{name} {value}" for name, value in workload["parameters"].items())
-    return ", ".join([workload["pattern"], workload["array"]["key"], *values])
-
-
 def _ratio(samples: list[Sample], below: list[Sample]) -> tuple[str, str]:
     """Return the ratio over the reader below in the rounds that both have, and its interval; empty for itself."""
     if samples is below:
         return "", ""
-    partner = {(of.session, of.round_number): of.seconds for of in below}
-    rounds = [
-        [(of.seconds, other) for of in one if (other := partner.get((of.session, of.round_number))) is not None]
-        for one in by_session(samples)
-    ]
-    ratio = ratio_of_medians(rounds)
+    ratio = same_rounds(samples, below)
     if ratio is None:
         return "-", ""
     return times(ratio.median), f"{times(ratio.low)} to {times(ratio.high)}" if ratio.sure else ""

@@ -1,14 +1,14 @@
 """One full run of every reader on every pattern, as docs/results.md shows it.
 
 ``zcb store start --profile s3``, the presets demo and headline written, then
-``python -m studies.survey --in-flight 100 -o survey.json``: tables on stdout, every report in the file. Each row rests
-on fresh processes, all workloads of a session in the same ones; an interval is over their medians.
+``python -m studies.survey --in-flight 100 -o survey.json``: tables on stdout, every report in the file, from which
+``python -m studies.survey_tables survey.json`` makes the tables again. Each row rests on fresh processes, all workloads
+of a session in the same ones; an interval is over their medians.
 ``--pairs tensorstore,zarrs-planned`` adds how the second of two readers stands against the first: the median of the
 ratios of the same rounds, with its interval.
 """
 
-import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -19,19 +19,17 @@ from harness.measure.conductor import SESSIONS, Conductor, Plan, Row
 from harness.measure.report import read_reports
 from harness.paths import write_atomically
 from harness.readers import benchmarked, reader_class
-from harness.results.intervals import Interval, interval, of_processes
-from harness.results.sample import NETWORK_LIMIT, Sample
-from harness.results.sessions import by_session
-from harness.results.slower import slower
-from harness.results.text import number, times
+from harness.results.intervals import interval
+from harness.results.text import times
 from harness.targets.resolve import resolve
 from harness.workload import cases
 from harness.workload.create import create_workload
+from studies import survey_tables
+from studies.reports import load
 
 _ROUNDS = 3
 _SECONDS_OF_SESSION = 10.0
 """A workload that takes as long in a session has one round of it."""
-_GIB = 2**30
 
 
 @click.command()
@@ -68,54 +66,10 @@ def survey(
         found = dict(zip(work, conductor.measure_all(workloads), strict=True))
     reports = ",".join(read_reports(rows[:-1], rows[-1]) for rows in found.values())
     write_atomically(output, f"[{reports}]\n".encode())
-    columns = [*names, NETWORK_LIMIT]
-    for cell in (_time, _slower, _requests):
-        click.echo(_table(found, columns, cell))
+    for line in survey_tables.lines(survey_tables.by_workload(load(output))):
+        click.echo(line)
     if pairs:
         click.echo(_ratios(found, *pairs.split(",")))
-
-
-def _table(found: Mapping[str, list[Row]], columns: Sequence[str], cell: Callable[[Row], str]) -> str:
-    lines = [f"| | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
-    for title, rows in found.items():
-        by_name = {row.reader: row for row in rows}
-        shown = [cell(by_name[name]) if by_name[name].samples else _reason(by_name[name]) for name in columns]
-        lines.append(f"| {title} | {' | '.join(shown)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _reason(row: Row) -> str:
-    return "failed" if row.error is not None else "n/a"
-
-
-def _time(row: Row) -> str:
-    """Return the median of processes' medians in ms and its interval."""
-    found = of_processes([1e3 * sample.seconds for sample in of] for of in by_session(row.samples))
-    return "-" if found is None else _with_ends(found, number)
-
-
-def _slower(row: Row) -> str:
-    """Return how many times slower than the limit in the same rounds, with its interval, or why not."""
-    found = slower(row.samples, row.workload.in_flight)
-    distance = "" if found.interval is None else _with_ends(found.interval, times)
-    return ", ".join(filter(None, (distance, found.brief))) or "-"
-
-
-def _with_ends(found: Interval, text: Callable[[float], str]) -> str:
-    return text(found.median) + (f" [{text(found.low)}, {text(found.high)}]" if found.sure else "")
-
-
-def _requests(row: Row) -> str:
-    """Return requests, most in flight, CPU seconds for each GiB of the final array: the reader's and the store's."""
-    gib = row.workload.array_bytes / _GIB
-    figures: Sequence[Callable[[Sample], float | None]] = (
-        lambda sample: sample.requests,
-        lambda sample: sample.max_in_flight,
-        lambda sample: sample.cpu_seconds / gib,
-        lambda sample: None if sample.store_cpu_seconds is None else sample.store_cpu_seconds / gib,
-    )
-    known = [[value for sample in row.samples if (value := figure(sample)) is not None] for figure in figures]
-    return ", ".join(number(statistics.median(column)) if column else "-" for column in known)
 
 
 def _ratios(found: Mapping[str, list[Row]], base: str, other: str) -> str:

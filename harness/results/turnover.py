@@ -95,13 +95,11 @@ def turned(
             before, after = (
                 ratio(of[workload][one].row, of[workload][other].row, DEFAULT_METRIC) for of in (here, there)
             )
-            if before and after and _is_below(before) and _is_above(after):
+            if before and after and turns_over(before, after):
                 yield Turned(workload=workload, faster=one, slower=other, here=before, there=after)
 
 
-def _is_below(of: Interval) -> bool:
-    return of.sure and of.high < 1 and of.median < 1 / (1 + SMALLEST)
-
-
-def _is_above(of: Interval) -> bool:
-    return of.sure and of.low > 1 and of.median > 1 + SMALLEST
+def turns_over(here: Interval, there: Interval) -> bool:
+    """Return whether a ratio of two readers is below 1 at one target and above it at the other, for sure at both."""
+    below = here.sure and here.high < 1 and here.median < 1 / (1 + SMALLEST)
+    return below and there.sure and there.low > 1 and there.median > 1 + SMALLEST
