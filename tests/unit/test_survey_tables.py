@@ -75,7 +75,7 @@ def test_a_table_has_medians_ratios_and_reasons(printed):
     assert requests == "10, 98"
     assert cpu == "2, 0.500"
     assert row(lines, "network-limit")[1] == "40"
-    assert "`zarrs+tuned`: task_per_shard=true. `dask+tuned`: n/a: not tuned." in lines
+    assert "`zarrs+tuned`: task_per_shard=True. `dask+tuned`: n/a: not tuned." in lines
     assert not any(line.startswith("| dask+tuned") for line in lines)
 
 
