@@ -148,13 +148,15 @@ class Search:
         return math.prod(len(setting.values) + 1 for setting in self.reader.settings) <= GRID
 
     def _grid(self) -> Iterator[Settings]:
-        """Yield every combination."""
+        """Yield every combination, those that change least first: where the time is up, no setting was left out."""
         choices = [
             [{}, *({setting.name: value} for value in setting.values)]  # the documentation's first
             for setting in self.reader.settings
         ]
-        for chosen in itertools.product(*choices):
-            yield from self._new({name: value for one in chosen for name, value in one.items()})
+        products = itertools.product(*choices)
+        combined: list[Settings] = [{name: value for one in of for name, value in one.items()} for of in products]
+        for candidate in sorted(combined, key=len):
+            yield from self._new(candidate)
 
     def _descent(self) -> Iterator[Settings]:
         """Yield the best settings with another value of one, setting by setting, as long as a pass finds better ones.
