@@ -1,10 +1,12 @@
 //! Executes workload files (docs/workload.md) with zarrs, and shows what that took.
 
 mod array;
+mod buffer;
 mod client;
 mod clocks;
 mod codecs;
 mod content_range;
+mod cutting;
 mod engines;
 mod failure;
 mod feeding;
@@ -40,6 +42,7 @@ use workload::Workload;
 
 /// Parts are what memory is asked for before they come.
 const MOST_PART_BYTES: u64 = 1 << 30;
+const MOST_BUFFER_MIB: u64 = 1 << 20;
 
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = "Example:\n  zarrs-reader run w.json --engine planned --samples 5 --json")]
@@ -86,6 +89,9 @@ struct How {
     /// Planned: the largest request; a longer chunk is fetched in parts, and small reads make smaller requests.
     #[arg(long, value_name = "BYTES", default_value_t = 8 << 20, value_parser = clap::value_parser!(u64).range(1..=MOST_PART_BYTES))]
     part_bytes: u64,
+    /// Planned: MiB of stored bytes that may be on their way or wait to be decoded; one request always may.
+    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=MOST_BUFFER_MIB))]
+    buffer_mib: u64,
     /// Stock: settings of zarrs, as JSON (docs/tuning.md).
     #[arg(long, value_name = "JSON", default_value = "{}", value_parser = Settings::parse)]
     settings: Settings,
@@ -93,7 +99,12 @@ struct How {
 
 impl How {
     fn limits(self) -> Limits {
-        Limits { max_gap_bytes: self.max_gap_bytes, part_bytes: self.part_bytes, keeps_indexes: false }
+        Limits {
+            max_gap_bytes: self.max_gap_bytes,
+            part_bytes: self.part_bytes,
+            buffer_bytes: self.buffer_mib << 20,
+            keeps_indexes: false,
+        }
     }
 }
 

@@ -64,11 +64,11 @@ impl<T> Output<T> {
         Ok(())
     }
 
-    /// Writes the fill value into a piece whose chunk is not stored.
+    /// Writes the fill value into a piece whose chunk is not stored; `fill` holds it as often as is copied at once.
     pub fn fill(&self, piece: &Piece, chunk_shape: &[u64], fill: &[u8]) {
         scatter(piece, chunk_shape, &self.shape, self.element, |to, run| {
-            for element in 0..run.bytes / self.element {
-                self.memory.write(to + element * self.element, fill);
+            for at in (0..run.bytes).step_by(fill.len()) {
+                self.memory.write(to + at, &fill[..fill.len().min(run.bytes - at)]);
             }
         });
         self.wrote(piece);
@@ -122,7 +122,7 @@ mod tests {
         output: Arc<Output<T>>,
         put: impl Fn(&Output<T>, &Piece, usize) + Sync,
     ) -> Outcome<Bytes> {
-        let all = pieces(&read(), &CHUNK);
+        let all: Vec<_> = pieces(&read(), &CHUNK).collect();
         std::thread::scope(|threads| {
             for (number, piece) in all.iter().enumerate() {
                 let (output, put) = (&output, &put);
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn threads_that_copy_at_once_fill_the_array() {
         let whole = filled(Output::new(shape_of(&read()), ELEMENT), |output, piece, number| match number {
-            4 => output.fill(piece, &CHUNK, &[5, 5]),
+            4 => output.fill(piece, &CHUNK, &[5; 4]), // longer than what is left of a row of six bytes
             _ => output.copy(piece, &CHUNK, &chunk(number)).expect("a whole chunk"),
         });
         assert_eq!(whole.expect("all of it").as_ref(), expected());
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn views_may_be_held_while_others_are_made() {
         let output = Output::zeroed(shape_of(&read()), ELEMENT);
-        let all = pieces(&read(), &CHUNK);
+        let all: Vec<_> = pieces(&read(), &CHUNK).collect();
         let views: Vec<_> = all.iter().map(|piece| output.view(piece).expect("it is inside")).collect();
         for (number, (mut view, piece)) in views.into_iter().zip(&all).enumerate() {
             view.copy_from_slice(&chunk(number)).expect("a whole chunk");
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn an_array_that_is_not_all_written_is_not_handed_out() {
         let output = Output::new(shape_of(&read()), ELEMENT);
-        let all = pieces(&read(), &CHUNK);
+        let all: Vec<_> = pieces(&read(), &CHUNK).collect();
         output.copy(&all[0], &CHUNK, &chunk(0)).expect("a whole chunk");
         let short = output.copy(&all[1], &CHUNK, &chunk(1)[1..]).expect_err("a byte is missing");
         assert_eq!(short.to_string(), "a chunk decoded to 11 bytes, not 12");

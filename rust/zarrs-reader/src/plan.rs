@@ -11,7 +11,12 @@ pub struct Limits {
     pub part_bytes: u64,
     /// Whether shard indexes are kept from one read to the next; a benchmark of reads never does.
     pub keeps_indexes: bool,
+    /// Stored bytes asked for or come, and not yet decoded.
+    pub buffer_bytes: u64,
 }
+
+/// What a chunk of a shard takes while its shard is read: its entry in the index, stored and decoded, and in the plan.
+const PLAN_BYTES_PER_CHUNK: u64 = 64;
 
 /// Up to here adjacent chunks share a request, however few requests that makes.
 const SHARED_BYTES: u64 = 256 << 10;
@@ -23,6 +28,14 @@ pub struct Grouping {
     pub max_gap_bytes: u64,
     /// Bytes of a request up to which further chunks join it.
     pub most_bytes: u64,
+}
+
+impl Grouping {
+    /// Whether a request for `span` takes `next` too, which begins no earlier.
+    fn joins(&self, span: &Range<u64>, next: &Range<u64>) -> bool {
+        next.start <= span.end.saturating_add(self.max_gap_bytes)
+            && next.end.max(span.end) - span.start <= self.most_bytes
+    }
 }
 
 impl Limits {
@@ -38,6 +51,15 @@ impl Limits {
             max_gap_bytes: if chunks <= permits { 0 } else { self.max_gap_bytes },
             most_bytes: spread.max(SHARED_BYTES).min(self.part_bytes),
         }
+    }
+
+    /// How many objects, of `chunks` chunks each, a read has under way at once, decoding included.
+    ///
+    /// Twice as many as requests, so that there is a request to send while others are being decoded; and no more than
+    /// whose plans fit into half of the buffer.
+    pub fn objects_at_once(&self, chunks: u64, in_flight: usize) -> usize {
+        let planned = self.buffer_bytes / 2 / chunks.saturating_mul(PLAN_BYTES_PER_CHUNK).max(1);
+        planned.clamp(1, 2 * in_flight as u64) as usize
     }
 
     /// Whether shards of which all chunks are wanted come with one GET that brings the index along.
@@ -70,24 +92,19 @@ impl<T> Group<T> {
     }
 }
 
-/// Groups chunks of one shard, which may come in any order and may overlap.
-pub fn group<T>(mut chunks: Vec<Stored<T>>, grouping: Grouping) -> Vec<Group<T>> {
-    let Grouping { max_gap_bytes, most_bytes } = grouping;
+/// Groups chunks of one shard, which may come in any order and may overlap; a group is made when it is asked for.
+pub fn groups<T>(mut chunks: Vec<Stored<T>>, grouping: Grouping) -> impl Iterator<Item = Group<T>> {
     chunks.sort_by_key(|chunk| chunk.span.start);
-    let mut groups: Vec<Group<T>> = Vec::new();
-    for chunk in chunks {
-        match groups.last_mut() {
-            Some(last)
-                if chunk.span.start <= last.span.end.saturating_add(max_gap_bytes)
-                    && chunk.span.end.max(last.span.end) - last.span.start <= most_bytes =>
-            {
-                last.span.end = last.span.end.max(chunk.span.end);
-                last.chunks.push(chunk);
-            }
-            _ => groups.push(Group { span: chunk.span.clone(), chunks: vec![chunk] }),
+    let mut chunks = chunks.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let first = chunks.next()?;
+        let mut group = Group { span: first.span.clone(), chunks: vec![first] };
+        while let Some(chunk) = chunks.next_if(|next| grouping.joins(&group.span, &next.span)) {
+            group.span.end = group.span.end.max(chunk.span.end);
+            group.chunks.push(chunk);
         }
-    }
-    groups
+        Some(group)
+    })
 }
 
 /// Splits a range into parts of at most `part_bytes`, in order; an empty range has none.
@@ -111,18 +128,20 @@ mod tests {
         groups.iter().map(|group| group.span.clone()).collect()
     }
 
+    const LIMITS: Limits = Limits { max_gap_bytes: 0, part_bytes: 0, keeps_indexes: false, buffer_bytes: 128 << 20 };
     const GROUPING: Grouping = Grouping { max_gap_bytes: 10, most_bytes: 100 };
 
     #[test]
     fn close_chunks_share_a_request_and_distant_ones_do_not() {
-        let groups = group(vec![stored(40..50), stored(0..20), stored(61..70), stored(25..30)], GROUPING);
+        let chunks = vec![stored(40..50), stored(0..20), stored(61..70), stored(25..30)];
+        let groups: Vec<_> = groups(chunks, GROUPING).collect();
         assert_eq!(spans(&groups), [0..50, 61..70]);
         assert_eq!(groups[0].chunks.len(), 3);
     }
 
     #[test]
     fn requests_are_long_only_where_enough_of_them_are_left() {
-        let limits = Limits { max_gap_bytes: 7, part_bytes: 8 << 20, keeps_indexes: false };
+        let limits = Limits { max_gap_bytes: 7, part_bytes: 8 << 20, ..LIMITS };
         let most = |bytes, permits| limits.grouping(1000, bytes, permits).most_bytes;
         assert_eq!(most(4 << 20, 100), SHARED_BYTES);
         assert_eq!(most(200 << 20, 100), 4 << 20);
@@ -133,7 +152,7 @@ mod tests {
 
     #[test]
     fn whole_shards_are_taken_where_they_take_turns_and_fit_a_part() {
-        let limits = Limits { max_gap_bytes: 0, part_bytes: 100, keeps_indexes: false };
+        let limits = Limits { max_gap_bytes: 0, part_bytes: 100, ..LIMITS };
         assert!(limits.takes_whole_shards(20, 100, 10));
         assert!(!limits.takes_whole_shards(19, 100, 10));
         assert!(!limits.takes_whole_shards(20, 101, 10));
@@ -141,8 +160,16 @@ mod tests {
     }
 
     #[test]
+    fn few_shards_are_all_under_way_and_huge_ones_by_their_plans() {
+        assert_eq!(LIMITS.objects_at_once(64, 100), 200);
+        assert_eq!(LIMITS.objects_at_once(1 << 15, 100), 32);
+        assert_eq!(LIMITS.objects_at_once(1 << 22, 100), 1);
+        assert_eq!(LIMITS.objects_at_once(u64::MAX, 1), 1);
+    }
+
+    #[test]
     fn gaps_are_bridged_only_where_requests_run_out() {
-        let limits = Limits { max_gap_bytes: 7, part_bytes: 8 << 20, keeps_indexes: false };
+        let limits = Limits { max_gap_bytes: 7, part_bytes: 8 << 20, ..LIMITS };
         assert_eq!(limits.grouping(100, 1, 100).max_gap_bytes, 0);
         assert_eq!(limits.grouping(101, 1, 100).max_gap_bytes, 7);
     }
@@ -150,13 +177,13 @@ mod tests {
     #[test]
     fn a_request_grows_to_its_limit_only() {
         let chunks = (0..8).map(|i| stored(i * 30..i * 30 + 30)).collect();
-        assert_eq!(spans(&group(chunks, GROUPING)), [0..90, 90..180, 180..240]);
+        assert_eq!(spans(&groups(chunks, GROUPING).collect::<Vec<_>>()), [0..90, 90..180, 180..240]);
     }
 
     #[test]
     fn a_gap_of_exactly_the_limit_is_bridged() {
-        assert_eq!(group(vec![stored(0..10), stored(20..30)], GROUPING).len(), 1);
-        assert_eq!(group(vec![stored(0..10), stored(21..30)], GROUPING).len(), 2);
+        assert_eq!(groups(vec![stored(0..10), stored(20..30)], GROUPING).count(), 1);
+        assert_eq!(groups(vec![stored(0..10), stored(21..30)], GROUPING).count(), 2);
     }
 
     #[test]
@@ -174,7 +201,7 @@ mod tests {
             max_gap_bytes in 0u64..50, most_bytes in 1u64..400,
         ) {
             let chunks: Vec<_> = starts.iter().map(|(start, length)| stored(*start..start + length)).collect();
-            let groups = group(chunks, Grouping { max_gap_bytes, most_bytes });
+            let groups: Vec<_> = groups(chunks, Grouping { max_gap_bytes, most_bytes }).collect();
             prop_assert_eq!(groups.iter().map(|g| g.chunks.len()).sum::<usize>(), starts.len());
             for one in &groups {
                 prop_assert!(one.chunks.iter().all(|c| one.span.start <= c.span.start && c.span.end <= one.span.end));

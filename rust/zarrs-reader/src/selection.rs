@@ -37,18 +37,17 @@ impl Axis {
         if self.step >= size { self.len() } else { last / size - self.start / size + 1 }
     }
 
-    /// The parts of this axis, one for each chunk of `size` elements that it touches, ascending.
-    pub fn parts(self, size: u64) -> Vec<Part> {
-        let mut parts: Vec<Part> = Vec::new();
-        let mut at = 0;
-        while at < self.len() {
-            let element = self.start + at * self.step;
-            let chunk = element / size;
-            let in_chunk = (((chunk + 1) * size).min(self.stop) - element).div_ceil(self.step);
-            parts.push(Part { chunk, inside: element % size, step: self.step, count: in_chunk, out: at });
-            at += in_chunk;
-        }
-        parts
+    /// What it takes of the `number`-th of these chunks.
+    fn part(self, size: u64, number: u64) -> Part {
+        let out = if self.step >= size {
+            number
+        } else {
+            ((self.start / size + number) * size).saturating_sub(self.start).div_ceil(self.step)
+        };
+        let element = self.start + out * self.step;
+        let chunk = element / size;
+        let count = (((chunk + 1) * size).min(self.stop) - element).div_ceil(self.step);
+        Part { chunk, inside: element % size, step: self.step, count, out }
     }
 }
 
@@ -109,22 +108,63 @@ pub fn shape_of(read: &[Axis]) -> Vec<u64> {
 }
 
 /// The pieces of a selection, one per chunk of `chunk_shape` touched, in C order of the grid.
-pub fn pieces(read: &[Axis], chunk_shape: &[u64]) -> Vec<Piece> {
-    let axes: Vec<Vec<Part>> = read.iter().zip(chunk_shape).map(|(axis, size)| axis.parts(*size)).collect();
-    let mut found = vec![Piece { parts: Vec::with_capacity(axes.len()) }];
-    for parts in &axes {
-        found = found
-            .iter()
-            .flat_map(|piece| {
-                parts.iter().map(|part| {
-                    let mut longer = piece.parts.clone();
-                    longer.push(*part);
-                    Piece { parts: longer }
-                })
-            })
-            .collect();
+pub fn pieces(read: &[Axis], chunk_shape: &[u64]) -> impl ExactSizeIterator<Item = Piece> {
+    let chunks = Chunks::of(read, chunk_shape);
+    (0..chunks.len()).map(move |number| chunks.piece(number))
+}
+
+/// The chunks that a selection touches, in C order of their grid. Each is computed when it is asked for: an array may
+/// have more than there is memory for.
+#[derive(Debug, Clone)]
+pub struct Chunks {
+    axes: Vec<Along>,
+}
+
+/// The chunks along one axis.
+#[derive(Debug, Clone, Copy)]
+struct Along {
+    axis: Axis,
+    size: u64,
+    /// First element in the final array.
+    out: u64,
+}
+
+impl Chunks {
+    pub fn of(read: &[Axis], chunk_shape: &[u64]) -> Self {
+        let along = |(axis, size): (&Axis, &u64)| Along { axis: *axis, size: *size, out: 0 };
+        Self { axes: read.iter().zip(chunk_shape).map(along).collect() }
     }
-    found
+
+    pub fn len(&self) -> usize {
+        self.axes.iter().map(|along| along.axis.chunks(along.size) as usize).product()
+    }
+
+    pub fn piece(&self, number: usize) -> Piece {
+        let mut rest = number as u64;
+        let mut parts: Vec<Part> = self.axes.iter().rev().map(|along| along.next_part(&mut rest)).collect();
+        parts.reverse();
+        Piece { parts }
+    }
+
+    /// The smaller chunks, of `chunk_shape`, inside one of these.
+    pub fn inside(&self, piece: &Piece, chunk_shape: &[u64]) -> Self {
+        let along = |((along, part), size): ((&Along, &Part), &u64)| {
+            let start = part.chunk * along.size + part.inside;
+            let axis = Axis { start, stop: start + (part.count - 1) * part.step + 1, step: part.step };
+            Along { axis, size: *size, out: part.out }
+        };
+        Self { axes: self.axes.iter().zip(&piece.parts).zip(chunk_shape).map(along).collect() }
+    }
+}
+
+impl Along {
+    /// The part of the chunk whose number along this axis is the last digit of `number`, which is taken off.
+    fn next_part(&self, number: &mut u64) -> Part {
+        let chunks = self.axis.chunks(self.size);
+        let part = self.axis.part(self.size, *number % chunks);
+        *number /= chunks;
+        Part { out: self.out + part.out, ..part }
+    }
 }
 
 /// Copies a piece of a decoded chunk into the final array, row by row.
@@ -186,16 +226,17 @@ mod tests {
 
     #[test]
     fn a_stride_takes_every_other_chunk_of_length_one() {
-        let parts = axis(0, 7, 2).parts(1);
+        let parts = (0..4).map(|number| axis(0, 7, 2).part(1, number));
         assert_eq!(
-            parts.iter().map(|p| (p.chunk, p.inside, p.count, p.out)).collect::<Vec<_>>(),
+            parts.map(|p| (p.chunk, p.inside, p.count, p.out)).collect::<Vec<_>>(),
             [(0, 0, 1, 0), (2, 0, 1, 1), (4, 0, 1, 2), (6, 0, 1, 3)]
         );
     }
 
     #[test]
     fn a_chunk_that_a_stride_steps_over_is_not_touched() {
-        assert_eq!(axis(1, 20, 9).parts(4).iter().map(|p| p.chunk).collect::<Vec<_>>(), [0, 2, 4]);
+        let touched: Vec<u64> = pieces(&[axis(1, 20, 9)], &[4]).flat_map(|piece| piece.chunk()).collect();
+        assert_eq!(touched, [0, 2, 4]);
     }
 
     #[test]
@@ -242,6 +283,38 @@ mod tests {
                 prop_assert_eq!(found.clone(), Some((chunk, inside as usize)));
             }
         }
+    }
+
+    proptest! {
+        /// The chunks of each shard, shard by shard, are the chunks of the selection.
+        #[test]
+        fn shards_hold_the_chunks_of_the_selection(
+            axes in proptest::collection::vec((any_axis(), 1u64..4), 0..4)
+        ) {
+            let read: Vec<Axis> = axes.iter().map(|((_, axis, _), _)| *axis).collect();
+            let chunk_shape: Vec<u64> = axes.iter().map(|((_, _, chunk), _)| *chunk).collect();
+            let per_shard: Vec<u64> = axes.iter().map(|(_, per_shard)| *per_shard).collect();
+            let shard_shape: Vec<u64> = chunk_shape.iter().zip(&per_shard).map(|(chunk, n)| chunk * n).collect();
+            let shards = Chunks::of(&read, &shard_shape);
+            let mut found = Vec::new();
+            for shard in (0..shards.len()).map(|number| shards.piece(number)) {
+                let inside = shards.inside(&shard, &chunk_shape);
+                prop_assert!(inside.len() > 0);
+                found.extend((0..inside.len()).map(|number| (shard.chunk(), inside.piece(number))));
+            }
+            let mut expected: Vec<_> =
+                pieces(&read, &chunk_shape).map(|piece| (piece.shard(&per_shard), piece)).collect();
+            expected.sort_by_key(|(shard, piece)| (shard.clone(), piece.chunk()));
+            prop_assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn chunks_without_number_take_no_memory() {
+        let chunks = Chunks::of(&[axis(3, 1 << 59, 1)], &[8]);
+        assert_eq!(chunks.len(), 1 << 56);
+        let last = Part { chunk: (1 << 56) - 1, inside: 0, step: 1, count: 8, out: (1 << 59) - 8 - 3 };
+        assert_eq!(chunks.piece(chunks.len() - 1).parts, [last]);
     }
 
     fn prop_assert_is_none<T>(slot: &mut Option<T>, value: T) {

@@ -72,6 +72,25 @@ pub fn span(entry: [u64; 2], object_bytes: u64, chunk: ChunkBytes) -> Result<Opt
     Ok(Some(offset..end))
 }
 
+/// Refuses what no writer makes of an object: chunks that share some of their bytes, or bytes of the `index`. Equal chunks
+/// may be stored once.
+///
+/// # Errors
+/// What cannot be, in words; `spans` are sorted.
+pub fn check_apart<'a>(spans: impl Iterator<Item = &'a Range<u64>>, index: &Range<u64>) -> Result<(), String> {
+    let mut before = 0..0;
+    for span in spans {
+        if span.start < before.end && *span != before {
+            return Err(format!("chunks at {before:?} and {span:?} share bytes"));
+        }
+        if span.start < index.end && index.start < span.end {
+            return Err(format!("a chunk at {span:?} shares bytes with the index at {index:?}"));
+        }
+        before = span.clone();
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,7 +116,32 @@ mod tests {
         assert_eq!(ChunkBytes::of(&BytesRepresentation::BoundedSize(u64::MAX)), ChunkBytes::AtMost(u64::MAX));
     }
 
+    #[test]
+    fn chunks_share_all_of_their_bytes_or_none() {
+        let check = |spans: &[Range<u64>]| check_apart(spans.iter(), &(100..120));
+        assert_eq!(check(&[0..10, 10..20, 10..20, 30..100, 120..130]), Ok(()));
+        assert!(check(&[0..10, 9..20]).is_err_and(|why| why == "chunks at 0..10 and 9..20 share bytes"));
+        assert!(check(&[0..10, 0..20]).is_err() && check(&[0..30, 10..20]).is_err());
+        let with_the_index = "a chunk at 90..101 shares bytes with the index at 100..120";
+        assert!(check(&[90..101]).is_err_and(|why| why == with_the_index));
+        assert!(check(&[119..130]).is_err() && check(&[105..106]).is_err() && check(&[0..200]).is_err());
+    }
+
     proptest! {
+        /// Spans that pass take no more bytes, each counted once, than there are.
+        #[test]
+        fn what_is_apart_fits_into_the_object(
+            mut spans in proptest::collection::vec((0u64..100, 0u64..30).prop_map(|(start, n)| start..start + n), 0..8)
+        ) {
+            spans.sort_by_key(|span| (span.start, span.end));
+            if check_apart(spans.iter(), &(60..70)).is_ok() {
+                spans.dedup();
+                let taken: Vec<u64> = spans.into_iter().flatten().collect();
+                prop_assert!(taken.windows(2).all(|pair| pair[0] < pair[1]));
+                prop_assert!(taken.iter().all(|byte| !(60..70).contains(byte)));
+            }
+        }
+
         /// Whatever an index says: what is asked for lies in the object and is no longer than a chunk can be.
         #[test]
         fn what_is_asked_for_is_bounded(offset: u64, length: u64, object_bytes: u64, most: u64) {

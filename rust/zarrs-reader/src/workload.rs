@@ -584,7 +584,7 @@ mod tests {
             Ok(workload) => {
                 let _ = workload.truth();
                 for read in &workload.reads {
-                    let touched = pieces(read, &workload.array.chunk_shape);
+                    let touched: Vec<_> = pieces(read, &workload.array.chunk_shape).collect();
                     let counted: u64 =
                         read.iter().zip(&workload.array.chunk_shape).map(|(axis, size)| axis.chunks(*size)).product();
                     prop_assert_eq!(touched.len() as u64, counted);

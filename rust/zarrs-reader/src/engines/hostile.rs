@@ -108,7 +108,7 @@ fn nowhere() -> Origin {
 }
 
 fn limits(part_bytes: u64) -> Limits {
-    Limits { max_gap_bytes: 16, part_bytes, keeps_indexes: false }
+    Limits { max_gap_bytes: 16, part_bytes, buffer_bytes: 128 << 20, keeps_indexes: false }
 }
 
 fn read_with(way: Way, entries: &[[u64; 2]]) -> Outcome<Arrays> {

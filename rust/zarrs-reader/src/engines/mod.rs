@@ -91,6 +91,23 @@ async fn all(mut tasks: JoinSet<Outcome<()>>) -> Outcome<()> {
     Ok(())
 }
 
+/// Runs tasks, at most `most` of them at once; each is made when its turn comes.
+async fn at_most<F>(most: usize, tasks: impl Iterator<Item = F>) -> Outcome<()>
+where
+    F: Future<Output = Outcome<()>> + Send + 'static,
+{
+    let mut under_way = JoinSet::new();
+    for task in tasks {
+        if under_way.len() >= most
+            && let Some(done) = under_way.join_next().await
+        {
+            done??;
+        }
+        under_way.spawn(task);
+    }
+    all(under_way).await
+}
+
 /// Opens the array of a workload with an engine, outside the timed part.
 ///
 /// # Errors

@@ -123,7 +123,7 @@ impl Stock {
         let per_shard: Vec<u64> =
             self.shard_shape.iter().zip(chunk_shape).map(|(shard, chunk)| shard / chunk).collect();
         let mut caches = BTreeMap::new();
-        let calls = pieces(read, chunk_shape).into_iter().map(|piece| {
+        let calls = pieces(read, chunk_shape).map(|piece| {
             let shard = piece.shard(&per_shard);
             let shares = match self.settings.shard_cache {
                 ShardCache::Read => Vec::new(),

@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Arrays, Engine, Hooks};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
-use crate::plan::{Grouping, Stored, group, parts};
+use crate::plan::{Grouping, Stored, groups, parts};
 use crate::selection::{Axis, pieces};
 use crate::shard_index::{ChunkBytes, span};
 use crate::workload::{ArrayInfo, Endian, IndexLocation, Workload};
@@ -272,7 +272,7 @@ fn ranges(
         return Ok(stored.into_iter().map(|chunk| chunk.span).collect());
     }
     let grouping = Grouping { max_gap_bytes: MERGE_GAP_BYTES, most_bytes: u64::MAX };
-    Ok(group(stored, grouping).into_iter().map(|one| one.span).collect())
+    Ok(groups(stored, grouping).map(|one| one.span).collect())
 }
 
 fn per_shard(array: &ArrayInfo) -> Vec<u64> {

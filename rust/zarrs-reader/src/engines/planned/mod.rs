@@ -1,0 +1,325 @@
+//! zarrs' codecs under our own I/O plan: an index GET for each shard, just ahead of its data, ranges grouped, requests
+//! and memory bounded, and each chunk decoded and put into its place on all cores as soon as its bytes are there.
+
+mod decoding;
+mod layout;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::try_join_all;
+use futures::{TryStreamExt, try_join};
+use object_store::path::Path;
+use object_store::{GetRange, GetResult};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use self::decoding::{Decoding, Encoded, fill};
+use self::layout::{Index, Layout, Plan, Unit};
+use super::{Arrays, Engine, Hooks, at_most};
+use crate::array::{self, OpenArray};
+use crate::buffer::{Buffer, Held};
+use crate::client::{Client, body_of, longer};
+use crate::clocks::{memory_share, now_ns};
+use crate::cutting::Cutting;
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+use crate::plan::{Group, Grouping, Limits, Stored, groups, parts};
+use crate::recording::Place;
+use crate::selection::{Chunks, shape_of};
+use crate::workload::Workload;
+
+pub struct Planned {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    workload: Arc<Workload>,
+    client: Client,
+    array: Arc<OpenArray>,
+    layout: Layout,
+    limits: Limits,
+    permits: Semaphore,
+    buffer: Arc<Buffer>,
+    /// The indexes of shards by their coordinates, where they are kept from one read to the next.
+    kept: Option<Mutex<HashMap<Vec<u64>, ShardIndex>>>,
+}
+
+/// What is known of a shard.
+#[derive(Clone)]
+struct ShardIndex {
+    entries: Arc<Vec<[u64; 2]>>,
+    object_bytes: u64,
+}
+
+/// One read that is under way.
+struct Reading {
+    inner: Arc<Inner>,
+    objects: Chunks,
+    grouping: Grouping,
+    takes_whole_shards: bool,
+    output: Arc<Output>,
+}
+
+/// An object, and its chunks that a read wants.
+struct Object {
+    reading: Arc<Reading>,
+    path: Path,
+    /// Below the array's.
+    key: Arc<str>,
+    chunks: Chunks,
+}
+
+impl Planned {
+    pub async fn open(workload: Arc<Workload>, client: Client, limits: Limits) -> Outcome<Self> {
+        let array = array::open(&workload, &client).await?;
+        let layout = Layout::of(&array)?;
+        let permits = Semaphore::new(workload.in_flight);
+        let buffer = Buffer::new(limits.buffer_bytes);
+        let kept = limits.keeps_indexes.then(Mutex::default);
+        Ok(Self { inner: Arc::new(Inner { workload, client, array, layout, limits, permits, buffer, kept }) })
+    }
+}
+
+impl Inner {
+    async fn read_one(self: &Arc<Self>, number: usize) -> Outcome<Bytes> {
+        let reading = Arc::new(Reading::new(self, number));
+        let reads_at_once = self.workload.concurrent_reads as u64;
+        let chunks_at_once = self.layout.chunks().saturating_mul(reads_at_once);
+        let objects = (0..reading.objects.len()).map(|number| {
+            let reading = Arc::clone(&reading);
+            async move { reading.read_object(number).await }
+        });
+        at_most(self.limits.objects_at_once(chunks_at_once, self.workload.in_flight), objects).await?;
+        let output = Arc::clone(&reading.output);
+        drop(reading);
+        output.finish()
+    }
+
+    /// The index of a shard; None where the shard is not stored.
+    async fn shard_index(&self, index: &Index, shard: &[u64], path: &Path) -> Outcome<Option<ShardIndex>> {
+        if let Some(known) = self.kept.as_ref().and_then(|kept| kept.lock().get(shard).cloned()) {
+            return Ok(Some(known));
+        }
+        let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
+        let Some(answer) = self.ask(path, Some(index.range())).await? else { return Ok(None) };
+        let object_bytes = answer.meta.size;
+        let entries = index.entries(&body_of(answer).await?).map_err(|why| nonsense(path, &why))?;
+        let known = ShardIndex { entries: Arc::new(entries), object_bytes };
+        if let Some(kept) = &self.kept {
+            kept.lock().insert(shard.to_vec(), known.clone());
+        }
+        Ok(Some(known))
+    }
+
+    /// All of an object; None where there is none.
+    async fn whole(&self, path: &Path, held: &mut Held) -> Outcome<Option<Bytes>> {
+        let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
+        let Some(answer) = self.ask(path, None).await? else { return Ok(None) };
+        held.resize(answer.range.end - answer.range.start);
+        Ok(Some(body_of(answer).await?))
+    }
+
+    /// A range of an object, in several requests where it is longer than a part, each into its place.
+    async fn range(&self, path: &Path, span: &Range<u64>) -> Outcome<Bytes> {
+        let bytes = span.end - span.start;
+        if bytes > memory_share() {
+            return Err(Failure::Store(format!("{path}: {bytes} bytes are more than a quarter of the memory")));
+        }
+        let mut rest = BytesMut::with_capacity(bytes as usize);
+        let gets = parts(span, self.limits.part_bytes).into_iter().map(|part| {
+            let behind = rest.split_off((part.end - part.start) as usize);
+            self.part(path, part, std::mem::replace(&mut rest, behind))
+        });
+        let whole = try_join_all(gets).await?.into_iter().reduce(|mut before, part| {
+            before.unsplit(part);
+            before
+        });
+        Ok(whole.unwrap_or_default().freeze())
+    }
+
+    /// A part of an object, which fills the memory that is there for it.
+    async fn part(&self, path: &Path, part: Range<u64>, mut place: BytesMut) -> Outcome<BytesMut> {
+        let bytes = (part.end - part.start) as usize;
+        let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
+        let answer = self.ask(path, Some(GetRange::Bounded(part))).await?.ok_or_else(|| gone(path))?;
+        let mut frames = answer.into_stream();
+        while let Some(frame) = frames.try_next().await? {
+            if frame.len() > bytes - place.len() {
+                return Err(longer(path));
+            }
+            place.extend_from_slice(&frame);
+        }
+        if place.len() == bytes { Ok(place) } else { Err(gone(path)) }
+    }
+
+    async fn ask(&self, path: &Path, range: Option<GetRange>) -> Outcome<Option<GetResult>> {
+        match self.client.get(path, range).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn gone(path: &Path) -> Failure {
+    Failure::Store(format!("{path} vanished or shrank while it was read"))
+}
+
+fn nonsense(path: &Path, why: &str) -> Failure {
+    Failure::measurement(format!("the index of {path}: {why}"))
+}
+
+impl Reading {
+    /// Counts decide how it is read: no list is as long as an array has chunks.
+    fn new(inner: &Arc<Inner>, number: usize) -> Self {
+        let (read, limits, layout) = (&inner.workload.reads[number], inner.limits, &inner.layout);
+        let objects = Chunks::of(read, &layout.object_shape);
+        let permits = inner.workload.in_flight / inner.workload.concurrent_reads;
+        let (chunks, chunk_bytes) =
+            (Chunks::of(read, &layout.unit.sizes).len() as u64, layout.unit.decoded_bytes() as u64);
+        let shard_bytes = layout.chunks() * chunk_bytes;
+        Self {
+            inner: Arc::clone(inner),
+            grouping: limits.grouping(chunks, chunks * chunk_bytes, permits),
+            takes_whole_shards: limits.takes_whole_shards(objects.len(), shard_bytes, permits),
+            objects,
+            output: Output::new(shape_of(read), layout.unit.element),
+        }
+    }
+
+    async fn read_object(self: &Arc<Self>, number: usize) -> Outcome<()> {
+        let piece = self.objects.piece(number);
+        let (coordinates, inner) = (piece.chunk(), &self.inner);
+        let path = inner.client.path(inner.array.chunk_key(&coordinates).as_str());
+        let key = path.as_ref().strip_prefix(inner.client.prefix.as_ref()).unwrap_or_default().trim_start_matches('/');
+        let (key, chunks) = (key.into(), self.objects.inside(&piece, &inner.layout.unit.sizes));
+        let wants_all = chunks.len() as u64 == inner.layout.chunks();
+        let object = Arc::new(Object { reading: Arc::clone(self), path, key, chunks });
+        match &inner.layout.index {
+            Some(index) if !(self.takes_whole_shards && wants_all) => object.read_ranges(index, &coordinates).await,
+            index => object.read_whole(index.as_ref()).await,
+        }
+    }
+}
+
+impl Object {
+    fn unit(&self) -> &Unit {
+        &self.reading.inner.layout.unit
+    }
+
+    /// Fetches all of it with one request.
+    async fn read_whole(self: Arc<Self>, index: Option<&Index>) -> Outcome<()> {
+        let inner = &self.reading.inner;
+        let mut held = inner.buffer.reserve(inner.layout.object_bytes()).await;
+        let Some(body) = inner.whole(&self.path, &mut held).await? else {
+            drop(held);
+            return fill(&self, Plan::of_nothing(&self.chunks).missing).await;
+        };
+        let Plan { stored, missing } = self.plan_of_whole(index, &body)?;
+        let mut decoding = Decoding::new(&self, held);
+        for Stored { span, item } in stored {
+            decoding.add(item, span.start, body.slice(span.start as usize..span.end as usize));
+        }
+        drop(body); // what is decoded is free
+        try_join!(decoding.finish(), fill(&self, missing))?;
+        Ok(())
+    }
+
+    fn plan_of_whole(&self, index: Option<&Index>, body: &Bytes) -> Outcome<Plan> {
+        let bytes = body.len() as u64;
+        let Some(index) = index else {
+            return Ok(Plan { stored: vec![Stored { span: 0..bytes, item: 0 }], missing: Vec::new() });
+        };
+        let plan = index.entries(index.part_of(body));
+        let plan = plan.and_then(|entries| self.reading.inner.layout.plan(index, &entries, bytes, &self.chunks));
+        plan.map_err(|why| nonsense(&self.path, &why))
+    }
+
+    /// Fetches its index, then the ranges of its chunks.
+    async fn read_ranges(self: Arc<Self>, index: &Index, shard: &[u64]) -> Outcome<()> {
+        let (reading, inner) = (&self.reading, &self.reading.inner);
+        let plan = match inner.shard_index(index, shard, &self.path).await? {
+            Some(ShardIndex { entries, object_bytes }) => {
+                inner.layout.plan(index, &entries, object_bytes, &self.chunks).map_err(|why| nonsense(&self.path, &why))
+            }
+            None => Ok(Plan::of_nothing(&self.chunks)),
+        };
+        let Plan { stored, missing } = plan?;
+        let groups = groups(stored, reading.grouping).map(|one| Arc::clone(&self).read_group(one));
+        try_join!(at_most(2 * inner.workload.in_flight, groups), fill(&self, missing))?;
+        Ok(())
+    }
+
+    /// Fetches one group's range and decodes its chunks, each as soon as its bytes are there.
+    async fn read_group(self: Arc<Self>, one: Group<u32>) -> Outcome<()> {
+        let (inner, span) = (&self.reading.inner, one.span.clone());
+        let held = inner.buffer.reserve(span.end - span.start).await;
+        let mut decoding = Decoding::new(&self, held);
+        if parts(&span, inner.limits.part_bytes).len() == 1 && one.is_disjoint() {
+            self.stream_group(one, &mut decoding).await?;
+        } else {
+            let body = inner.range(&self.path, &span).await?;
+            for Stored { span: chunk, item } in one.chunks {
+                let at = (chunk.start - span.start) as usize..(chunk.end - span.start) as usize;
+                decoding.add(item, chunk.start, body.slice(at));
+            }
+        }
+        decoding.finish().await
+    }
+
+    /// Fetches a range with one request and hands chunks over while the rest is still on its way.
+    ///
+    /// Connections share the link, so all of a shard tends to be complete late: decoding must not wait for that.
+    async fn stream_group(&self, one: Group<u32>, decoding: &mut Decoding) -> Outcome<()> {
+        let inner = &self.reading.inner;
+        let _permit = inner.permits.acquire().await.map_err(Failure::measurement)?;
+        let range = GetRange::Bounded(one.span.clone());
+        let answer = inner.ask(&self.path, Some(range)).await?.ok_or_else(|| gone(&self.path))?;
+        let mut left = one.span.end - one.span.start;
+        let (mut frames, mut cutting) = (answer.into_stream(), Cutting::new(one));
+        while let Some(frame) = frames.try_next().await? {
+            left = left.checked_sub(frame.len() as u64).ok_or_else(|| longer(&self.path))?;
+            cutting.came(&frame, |chunk, bytes| decoding.add(chunk.item, chunk.span.start, bytes));
+        }
+        if cutting.is_done() { Ok(()) } else { Err(gone(&self.path)) }
+    }
+
+    /// Decodes a chunk and puts it into its place; on a thread of the cores.
+    fn decode(&self, chunk: &Encoded) -> Outcome<()> {
+        let (piece, recorder) = (self.chunks.piece(chunk.number as usize), &self.reading.inner.client.recorder);
+        let begin_ns = now_ns();
+        let decoded = self.unit().decode(&chunk.bytes, &piece, &self.reading.output);
+        let decoded_ns = decoded.map_err(|error| {
+            Failure::measurement(format!("chunk {:?} in {} cannot be decoded: {error}", piece.chunk(), self.key))
+        })?;
+        if recorder.is_on() {
+            let place = Place { key: Arc::clone(&self.key), offset: chunk.offset, length: chunk.bytes.len() as u64 };
+            recorder.copied(piece.chunk(), place, begin_ns, decoded_ns);
+        }
+        Ok(())
+    }
+
+    /// Writes the fill value into the place of a chunk.
+    fn fill(&self, number: u32) {
+        let unit = self.unit();
+        self.reading.output.fill(&self.chunks.piece(number as usize), &unit.sizes, &unit.fill_bytes);
+    }
+}
+
+#[async_trait::async_trait]
+impl Engine for Planned {
+    fn workload(&self) -> &Workload {
+        &self.inner.workload
+    }
+
+    async fn read_one(&self, number: usize, _variant: &str) -> Outcome<Arrays> {
+        Ok(vec![self.inner.read_one(number).await?])
+    }
+
+    fn hooks(&self) -> Hooks {
+        Hooks::Chunks
+    }
+}
