@@ -146,6 +146,10 @@ fn first_paragraph(error: &clap::Error) -> String {
 }
 
 fn execute(cli: Cli) -> Outcome<()> {
+    let (Command::Run { how, .. } | Command::Worker { how }) = &cli.command;
+    if how.engine == Kind::Planned {
+        sys::share_arenas(); // before there are threads
+    }
     let runtime = Runtime::new().map_err(Failure::measurement)?;
     match cli.command {
         Command::Worker { how } => worker::serve(how.engine, how.limits(), &runtime),

@@ -43,10 +43,10 @@ impl Limits {
     ///
     /// Where there is a request for each chunk at once, bridging gaps would only cost bytes. And a connection has its own
     /// top speed, so few long requests are slower than many: requests grow only as far as half of the permits stay in
-    /// use, but at least to `SHARED_BYTES`.
+    /// use, by what is wanted and by what the buffer holds (twice as much decoded), but at least to `SHARED_BYTES`.
     pub fn grouping(&self, chunks: u64, decoded_bytes: u64, permits: usize) -> Grouping {
         let permits = (permits as u64).max(1);
-        let spread = decoded_bytes / permits.div_ceil(2);
+        let spread = decoded_bytes.min(2 * self.buffer_bytes) / permits.div_ceil(2);
         Grouping {
             max_gap_bytes: if chunks <= permits { 0 } else { self.max_gap_bytes },
             most_bytes: spread.max(SHARED_BYTES).min(self.part_bytes),
@@ -145,6 +145,8 @@ mod tests {
         let most = |bytes, permits| limits.grouping(1000, bytes, permits).most_bytes;
         assert_eq!(most(4 << 20, 100), SHARED_BYTES);
         assert_eq!(most(200 << 20, 100), 4 << 20);
+        assert_eq!(most(256 << 20, 100), (256 << 20) / 50);
+        assert_eq!(most(1 << 40, 100), (256 << 20) / 50, "by the buffer, which is to hold 50 of them");
         assert_eq!(most(200 << 20, 1), 8 << 20);
         assert_eq!(most(200 << 20, 0), 8 << 20);
         assert_eq!(Limits { part_bytes: 100, ..limits }.grouping(1, 4 << 20, 100).most_bytes, 100);

@@ -111,6 +111,10 @@ fn limits(part_bytes: u64) -> Limits {
     Limits { max_gap_bytes: 16, part_bytes, buffer_bytes: 128 << 20, keeps_indexes: false }
 }
 
+fn narrow(part_bytes: u64, buffer_bytes: u64) -> Limits {
+    Limits { buffer_bytes, ..limits(part_bytes) }
+}
+
 fn read_with(way: Way, entries: &[[u64; 2]]) -> Outcome<Arrays> {
     let shard = [data(), index(entries)].concat();
     let runtime = Runtime::new().expect("threads");
@@ -146,6 +150,59 @@ fn lengths_and_offsets_that_cannot_be_are_refused_before_memory_is_asked_for() {
         lie(&mut entries[2]);
         let limit = read_with(LIMIT, &entries);
         assert!(limit.is_err(), "lie {index}");
+    }
+}
+
+#[test]
+fn chunks_that_share_bytes_with_others_or_with_the_index_are_refused() {
+    let refused = |entries: &[[u64; 2]]| read_with(PLANNED, entries).expect_err("no writer does that").to_string();
+    let overlapping = refused(&[[0, 8], [12, 8], [16, 8], [24, 8]]);
+    assert_eq!(overlapping, "the index of a/c/0: chunks at 12..20 and 16..24 share bytes");
+    let in_the_index = refused(&[[0, 8], [8, 8], [16, 8], [28, 8]]);
+    assert_eq!(in_the_index, "the index of a/c/0: a chunk at 28..36 shares bytes with the index at 32..100");
+}
+
+#[test]
+fn equal_chunks_may_be_stored_once() {
+    let arrays = read_with(PLANNED, &[[8, 8], [0, 8], [8, 8], [8, 8]]).expect("an array");
+    let (first, second) = (&data()[..8], &data()[8..16]);
+    assert_eq!(arrays.concat(), [second, first, second, second].concat());
+}
+
+/// Shards of which some are missing, and some chunks of the others, by one request at a time and with room for none.
+#[test]
+fn an_array_of_many_shards_is_read_however_little_may_be_held() {
+    let (shards, missing) = (7, 3);
+    let mut described = metadata(None, "end");
+    described["shape"] = json!([16 * shards]);
+    let mut entries = honest();
+    entries[1] = [MISSING, MISSING];
+    let shard = [data(), index(&entries)].concat();
+    let fill = 7u16.to_le_bytes().repeat(4);
+    let of_stored = [&data()[..8], &fill, &data()[16..]].concat();
+    let of_shard = |number| if number == missing { fill.repeat(4) } else { of_stored.clone() };
+    let expected: Vec<u8> = (0..shards).flat_map(of_shard).collect();
+    let runtime = Runtime::new().expect("threads");
+    for (in_flight, limits) in [1, 2, 3, 100].into_iter().flat_map(|n| {
+        [narrow(8 << 20, 1), narrow(7, 1), narrow(7, 20), narrow(1, 1 << 30), narrow(8, 8)].map(|limits| (n, limits))
+    }) {
+        let work = json!({
+            "schema": 1, "target": {"name": "t", "url": "s3://b"}, "in_flight": in_flight,
+            "array": {"key": "a", "shape": [16 * shards], "chunk_shape": [4], "shard_shape": [16]},
+            "reads": [[[0, 16 * shards, 1]]], "array_bytes": 32 * shards, "wanted_bytes": 32 * shards,
+        });
+        let outcome = runtime.block_on(async {
+            let store = InMemory::new();
+            store.put(&Path::from("a/zarr.json"), described.to_string().into()).await.expect("memory");
+            for number in (0..shards).filter(|number| *number != missing) {
+                store.put(&Path::from(format!("a/c/{number}")), shard.clone().into()).await.expect("memory");
+            }
+            let work = Arc::new(Workload::from_value(work).expect("a workload"));
+            let client = Client::over(Arc::new(store), "a", nowhere());
+            let engine = open(Kind::Planned, work, client, limits, PLAIN).await?;
+            tokio::time::timeout(Duration::from_secs(20), engine.read(0..1, "")).await.expect("it ends")
+        });
+        assert_eq!(outcome.expect("an array").concat(), expected, "{in_flight} in flight, {limits:?}");
     }
 }
 
@@ -205,11 +262,12 @@ proptest! {
         compressor in prop_oneof![Just(None), Just(Some("zstd"))],
         (step, in_flight) in (prop_oneof![Just(1u64), Just(2)], prop_oneof![Just(1usize), Just(8)]),
         part_bytes in prop_oneof![Just(7u64), Just(8 << 20)],
+        buffer_bytes in prop_oneof![Just(1u64), Just(40), Just(128 << 20)],
     ) {
         let runtime = Runtime::new().expect("threads");
         for way in [PLANNED, LIMIT] {
             let outcome = runtime.block_on(read(
-                way, &metadata(compressor, index_at), shard.clone(), workload(step, in_flight), limits(part_bytes),
+                way, &metadata(compressor, index_at), shard.clone(), workload(step, in_flight), narrow(part_bytes, buffer_bytes),
             ));
             match outcome {
                 Ok(arrays) if way == PLANNED => {

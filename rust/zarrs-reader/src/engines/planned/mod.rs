@@ -180,10 +180,10 @@ impl Reading {
         let permits = inner.workload.in_flight / inner.workload.concurrent_reads;
         let (chunks, chunk_bytes) =
             (Chunks::of(read, &layout.unit.sizes).len() as u64, layout.unit.decoded_bytes() as u64);
-        let shard_bytes = layout.chunks() * chunk_bytes;
+        let shard_bytes = layout.chunks().saturating_mul(chunk_bytes);
         Self {
             inner: Arc::clone(inner),
-            grouping: limits.grouping(chunks, chunks * chunk_bytes, permits),
+            grouping: limits.grouping(chunks, chunks.saturating_mul(chunk_bytes), permits),
             takes_whole_shards: limits.takes_whole_shards(objects.len(), shard_bytes, permits),
             objects,
             output: Output::new(shape_of(read), layout.unit.element),

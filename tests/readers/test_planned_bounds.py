@@ -1,0 +1,104 @@
+"""What zarrs-planned holds at once, by the store's log: bytes that fit, and indexes just ahead of their data."""
+
+import itertools
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from harness.measure.process import WorkerProcess
+from harness.readers.zarrs import ZarrsPlanned
+from harness.store import lifecycle
+from harness.store.control import StoreControl
+from harness.store.lifecycle import StoreSettings
+from harness.targets.resolve import resolve
+from harness.workload.create import create_workload
+from harness.workload.patterns import Parameters
+from setup_data.cli import data
+
+MIB = 2**20
+BUFFER_MIB = 16
+BESIDE_MIB = 64
+"""What the process takes beside its array and its buffer: programs, connections, threads."""
+
+
+class Narrow(ZarrsPlanned):
+    """zarrs-planned that may hold 16 MiB of stored bytes."""
+
+    @classmethod
+    def command(cls, environment):
+        return [*super().command(environment), "--buffer-mib", str(BUFFER_MIB)]
+
+
+@pytest.fixture
+def store(own_state, rust_reader):
+    """A store with service time, stopped with the test."""
+    return lifecycle.start(StoreSettings(profile="s3"))
+
+
+def written(shape, chunks, shards):
+    asked = ["--shape", shape, "--chunks", chunks, "--shards", shards, "--name", "bounds"]
+    done = CliRunner().invoke(data, ["create", "--target", "embedded", *asked], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return resolve("embedded")
+
+
+def read(store, reader, workload):
+    """Read twice, and return the second sample with the requests of it, as they came."""
+    worker = WorkerProcess(reader)
+    try:
+        worker.open(workload, timeout=60)
+        worker.require({"op": "sample", "discard": True}, timeout=120)
+        with StoreControl(store.control) as control:
+            control.mark("read", log=True)
+            timed = worker.require({"op": "sample"}, timeout=120)["timed"]
+            return timed, sorted(control.requests("read"), key=lambda request: request.received_ns)
+    finally:
+        worker.stop()
+
+
+def most_under_way(requests):
+    """Return the most bytes of answers that the store was asked for and had not sent."""
+    events = [(r.received_ns, r.bytes) for r in requests] + [(r.last_byte_ns, -r.bytes) for r in requests]
+    return max(itertools.accumulate(size for _, size in sorted(events)))
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.parametrize(("in_flight", "whole"), [(20, True), (100, False)])
+def test_an_array_of_600_mib_is_read_through_16(store, in_flight, whole):
+    target = written("600,512,1024", "4,128,128", "40,256,256")
+    workload = create_workload("whole_array", target, dataset="custom/bounds", in_flight=in_flight)
+    assert workload.array_bytes == 600 * MIB
+    timed, requests = read(store, Narrow, workload)
+    assert timed["verified"]
+    shards = workload.wanted_shards
+    assert sum(r.kind == "get_index" for r in requests) == (0 if whole else shards)
+    assert timed["request_counts"]["requests"] == len(requests) >= shards
+    assert timed["request_counts"]["fetched_bytes"] == sum(r.bytes for r in requests) >= workload.wanted_bytes
+    if whole:  # of ranges, what is decoded is given back while the rest of a request is still on its way
+        assert most_under_way(requests) <= BUFFER_MIB * MIB
+    assert timed["peak_rss_bytes"] - timed["array_bytes"] < (BUFFER_MIB + BESIDE_MIB) * MIB
+
+
+@pytest.mark.parametrize("in_flight", [4, 32])
+def test_indexes_come_just_ahead_of_their_data(store, in_flight):
+    target = written("64,128,128", "1,16,16", "64,16,16")  # 64 shards of one request for data each
+    workload = create_workload(
+        "chunks_of_many_shards", target, dataset="custom/bounds", parameters=Parameters(shards=32)
+    )
+    assert workload.wanted_shards == 32
+    _, requests = read(store, ZarrsPlanned, msgspec.structs.replace(workload, in_flight=in_flight))
+    kinds = [r.kind for r in requests]
+    data_per_shard = kinds.count("get_data") // 32
+    assert (kinds.count("get_index"), data_per_shard * 32) == (32, kinds.count("get_data"))
+    asked = dict.fromkeys(kinds, 0)
+    for kind in kinds:
+        asked[kind] += 1
+        begun = asked["get_data"] / data_per_shard
+        assert asked["get_index"] <= begun + 2 * in_flight
+    if in_flight == 32:  # all shards have a request at once
+        assert kinds[:32] == ["get_index"] * 32
+    else:
+        last_index = len(kinds) - kinds[::-1].index("get_index")
+        assert "get_data" in kinds[: last_index - 2 * in_flight]
