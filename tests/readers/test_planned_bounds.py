@@ -18,7 +18,7 @@ from setup_data.cli import data
 
 MIB = 2**20
 BUFFER_MIB = 16
-BESIDE_MIB = 64
+BESIDE_MIB = 96
 """What the process takes beside its array and its buffer: programs, connections, threads."""
 
 
