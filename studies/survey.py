@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
+import msgspec
 
 from harness.errors import BadUseError
 from harness.machine.log import show_progress
@@ -64,8 +65,8 @@ def survey(
     )
     with Conductor(names, plan=plan) as conductor:
         found = dict(zip(work, conductor.measure_all(workloads), strict=True))
-    reports = ",".join(read_reports(rows[:-1], rows[-1]) for rows in found.values())
-    write_atomically(output, f"[{reports}]\n".encode())
+    reports = [one for rows in found.values() for one in msgspec.json.decode(read_reports(rows[:-1], rows[-1]))]
+    write_atomically(output, msgspec.json.encode(reports) + b"\n")
     for line in survey_tables.lines(survey_tables.by_workload(load(output))):
         click.echo(line)
     if pairs:

@@ -93,11 +93,12 @@ def _limit(readers: Mapping[str, Report]) -> float | None:
 def _notes(readers: Mapping[str, Report]) -> Iterator[str]:
     """Yield what the settings of tuned readers are, and whose row is missing for which reason."""
     said = [f"`{name}`: {in_words(of.settings)}." for name, of in readers.items() if of.samples and of.settings]
-    said += [
-        f"`{name}`: {'failed' if of.error else 'n/a'}: {of.error or of.na}."
-        for name, of in readers.items()
-        if of.error or of.na
-    ]
+    missing: dict[str, list[str]] = {}
+    for name, of in readers.items():
+        if of.error or of.na:
+            reason = f"failed: {of.error}" if of.error else f"n/a: {of.na}"
+            missing.setdefault(reason.partition(": `zcb")[0], []).append(f"`{name}`")  # which command would mend it
+    said += [f"{', '.join(names)}: {reason}." for reason, names in missing.items()]
     if said:
         yield from (" ".join(said), "")
 
