@@ -58,10 +58,18 @@ pub trait Engine: Send + Sync {
     async fn read_one(&self, number: usize, variant: &str) -> Outcome<Arrays>;
 
     /// Executes some of the workload's reads once, all but of a stream; this is what is timed.
+    ///
+    /// The next one begins when any of those under way ends: one that takes long holds up no other.
     async fn read(&self, reads: Range<usize>, variant: &str) -> Outcome<Arrays> {
-        let work = self.workload();
-        let reads = stream::iter(reads).map(|number| self.read_one(number, variant));
-        reads.buffered(work.concurrent_reads).try_concat().await
+        let mut found = vec![Arrays::new(); reads.len()];
+        let mut under_way = stream::iter(reads.enumerate())
+            .map(|(place, number)| async move { Ok::<_, Failure>((place, self.read_one(number, variant).await?)) })
+            .buffer_unordered(self.workload().concurrent_reads);
+        while let Some((place, arrays)) = under_way.try_next().await? {
+            found[place] = arrays;
+        }
+        drop(under_way);
+        Ok(found.concat())
     }
 
     /// The ways of doing the work that compete.
@@ -144,4 +152,52 @@ pub fn versions(kind: Kind) -> BTreeMap<&'static str, &'static str> {
         found.insert("zarrs_object_store", env!("VERSION_ZARRS_OBJECT_STORE"));
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::sync::Notify;
+    use tokio::time::timeout;
+
+    /// Its first read ends when its last one has begun.
+    struct Patient {
+        workload: Workload,
+        last_began: Notify,
+    }
+
+    #[async_trait::async_trait]
+    impl Engine for Patient {
+        fn workload(&self) -> &Workload {
+            &self.workload
+        }
+
+        async fn read_one(&self, number: usize, _variant: &str) -> Outcome<Arrays> {
+            match number {
+                0 => self.last_began.notified().await,
+                3 => self.last_began.notify_one(),
+                _ => {}
+            }
+            Ok(vec![Bytes::from(vec![number as u8])])
+        }
+
+        fn hooks(&self) -> Hooks {
+            Hooks::None
+        }
+    }
+
+    #[tokio::test]
+    async fn a_read_that_takes_long_holds_up_no_other_and_arrays_keep_their_order() {
+        let workload = Workload::from_value(serde_json::json!({
+            "schema": 1, "target": {"name": "t", "url": "s3://b"}, "in_flight": 8,
+            "array": {"key": "a", "shape": [4], "chunk_shape": [1], "shard_shape": [1]},
+            "reads": [[[0, 1, 1]], [[1, 2, 1]], [[2, 3, 1]], [[3, 4, 1]]],
+            "concurrent_reads": 2, "array_bytes": 4, "wanted_bytes": 4, "held_bytes": 4,
+            "truth": {"reads_crc32c": "AAAAAAAAAAAAAAAAAAAAAA=="},
+        }));
+        let engine = Patient { workload: workload.expect("a workload"), last_began: Notify::new() };
+        let arrays = timeout(Duration::from_secs(20), engine.read(0..4, "")).await.expect("the last read begins");
+        assert_eq!(arrays.expect("four arrays").concat(), [0, 1, 2, 3]);
+    }
 }
