@@ -20,7 +20,6 @@ class Report(msgspec.Struct):
     target: str
     samples: list[Sample]
     settings: dict[str, Any] = {}
-    floor_seconds: float | None = None
     network_limit: dict[str, Any] = {}
     na: str | None = None
     error: str | None = None

@@ -60,34 +60,31 @@ def by_workload(reports: Sequence[Report]) -> Survey:
 
 
 def _table(workload: str, readers: Mapping[str, Report], beside: Mapping[str, Report]) -> Iterator[str]:
-    limit = _limit(readers)
-    targets = [_target(of) for of in (readers, beside) if of]
-    headings = ["reader", *(f"{targets[0]}: {name}" if not n else name for n, name in enumerate(_HEADINGS))]
-    if beside:
-        headings += [f"{targets[1]}: {name}" if not n else name for n, name in enumerate(_HEADINGS_BESIDE)]
-    yield from (f"**{workload}**", "", f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}")
+    headings = ["reader", *_headings(readers, _HEADINGS), *(_headings(beside, _HEADINGS_BESIDE) if beside else ())]
+    yield from (f"**{workload}**", "", _line(headings), f"|{'---|' * len(headings)}")
     for name, report in readers.items():
         if report.samples:
             yield _line([name, *_cells(report), *(_cells_beside(beside.get(name)) if beside else ())])
-    known = [number(1e3 * seconds) for of in (readers, beside) if of and (seconds := _limit(of)) is not None]
-    if limit is not None:
-        yield _line([NETWORK_LIMIT, known[0], "", "", "", *([known[1], "", ""] if len(known) > 1 else [])])
+    limits = [_limit(readers), "", "", "", *([_limit(beside), "", ""] if beside else [])]
+    yield _line([NETWORK_LIMIT, *limits])
     yield ""
     yield from _notes(readers)
+
+
+def _headings(readers: Mapping[str, Report], names: Sequence[str]) -> Iterator[str]:
+    """Yield headings, the first with its target."""
+    target = next(iter(readers.values())).target.removeprefix("embedded:")
+    yield from (f"{target}: {names[0]}", *names[1:])
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _target(readers: Mapping[str, Report]) -> str:
-    return next(iter(readers.values())).target.removeprefix("embedded:")
-
-
-def _limit(readers: Mapping[str, Report]) -> float | None:
-    """Return the median of the network limit's seconds; all readers of a workload have the same ones."""
+def _limit(readers: Mapping[str, Report]) -> str:
+    """Return the median of the network limit in ms; all readers of a workload have the same ones."""
     seconds = next(iter(readers.values())).network_limit.get("seconds", [])
-    return statistics.median(seconds) if seconds else None
+    return number(1e3 * statistics.median(seconds)) if seconds else "-"
 
 
 def _notes(readers: Mapping[str, Report]) -> Iterator[str]:

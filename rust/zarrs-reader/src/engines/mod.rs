@@ -68,7 +68,6 @@ pub trait Engine: Send + Sync {
         while let Some((place, arrays)) = under_way.try_next().await? {
             found[place] = arrays;
         }
-        drop(under_way);
         Ok(found.concat())
     }
 
