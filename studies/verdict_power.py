@@ -3,12 +3,14 @@
 ``python -m studies.verdict_power record PATTERN -n 1000 -o pairs.json`` measures a version against itself;
 ``python -m studies.verdict_power replay pairs.json`` draws blocks of those pairs with replacement, in the order
 in which a live verdict would have met them, adds an invented slowdown, and counts the answers;
-``python -m studies.verdict_power live PATTERN -n 30 --slowdown 0.05`` takes whole verdicts of a version against itself,
-head's reader held up by that share of its own time.
+``python -m studies.verdict_power live PATTERN ... -n 30 --every 240 -o verdicts.json`` takes whole verdicts of a version
+against itself, one of each pattern every so many seconds; with ``--slowdown 0.05`` head's reader is held up by that
+share of its own time. What the file holds already is counted, so that verdicts of several days can stand in one table.
 docs/verdicts.md holds what came out.
 """
 
 import dataclasses
+import datetime
 import itertools
 import math
 import os
@@ -16,7 +18,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,11 +75,23 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """One replayed verdict of one workload."""
+    """One verdict of one workload, replayed or live."""
 
     answer: Answer
     blocks: int
     seconds: float
+
+
+class Taken(Replayed, frozen=True, kw_only=True):
+    """One live verdict."""
+
+    workload: str
+    slowdown: float
+    at: datetime.datetime
+    ratio: float
+    """Head over base, with its interval."""
+    low: float
+    high: float
 
 
 def replay_once(
@@ -96,18 +110,9 @@ def replay_once(
     return Replayed(answer=Answer.UNKNOWN, blocks=len(taken), seconds=spent)
 
 
-def _what_is_compared(command: Callable[..., None]) -> Callable[..., None]:
-    for decorate in reversed(
-        (
-            click.argument("pattern", type=click.Choice(list(PATTERNS))),
-            click.option("--piece", type=int, default=0, help="Which of the pattern's workloads (0 is the first)."),
-            click.option("--reader", default="zarr-python+obstore", show_default=True),
-            click.option("--side", default="3.3.0", show_default=True, help="What is compared with itself."),
-            click.option("--target", default="embedded:s3", show_default=True),
-        )
-    ):
-        command = decorate(command)
-    return command
+_READER = click.option("--reader", default="zarr-python+obstore", show_default=True)
+_SIDE = click.option("--side", default="3.3.0", show_default=True, help="What is compared with itself.")
+_TARGET = click.option("--target", default="embedded:s3", show_default=True)
 
 
 def _workload(pattern: str, piece: int, target: str) -> Workload:
@@ -144,7 +149,11 @@ def power() -> None:
 
 
 @power.command()
-@_what_is_compared
+@click.argument("pattern", type=click.Choice(list(PATTERNS)))
+@click.option("--piece", type=int, default=0, help="Which of the pattern's workloads (0 is the first).")
+@_READER
+@_SIDE
+@_TARGET
 @click.option("-n", "--pairs", type=click.IntRange(min=2), default=1000, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def record(pattern: str, piece: int, reader: str, side: str, target: str, pairs: int, output: Path) -> None:
@@ -176,7 +185,7 @@ def replay(recordings: tuple[Path, ...], verdicts: int, comparisons: int, second
     rules = Rules(comparisons=comparisons, seconds=seconds)
     table = Table("workload", "slowdown", *_HEADINGS)
     for path in recordings:
-        recording = _load(path)
+        recording = _load(path, Recording)
         click.echo(_spread(recording))
         blocks = [list(group) for _, group in itertools.groupby(recording.pairs, key=lambda pair: pair.block)]
         for slowdown in (0.0, 0.03, 0.05, 0.10, 0.20):
@@ -190,32 +199,73 @@ def replay(recordings: tuple[Path, ...], verdicts: int, comparisons: int, second
 
 
 @power.command()
-@_what_is_compared
-@click.option("-n", "--verdicts", type=int, default=30, show_default=True)
+@click.argument("patterns", nargs=-1, required=True, type=click.Choice(list(PATTERNS)))
+@_READER
+@_SIDE
+@_TARGET
+@click.option("-n", "--verdicts", type=int, default=30, show_default=True, help="Of each pattern's first workload.")
+@click.option("--every", type=float, default=0.0, help="Seconds from the begin of a round of them to that of the next.")
 @click.option("--slowdown", type=float, default=0.0, help="Share of its own time that head is held up.")
 @click.option("--comparisons", type=int, default=12, show_default=True, help="Readers times workloads in a verdict.")
 @click.option("--seconds", type=float, default=180.0, show_default=True, help="Budget of each.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def live(
-    pattern: str, piece: int, reader: str, side: str, target: str, verdicts: int, slowdown: float,
-    comparisons: int, seconds: float,
+    patterns: tuple[str, ...], reader: str, side: str, target: str, verdicts: int, every: float, slowdown: float,
+    comparisons: int, seconds: float, output: Path,
 ) -> None:  # fmt: skip
     """Take verdicts of one version against itself, built a second time, or against itself held up."""
-    workload = _workload(pattern, piece, target)
+    works = [_workload(pattern, 0, target) for pattern in patterns]
     rules = Rules(comparisons=comparisons, seconds=seconds)
+    taken = _load(output, list[Taken]) if output.exists() else []
     with tempfile.TemporaryDirectory() as folder:
         one, other = (_built_anew(side, Path(folder, name)) for name in ("base", "head"))
-        held_up = _held_up(other, Path(folder), slowdown) if slowdown else other
-        taken = []
-        for seed in range(verdicts):
-            finding = empty(reader, workload)
-            compare(finding, workload, {"base": one, "head": held_up}, rules, seed=seed)
-            if finding.error is not None:
-                raise MeasurementError(finding.error)
-            taken.append(Replayed(answer=finding.answer, blocks=len(finding.blocks()), seconds=finding.seconds))
-            click.echo(f"{seed + 1}: {finding.answer.value}, {len(finding.blocks())} blocks, {finding.seconds:.0f} s")
-    table = Table("workload", "slowdown", *_HEADINGS)
-    table.add_row(workload.label, f"{slowdown:.0%}", *_row(taken))
-    Console(width=130).print(table)
+        both = {"base": one, "head": _held_up(other, Path(folder), slowdown) if slowdown else other}
+        for number in range(verdicts):
+            begin = time.monotonic()
+            for workload in works:
+                taken.append(_verdict(reader, workload, both, rules, seed=len(taken), slowdown=slowdown))
+                write_atomically(output, msgspec.json.encode(taken) + b"\n")
+            if number < verdicts - 1:
+                time.sleep(max(0.0, begin + every - time.monotonic()))
+    _table_of(taken)
+
+
+def _verdict(
+    reader: str, workload: Workload, both: Mapping[str, Side], rules: Rules, *, seed: int, slowdown: float
+) -> Taken:
+    finding = empty(reader, workload)
+    compare(finding, workload, both, rules, seed=seed)
+    if finding.error is not None:
+        raise MeasurementError(finding.error)
+    if finding.ratio is None or finding.low is None or finding.high is None:
+        raise MeasurementError(f"{workload.label}: {len(finding.blocks())} blocks are too few for an interval")
+    taken = Taken(
+        workload=workload.label,
+        slowdown=slowdown,
+        at=datetime.datetime.now(datetime.UTC),
+        answer=finding.answer,
+        blocks=len(finding.blocks()),
+        seconds=finding.seconds,
+        ratio=finding.ratio,
+        low=finding.low,
+        high=finding.high,
+    )
+    click.echo(
+        f"{taken.at:%H:%M:%S} {taken.workload}: {taken.answer.value}, {taken.blocks} blocks, {taken.seconds:.0f} s, "
+        f"{taken.ratio:.3f} [{taken.low:.3f}, {taken.high:.3f}]"
+    )
+    return taken
+
+
+def _table_of(taken: Sequence[Taken]) -> None:
+    groups = dict[tuple[str, float], list[Taken]]()
+    for one in taken:
+        groups.setdefault((one.workload, one.slowdown), []).append(one)
+    table = Table("workload", "slowdown", "verdicts", "hours", *_HEADINGS)
+    for (workload, slowdown), of_group in groups.items():
+        hours = (of_group[-1].at - of_group[0].at).total_seconds() / 3600
+        table.add_row(workload, f"{slowdown:.0%}", str(len(of_group)), f"{hours:.1f}", *_row(of_group))
+    Console(width=150).print(table)
 
 
 def _held_up(side: Side, folder: Path, slowdown: float) -> Side:
@@ -237,11 +287,11 @@ def _row(replayed: Sequence[Replayed]) -> list[str]:
     ]
 
 
-def _load(path: Path) -> Recording:
+def _load[T](path: Path, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Recording)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.MsgspecError) as error:
-        raise BadUseError(f"{path} is not a recording of pairs: {error}") from error
+        raise BadUseError(f"{path} does not hold what was recorded: {error}") from error
 
 
 def _spread(recording: Recording) -> str:

@@ -33,7 +33,8 @@ SAMPLES = 2
 GAPS = (0, 3)
 """Of each array, among those of workloads.toml."""
 LOOKED_UP = [
-    r"\.ChunksOfOneShard\..*\('zarr-python\+(fsspec|obstore)', 'small', [03]\)",
+    r"\.ChunksOfOneShard\..*\('zarr-python\+obstore', 'small', 0\)",
+    r"\.ChunksOfOneShard\.track_(requests|fetched_per_array_byte)\('zarr-python\+(fsspec|obstore)', 'small', 3\)",
     r"\.PlainChunksOfOneShard\..*\('zarr-python\+(fsspec|obstore)', 'small', 0\)",
     r"\.PlainWholeArray\.",
 ]
