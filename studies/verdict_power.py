@@ -3,9 +3,9 @@
 ``python -m studies.verdict_power record PATTERN -n 1000 -o pairs.json`` measures a version against itself;
 ``python -m studies.verdict_power replay pairs.json`` draws blocks of those pairs with replacement, in the order
 in which a live verdict would have met them, adds an invented slowdown, and counts the answers;
-``python -m studies.verdict_power live PATTERN ... -n 30 --every 240 -o verdicts.json`` takes whole verdicts of a version
-against itself, one of each pattern every so many seconds; with ``--slowdown 0.05`` head's reader is held up by that
-share of its own time. What the file holds already is counted, so that verdicts of several days can stand in one table.
+``python -m studies.verdict_power live PATTERN ... -n 30 --every 240 -o verdicts.json`` takes whole verdicts of a
+version against itself, one of each pattern every so many seconds; with ``--slowdown 0.05`` head's reader is held up by
+that share of its own time. What the file holds already is counted, so that verdicts of several days stand in one table.
 docs/verdicts.md holds what came out.
 """
 

@@ -16,7 +16,7 @@ import click
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy import stats
+from scipy.special import betaincinv
 
 from harness.verdict.statistics import LOOKS, PAIRS_PER_BLOCK, Answer, judge_blocks
 
@@ -68,7 +68,7 @@ def simulated(noise: Noise, slowdown: float, comparisons: int, rng: np.random.Ge
 
 def upper_bound(count: int, total: int) -> float:
     """Return the largest rate that `count` events of `total` leave possible, at 95 % (Clopper and Pearson)."""
-    return 1.0 if count == total else float(stats.beta.ppf(_BOUND, count + 1, total - count))
+    return 1.0 if count == total else float(betaincinv(count + 1, total - count, _BOUND))
 
 
 @click.command()

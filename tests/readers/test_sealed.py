@@ -84,25 +84,27 @@ def executed(workload, embedded_store):
     """Read once on a warm worker and return what the store was asked for, the versions that read, its variables."""
     with StoreControl(embedded_store.control) as control:
 
-        def run(reader, work=workload, **variables):
+        def run(reader, *works, **variables):
             worker = WorkerProcess(reader_class(reader), variables)
             try:
-                opened = worker.require({"op": "open", "workload": msgspec.to_builtins(work)}, timeout=TIMEOUT)
-                sample = {"op": "sample", "variant": opened["variants"][0]}
-                worker.require(sample | {"discard": True}, timeout=TIMEOUT)
-                control.mark("sealed", log=True)
-                worker.require(sample, timeout=TIMEOUT)
-                asked = control.requests("sealed")
-                variables = psutil.Process(worker.pid).environ()
+                asked = [_asked(worker, work, control) for work in works or [workload]]
+                given = psutil.Process(worker.pid).environ()
             finally:
                 worker.stop()
-            return (
-                sorted((one.method, one.key, one.kind, one.range, one.bytes) for one in asked),
-                opened["versions"],
-                {name: value for name, value in variables.items() if name not in DIFFERENT},
-            )
+            return *asked, {name: value for name, value in given.items() if name not in DIFFERENT}
 
         yield run
+
+
+def _asked(worker, work, control):
+    opened = worker.require({"op": "open", "workload": msgspec.to_builtins(work)}, timeout=TIMEOUT)
+    sample = {"op": "sample", "variant": opened["variants"][0]}
+    worker.require(sample | {"discard": True}, timeout=TIMEOUT)
+    control.mark("sealed", log=True)
+    worker.require(sample, timeout=TIMEOUT)
+    requests = [(one.method, one.key, one.kind, one.range, one.bytes) for one in control.requests("sealed")]
+    assert requests
+    return sorted(requests), opened["versions"]
 
 
 @pytest.fixture(scope="module")
@@ -135,33 +137,21 @@ def test_so_they_are_under_a_random_few(seed, clean, executed, bad, elsewhere, m
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", [*READERS, *limit_clients()])
 def test_every_reader_connects_to_the_target_alone_whatever_is_set(
-    reader, executed, bad, elsewhere, monkeypatch, rust_reader
-):
-    asked = executed(reader)
-    assert asked[0]
-    under(monkeypatch, bad, bad)
-    assert executed(reader) == asked
-    assert elsewhere.connections == 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("reader", [*READERS, *limit_clients()])
-def test_a_signed_read_goes_to_the_target_alone_too(
     reader, executed, bad, elsewhere, monkeypatch, workload, rust_reader
 ):
-    """With credentials, beside a configuration file that says where to look and how."""
+    """Without signatures, and then with them: with credentials, beside a configuration file that says where to look."""
     keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
     signed = msgspec.structs.replace(workload, target=msgspec.structs.replace(workload.target, anonymous=False))
     under(monkeypatch, keys, keys)
-    asked = executed(reader, signed)
-    assert asked[0]
+    asked = executed(reader, workload, signed)
     under(monkeypatch, bad, bad)
-    assert executed(reader, signed) == asked
+    assert executed(reader, workload, signed) == asked
     assert elsewhere.connections == 0
 
 
 def test_a_setting_that_is_let_in_does_bend(clean, executed):
-    assert len(executed(READER, ZARR_ARRAY__SHARDING_COALESCE_MAX_GAP_BYTES="0")[0]) > len(clean[READER][0])
+    requests, plain = executed(READER, ZARR_ARRAY__SHARDING_COALESCE_MAX_GAP_BYTES="0")[0][0], clean[READER][0][0]
+    assert len(requests) > len(plain)
 
 
 def test_a_command_says_what_it_left_out_and_what_it_let_in(workload, bad, elsewhere, tmp_path):
