@@ -113,11 +113,11 @@ def config(releases, embedded_store, tmp_path_factory):
     return path
 
 
-def asv(config, *arguments):
+def asv(config, *arguments, **given):
     # asv looks for virtualenv and interpreters on the path, as an activated environment has it.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     settings = {"ZCB_SAMPLES": str(SAMPLES), "ZCB_WORKLOADS": str(config.parent / "workloads.toml")}
-    environment = {**os.environ, **settings, "HOME": str(config.parent), "PATH": path}
+    environment = {**os.environ, **settings, "HOME": str(config.parent), "PATH": path, **given}
     command = ["asv", arguments[0], "--config", str(config), *arguments[1:]]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=1500)
 
@@ -126,8 +126,10 @@ def asv(config, *arguments):
 def records(config):
     assert asv(config, "machine", "--yes").returncode == 0
     looked_up = [word for pattern in LOOKED_UP for word in ("--bench", pattern)]
-    run = asv(config, "run", "--record-samples", "--show-stderr", *looked_up, "ALL")
-    assert run.returncode == 0, run.stdout + run.stderr
+    for commit, processes in (("v3.2.1^!", "1"), ("v3.3.0^!", str(SAMPLES))):
+        measured = ["run", "--record-samples", "--show-stderr", *looked_up, commit]
+        run = asv(config, *measured, ZCB_SESSIONS=processes)
+        assert run.returncode == 0, run.stdout + run.stderr
     return asv_results.load(config)
 
 

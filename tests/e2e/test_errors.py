@@ -111,7 +111,8 @@ def test_a_store_that_is_not_running_is_said_with_its_cure(zcb, tmp_path):
 def test_nobody_reads_the_output_any_more(zcb, embedded_store, targets, tmp_path, arguments):
     """As after `| head`: neither the answer no nor an error."""
     targets(embedded_store.endpoint)
-    assert zcb(*CREATE, "embedded")[0] == 0
+    if arguments[0] != "--help":
+        assert zcb(*CREATE, "embedded")[0] == 0
     if arguments[0] == "read":
         assert zcb(*WORKLOAD, "embedded", "--dataset", "large")[0] == 0
         arguments = [*arguments, "zarr-python+obstore", "w.json", "--samples", "1"]
