@@ -1,4 +1,5 @@
-//! Makes the versions that decide a figure available to the program, from the lock and the compiler that built it.
+//! Makes the versions that decide a figure available to the program, from the lock and the compiler that built it, and
+//! says which of zarrs' interfaces there is (src/zarrs_api).
 
 use std::path::Path;
 use std::process::Command;
@@ -10,6 +11,10 @@ fn main() {
     for package in ["zarrs", "zarrs_object_store", "object_store"] {
         let version = locked(&lock, package).unwrap_or_else(|| panic!("Cargo.lock holds no {package}"));
         println!("cargo:rustc-env=VERSION_{}={version}", package.to_uppercase());
+    }
+    println!("cargo:rustc-check-cfg=cfg(zarrs_0_24)");
+    if locked(&lock, "zarrs").is_some_and(|version| !version.starts_with("0.23.")) {
+        println!("cargo:rustc-cfg=zarrs_0_24");
     }
     println!("cargo:rustc-env=VERSION_RUSTC={}", rustc());
 }

@@ -4,13 +4,14 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use object_store::prefix::PrefixStore;
-use zarrs::array::{Array, ArrayError, ArrayShardedExt, ArraySubset, DataType, FillValue};
+use zarrs::array::{Array, ArrayError, ArraySubset, DataType, FillValue};
 use zarrs_object_store::AsyncObjectStore;
 
 use crate::client::Client;
 use crate::failure::{Failure, Outcome, one_line};
 use crate::selection::{Axis, Piece};
 use crate::workload::Workload;
+use crate::zarrs_api::inner_chunk_shape;
 
 pub type Store = AsyncObjectStore<PrefixStore<Arc<dyn object_store::ObjectStore>>>;
 pub type OpenArray = Array<Store>;
@@ -38,7 +39,7 @@ pub async fn open(workload: &Workload, client: &Client) -> Outcome<Arc<OpenArray
     let asked = &workload.array;
     let shard = array.chunk_shape(&vec![0; array.dimensionality()]).map_err(Failure::unsupported)?;
     // Codecs around the sharding codec hide the inner chunks: then an object is taken for one chunk.
-    let inner = array.effective_subchunk_shape().filter(|_| asked.is_sharded());
+    let inner = inner_chunk_shape(&array).filter(|_| asked.is_sharded());
     let chunk = inner.unwrap_or_else(|| shard.clone());
     let sizes = |shape: &[NonZeroU64]| shape.iter().map(|size| size.get()).collect::<Vec<_>>();
     for (what, there, wanted) in [

@@ -5,17 +5,13 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use zarrs::array::{ChunkShape, DataType, FillValue};
 use zarrs::metadata::Configuration;
 use zarrs::metadata::v3::MetadataV3;
 use zarrs::plugin::{ExtensionName, ZarrVersion};
 use zarrs_codec::{
-    ArrayBytes, ArrayBytesDecodeIntoTarget, ArrayBytesRaw, ArrayCodecTraits, ArrayPartialDecoderTraits,
-    ArrayToBytesCodecTraits, AsyncArrayPartialDecoderTraits, AsyncBytesPartialDecoderTraits, BytesPartialDecoderTraits,
-    BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError, CodecMetadataOptions, CodecOptions,
+    ArrayBytesRaw, BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError, CodecMetadataOptions, CodecOptions,
     CodecRuntimePluginV3, CodecRuntimeRegistryHandleV3, CodecTraits, PartialDecoderCapability,
     PartialEncoderCapability, RecommendedConcurrency, register_codec_v3, unregister_codec_v3,
 };
@@ -62,46 +58,39 @@ impl Drop for Hooked {
     }
 }
 
-/// A codec of zarrs; everything but decoding is its own.
+/// A codec of zarrs; everything but decoding is its own. Those that decode to arrays are in `zarrs_api`.
 #[derive(Debug)]
-struct Timed<C: ?Sized> {
-    recorder: Arc<Recorder>,
-    inner: Arc<C>,
+pub struct Timed<C: ?Sized> {
+    pub recorder: Arc<Recorder>,
+    pub inner: Arc<C>,
 }
 
 type TimedBytes = Timed<dyn BytesToBytesCodecTraits>;
-type TimedArray = Timed<dyn ArrayToBytesCodecTraits>;
 
-macro_rules! is_what_it_wraps {
-    ($wrapper:ty) => {
-        impl ExtensionName for $wrapper {
-            fn name(&self, version: ZarrVersion) -> Option<Cow<'static, str>> {
-                self.inner.name(version)
-            }
-        }
-
-        impl CodecTraits for $wrapper {
-            fn as_any(&self) -> &dyn std::any::Any {
-                self.inner.as_any()
-            }
-
-            fn configuration(&self, version: ZarrVersion, options: &CodecMetadataOptions) -> Option<Configuration> {
-                self.inner.configuration(version, options)
-            }
-
-            fn partial_decoder_capability(&self) -> PartialDecoderCapability {
-                self.inner.partial_decoder_capability()
-            }
-
-            fn partial_encoder_capability(&self) -> PartialEncoderCapability {
-                self.inner.partial_encoder_capability()
-            }
-        }
-    };
+impl<C: ExtensionName + ?Sized> ExtensionName for Timed<C> {
+    fn name(&self, version: ZarrVersion) -> Option<Cow<'static, str>> {
+        self.inner.name(version)
+    }
 }
 
-is_what_it_wraps!(TimedBytes);
-is_what_it_wraps!(TimedArray);
+impl<C: CodecTraits + ?Sized> CodecTraits for Timed<C> {
+    #[cfg(not(zarrs_0_24))]
+    fn as_any(&self) -> &dyn std::any::Any {
+        self.inner.as_any()
+    }
+
+    fn configuration(&self, version: ZarrVersion, options: &CodecMetadataOptions) -> Option<Configuration> {
+        self.inner.configuration(version, options)
+    }
+
+    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
+        self.inner.partial_decoder_capability()
+    }
+
+    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
+        self.inner.partial_encoder_capability()
+    }
+}
 
 /// Partial decoders are zarrs' default ones, which call `decode`.
 #[async_trait::async_trait]
@@ -132,97 +121,5 @@ impl BytesToBytesCodecTraits for TimedBytes {
         let output = self.inner.decode(encoded, decoded, options)?;
         self.recorder.decode_ends(begun, Passed::On(&output));
         Ok(output)
-    }
-}
-
-impl ArrayCodecTraits for TimedArray {
-    fn recommended_concurrency(
-        &self,
-        shape: &[NonZeroU64],
-        data_type: &DataType,
-    ) -> Result<RecommendedConcurrency, CodecError> {
-        self.inner.recommended_concurrency(shape, data_type)
-    }
-
-    fn partial_decode_granularity(&self, shape: &[NonZeroU64]) -> ChunkShape {
-        self.inner.partial_decode_granularity(shape)
-    }
-}
-
-#[async_trait::async_trait]
-impl ArrayToBytesCodecTraits for TimedArray {
-    fn into_dyn(self: Arc<Self>) -> Arc<dyn ArrayToBytesCodecTraits> {
-        self
-    }
-
-    fn encoded_representation(
-        &self,
-        shape: &[NonZeroU64],
-        data_type: &DataType,
-        fill: &FillValue,
-    ) -> Result<BytesRepresentation, CodecError> {
-        self.inner.encoded_representation(shape, data_type, fill)
-    }
-
-    fn encode<'a>(
-        &self,
-        bytes: ArrayBytes<'a>,
-        shape: &[NonZeroU64],
-        data_type: &DataType,
-        fill: &FillValue,
-        options: &CodecOptions,
-    ) -> Result<ArrayBytesRaw<'a>, CodecError> {
-        self.inner.encode(bytes, shape, data_type, fill, options)
-    }
-
-    fn decode<'a>(
-        &self,
-        encoded: ArrayBytesRaw<'a>,
-        shape: &[NonZeroU64],
-        data_type: &DataType,
-        fill: &FillValue,
-        options: &CodecOptions,
-    ) -> Result<ArrayBytes<'a>, CodecError> {
-        let begun = self.recorder.decode_begins(&encoded);
-        let decoded = self.inner.decode(encoded, shape, data_type, fill, options)?;
-        self.recorder.decode_ends(begun, Passed::ToZarrs);
-        Ok(decoded)
-    }
-
-    fn decode_into(
-        &self,
-        encoded: ArrayBytesRaw<'_>,
-        shape: &[NonZeroU64],
-        data_type: &DataType,
-        fill: &FillValue,
-        target: ArrayBytesDecodeIntoTarget<'_>,
-        options: &CodecOptions,
-    ) -> Result<(), CodecError> {
-        let begun = self.recorder.decode_begins(&encoded);
-        self.inner.decode_into(encoded, shape, data_type, fill, target, options)?;
-        self.recorder.decode_ends(begun, Passed::IntoPlace);
-        Ok(())
-    }
-
-    fn partial_decoder(
-        self: Arc<Self>,
-        input: Arc<dyn BytesPartialDecoderTraits>,
-        shape: &[NonZeroU64],
-        data_type: &DataType,
-        fill: &FillValue,
-        options: &CodecOptions,
-    ) -> Result<Arc<dyn ArrayPartialDecoderTraits>, CodecError> {
-        Arc::clone(&self.inner).partial_decoder(input, shape, data_type, fill, options)
-    }
-
-    async fn async_partial_decoder(
-        self: Arc<Self>,
-        input: Arc<dyn AsyncBytesPartialDecoderTraits>,
-        shape: &[NonZeroU64],
-        data_type: &DataType,
-        fill: &FillValue,
-        options: &CodecOptions,
-    ) -> Result<Arc<dyn AsyncArrayPartialDecoderTraits>, CodecError> {
-        Arc::clone(&self.inner).async_partial_decoder(input, shape, data_type, fill, options).await
     }
 }

@@ -23,6 +23,7 @@ mod sys;
 mod truth;
 mod worker;
 mod workload;
+mod zarrs_api;
 
 use std::io::Write;
 use std::panic::catch_unwind;

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -23,7 +24,8 @@ import json, os, pathlib, re, sys
 options = dict(zip(sys.argv[1:], sys.argv[2:]))
 sources = pathlib.Path(options["--manifest-path"]).parent
 reader = (sources / "zarrs-reader" / "Cargo.toml").read_text()
-if "9.9.9" in reader:
+tree = re.search('^zarrs = .* path = "([^"]+)"', reader, re.MULTILINE)
+if "9.9.9" in reader or (tree and pathlib.Path(tree[1], "broken").exists()):
     sys.exit("   Compiling zarrs\\nerror[E0433]: no such thing\\nerror: could not compile")
 with open({log!r}, "a") as log:
     log.write(json.dumps([reader, (sources / "Cargo.toml").read_text()]) + "\\n")
@@ -126,6 +128,19 @@ def test_the_main_branch_is_kept_for_rows_beside_the_release(built, zarrs, monke
     assert len(built()) == 2
 
 
+def test_a_main_branch_that_does_not_compile_is_said_and_leaves_the_program_of_before(built, zarrs, monkeypatch):
+    monkeypatch.setenv(crates.REPOSITORY_VARIABLE, str(zarrs))
+    before = crates.keep_main().resolve()
+    (zarrs / "zarrs" / "broken").touch()
+    git(zarrs, "add", "-A")
+    git(zarrs, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "breaks")
+    with pytest.raises(MeasurementError, match=r"^the build failed: error\[E0433\]: no such thing$"):
+        crates.keep_main()
+    program = Path(reader_class("zarrs+main").command({})[0])
+    assert program.resolve() == before
+    assert program.is_file()
+
+
 def test_a_build_is_of_the_sources_as_they_are(built, zarrs, monkeypatch):
     monkeypatch.setenv(crates.REPOSITORY_VARIABLE, str(zarrs))
     crates.keep_main()
@@ -175,6 +190,15 @@ def test_without_cargo_it_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(crates, "find_cargo", lambda: None)
     with pytest.raises(BadUseError, match="cargo is missing"):
         crates.make("crate:0.1.2", {})
+
+
+def test_both_interfaces_of_zarrs_are_given_the_same_names():
+    """Only one of the two modules is compiled, so nothing else sees what was added to the other alone."""
+    folder = rust.WORKSPACE / "zarrs-reader" / "src" / "zarrs_api"
+    public = re.compile(r"^ *pub (?:async )?(fn|struct|type) (\w+)", re.MULTILINE)
+    release, main_branch = (sorted(public.findall((folder / f"v0_{n}.rs").read_text())) for n in (23, 24))
+    assert ("struct", "Calls") in release
+    assert release == main_branch
 
 
 def test_the_requirement_of_zarrs_is_found_in_our_manifest():

@@ -11,24 +11,24 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use zarrs::array::{ArrayBytes, ArraySubset, AsyncArrayShardedReadableExt, AsyncArrayShardedReadableExtCache};
+use zarrs::array::ArraySubset;
 use zarrs_codec::CodecOptions;
 
 use super::settings::{Settings, ShardCache};
 use super::{Arrays, Engine, Hooks, all};
-use crate::array::{self, OpenArray, boxed, element_size, failed, is_box};
+use crate::array::{self, boxed, element_size, failed, is_box};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::selection::{Axis, Piece, pieces, shape_of};
 use crate::workload::Workload;
+use crate::zarrs_api::{Calls, Indexes};
 
 #[derive(Clone)]
 pub struct Stock {
     workload: Arc<Workload>,
-    array: Arc<OpenArray>,
+    calls: Calls,
     settings: Settings,
-    options: CodecOptions,
     /// Calls of tasks of our own that are under way: the only way to bound their requests in flight.
     permits: Arc<Semaphore>,
     element: usize,
@@ -38,7 +38,7 @@ pub struct Stock {
 /// A call for one chunk, and the shard indexes that need not be read for it any more.
 struct Call {
     piece: Piece,
-    cache: Arc<AsyncArrayShardedReadableExtCache>,
+    indexes: Arc<Indexes>,
 }
 
 impl Stock {
@@ -48,16 +48,15 @@ impl Stock {
         let origin = vec![0; array.dimensionality()];
         let shard_shape = array.chunk_shape(&origin).map_err(Failure::unsupported)?.iter().map(|n| n.get()).collect();
         let permits = Arc::new(Semaphore::new(workload.in_flight));
-        let options = options(settings, workload.in_flight);
-        Ok(Self { workload, array, settings, options, permits, element, shard_shape })
+        let calls = Calls::new(array, options(settings, workload.in_flight));
+        Ok(Self { workload, calls, settings, permits, element, shard_shape })
     }
 
     /// One call for all of it.
     async fn read_box(&self, read: &[Axis]) -> Outcome<Bytes> {
         let start = read.iter().map(|axis| axis.start).collect();
         let subset = ArraySubset::new_with_start_shape(start, shape_of(read)).map_err(Failure::measurement)?;
-        let bytes: ArrayBytes<'static> =
-            self.array.async_retrieve_array_subset_opt(&subset, &self.options).await.map_err(failed)?;
+        let bytes = self.calls.subset(&subset).await.map_err(failed)?;
         Ok(bytes.into_fixed().map_err(Failure::measurement)?.into_owned().into())
     }
 
@@ -72,9 +71,7 @@ impl Stock {
             tasks.spawn(async move {
                 let _permit = this.permits.acquire().await.map_err(Failure::measurement)?;
                 let mut view = output.view(&piece)?;
-                let retrieved =
-                    this.array.async_retrieve_array_subset_into_opt(&subset, (&mut view).into(), &this.options);
-                retrieved.await.map_err(failed)?;
+                this.calls.subset_into(&subset, &mut view).await.map_err(failed)?;
                 output.wrote(&piece);
                 Ok(())
             });
@@ -122,31 +119,28 @@ impl Stock {
         let chunk_shape = &self.workload.array.chunk_shape;
         let per_shard: Vec<u64> =
             self.shard_shape.iter().zip(chunk_shape).map(|(shard, chunk)| shard / chunk).collect();
-        let mut caches = BTreeMap::new();
+        let mut caches: BTreeMap<_, Arc<Indexes>> = BTreeMap::new();
         let calls = pieces(read, chunk_shape).map(|piece| {
             let shard = piece.shard(&per_shard);
             let shares = match self.settings.shard_cache {
                 ShardCache::Read => Vec::new(),
                 ShardCache::Shard => shard.clone(),
             };
-            let new = || Arc::new(AsyncArrayShardedReadableExtCache::new(&self.array));
-            let cache = Arc::clone(caches.entry(shares).or_insert_with(new));
-            (shard, Call { piece, cache })
+            let indexes = Arc::clone(caches.entry(shares).or_insert_with(|| Arc::new(self.calls.indexes())));
+            (shard, Call { piece, indexes })
         });
         calls.collect()
     }
 
     async fn read_chunk(&self, call: &Call, output: &Output) -> Outcome<()> {
-        let (piece, cache) = (&call.piece, &call.cache);
+        let (piece, indexes) = (&call.piece, &call.indexes);
         let chunk_shape = &self.workload.array.chunk_shape;
         if self.workload.array.is_sharded() && piece.is_whole(chunk_shape) {
-            let decoded: ArrayBytes<'static> =
-                self.array.async_retrieve_subchunk_opt(cache, &piece.chunk(), &self.options).await.map_err(failed)?;
+            let decoded = self.calls.inner_chunk_by(indexes, &piece.chunk()).await.map_err(failed)?;
             return output.copy(piece, chunk_shape, &decoded.into_fixed().map_err(Failure::measurement)?);
         }
         let (subset, local) = boxed(piece, chunk_shape, |_, start| start)?;
-        let decoded: ArrayBytes<'static> =
-            self.array.async_retrieve_array_subset_sharded_opt(cache, &subset, &self.options).await.map_err(failed)?;
+        let decoded = self.calls.subset_by(indexes, &subset).await.map_err(failed)?;
         output.copy(&local, subset.shape(), &decoded.into_fixed().map_err(Failure::measurement)?)
     }
 }

@@ -1,18 +1,14 @@
 //! How an array is stored, as far as a plan has to know: what is decoded at once, and the index that says where it lies.
 
-use std::borrow::Cow;
 use std::num::NonZeroU64;
 use std::ops::Range;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::GetRange;
-use zarrs::array::codec::{
-    ShardingCodec, ShardingCodecConfiguration, ShardingCodecConfigurationV1, ShardingIndexLocation,
-};
-use zarrs::array::{ArrayShardedExt, BytesRepresentation, CodecChain, DataType, FillValue, data_type};
+use zarrs::array::codec::{ShardingCodecConfiguration, ShardingCodecConfigurationV1, ShardingIndexLocation};
+use zarrs::array::{BytesRepresentation, FillValue, data_type};
 use zarrs::metadata::ConfigurationSerialize;
-use zarrs_codec::{ArrayToBytesCodecTraits, CodecOptions};
+use zarrs_codec::CodecOptions;
 
 use crate::array::{OpenArray, element_size, fill_bytes};
 use crate::clocks::now_ns;
@@ -21,6 +17,7 @@ use crate::output::Output;
 use crate::plan::Stored;
 use crate::selection::{Chunks, Piece};
 use crate::shard_index::{ChunkBytes, MISSING, check_apart, span};
+use crate::zarrs_api::{Codecs, is_exclusively_sharded};
 
 /// Bytes of fill values that are copied at once.
 const FILL_BYTES: usize = 64 << 10;
@@ -51,11 +48,9 @@ impl Plan {
 
 /// What is decoded at once: an inner chunk of a shard, or a whole object where nothing smaller can be.
 pub struct Unit {
-    codecs: Arc<CodecChain>,
+    codecs: Codecs,
     shape: Vec<NonZeroU64>,
     pub sizes: Vec<u64>,
-    data_type: DataType,
-    fill: FillValue,
     /// The fill value, as often as is copied at once.
     pub fill_bytes: Vec<u8>,
     pub element: usize,
@@ -68,7 +63,7 @@ pub struct Unit {
 
 /// How a shard's index is found and read.
 pub struct Index {
-    codecs: CodecChain,
+    codecs: Codecs,
     shape: Vec<NonZeroU64>,
     bytes: u64,
     location: ShardingIndexLocation,
@@ -85,13 +80,17 @@ impl Layout {
         let origin = vec![0; array.dimensionality()];
         let shape = array.chunk_shape(&origin).map_err(Failure::unsupported)?;
         let object_shape = shape.iter().map(|size| size.get()).collect();
-        if !array.is_exclusively_sharded() {
-            return Ok(Self { unit: Unit::of(array, array.codecs(), shape)?, index: None, object_shape });
+        if !is_exclusively_sharded(array) {
+            return Ok(Self { unit: Unit::of(array, Codecs::of(array), shape)?, index: None, object_shape });
         }
         let sharding = sharding(array)?;
-        let inner = Arc::new(CodecChain::from_metadata(&sharding.codecs).map_err(Failure::unsupported)?);
+        let inner = Codecs::from_metadata(&sharding.codecs, array.data_type(), array.fill_value());
         let index = Index::of(&sharding, &shape)?;
-        Ok(Self { unit: Unit::of(array, inner, sharding.chunk_shape)?, index: Some(index), object_shape })
+        Ok(Self {
+            unit: Unit::of(array, inner.map_err(Failure::unsupported)?, sharding.chunk_shape)?,
+            index: Some(index),
+            object_shape,
+        })
     }
 
     /// Chunks of an object.
@@ -147,11 +146,11 @@ impl Index {
     fn of(sharding: &ShardingCodecConfigurationV1, shard: &[NonZeroU64]) -> Outcome<Self> {
         let per_shard: Vec<u64> =
             shard.iter().zip(&sharding.chunk_shape).map(|(shard, chunk)| shard.get() / chunk.get()).collect();
-        let codecs = CodecChain::from_metadata(&sharding.index_codecs).map_err(Failure::unsupported)?;
-        let shape: Vec<NonZeroU64> = per_shard.iter().copied().chain([2]).filter_map(NonZeroU64::new).collect();
-        let size = codecs
-            .encoded_representation(&shape, &data_type::uint64(), &FillValue::from(MISSING))
+        let missing = FillValue::from(MISSING);
+        let codecs = Codecs::from_metadata(&sharding.index_codecs, &data_type::uint64(), &missing)
             .map_err(Failure::unsupported)?;
+        let shape: Vec<NonZeroU64> = per_shard.iter().copied().chain([2]).filter_map(NonZeroU64::new).collect();
+        let size = codecs.encoded_representation(&shape).map_err(Failure::unsupported)?;
         let BytesRepresentation::FixedSize(bytes) = size else {
             return Err(Failure::unsupported("a shard index whose size varies"));
         };
@@ -194,7 +193,7 @@ impl Index {
         let options = CodecOptions::default();
         let decoded = self
             .codecs
-            .decode(Cow::Borrowed(stored), &self.shape, &data_type::uint64(), &FillValue::from(MISSING), &options)
+            .decode(stored, &self.shape, &options)
             .and_then(|bytes| bytes.into_fixed().map_err(Into::into))
             .map_err(|error| one_line(&error))?;
         let word = |bytes: &[u8]| bytes.try_into().map_or(MISSING, u64::from_ne_bytes);
@@ -203,13 +202,12 @@ impl Index {
 }
 
 impl Unit {
-    fn of(array: &OpenArray, codecs: Arc<CodecChain>, shape: Vec<NonZeroU64>) -> Outcome<Self> {
+    fn of(array: &OpenArray, codecs: Codecs, shape: Vec<NonZeroU64>) -> Outcome<Self> {
         let element = element_size(array.data_type())?;
         let sizes: Vec<u64> = shape.iter().map(|size| size.get()).collect();
-        let encoded = codecs.encoded_representation(&shape, array.data_type(), array.fill_value()).ok();
+        let encoded = codecs.encoded_representation(&shape).ok();
         // A shard within a shard may hold more than its chunks, as any shard.
-        let is_bounded = !codecs.array_to_bytes_codec().as_any().is::<ShardingCodec>();
-        let stored_bytes = encoded.as_ref().filter(|_| is_bounded).map_or(ChunkBytes::Any, ChunkBytes::of);
+        let stored_bytes = encoded.as_ref().filter(|_| !codecs.are_sharding()).map_or(ChunkBytes::Any, ChunkBytes::of);
         let decoded_bytes = sizes.iter().product::<u64>() * element as u64;
         let expected_bytes = encoded.and_then(|bytes| bytes.size()).unwrap_or(decoded_bytes);
         Ok(Self {
@@ -218,8 +216,6 @@ impl Unit {
             codecs,
             sizes,
             shape,
-            data_type: array.data_type().clone(),
-            fill: array.fill_value().clone(),
             fill_bytes: fill_bytes(array.fill_value(), element)?.repeat((FILL_BYTES / element).max(1)),
             element,
             // All cores decode different chunks: a chunk itself is decoded by one.
@@ -238,7 +234,7 @@ impl Unit {
     pub fn decode(&self, encoded: &Bytes, piece: &Piece, output: &Output) -> Outcome<u64> {
         let decoded = self
             .codecs
-            .decode(Cow::Borrowed(encoded.as_ref()), &self.shape, &self.data_type, &self.fill, &self.options)
+            .decode(encoded, &self.shape, &self.options)
             .map_err(|error| Failure::measurement(one_line(&error)))?;
         let decoded_ns = now_ns();
         output.copy(piece, &self.sizes, &decoded.into_fixed().map_err(Failure::measurement)?)?;
