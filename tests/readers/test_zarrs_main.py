@@ -95,6 +95,23 @@ def test_requests_and_bytes_are_those_of_the_release(target, workers, engine, da
     assert counts[f"{engine}+main"] == counts[engine]
 
 
+@pytest.mark.parametrize(("chunks", "more"), [(1, 10), (4, 0)])
+def test_only_where_a_shard_is_one_chunk_it_is_asked_for_once_more(target, workers, chunks, more):
+    """Ten whole chunks, each in a shard of its own: main asks whether a shard of which all is wanted exists."""
+    case = {
+        "chunk": (1,), "shard": (chunks,), "shape": (20 * chunks,), "reads": [((0, 20 * chunks, 2 * chunks),)],
+        "dtype": "uint16", "codecs": "zstd", "endian": "little", "transposed": False, "index_at": "end",
+        "outer": False, "holes": "none", "fill": 0, "seed": 1,
+    }  # fmt: skip
+    key = f"main/{uuid.uuid4().hex}"
+    asked = workload_of(target, key, case, [write(target, key, case)[:: 2 * chunks]])
+    heads = {}
+    for name in ("zarrs", "zarrs+main"):
+        workers[name].ask({"op": "open", "workload": asked}, timeout=60)
+        heads[name] = workers[name].ask({"op": "sample"}, timeout=60)["timed"]["request_counts"]["head_requests"]
+    assert heads["zarrs+main"] - heads["zarrs"] == more
+
+
 @pytest.mark.parametrize("pattern", ["whole_array", "chunks_of_one_shard"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_timelines_hold_every_decode(target, kept, engine, pattern):
