@@ -24,7 +24,7 @@ from harness.verdict.words import headline
 _EXAMPLES = """\b
 Examples:
   zcb compare 3.2.1 3.3.0 --quick
-  zcb compare main . --markdown comment.md
+  zcb compare main ../zarr-python --markdown comment.md
   zcb compare = = --head-config array.sharding_coalesce_max_gap_bytes=0"""
 
 
@@ -78,7 +78,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 def compare(base: str, head: str, repo: str | None, **given: Any) -> None:
     """Say which of BASE and HEAD reads faster, by how much and how surely.
 
-    Each is a release of zarr (3.2.1), a commit, branch or tag of zarr-python, a directory with a working tree (.),
+    Each is a release of zarr (3.2.1), a commit, branch or tag of zarr-python, a directory with a working tree (../zarr-python),
     another package's version (obstore==0.11.0), a zarrs crate for the Rust readers (crate:0.23.13, crate:REVISION,
     crate:PATH), or = for this environment as it is. Exit code 1 means slower, 4 that something could not be measured
     or that data were wrong.

@@ -90,7 +90,7 @@ _ALL = (
         letter="H",
         mark="hot",
         meaning="objects that were read before in this round were read, although cold ones were asked for: there are "
-        "too few, or the reader cannot be told of others",
+        "too few, or the array has no manifest",
     ),
     Flag(
         key=FLAG_FAULTS,
