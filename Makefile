@@ -34,8 +34,8 @@ rust:
 	cd rust && cargo build --release --locked --workspace
 
 # Test files are handed out whole, in their order, so that what a file shares is made once and the long ones come first.
-# One more at a time than two cores, since tests wait: for deadlines, for pauses of the store, for processes to start.
-WORKERS := 3
+# Two more at a time than two cores, since tests wait: for deadlines, for pauses of the store, for each other (`alone`).
+WORKERS := 4
 PYTEST  := pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.ready-dev

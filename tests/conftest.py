@@ -1,6 +1,6 @@
 """What tests share: a state directory of their own and the embedded store, started as a user starts it.
 
-Each of pytest's workers (`pytest -n 3`) is a session with a state directory and a store of its own.
+Each of pytest's workers (`pytest -n 4`) is a session with a state directory and a store of its own.
 """
 
 import logging
