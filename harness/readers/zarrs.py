@@ -49,8 +49,8 @@ ZARRS_OPTIONS = (
 """Of zarrs, whatever the language that it is called from."""
 
 HOLDS_BACK = (
-    "zarrs has `chunk_concurrent_minimum` shards of a call under way (4 unless it is set); before a partial read it asks "
-    "for the shard's size, and object_store joins ranges and sends 10 at once"
+    "zarrs has `chunk_concurrent_minimum` shards of a call under way (4 unless it is set); before a partial read it "
+    "asks for the shard's size, and object_store joins ranges and sends 10 at once"
 )
 
 
