@@ -65,6 +65,21 @@ pub struct Timed<C: ?Sized> {
     pub inner: Arc<C>,
 }
 
+impl<C: ?Sized> Timed<C> {
+    /// Decodes, and tells the recorder when that began, when it ended well, and what became of the result.
+    pub fn decoded<'a, T>(
+        &self,
+        encoded: ArrayBytesRaw<'a>,
+        passed: impl FnOnce(&T) -> Passed<'_>,
+        decode: impl FnOnce(&C, ArrayBytesRaw<'a>) -> Result<T, CodecError>,
+    ) -> Result<T, CodecError> {
+        let begun = self.recorder.decode_begins(&encoded);
+        let result = decode(&self.inner, encoded)?;
+        self.recorder.decode_ends(begun, passed(&result));
+        Ok(result)
+    }
+}
+
 type TimedBytes = Timed<dyn BytesToBytesCodecTraits>;
 
 impl<C: ExtensionName + ?Sized> ExtensionName for Timed<C> {
@@ -117,9 +132,10 @@ impl BytesToBytesCodecTraits for TimedBytes {
         decoded: &BytesRepresentation,
         options: &CodecOptions,
     ) -> Result<ArrayBytesRaw<'a>, CodecError> {
-        let begun = self.recorder.decode_begins(&encoded);
-        let output = self.inner.decode(encoded, decoded, options)?;
-        self.recorder.decode_ends(begun, Passed::On(&output));
-        Ok(output)
+        self.decoded(
+            encoded,
+            |output: &ArrayBytesRaw<'a>| Passed::On(output),
+            |inner, encoded| inner.decode(encoded, decoded, options),
+        )
     }
 }

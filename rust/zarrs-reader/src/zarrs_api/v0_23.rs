@@ -164,10 +164,11 @@ impl ArrayToBytesCodecTraits for TimedArray {
         fill: &FillValue,
         options: &CodecOptions,
     ) -> Result<ArrayBytes<'a>, CodecError> {
-        let begun = self.recorder.decode_begins(&encoded);
-        let decoded = self.inner.decode(encoded, shape, data_type, fill, options)?;
-        self.recorder.decode_ends(begun, Passed::ToZarrs);
-        Ok(decoded)
+        self.decoded(
+            encoded,
+            |_| Passed::ToZarrs,
+            |inner, encoded| inner.decode(encoded, shape, data_type, fill, options),
+        )
     }
 
     fn decode_into(
@@ -179,10 +180,11 @@ impl ArrayToBytesCodecTraits for TimedArray {
         target: ArrayBytesDecodeIntoTarget<'_>,
         options: &CodecOptions,
     ) -> Result<(), CodecError> {
-        let begun = self.recorder.decode_begins(&encoded);
-        self.inner.decode_into(encoded, shape, data_type, fill, target, options)?;
-        self.recorder.decode_ends(begun, Passed::IntoPlace);
-        Ok(())
+        self.decoded(
+            encoded,
+            |()| Passed::IntoPlace,
+            |inner, encoded| inner.decode_into(encoded, shape, data_type, fill, target, options),
+        )
     }
 
     fn partial_decoder(

@@ -195,10 +195,7 @@ impl ArrayToBytesCodecTraits for TimedArray {
         shape: &[NonZeroU64],
         options: &CodecOptions,
     ) -> Result<ArrayBytes<'a>, CodecError> {
-        let begun = self.recorder.decode_begins(&encoded);
-        let decoded = self.inner.decode(encoded, shape, options)?;
-        self.recorder.decode_ends(begun, Passed::ToZarrs);
-        Ok(decoded)
+        self.decoded(encoded, |_| Passed::ToZarrs, |inner, encoded| inner.decode(encoded, shape, options))
     }
 
     fn decode_into(
@@ -208,10 +205,11 @@ impl ArrayToBytesCodecTraits for TimedArray {
         target: ArrayBytesDecodeIntoTarget<'_>,
         options: &CodecOptions,
     ) -> Result<(), CodecError> {
-        let begun = self.recorder.decode_begins(&encoded);
-        self.inner.decode_into(encoded, shape, target, options)?;
-        self.recorder.decode_ends(begun, Passed::IntoPlace);
-        Ok(())
+        self.decoded(
+            encoded,
+            |()| Passed::IntoPlace,
+            |inner, encoded| inner.decode_into(encoded, shape, target, options),
+        )
     }
 
     fn partial_decoder(
