@@ -20,15 +20,13 @@ from harness.verdict import crates
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
 from setup_data.cli import data
-from tests.readers.test_zarrs_reader import cases, workload_of, write
+from tests.readers.test_zarrs_reader import ENGINES, cases, demand_the_truth, workload_of, write
 
 REAL = os.environ.get(crates.REPOSITORY_VARIABLE, "")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not REAL, reason=f"{crates.REPOSITORY_VARIABLE} names no clone of zarrs"),
 ]
-
-ENGINES = ["zarrs", "zarrs-planned"]
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +60,7 @@ def workers(kept):
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=cases())
 def test_arrays_equal_zarr_pythons(target, workers, case):
-    key = f"main/{uuid.uuid4().hex}"
-    array = write(target, key, case)
-    expected = [array[tuple(slice(*axis) for axis in read)] for read in case["reads"]]
-    asked = workload_of(target, key, case, expected)
-    for engine in ENGINES:
-        worker = workers[f"{engine}+main"]
-        opened = worker.ask({"op": "open", "workload": asked}, timeout=60)
-        assert "versions" in opened, (engine, opened)
-        answer = worker.ask({"op": "sample"}, timeout=60)
-        assert "timed" in answer, (engine, answer)
+    demand_the_truth(target, {name: worker for name, worker in workers.items() if name.endswith("+main")}, case)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -160,6 +160,11 @@ def workload_of(target, key, case, expected):
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=cases())
 def test_arrays_equal_zarr_pythons(target, workers, case):
+    demand_the_truth(target, workers, case)
+
+
+def demand_the_truth(target, workers, case):
+    """Write the array of a case and demand that each worker reads what zarr-python does."""
     key = f"grid/{uuid.uuid4().hex}"
     array = write(target, key, case)
     expected = [array[tuple(slice(*axis) for axis in read)] for read in case["reads"]]
