@@ -21,8 +21,8 @@ from harness.readers import benchmarked, derived
 from harness.results import records as passes
 from harness.results.sample import NETWORK_LIMIT
 from harness.workload import cases
-from setup_data.cli import data
 from tests.support import asv_results
+from tests.support.data import create
 from tests.support.workloads import write_cases
 
 CONFIGS = list(configurations.FILES)
@@ -106,8 +106,7 @@ def config(releases, embedded_store, tmp_path_factory):
     conf["matrix"]["env_nobuild"] = {"ZCB_TARGET": ["embedded:loopback"], "ZCB_PRESET": ["tiny"]}
     path = folder / "asv.conf.json"
     path.write_text(json.dumps(conf))
-    done = CliRunner().invoke(data, ["create", "--target", "embedded", "--preset", "tiny"], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    create("--preset", "tiny")
     kept = [case for case in cases.load().all if case.pattern != ONE_SHARD or case.parameters.gap in GAPS]
     write_cases(folder / "workloads.toml", *kept)
     return path

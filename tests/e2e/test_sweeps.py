@@ -15,7 +15,7 @@ from harness.targets.resolve import resolve
 from harness.workload import model as workloads
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
-from tests.readers.test_reads import create
+from tests.support.data import create
 
 
 @pytest.fixture(scope="module")

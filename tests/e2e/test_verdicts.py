@@ -20,7 +20,7 @@ from harness.verdict.sides import Side
 from harness.verdict.statistics import PAIRS_PER_BLOCK, Answer
 from harness.workload.cases import Case
 from harness.workload.patterns import Parameters
-from setup_data.cli import data
+from tests.support.data import create
 from tests.support.workloads import write_cases
 
 SLOW = """
@@ -41,8 +41,7 @@ ARGUMENTS = ["--patterns", "chunks_of_one_shard", "--readers", "zarr-python+obst
 
 @pytest.fixture(scope="module")
 def store(embedded_store):
-    done = CliRunner().invoke(data, ["create", "--target", "embedded", "--preset", "tiny"], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    create("--preset", "tiny")
 
 
 @pytest.fixture

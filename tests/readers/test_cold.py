@@ -11,7 +11,7 @@ from harness.targets.resolve import resolve
 from harness.workload.create import create_workload, elsewhere
 from harness.workload.patterns import Parameters
 from harness.workload.selections import chunks_by_shard, wanted_chunks
-from tests.readers.test_reads import create
+from tests.support.data import create
 from tests.support.readers import OF_ARRAYS
 
 

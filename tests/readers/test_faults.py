@@ -36,8 +36,8 @@ from harness.targets.resolve import resolve
 from harness.workload import model as workloads
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
-from setup_data.cli import data
 from tests.support import fault_table
+from tests.support.data import create
 from tests.support.fault_table import FAILED, LOST, NOT_DECODED, RECORDED_WRONG, RIGHT, FaultTable
 
 READERS = benchmarked()
@@ -122,11 +122,6 @@ def table() -> Iterator[FaultTable]:
     file = os.environ.get("ZCB_FAULT_TABLE")
     if file and list(collected.rows) == TITLES and len(collected.processes) == len(PROCESSES):
         collected.write(Path(file))
-
-
-def create(*arguments):
-    done = CliRunner().invoke(data, ["create", "--target", "embedded", *arguments], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from harness.targets.resolve import resolve
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
 from setup_data.cli import KINDS, data
-from tests.readers.test_reads import create
+from tests.support.data import create
 
 BELOW = "zarr-python+obstore"
 LAYERS = [name for name, reader in all_readers().items() if reader.layer_over]

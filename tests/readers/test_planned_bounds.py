@@ -4,7 +4,6 @@ import itertools
 
 import msgspec
 import pytest
-from click.testing import CliRunner
 
 from harness.measure.process import WorkerProcess
 from harness.readers.zarrs import ZarrsPlanned
@@ -14,7 +13,7 @@ from harness.store.lifecycle import StoreSettings
 from harness.targets.resolve import resolve
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
-from setup_data.cli import data
+from tests.support.data import create
 
 MIB = 2**20
 BUFFER_MIB = 16
@@ -38,8 +37,7 @@ def store(own_state, rust_reader):
 
 def written(shape, chunks, shards):
     asked = ["--shape", shape, "--chunks", chunks, "--shards", shards, "--name", "bounds"]
-    done = CliRunner().invoke(data, ["create", "--target", "embedded", *asked], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    create(*asked)
     return resolve("embedded")
 
 

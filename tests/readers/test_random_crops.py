@@ -32,8 +32,8 @@ from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters, pattern, selection_shape
 from harness.workload.selections import covers_whole_chunks, pieces
 from setup_data import presets
-from setup_data.cli import data
 from setup_data.field import Field
+from tests.support.data import create
 
 SPEC = DatasetSpec(
     preset="custom",
@@ -47,11 +47,6 @@ SPEC = DatasetSpec(
     seed=0,
 )
 HOLE = ["--shape", "16,32,32", "--chunks", "2,16,16", "--shards", "16,32,32", "--order", "morton"]
-
-
-def create(*arguments):
-    done = CliRunner().invoke(data, ["create", "--target", "embedded", *arguments], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
 
 
 @pytest.fixture(scope="module")

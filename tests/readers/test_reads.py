@@ -27,8 +27,8 @@ from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
 from harness.workload.selections import chunks_by_shard, wanted_chunks
 from harness.workload.truth import Truth
-from setup_data.cli import data
 from tests.support import origin
+from tests.support.data import create
 
 MIB = 1 << 20
 ZARR_READERS = ["zarr-python+fsspec", "zarr-python+obstore"]
@@ -36,11 +36,6 @@ WIDE = ["--shape", "16,512,1024", "--chunks", "1,512,1024", "--shards", "16,512,
 """One shard of 16 chunks of exactly 1 MiB stored: a gap of one chunk is just within zarr-python's merge limit."""
 FLAT = ["--shape", "16,128,128", "--chunks", "1,16,16", "--shards", "16,16,16"]
 """The 64 shards of tiny/small with a quarter of its chunks: some readers send two requests for each, one by one."""
-
-
-def create(*arguments):
-    done = CliRunner().invoke(data, ["create", "--target", "embedded", *arguments], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
 
 
 @pytest.fixture(scope="session")

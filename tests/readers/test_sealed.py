@@ -24,8 +24,8 @@ from harness.targets.resolve import resolve
 from harness.workload import model as workloads
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
-from setup_data.cli import data
 from tests.support import hostile
+from tests.support.data import create
 
 READERS = benchmarked()
 
@@ -58,8 +58,7 @@ DIFFERENT = {
 
 @pytest.fixture(scope="module")
 def workload(embedded_store):
-    done = CliRunner().invoke(data, ["create", "--target", "embedded", "--preset", "tiny", "--as", "icechunk"])
-    assert done.exit_code == 0, done.output
+    create("--preset", "tiny", "--as", "icechunk")
     return create_workload(
         "chunks_of_one_shard", resolve("embedded"), dataset="tiny/small", parameters=Parameters(gap=1)
     )

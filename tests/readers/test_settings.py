@@ -15,7 +15,8 @@ from harness.targets.resolve import resolve
 from harness.workload import model as workloads
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
-from tests.readers.test_reads import FLAT, WIDE, create
+from tests.readers.test_reads import FLAT, WIDE
+from tests.support.data import create
 
 READERS = [name.removesuffix(TUNED) for name in tuned_readers()]
 WORK = {

@@ -5,7 +5,6 @@ import math
 import msgspec
 import obstore
 import pytest
-from click.testing import CliRunner
 
 from harness.measure.conductor import Conductor, Plan
 from harness.results.sample import NETWORK_LIMIT
@@ -13,7 +12,7 @@ from harness.targets.client import open_store
 from harness.targets.resolve import resolve
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
-from setup_data.cli import data
+from tests.support.data import create
 from tests.support.readers import OF_ARRAYS
 
 ROWS, ROW_MIB = 8, 4
@@ -27,8 +26,7 @@ def target(embedded_store):
     rows = ["--shape", f"{16 * ROWS},256,512", "--chunks", "4,128,128", "--shards", "16,256,256", "--name", "rows"]
     tall = ["--shape", f"{16 * ROWS},512,512", "--chunks", "4,256,256", "--shards", "16,512,512", "--name", "tall"]
     for shape in (rows, tall):
-        done = CliRunner().invoke(data, ["create", "--target", "embedded", *shape], catch_exceptions=False)
-        assert done.exit_code == 0, done.output
+        create(*shape)
     return resolve("embedded")
 
 

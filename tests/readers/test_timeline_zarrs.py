@@ -4,7 +4,6 @@ from itertools import pairwise
 
 import google_crc32c
 import pytest
-from click.testing import CliRunner
 
 from harness.measure.timelines import record_timeline
 from harness.store import lifecycle
@@ -16,7 +15,7 @@ from harness.timeline.schedule import analyse
 from harness.timeline.validity import wanted
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
-from setup_data.cli import data
+from tests.support.data import create
 
 PATTERNS = {
     "whole_array": Parameters(),
@@ -25,14 +24,9 @@ PATTERNS = {
 }
 
 
-def make(*arguments):
-    done = CliRunner().invoke(data, ["create", "--target", "embedded", *arguments], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-
-
 @pytest.fixture(scope="module")
 def target(embedded_store):
-    make("--preset", "tiny")
+    create("--preset", "tiny")
     return resolve("embedded")
 
 
@@ -102,7 +96,7 @@ def crcs_of(workload):
 def test_the_optimum_of_planned_is_what_planned_does(own_state, pattern):
     """A reader that sends at once and decodes at once leaves the model nothing: 20 ms per request decide, not noise."""
     lifecycle.start(StoreSettings(profile="s3"))
-    make("--preset", "tiny")
+    create("--preset", "tiny")
     _, timeline = recorded("zarrs-planned", pattern, resolve("embedded"))
     analysis = analyse(timeline)
     assert timeline.valid.failures == []

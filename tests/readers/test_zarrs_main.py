@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 
 from harness.measure.process import WorkerProcess
@@ -19,8 +18,8 @@ from harness.targets.resolve import resolve
 from harness.verdict import crates
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
-from setup_data.cli import data
 from tests.readers.test_zarrs_reader import ENGINES, cases, demand_the_truth, workload_of, write
+from tests.support.data import create
 
 REAL = os.environ.get(crates.REPOSITORY_VARIABLE, "")
 pytestmark = [
@@ -44,8 +43,7 @@ def kept(state_directory, rust_reader):
 
 @pytest.fixture(scope="module")
 def target(embedded_store):
-    done = CliRunner().invoke(data, ["create", "--target", "embedded", "--preset", "tiny"], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    create("--preset", "tiny")
     return resolve("embedded")
 
 

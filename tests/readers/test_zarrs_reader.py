@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import pytest
 import zarr
-from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from zarr.codecs import (
@@ -33,7 +32,7 @@ from harness.workload import files
 from harness.workload import model as workloads
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
-from setup_data.cli import data
+from tests.support.data import create
 
 DTYPES = [
     *("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
@@ -53,8 +52,7 @@ ENGINES = ["zarrs", "zarrs-planned"]
 
 @pytest.fixture(scope="module")
 def target(embedded_store):
-    done = CliRunner().invoke(data, ["create", "--target", "embedded", "--preset", "tiny"], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    create("--preset", "tiny")
     return resolve("embedded")
 
 

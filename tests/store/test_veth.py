@@ -27,7 +27,7 @@ from harness.store.lifecycle import StoreSettings
 from harness.targets.resolve import resolve
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
-from setup_data.cli import data
+from tests.support.data import create
 
 WHY_NOT = veth.obstacle()
 pytestmark = [
@@ -36,7 +36,8 @@ pytestmark = [
 ]
 ETH_P_ALL = 3
 OUTGOING = 4
-CREATE = ["create", "--target", "embedded", "--name", "wide"]
+WIDE = ["--name", "wide", "--shape", "96,512,1024", "--chunks", "1,512,1024", "--shards", "16,512,1024"]
+WIDE += ["--codec", "none"]
 
 
 class Capture:
@@ -80,8 +81,7 @@ class Capture:
 def started(own_state, request):
     """A store on the link, by TLS where the test asks for it."""
     state = lifecycle.start(StoreSettings(profile="s3", link="veth", tls=getattr(request, "param", False)))
-    done = CliRunner().invoke(data, ["create", "--target", "embedded", "--preset", "tiny"], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    create("--preset", "tiny")
     return state
 
 
@@ -183,12 +183,7 @@ def test_the_link_keeps_its_rate_and_figures_of_it_stand_apart(started, tmp_path
     assert target.identity == "embedded:s3+veth"
     with pytest.raises(BadUseError, match=r"is .embedded:s3\+veth., not .embedded:s3.: "):
         resolve("embedded:s3")
-    done = CliRunner().invoke(
-        data,
-        [*CREATE, "--shape", "96,512,1024", "--chunks", "1,512,1024", "--shards", "16,512,1024", "--codec", "none"],
-        catch_exceptions=False,
-    )
-    assert done.exit_code == 0, done.output
+    create(*WIDE)
     workload = create_workload("whole_array", target, dataset="wide")
     with Conductor([], plan=Plan(samples=3, trials=1)) as conductor:
         (limit,) = (row for row in conductor.measure(workload) if row.reader == NETWORK_LIMIT)

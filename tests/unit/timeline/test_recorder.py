@@ -37,7 +37,7 @@ from harness.workload import files
 from harness.workload import model as workloads
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
-from setup_data.cli import data
+from tests.support.data import create
 
 BATCHED = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 FUSED = "zarr.core.codec_pipeline.FusedCodecPipeline"
@@ -305,8 +305,7 @@ def test_selections_by_arrays():
 
 @pytest.fixture(scope="session")
 def target(embedded_store):
-    done = CliRunner().invoke(data, ["create", "--target", "embedded", "--preset", "tiny"], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    create("--preset", "tiny")
     return resolve("embedded")
 
 

@@ -41,7 +41,7 @@ from harness.timeline.wire.packets import segments
 from harness.timeline.wire.ring import PacketRing, Raw
 from harness.workload.create import create_workload as create_workload
 from harness.workload.patterns import Parameters
-from tests.readers.test_reads import create
+from tests.support.data import create
 
 PORT = 9000
 HOST = "127.0.0.1"
