@@ -28,6 +28,7 @@ _COMMANDS = {
     "crates": "crates",
     "doctor": "doctor",
     "history": "history",
+    "limit": "limit",
     "netns": "netns",
     "pr": "compare",
     "project": "project",

@@ -23,7 +23,7 @@ from harness.machine.environment import admit
 from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_report, read_reports
 from harness.measure.timelines import record_several, record_with_wire
-from harness.readers import benchmarked, derived, limit_clients, reader_class, tunings, why_few_in_flight
+from harness.readers import benchmarked, derived, named, reader_class, tunings, why_few_in_flight
 from harness.readers.settings import in_words
 from harness.readers.worker import NO_TIMELINE
 from harness.readers.zarrs import built_with_main
@@ -122,7 +122,7 @@ def read(
 
     Several readers, `a,b` or `all`, take turns and stand side by side.
     """
-    names = _names(readers)
+    names = named(benchmarked() if readers == "all" else readers.split(","))
     if timeline is not None and len(names) > 1:
         raise BadUseError("a timeline is of one reader: name only one with --timeline")
     environment = admit(env)
@@ -151,15 +151,6 @@ def read(
         record_into(
             timeline, names[0], lambda: record_several(lambda n: once(pairs=n), recordings=recordings, pairs=pairs)
         )
-
-
-def _names(readers: str) -> list[str]:
-    """Return the readers asked for, each once."""
-    asked = benchmarked() if readers == "all" else readers.split(",")
-    names = list(dict.fromkeys(reader_class(name.strip()).name for name in asked))
-    if any(name in limit_clients() and name != NETWORK_LIMIT for name in names):
-        raise BadUseError(f"the limit's clients compete for `{NETWORK_LIMIT}`: ask for that")
-    return names
 
 
 def _is_prepared(name: str, loaded: Workload) -> bool:

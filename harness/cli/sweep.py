@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from asv.machine import Machine
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.rounds import median, opened, pretty, rounds_of, rounds_options, spread
 from harness.cli.values import (
     ENV,
-    FiniteRange,
     OutputFile,
-    check_sessions,
     default_config,
     timeout_option,
     write_output,
@@ -26,22 +24,18 @@ from harness.errors import BadUseError, MeasurementError, blamed, wrong_data_fir
 from harness.machine.environment import admit
 from harness.measure import gaps as gap_sweeps
 from harness.measure import sweep as sweeping
-from harness.measure.rounds import Rounds
-from harness.readers import benchmarked, limit_clients, reader_class
+from harness.readers import benchmarked, named
 from harness.results import gaps as gap_results
 from harness.results import sweeps
 from harness.results.gaps import GapCell, GapSweep
-from harness.results.intervals import FEWEST, Interval
+from harness.results.intervals import Interval
 from harness.results.knee import NEARLY, Knee
 from harness.results.records import configuration
 from harness.results.sample import NETWORK_LIMIT
 from harness.results.sweeps import InFlightSweep, SweptReader, SweptValue
 from harness.results.text import BAR, bar, number, times
 from harness.site import curves
-from harness.targets.client import require
-from harness.targets.timeouts import silence_allowed
-from harness.workload import files
-from harness.workload.model import MOST_IN_FLIGHT, Workload
+from harness.workload.model import MOST_IN_FLIGHT
 
 _MOST_VALUES = 40
 
@@ -70,37 +64,6 @@ def _listed(values: Sequence[int]) -> str:
     return ",".join(map(str, values))
 
 
-def _rounds_options(command: Any) -> Any:
-    for decorate in reversed(
-        (
-            click.option(
-                "--samples",
-                type=click.IntRange(1, 1000),
-                default=FEWEST,
-                show_default=True,
-                help="Rounds, in all sessions together.",
-            ),
-            click.option(
-                "--sessions",
-                type=click.IntRange(1, 1000),
-                default=1,
-                show_default=True,
-                help="Fresh processes of each value, over which the rounds are spread.",
-            ),
-            click.option(
-                "--patience",
-                type=FiniteRange(min=0),
-                default=20.0,
-                show_default=True,
-                metavar="SECONDS",
-                help="A value whose turns took as long sits the session's other rounds out.",
-            ),
-        )
-    ):
-        command = decorate(command)
-    return command
-
-
 @click.group()
 def sweep() -> None:
     """Measure readers with several values of one setting, in shuffled rounds."""
@@ -115,7 +78,7 @@ def sweep() -> None:
     default=sweeping.VALUES,
     help=f"Requests in flight that are asked for.  [default: {_listed(sweeping.VALUES)}]",
 )
-@_rounds_options
+@rounds_options
 @timeout_option
 @ENV
 @click.option("--json", "as_json", is_flag=True, help="Print all samples, figures and knees as JSON.")
@@ -142,18 +105,18 @@ def in_flight(
 
     The last lines name the knee of each: the fewest with nearly the best throughput.
     """
-    rounds = _rounds(samples, sessions, patience)
+    rounds = rounds_of(samples, sessions, patience)
     _demand_svg(output)
     if config is not None and not keep:
         raise BadUseError("--config says where --keep keeps it: give both")
-    names = _names(readers)
+    names = named([*benchmarked(), NETWORK_LIMIT] if readers is None else readers.split(","))
     found_config = config or default_config() if keep else None
     conf = None if found_config is None else configuration(found_config)
-    loaded = _opened(workload, timeout)
+    loaded = opened(workload, timeout)
     swept = sweeping.in_flight(names, loaded, values, rounds, admit(env))
     failed = _failures(swept)
     if as_json:
-        click.echo(_pretty(sweeps.report(swept)))
+        click.echo(pretty(sweeps.report(swept)))
     else:
         _show(swept)
     if not any(value.samples for reader in swept.readers for value in reader.values):
@@ -190,7 +153,7 @@ def in_flight(
     default=gap_sweeps.CONNECTIONS_MB_S,
     help=f"Rates of each of its connections.  [default: {_listed(gap_sweeps.CONNECTIONS_MB_S)}]",
 )
-@_rounds_options
+@rounds_options
 @timeout_option
 @ENV
 @click.option("--json", "as_json", is_flag=True, help="Print all samples, ratios and best gaps as JSON.")
@@ -213,10 +176,10 @@ def gap(
 
     The embedded store is started anew for each service time, and at the end as it was.
     """
-    rounds = _rounds(samples, sessions, patience)
+    rounds = rounds_of(samples, sessions, patience)
     _demand_svg(output)
-    names = gap_sweeps.with_merge_setting() if readers is None else _names(readers)
-    loaded = _opened(workload, timeout)
+    names = gap_sweeps.with_merge_setting() if readers is None else named(readers.split(","))
+    loaded = opened(workload, timeout)
     gap_sweeps.check(names, loaded)
     swept = gap_sweeps.sweep(names, loaded, gaps, first_byte_ms, connection_mb_s, rounds, admit(env))
     failed = sorted(
@@ -227,7 +190,7 @@ def gap(
     if all(cell.best_gap() is None for cell in swept.cells):
         raise MeasurementError("; ".join(failed)) if failed else BadUseError("; ".join(sorted(reasons)))
     if as_json:
-        click.echo(_pretty(gap_results.report(swept)))
+        click.echo(pretty(gap_results.report(swept)))
     else:
         _show_gaps(swept)
     if output is not None:
@@ -236,35 +199,9 @@ def gap(
         raise MeasurementError("; ".join(failed))
 
 
-def _rounds(samples: int, sessions: int, patience: float) -> Rounds:
-    check_sessions(samples, sessions)
-    return Rounds(samples=samples, sessions=sessions, patience=patience)
-
-
 def _demand_svg(output: Path | None) -> None:
     if output is not None and output.suffix != ".svg":
         raise BadUseError(f"-o writes an SVG file, and {output.name[:80]!r} does not end with .svg")
-
-
-def _pretty(report: dict[str, Any]) -> str:
-    return msgspec.json.format(msgspec.json.encode(report), indent=1).decode()
-
-
-def _names(readers: str | None) -> list[str]:
-    """Return the readers asked for, each once, the network limit by the name of its row."""
-    asked = [*benchmarked(), NETWORK_LIMIT] if readers is None else readers.split(",")
-    names = list(dict.fromkeys(reader_class(name.strip()).name for name in asked))
-    if any(name in limit_clients() and name != NETWORK_LIMIT for name in names):
-        raise BadUseError(f"the limit's clients compete for `{NETWORK_LIMIT}`: ask for that")
-    return names
-
-
-def _opened(path: Path, timeout: float) -> Workload:
-    """Return a workload file's workload when its array can be reached."""
-    loaded = files.load(path)
-    click.get_current_context().with_resource(silence_allowed(timeout))
-    require(loaded.target, loaded.array.metadata_key)
-    return loaded
 
 
 def _failures(swept: InFlightSweep) -> list[str]:
@@ -319,26 +256,13 @@ def _cells(swept: InFlightSweep, value: SweptValue, most: float) -> list[str | T
     figures = {key: swept.figure(value, key) for key in sweeps.FIGURES}
     rate = figures["array_gbit_s"]
     return [
-        _median(figures["max_in_flight"]),
-        _median(rate),
-        _spread(rate),
+        median(figures["max_in_flight"]),
+        median(rate),
+        spread(rate),
         Text("" if rate is None or not most else bar(rate.median / most), style="blue"),
-        _median(figures["read_seconds"], 1e3),
-        _median(figures["peak_rss_bytes"], 2**-20),
+        median(figures["read_seconds"], 1e3),
+        median(figures["peak_rss_bytes"], 2**-20),
     ]
-
-
-def _median(found: Interval | None, factor: float = 1) -> str:
-    return "-" if found is None else number(found.median * factor)
-
-
-def _spread(found: Interval | None) -> str:
-    """Return the larger half of an interval in percent of the median, or how few samples there are."""
-    if found is None:
-        return ""
-    if not found.sure:
-        return f"n={found.count}"
-    return f"{100 * max(found.high - found.median, found.median - found.low) / found.median:.0f}%"
 
 
 def _note(value: SweptValue, found: Knee | None) -> str:

@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from harness.cli.rounds import opened
 from harness.cli.values import ENV, FiniteRange, timeout_option
 from harness.errors import BadUseError, UnsupportedError
 from harness.machine.environment import admit
@@ -15,9 +16,6 @@ from harness.measure.tuning import DEFAULT_SECONDS, PAIRS, Search
 from harness.readers import reader_class, tuned
 from harness.readers.settings import TUNED, in_words
 from harness.readers.tunings import Trial, Tuning, keep
-from harness.targets.client import require
-from harness.targets.timeouts import silence_allowed
-from harness.workload import files
 
 
 @click.command(epilog="Example: zcb tune zarrs w.json --seconds 300")
@@ -41,9 +39,7 @@ def tune(reader: str, workload: Path, seconds: float, timeout: float, env: tuple
     named = reader_class(reader.removesuffix(TUNED))
     tuned(named)  # says whether there is anything to set
     environment = admit(env)
-    loaded = files.load(workload)
-    click.get_current_context().with_resource(silence_allowed(timeout))
-    require(loaded.target, loaded.array.metadata_key)
+    loaded = opened(workload, timeout)
     try:
         with Search(named, loaded, seconds=seconds, environment=environment) as search:
             found = search.run()

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.measure.evidence import Probe, make_sample
 from harness.measure.process import WorkerProcess, told, verified
-from harness.readers import limit_clients, reader_class
+from harness.readers import reader_class
 from harness.results.sample import Sample, Timed
 from harness.workload.model import Workload
 
@@ -75,7 +75,7 @@ def executed(
     """
     probe.begin()
     answer = worker.require(asked(candidate), timeout=deadline or turn_deadline(workload))
-    decodes = candidate.reader not in limit_clients()
+    decodes = reader_class(candidate.reader).competes_for is None
     return make_sample(
         workload,
         verified(answer) if decodes else told(answer, "timed", Timed),

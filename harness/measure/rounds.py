@@ -42,6 +42,8 @@ class Point:
     workload: Workload
     chosen: Mapping[str, Value] = MappingProxyType({})
     """Settings in the place of its documentation's, by name; a reader with ``+tuned`` has those of its search."""
+    environment: Mapping[str, str] = MappingProxyType({})
+    """Variables that its process has beside those of all."""
     cpus: frozenset[int] | None = None
     """The processors that it may run on; None are those of this process."""
 
@@ -133,7 +135,8 @@ class _Seat:
         self.is_fresh, self.seconds = True, 0.0
         with _running_on(self.point.cpus):
             for name in self.readers:
-                self.workers[name] = WorkerProcess(reader_class(name), environment, _given(name, self.point))
+                own = {**environment, **self.point.environment}
+                self.workers[name] = WorkerProcess(reader_class(name), own, _given(name, self.point))
 
     def stop(self) -> None:
         """End its processes."""

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from harness.errors import BadUseError, unknown
@@ -20,6 +20,7 @@ __all__ = [
     "clients",
     "derived",
     "limit_clients",
+    "named",
     "reader_class",
     "representatives",
     "tuned",
@@ -58,6 +59,14 @@ def reader_class(name: str) -> type[Reader]:
         if of != name and of in readers:
             return made(readers[of])
     raise unknown("reader", name, [*readers, *derived()])
+
+
+def named(names: Iterable[str]) -> list[str]:
+    """Return the readers of these names, each once; a BadUseError for one that has no row of its own."""
+    found = list(dict.fromkeys(reader_class(name.strip()).name for name in names))
+    if any(reader_class(name).competes_for is not None and name != NETWORK_LIMIT for name in found):
+        raise BadUseError(f"the limit's clients have no row of their own: ask for `{NETWORK_LIMIT}`, or `zcb limit`")
+    return found
 
 
 @cache

@@ -11,7 +11,7 @@ from harness.machine.rust import ZARRS_READER
 from harness.paths import state_dir
 from harness.readers.base import Reader
 from harness.readers.settings import CALLS, CORES, IN_FLIGHT, TOKIO_THREADS, Setting
-from harness.results.sample import NETWORK_LIMIT
+from harness.results.sample import NETWORK_LIMIT, THROWN_AWAY
 
 if TYPE_CHECKING:
     from harness.targets.target import Target
@@ -146,3 +146,11 @@ class NetworkLimitRust(_RustReader):
     def counts_alone(cls, target: Target) -> bool:
         """Of plain HTTP without credentials, where its count was held against other servers' (test_counts.py)."""
         return target.anonymous and not target.is_encrypted
+
+
+class NetworkLimitThrownAway(NetworkLimitRust):
+    """The same, whose bodies are read over and over into the same memory: what keeping them costs is the difference."""
+
+    name = THROWN_AWAY
+    engine = "network-limit-thrown-away"
+    competes_for = THROWN_AWAY

@@ -8,6 +8,9 @@ import msgspec
 NETWORK_LIMIT = "network-limit"
 """The reader whose time the others are held against: the same bytes, not decoded."""
 
+THROWN_AWAY = "network-limit-thrown-away"
+"""The same bytes, not even kept."""
+
 FLAG_NEW_CONNECTIONS = "new-connections"
 FLAG_IN_FLIGHT = "in-flight"
 FLAG_CPU_BOUND = "cpu-bound"

@@ -157,13 +157,15 @@ COMMANDS = [
     (["workload", "whole_array", "-o", "new.json"], "--target"),
     # zcb read
     *rows("unknown reader", ["read"], ["", "nope", "zarrs,nope", ",", "zarrs,", "../zarrs", LONG], ["w.json"]),
-    (["read", "network-limit+rust", "w.json"], "ask for that"),
+    (["read", "network-limit+rust", "w.json"], "ask for `network-limit`"),
     (["read", "zarrs,tensorstore", "w.json", "--timeline", "new.json"], "a timeline is of one reader"),
     *each(["read", "zarrs", "w.json"], ["--samples"], ["0", HUGE, *NO_NUMBERS]),
     *each(["read", "zarrs", "w.json"], ["--pairs"], [HUGE, *NO_NUMBERS]),
     *each(["read", "zarrs", "w.json"], ["--timeline"], [DIRECTORY, f"{BINARY}/t.json"]),
     *[(["read", "zarrs", name], name) for name in NO_FILES],
-    # zcb sweep, zcb project
+    # zcb limit, zcb sweep, zcb project
+    *each(["limit", "w.json"], ["--samples", "--sessions"], ["0", HUGE, *NO_NUMBERS]),
+    (["limit", "w.json", "--samples", "2", "--sessions", "3"], "cannot be spread over"),
     *each(["sweep", "in-flight", "w.json"], ["--values"], ["0", HUGE, "1,", ",", *NO_NUMBERS]),
     *each(["sweep", "in-flight", "w.json"], ["--samples", "--sessions"], ["0", HUGE, *NO_NUMBERS]),
     *each(["sweep", "in-flight", "w.json"], ["--output"], [DIRECTORY, f"{BINARY}/x.svg"]),
@@ -174,7 +176,7 @@ COMMANDS = [
     (["sweep", "in-flight", "w.json", "-o", "x.png"], "does not end with .svg"),
     (["sweep", "in-flight", "w.json", "--config", "x.conf.json"], "give both"),
     (["sweep", "in-flight", "w.json", "--keep", "--config", "x.conf.json"], "no asv configuration x.conf.json"),
-    (["sweep", "in-flight", "w.json", "--readers", "network-limit+rust"], "ask for that"),
+    (["sweep", "in-flight", "w.json", "--readers", "network-limit-thrown-away"], "ask for `network-limit`"),
     *each(["sweep", "gap", "w.json"], ["--gaps"], ["-1", HUGE, *NO_NUMBERS]),
     *each(["sweep", "gap", "w.json"], ["--first-byte-ms", "--connection-mb-s"], ["0", HUGE, *NO_NUMBERS]),
     (["sweep", "gap", "w.json", "-o", "x.png"], "does not end with .svg"),

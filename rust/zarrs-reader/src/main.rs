@@ -248,5 +248,6 @@ fn reader(engine: Kind) -> &'static str {
         Kind::Stock => "zarrs",
         Kind::Planned => "zarrs-planned",
         Kind::NetworkLimit => "network-limit",
+        Kind::NetworkLimitThrownAway => "network-limit-thrown-away",
     }
 }

@@ -26,7 +26,7 @@ from harness.readers import tunings
 from harness.readers.base import Reader
 from harness.readers.settings import Setting
 from harness.readers.tunings import Tuning
-from harness.results.sample import FLAG_BELOW_LIMIT, FLAG_BUSY_MACHINE, NETWORK_LIMIT
+from harness.results.sample import FLAG_BELOW_LIMIT, FLAG_BUSY_MACHINE, NETWORK_LIMIT, THROWN_AWAY
 from harness.targets.resolve import resolve
 from harness.workload.model import Workload
 from harness.workload.patterns import Parameters
@@ -377,7 +377,7 @@ def test_a_list_of_samples_is_served_once_per_pass(tmp_path, monkeypatch):
 
 
 def test_every_reader_but_the_limit_is_measured():
-    assert [*readers.benchmarked(), *readers.clients(NETWORK_LIMIT)] == list(readers.all_readers())
+    assert [*readers.benchmarked(), *readers.clients(NETWORK_LIMIT), THROWN_AWAY] == list(readers.all_readers())
 
 
 def test_setup_tells_na_from_failure():

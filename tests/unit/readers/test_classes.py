@@ -22,7 +22,7 @@ from harness.readers import (
 from harness.readers.base import Reader
 from harness.results import drift
 from harness.results.cells import DEFAULT_BASELINE
-from harness.results.sample import NETWORK_LIMIT
+from harness.results.sample import NETWORK_LIMIT, THROWN_AWAY
 from harness.targets.target import Target
 from harness.verdict import crates
 from harness.verdict import run as runs
@@ -49,7 +49,8 @@ def told(page, *heading):
 def test_every_reader_has_a_row_or_competes_for_one():
     assert all(reader.name == name for name, reader in all_readers().items())
     assert limit_clients() == clients(NETWORK_LIMIT) == [NETWORK_LIMIT, f"{NETWORK_LIMIT}+rust"]
-    assert sorted([*benchmarked(), *limit_clients()]) == sorted(all_readers())
+    assert clients(THROWN_AWAY) == [THROWN_AWAY]
+    assert sorted([*benchmarked(), *limit_clients(), THROWN_AWAY]) == sorted(all_readers())
     assert clients("zarrs") == ["zarrs"]
     with pytest.raises(BadUseError, match=r"choose from zarr-python\+fsspec, "):
         reader_class("nope")

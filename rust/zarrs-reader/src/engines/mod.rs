@@ -22,6 +22,7 @@ use crate::plan::Limits;
 use crate::truth;
 use crate::workload::Workload;
 
+use limit::{Bodies, NetworkLimit};
 pub use settings::Settings;
 
 /// The engines by the name that `--engine` takes.
@@ -33,6 +34,8 @@ pub enum Kind {
     Planned,
     /// The same bytes without decoding: what no reader can beat.
     NetworkLimit,
+    /// The same, and nothing is kept: what the network gives to a program that does nothing with it.
+    NetworkLimitThrownAway,
 }
 
 /// What a recorder can learn of an engine's execution.
@@ -133,14 +136,15 @@ pub async fn open(
     Ok(match kind {
         Kind::Stock => Arc::new(stock::Stock::open(workload, client, settings).await?),
         Kind::Planned => Arc::new(planned::Planned::open(workload, client, limits).await?),
-        Kind::NetworkLimit => Arc::new(limit::NetworkLimit::open(workload, client)),
+        Kind::NetworkLimit => Arc::new(NetworkLimit::open(workload, client, Bodies::Kept)),
+        Kind::NetworkLimitThrownAway => Arc::new(NetworkLimit::open(workload, client, Bodies::ThrownAway)),
     })
 }
 
 /// The versions that decide an engine's figures.
 pub fn versions(kind: Kind) -> BTreeMap<&'static str, &'static str> {
     let mut found = BTreeMap::from([("object_store", env!("VERSION_OBJECT_STORE")), ("rustc", env!("VERSION_RUSTC"))]);
-    if kind != Kind::NetworkLimit {
+    if matches!(kind, Kind::Stock | Kind::Planned) {
         found.insert("zarrs", env!("VERSION_ZARRS"));
         // Set where it is built with a revision instead of a release (harness/verdict/crates.py).
         if let Some(commit) = option_env!("ZCB_ZARRS_COMMIT") {

@@ -22,6 +22,8 @@ use crate::origin::{Connection, Origin};
 
 /// Read at first: headers, and with them all of a small body, which is then copied while it is still cached.
 const FIRST_READ_BYTES: usize = 20 << 10;
+/// Read at once of a body that is thrown away: few calls, and memory that a core's cache still holds.
+const SKIPPED_READ_BYTES: usize = 128 << 10;
 const MOST_HEADERS: usize = 64;
 /// As object_store repeats what may succeed the next time.
 const RETRIES: u32 = 10;
@@ -34,6 +36,7 @@ pub struct LeanClient {
     counters: Arc<Counters>,
     /// For the first bytes of answers: one for each request under way, none for those that wait for their turn.
     buffers: Mutex<Vec<Box<[u8]>>>,
+    buffer_bytes: usize,
     /// How often a GET is repeated at most.
     retries: u32,
 }
@@ -57,11 +60,11 @@ impl Refusal {
 /// The bytes that were asked for, and how many the whole object has; None where there is no such object.
 type Found = Option<(Bytes, u64)>;
 
-/// What is asked for of an object, and where it is kept.
+/// What is asked for of an object, and where it is kept; a body without a memory is thrown away as it comes.
 #[derive(Clone, Copy)]
 enum Wanted<'a> {
     Size,
-    Range(&'a GetRange, &'a Memory),
+    Range(&'a GetRange, Option<&'a Memory>),
 }
 
 impl Wanted<'_> {
@@ -75,16 +78,26 @@ impl Wanted<'_> {
 
 impl LeanClient {
     pub fn new(client: &Client) -> Self {
-        let (origin, counters) = (Arc::clone(&client.origin), Arc::clone(&client.counters));
-        Self { origin, counters, buffers: Mutex::default(), retries: RETRIES }
+        Self::with_buffers(client, FIRST_READ_BYTES)
     }
 
-    /// One GET: its body, exactly the range that was asked for, and the bytes of the whole object; None where there is
-    /// no such object. Where suffixes are not known the object's size is asked for first.
+    /// One whose buffers suit bodies that are thrown away.
+    pub fn throwing_away(client: &Client) -> Self {
+        Self::with_buffers(client, SKIPPED_READ_BYTES)
+    }
+
+    fn with_buffers(client: &Client, buffer_bytes: usize) -> Self {
+        let (origin, counters) = (Arc::clone(&client.origin), Arc::clone(&client.counters));
+        Self { origin, counters, buffers: Mutex::default(), buffer_bytes, retries: RETRIES }
+    }
+
+    /// One GET: its body, exactly the range that was asked for, or nothing of it where there is no memory to keep it
+    /// in, and the bytes of the whole object; None where there is no such object. Where suffixes are not known the
+    /// object's size is asked for first.
     ///
     /// # Errors
     /// `Store` when it cannot be had, also by repeating the GET as other clients do.
-    pub async fn get(&self, path: &Path, range: &GetRange, memory: &Memory) -> Outcome<Found> {
+    pub async fn get(&self, path: &Path, range: &GetRange, memory: Option<&Memory>) -> Outcome<Found> {
         if let GetRange::Suffix(bytes) = range
             && !self.origin.knows_suffixes
         {
@@ -126,14 +139,14 @@ impl LeanClient {
 
     async fn exchange(&self, request: &[u8], wanted: Wanted<'_>) -> Result<Found, Refusal> {
         let kept = self.buffers.lock().pop();
-        let mut first = kept.unwrap_or_else(|| vec![0; FIRST_READ_BYTES].into_boxed_slice());
+        let mut first = kept.unwrap_or_else(|| vec![0; self.buffer_bytes].into_boxed_slice());
         let (mut connection, mut filled) = self.ask(request, &mut first).await?;
         let head = loop {
             if let Some(head) = Head::parse(&first[..filled]).map_err(Refusal::Final)? {
                 break head;
             }
             if filled == first.len() {
-                return Err(Refusal::Final(format!("headers of more than {FIRST_READ_BYTES} bytes")));
+                return Err(Refusal::Final(format!("headers of more than {} bytes", first.len())));
             }
             filled += self.read(&mut connection, &mut &mut first[filled..]).await?;
         };
@@ -150,15 +163,22 @@ impl LeanClient {
             Wanted::Range(range, memory) => {
                 let said = || refused(&first[head.bytes..filled]);
                 let (range, object_bytes) = head.demand(range, said).map_err(Refusal::Final)?;
-                let mut body = memory.take(head.body_bytes);
-                if filled - head.bytes > head.body_bytes {
+                let there = filled - head.bytes;
+                if there > head.body_bytes {
                     return Err(Refusal::Final("more bytes than were announced".to_owned()));
                 }
-                body.put_slice(&first[head.bytes..filled]);
-                self.finish(&mut connection, &mut body, head.body_bytes).await?;
+                let body = match memory {
+                    Some(memory) => {
+                        let mut body = memory.take(head.body_bytes);
+                        body.put_slice(&first[head.bytes..filled]);
+                        self.finish(&mut connection, &mut body, head.body_bytes).await?;
+                        body.freeze()
+                    }
+                    None => self.skip(&mut connection, &mut first, head.body_bytes - there).await?,
+                };
                 self.counters.answered(StatusCode::PARTIAL_CONTENT, Some(&range));
-                self.counters.fetched(body.len());
-                (body.freeze(), object_bytes)
+                self.counters.fetched(head.body_bytes);
+                (body, object_bytes)
             }
         };
         self.buffers.lock().push(first);
@@ -175,6 +195,16 @@ impl LeanClient {
             self.read(connection, &mut (&mut *body).limit(left)).await?;
         }
         Ok(())
+    }
+
+    /// Reads what is missing of a body over and over into the same memory.
+    async fn skip(&self, connection: &mut Connection, over: &mut [u8], bytes: usize) -> Result<Bytes, Refusal> {
+        let mut left = bytes;
+        while left > 0 {
+            let most = left.min(over.len());
+            left -= self.read(connection, &mut &mut over[..most]).await?;
+        }
+        Ok(Bytes::new())
     }
 
     /// Sends a request and waits for the first bytes of its answer.
@@ -339,7 +369,7 @@ mod tests {
         let memory = Memory::new(100);
         let mut got = Vec::new();
         for _ in 0..count {
-            got.push(client.get(&Path::from("a b/c/0"), &PIECE, &memory).await);
+            got.push(client.get(&Path::from("a b/c/0"), &PIECE, Some(&memory)).await);
             tokio::time::sleep(Duration::from_millis(20)).await; // until the end of the connection has arrived
         }
         (got, counters)
@@ -385,7 +415,7 @@ mod tests {
     fn a_request_that_waits_for_its_turn_holds_no_buffer() {
         let client = client("http://127.0.0.1:1", None);
         let (path, memory) = (Path::from("a"), Memory::new(100));
-        assert!(size_of_val(&client.get(&path, &PIECE, &memory)) < 2048);
+        assert!(size_of_val(&client.get(&path, &PIECE, Some(&memory))) < 2048);
     }
 
     #[tokio::test]
@@ -470,7 +500,7 @@ mod tests {
             .flat_map(|bytes| [GetRange::Bounded(7..(7 + bytes) as u64), GetRange::Suffix(bytes as u64)])
             .collect();
         for eight in ranges.chunks(8) {
-            let gets = eight.iter().map(|range| client.get(&path, range, &memory));
+            let gets = eight.iter().map(|range| client.get(&path, range, Some(&memory)));
             for (range, got) in eight.iter().zip(futures::future::join_all(gets).await) {
                 let (body, size) = got.expect("fetched").expect("it is there");
                 let span = range.as_range(OBJECT_BYTES as u64).expect("a range");
@@ -478,7 +508,7 @@ mod tests {
                 assert!(body == whole[span.start as usize..span.end as usize], "{range}");
             }
         }
-        assert!(client.get(&Path::from("none"), &ranges[0], &memory).await.expect("answered").is_none());
+        assert!(client.get(&Path::from("none"), &ranges[0], Some(&memory)).await.expect("answered").is_none());
     }
 
     #[tokio::test]
@@ -497,11 +527,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn bodies_that_are_thrown_away_are_read_to_their_end_and_counted() {
+        for tls in [false, true] {
+            let server = serve(Manners { tls, ..Manners::default() }).await;
+            let url = format!("{}/base", server.url());
+            let ca = server.ca.as_ref().map(|ca| ca.to_str().expect("text"));
+            let origin = Origin::new(&url, Authority::Anonymous, ca).expect("an address");
+            let client = LeanClient::throwing_away(&Client::over(Arc::new(InMemory::new()), "", origin));
+            let mut bytes = 0;
+            for length in [1, 300, SKIPPED_READ_BYTES as u64, 1 << 19, OBJECT_BYTES as u64 - 7] {
+                let range = GetRange::Bounded(7..7 + length);
+                let (body, size) = client.get(&Path::from("o"), &range, None).await.expect("fetched").expect("there");
+                assert_eq!((body.len(), size), (0, OBJECT_BYTES as u64));
+                bytes += length;
+            }
+            let kept = client.get(&Path::from("o"), &PIECE, Some(&Memory::new(100))).await.expect("fetched");
+            assert_eq!(kept.expect("there").0, object()[2..5]);
+            let (seen, counts) = (server.seen(), client.counters.request_counts());
+            assert_eq!((counts.fetched_bytes, seen.bytes as u64), (bytes + 3, bytes + 3));
+            assert_eq!((seen.connections.len(), counts.retries), (1, 0), "tls: {tls}");
+        }
+    }
+
+    #[tokio::test]
     async fn sessions_are_resumed_and_each_connection_is_new_where_the_server_ends_it() {
         let server = serve(Manners { tls: true, closes: true }).await;
         let (client, memory) = (client_of(&server), Memory::new(100));
         for _ in 0..4 {
-            assert!(client.get(&Path::from("o"), &PIECE, &memory).await.is_ok());
+            assert!(client.get(&Path::from("o"), &PIECE, Some(&memory)).await.is_ok());
         }
         let seen = server.seen();
         assert_eq!((seen.requests.len(), seen.connections.len(), seen.resumed), (4, 4, 3));
@@ -524,7 +577,7 @@ mod tests {
         ] {
             let client = client(&url, ca.as_deref());
             let begin = Instant::now();
-            let why = client.get(&Path::from("o"), &PIECE, &Memory::new(100)).await.expect_err("refused").line();
+            let why = client.get(&Path::from("o"), &PIECE, Some(&Memory::new(100))).await.expect_err("refused").line();
             assert!(why.contains(words) && !why.contains('\n'), "{why} has no {words:?}");
             assert!(begin.elapsed() < FIRST_WAIT * 20, "it was tried again: {why}");
         }

@@ -1,4 +1,5 @@
-//! The network limit: a workload's bytes fetched with its requests in flight and kept, nothing decoded.
+//! The network limit: a workload's bytes fetched with its requests in flight, nothing decoded, and kept or, to know what
+//! keeping costs, thrown away.
 
 mod lean;
 mod memory;
@@ -80,6 +81,22 @@ impl Plan {
     }
 }
 
+/// What becomes of the bodies of chunks and objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bodies {
+    /// They lie in newly allocated memory, as a reader's would.
+    Kept,
+    /// They are read into memory that is used again and again.
+    ThrownAway,
+}
+
+/// What a GET asks for: an index is needed whatever becomes of bodies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Index,
+    Body,
+}
+
 /// A body, and the bytes of the whole object; None where there is no such object.
 type Fetched = Outcome<Option<(Bytes, u64)>>;
 
@@ -94,6 +111,7 @@ struct Inner {
     workload: Arc<Workload>,
     client: Client,
     lean: LeanClient,
+    bodies: Bodies,
     permits: Semaphore,
     /// The shards that each read touches.
     reads: Vec<Vec<Shard>>,
@@ -110,15 +128,18 @@ struct Shard {
 }
 
 impl NetworkLimit {
-    pub fn open(workload: Arc<Workload>, client: Client) -> Self {
+    pub fn open(workload: Arc<Workload>, client: Client, bodies: Bodies) -> Self {
         let per_shard = per_shard(&workload.array);
         let reads = workload.reads.iter().map(|read| shards(read, &workload.array, &per_shard)).collect();
         let checksum = if workload.array.index_checksum { CRC_BYTES } else { 0 };
         let index_bytes = per_shard.iter().product::<u64>() * 16 + checksum;
         let permits = Semaphore::new(workload.in_flight);
-        let lean = LeanClient::new(&client);
+        let lean = match bodies {
+            Bodies::Kept => LeanClient::new(&client),
+            Bodies::ThrownAway => LeanClient::throwing_away(&client),
+        };
         let under_way = Mutex::default();
-        Self { inner: Arc::new(Inner { permits, reads, index_bytes, client, lean, workload, under_way }) }
+        Self { inner: Arc::new(Inner { permits, reads, index_bytes, client, lean, bodies, workload, under_way }) }
     }
 }
 
@@ -157,7 +178,7 @@ impl Reading {
             IndexLocation::Start => GetRange::Bounded(0..index_bytes),
             IndexLocation::End | IndexLocation::None => GetRange::Suffix(index_bytes),
         };
-        let Some((index, object_bytes)) = self.get(&path, asked).await? else {
+        let Some((index, object_bytes)) = self.get(&path, asked, Part::Index).await? else {
             return Ok(Vec::new());
         };
         if (index.len() as u64) < index_bytes {
@@ -173,7 +194,8 @@ impl Reading {
     /// Fetches an object that is one chunk, in parts: the answer to the first says how many there are.
     async fn fetch_object(self: Arc<Self>, object: Shard) -> Outcome<Vec<Bytes>> {
         let path = self.inner.client.path(&object.key);
-        let Some((first, object_bytes)) = self.get(&path, GetRange::Bounded(0..PART_BYTES)).await? else {
+        let asked = GetRange::Bounded(0..PART_BYTES);
+        let Some((first, object_bytes)) = self.get(&path, asked, Part::Body).await? else {
             return Ok(Vec::new());
         };
         if object_bytes > self.inner.workload.wanted_bytes {
@@ -187,7 +209,7 @@ impl Reading {
     async fn fetch_whole(self: Arc<Self>, object: Shard) -> Outcome<Vec<Bytes>> {
         let path = self.inner.client.path(&object.key);
         let most = self.inner.workload.object_bytes;
-        match self.get(&path, GetRange::Bounded(0..most)).await? {
+        match self.get(&path, GetRange::Bounded(0..most), Part::Body).await? {
             Some((_, object_bytes)) if object_bytes > most => {
                 Err(Failure::measurement(format!("{path} has more bytes than all objects of the workload")))
             }
@@ -200,22 +222,22 @@ impl Reading {
             let (reading, path) = (Arc::clone(&self), path.clone());
             async move {
                 let gone = || Failure::Store(format!("{path} vanished while it was read"));
-                Ok(reading.get(&path, GetRange::Bounded(range)).await?.ok_or_else(gone)?.0)
+                Ok(reading.get(&path, GetRange::Bounded(range), Part::Body).await?.ok_or_else(gone)?.0)
             }
         });
         all(gets).await
     }
 
     /// One GET; where reads share, one that is under way already is waited for and not sent again.
-    async fn get(self: &Arc<Self>, path: &Path, range: GetRange) -> Fetched {
+    async fn get(self: &Arc<Self>, path: &Path, range: GetRange, part: Part) -> Fetched {
         if self.plan != Plan::Shared {
-            return self.send(path, range).await;
+            return self.send(path, range, part).await;
         }
         let wanted = format!("{path} {range}");
         let fetch = || {
             let (reading, path, wanted) = (Arc::clone(self), path.clone(), wanted.clone());
             async move {
-                let fetched = reading.send(&path, range).await;
+                let fetched = reading.send(&path, range, part).await;
                 reading.inner.under_way.lock().remove(&wanted);
                 fetched
             }
@@ -227,9 +249,10 @@ impl Reading {
     }
 
     /// One GET with a permit.
-    async fn send(&self, path: &Path, range: GetRange) -> Fetched {
+    async fn send(&self, path: &Path, range: GetRange, part: Part) -> Fetched {
         let _permit = self.inner.permits.acquire().await.map_err(Failure::measurement)?;
-        self.inner.lean.get(path, &range, &self.memory).await
+        let is_kept = part == Part::Index || self.inner.bodies == Bodies::Kept;
+        self.inner.lean.get(path, &range, is_kept.then_some(&self.memory)).await
     }
 }
 
@@ -307,9 +330,12 @@ impl Engine for NetworkLimit {
         Hooks::None
     }
 
-    /// Bytes that nobody decodes can only be counted.
+    /// Bytes that nobody decodes can only be counted: those that were thrown away by the client, with all before them.
     fn check(&self, reads: Range<usize>, arrays: &Arrays) -> Outcome<bool> {
-        let fetched: u64 = arrays.iter().map(|body| body.len() as u64).sum();
+        let (fetched, reads) = match self.inner.bodies {
+            Bodies::Kept => (arrays.iter().map(|body| body.len() as u64).sum(), reads),
+            Bodies::ThrownAway => (self.inner.client.counters.request_counts().fetched_bytes, 0..reads.end),
+        };
         let wanted = self.inner.workload.wanted_by(reads.clone());
         if fetched < wanted {
             let of = if reads.start > 0 { format!(" by the reads from {}", reads.start) } else { String::new() };
