@@ -18,8 +18,9 @@ from harness.store.state import Profile, log_normal_sigma
 
 _STEPS = 200
 """Overlaps that are tried, from none to full."""
-_HELD_BACK = 0.8
-"""A reader that had less than this part of what it may have in flight is held back by its library."""
+_HELD_BACK, _BEYOND = 0.8, 1.2
+"""A reader that had less than this part of what it may have in flight is held back by its library, one that had more
+does not keep to what it is asked for."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -307,11 +308,13 @@ def _nearest(cells: Sequence[MeasuredCell], in_flight: int) -> MeasuredCell:
 def _seen(cells: Sequence[MeasuredCell], in_flight: int) -> float:
     """Return how many requests a reader has in flight that is asked for so many.
 
-    One that had fewer where it was measured is held back at the most that it had.
+    One that had fewer where it was measured is held back at the most that it had, one that had more has as many
+    whatever it is asked for.
     """
     known = [(one.in_flight, one.costs.max_in_flight) for one in cells if one.costs.max_in_flight is not None]
     held_back = [seen for asked, seen in known if seen < _HELD_BACK * asked]
-    return max(1.0, min(float(in_flight), max(held_back, default=math.inf)))
+    beyond = [seen for asked, seen in known if seen > _BEYOND * asked]
+    return max(1.0, *beyond, min(float(in_flight), max(held_back, default=math.inf)))
 
 
 def _sigma(place: Place) -> float:

@@ -19,7 +19,7 @@ from harness.datasets.manifest import DatasetSpec
 from harness.datasets.shards import MISSING
 from harness.errors import BadUseError, MeasurementError
 from harness.measure.conductor import Conductor, Plan
-from harness.readers import all_readers, reader_class
+from harness.readers import benchmarked, reader_class
 from harness.results.sample import NETWORK_LIMIT
 from harness.store import lifecycle
 from harness.store.lifecycle import StoreSettings
@@ -325,7 +325,7 @@ def under_way(store_binary, rust_reader, tmp_path_factory):
         lifecycle.start(StoreSettings(profile="s3"))  # its 20 ms let what is under way at once overlap
         try:
             create("--preset", "tiny", "--dataset", "small", "--as", "icechunk")
-            with Conductor(list(all_readers()), plan=Plan(samples=1, trials=1)) as conductor:
+            with Conductor(benchmarked(), plan=Plan(samples=1, trials=1)) as conductor:
                 return {at_once: conductor.measure(_crops_of_one_element(at_once)) for at_once in (1, 3)}
         finally:
             lifecycle.stop()

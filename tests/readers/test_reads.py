@@ -17,7 +17,7 @@ from harness.datasets.indexes import read_indexes
 from harness.datasets.shards import index_nbytes
 from harness.errors import BadUseError, MeasurementError, TooLargeError, UnsupportedError
 from harness.measure.conductor import Conductor, Plan
-from harness.readers import all_readers, benchmarked, reader_class
+from harness.readers import benchmarked, reader_class
 from harness.results.sample import FLAG_NEW_CONNECTIONS, NETWORK_LIMIT
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
@@ -49,7 +49,7 @@ def target(embedded_store):
 @pytest.fixture(scope="module")
 def measure(target, rust_reader):
     """Measure every reader: reader -> row. Their processes are the same for all tests."""
-    with Conductor(list(all_readers()), plan=Plan()) as conductor:
+    with Conductor(benchmarked(), plan=Plan()) as conductor:
 
         def run(workload, *, samples):
             conductor._plan = Plan(samples=samples, trials=1)
@@ -376,7 +376,7 @@ def test_several_readers_stand_side_by_side(target, tmp_path):
     [
         (["tensorstore,nope", "w.json"], "unknown reader 'nope'"),
         (["all", "w.json", "--timeline", "t.json"], "a timeline is of one reader"),
-        (["network-limit+rust", "w.json"], "ask for that"),
+        (["network-limit+rust", "w.json"], "ask for `network-limit`"),
     ],
 )
 def test_readers_that_cannot_stand_side_by_side_are_refused(arguments, complaint):

@@ -28,7 +28,9 @@ COSTS = Costs(
 )
 
 
-def cell(seconds=0.6, *, costs=COSTS, place=HERE, in_flight=100, **fields):
+def cell(seconds=0.6, *, costs=None, place=HERE, in_flight=100, **fields):
+    """Make a cell whose reader, unless `costs` tell otherwise, has as many in flight as it is asked for."""
+    costs = costs or msgspec.structs.replace(COSTS, max_in_flight=in_flight)
     known = {"reader": "r", "label": "w", "reads": 1, "concurrent_reads": 1, "array_bytes": 2 * 10**8}
     return MeasuredCell(
         **(known | fields),
@@ -125,8 +127,14 @@ def test_a_reader_that_is_held_back_stays_so():
     assert few.stages["requests in flight"] == 0
 
 
+def test_a_reader_that_does_not_keep_to_what_it_is_asked_for_stays_so():
+    beyond = cell(5.0, costs=msgspec.structs.replace(COSTS, max_in_flight=64.0), in_flight=40)
+    few, asked = (project([beyond], HERE, number) for number in (10, 64))
+    assert few.stages["requests in flight"] == pytest.approx(asked.stages["requests in flight"], rel=0.05)
+
+
 def test_costs_are_those_of_the_most_similar_number_in_flight():
-    few = cell(costs=msgspec.structs.replace(COSTS, requests=1000.0), in_flight=10)
+    few = cell(costs=msgspec.structs.replace(COSTS, requests=1000.0, max_in_flight=10.0), in_flight=10)
     said = project([few, cell()], msgspec.structs.replace(HERE, requests_per_second=1000), 12)
     assert said.stages["requests per prefix"] == 1
     chosen = best([cell(5.0, in_flight=10), cell(0.6)], HERE, None)
