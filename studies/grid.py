@@ -27,7 +27,7 @@ from harness.datasets.array import METADATA_NAMES
 from harness.errors import MeasurementError, UnsupportedError, WrongDataError, ZcbError
 from harness.measure.execution import OPEN_SECONDS, turn_deadline
 from harness.measure.process import WorkerProcess
-from harness.readers import all_readers, reader_class
+from harness.readers import benchmarked, limit_clients, reader_class
 from harness.targets.client import open_store
 from harness.targets.icechunk import BRANCH, icechunk_storage
 from harness.targets.resolve import resolve
@@ -40,8 +40,8 @@ from setup_data.bucket import ensure_bucket
 from studies import stored
 from studies.stored import Array, Document
 
-READERS = list(all_readers())
-OF_ARRAYS = [name for name, reader in all_readers().items() if reader.stored_as is None]
+READERS = [*benchmarked(), *limit_clients()]
+OF_ARRAYS = [name for name in READERS if reader_class(name).stored_as is None]
 """Those that read an array wherever it stands; the others read a repository that has to be written beside it."""
 RIGHT, NA, WRONG, FAILED = "right", "n/a", "wrong", "failed"
 _NUMBERS = (
