@@ -11,8 +11,9 @@ import click
 
 from harness.errors import BadUseError
 from harness.results.sample import Sample
+from harness.results.sessions import same_rounds
 from harness.results.text import number, times
-from studies.reports import Report, load, same_rounds
+from studies.reports import Report, load
 
 
 @click.command()

@@ -1,12 +1,10 @@
 """What ``zcb read --json`` and a survey wrote, read again: what the studies that make tables need of it."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from harness.results.bootstrap import ratio_of_medians
 from harness.results.intervals import Interval, of_processes
 from harness.results.sample import Sample
 from harness.results.sessions import by_session
@@ -39,13 +37,3 @@ class Report(msgspec.Struct):
 def load(path: Path) -> list[Report]:
     """Return the reports of a file."""
     return msgspec.json.decode(path.read_bytes(), type=list[Report])
-
-
-def same_rounds(samples: Sequence[Sample], below: Sequence[Sample]) -> Interval | None:
-    """Return the ratio of seconds over another reader's in the rounds that both have, with its interval."""
-    partner = {(of.session, of.round_number): of.seconds for of in below}
-    rounds = [
-        [(of.seconds, other) for of in one if (other := partner.get((of.session, of.round_number))) is not None]
-        for one in by_session(samples)
-    ]
-    return ratio_of_medians(rounds)

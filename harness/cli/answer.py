@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness import site
+from harness.cli.output import pretty
 from harness.cli.values import OutputFile, default_config, write_output
 from harness.readers import under_test
 from harness.results import answer as answers
@@ -42,7 +43,7 @@ def answer(target: str | None, svg_file: Path | None, as_json: bool, config: Pat
         write_output(svg_file, chart.svg(shown, title=chart.title(said), name="readers").encode())
     if as_json:
         whole = {"schema": 1, **msgspec.to_builtins(said), "lines": told, "pages": [str(page) for page in pages]}
-        click.echo(msgspec.json.format(msgspec.json.encode(whole), indent=1).decode())
+        click.echo(pretty(whole))
         return
     console = Console(highlight=False)
     console.print(Text(f"{', '.join(said.versions)}, read from {said.place}", style="bold"))

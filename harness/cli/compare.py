@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-import msgspec
 
+from harness.cli.output import pretty
 from harness.cli.values import ENV, FiniteRange, OutputFile, write_output
 from harness.errors import AnswerIsNoError, MeasurementError
 from harness.machine.environment import admit
@@ -150,7 +150,7 @@ def _report(verdict: Verdict, given: dict[str, Any]) -> None:
         if file is not None:
             write_output(file, text(verdict).encode() + b"\n")
     if given["as_json"]:
-        click.echo(msgspec.json.format(msgspec.json.encode(verdict), indent=1).decode())
+        click.echo(pretty(verdict))
     else:
         show(verdict, wide_console())
 

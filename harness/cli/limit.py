@@ -7,7 +7,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.cli.rounds import median, opened, pretty, rounds_of, rounds_options, spread
+from harness.cli.output import pretty
+from harness.cli.rounds import median, opened, rounds_of, rounds_options, spread
 from harness.cli.values import ENV, timeout_option
 from harness.errors import AnswerIsNoError, BadUseError, MeasurementError, blamed
 from harness.machine.environment import admit

@@ -5,6 +5,8 @@ import io
 import sys
 from typing import Any, override
 
+import msgspec
+
 from harness.errors import BadUseError, ZcbError
 
 _SPELT = {"±": "+-", "→": "->", "…": "...", "▌": "|", "▋": "|", "▊": "#", "▉": "#", "█": "#"}
@@ -49,3 +51,8 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(_SPELT.get(character, "?") for character in error.object[error.start : error.end]), error.end
+
+
+def pretty(report: object) -> str:
+    """Return a report as JSON, in lines that people can read too."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=1).decode()

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from harness.cli.output import pretty
 from harness.cli.values import FiniteRange
 from harness.cloud import cost
 from harness.errors import BadUseError
@@ -82,7 +83,7 @@ def project(
     found = [projection.best(row, _place(row, asked), in_flight) for row in rows]
     if as_json:
         report = {"schema": SCHEMA, "rows": found}
-        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=1).decode())
+        click.echo(pretty(report))
     else:
         _show(found, link_gbit_s, cores)
 

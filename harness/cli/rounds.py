@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from harness.cli.values import FiniteRange, check_sessions
 from harness.measure.rounds import Rounds
@@ -60,11 +59,6 @@ def opened(path: Path, timeout: float) -> Workload:
     click.get_current_context().with_resource(silence_allowed(timeout))
     require(loaded.target, loaded.array.metadata_key)
     return loaded
-
-
-def pretty(report: dict[str, Any]) -> str:
-    """Return a report as JSON for people too."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=1).decode()
 
 
 def median(found: Interval | None, factor: float = 1) -> str:

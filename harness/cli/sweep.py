@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.cli.rounds import median, opened, pretty, rounds_of, rounds_options, spread
+from harness.cli.output import pretty
+from harness.cli.rounds import median, opened, rounds_of, rounds_options, spread
 from harness.cli.values import (
     ENV,
     OutputFile,

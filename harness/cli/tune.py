@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import click
-import msgspec
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from harness.cli.output import pretty
 from harness.cli.rounds import opened
 from harness.cli.values import ENV, FiniteRange, timeout_option
 from harness.errors import BadUseError, UnsupportedError
@@ -47,7 +47,7 @@ def tune(reader: str, workload: Path, seconds: float, timeout: float, env: tuple
         raise BadUseError(f"{named.name} cannot do this workload: {reason}") from reason
     file = keep(found)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+        click.echo(pretty(found))
     else:
         _show(found)
     click.echo(f"zcb tune: kept in {file}", err=True)

@@ -11,6 +11,7 @@ import msgspec
 from harness.asv import main_job
 from harness.asv import watch as watching
 from harness.asv.watch import Commit, Results
+from harness.cli.output import pretty
 from harness.cli.programs import ASV_ROWS_FAILED, Programs, program, zcb
 from harness.cli.values import OutputFile, write_output
 from harness.cli.watch_report import Check, Report, checks, headline, markdown, unchecked
@@ -105,7 +106,7 @@ def watch(
     if markdown_file is not None:
         write_output(markdown_file, markdown(report).encode() + b"\n")
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=1).decode())
+        click.echo(pretty(report))
     else:
         click.echo(markdown(report))
     measured = results.measured(wanted)

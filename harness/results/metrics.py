@@ -60,7 +60,8 @@ def quotient(part: float | None, whole: float | None) -> float | None:
     return None if part is None or not whole else part / whole
 
 
-def _gbits(size: int | None, seconds: float) -> float | None:
+def gbits(size: int | None, seconds: float) -> float | None:
+    """Return bytes over seconds in Gbit/s; None where they are unknown."""
     return None if size is None else size * 8 / seconds / 1e9
 
 
@@ -98,7 +99,7 @@ _ALL = (
         unit="Gbit/s",
         better="higher",
         meaning="Decoded bytes of the final array over the time.",
-        of=lambda s, _: _gbits(s.array_bytes, s.seconds),
+        of=lambda s, _: gbits(s.array_bytes, s.seconds),
     ),
     Metric(
         key="reads_per_second",
@@ -214,7 +215,7 @@ _ALL = (
         unit="Gbit/s",
         better="",
         meaning="Bytes that the network interface received over the time; unknown on the loopback interface.",
-        of=lambda s, _: _gbits(s.nic_rx_bytes, s.seconds),
+        of=lambda s, _: gbits(s.nic_rx_bytes, s.seconds),
     ),
     Metric(
         key="header_share",

@@ -5,12 +5,11 @@ from typing import Any
 
 import msgspec
 
-from harness.results.bootstrap import ratio_of_medians
 from harness.results.intervals import Interval, of_processes
-from harness.results.metrics import quotient
+from harness.results.metrics import gbits, quotient
 from harness.results.sample import NETWORK_LIMIT, THROWN_AWAY, Sample
-from harness.results.sessions import by_session
-from harness.results.sweeps import as_fields
+from harness.results.sessions import by_session, same_rounds
+from harness.results.sweeps import SweptValue, as_fields
 
 SCHEMA = 1
 
@@ -21,20 +20,13 @@ BODIES = {NETWORK_LIMIT: "kept", THROWN_AWAY: "thrown away"}
 """What becomes of the bodies, by the reader that fetches them."""
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True):
+class Held(SweptValue, frozen=True, kw_only=True):
     """What was measured of the limit in one shape."""
 
     reader: str
     """One of `BODIES`."""
-    in_flight: int
-    """Requests, and so connections, that it may have under way."""
     threads: int
     """That fetch."""
-    variant: str = ""
-    """The client and plan that measured."""
-    samples: list[Sample]
-    na: str | None = None
-    error: str | None = None
 
     def figure(self, key: str) -> Interval | None:
         """Return one of `FIGURES`, with the interval over processes or rounds; None where it is unknown."""
@@ -43,7 +35,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 FIGURES: Mapping[str, Callable[[Sample], float | None]] = {
     "seconds": lambda sample: sample.seconds,
-    "bodies_gbit_s": lambda sample: quotient((sample.fetched_bytes or 0) * 8e-9, sample.seconds),
+    "bodies_gbit_s": lambda sample: gbits(sample.fetched_bytes, sample.seconds),
     "connections": lambda sample: sample.max_in_flight,
     "cores": lambda sample: quotient(sample.cpu_seconds, sample.seconds),
     "store_cores": lambda sample: quotient(sample.store_cpu_seconds, sample.seconds),
@@ -79,7 +71,7 @@ class Plateau(msgspec.Struct, frozen=True, kw_only=True):
     def doubled(self, reader: str) -> Interval | None:
         """Return the time with twice the connections and threads over that without, in the same rounds."""
         first, doubled = self.of(reader)
-        return _over(doubled, first)
+        return same_rounds(doubled.samples, first.samples)
 
     def holds(self, reader: str) -> bool | None:
         """Whether it stands on a plateau; None where that is not sure, or nothing was measured."""
@@ -92,17 +84,7 @@ class Plateau(msgspec.Struct, frozen=True, kw_only=True):
 
     def keeping(self) -> Interval | None:
         """Return the time with bodies kept over that with bodies thrown away, in the same rounds."""
-        return _over(self.of(NETWORK_LIMIT)[0], self.of(THROWN_AWAY)[0])
-
-
-def _over(above: Held, below: Held) -> Interval | None:
-    of_round = {(one.session, one.round_number): one.seconds for one in below.samples}
-    return ratio_of_medians(
-        [
-            [(one.seconds, base) for one in group if (base := of_round.get((one.session, one.round_number)))]
-            for group in by_session(above.samples)
-        ]
-    )
+        return same_rounds(self.of(NETWORK_LIMIT)[0].samples, self.of(THROWN_AWAY)[0].samples)
 
 
 def report(plateau: Plateau) -> dict[str, Any]:
