@@ -11,7 +11,7 @@ import click
 
 from harness.errors import BadUseError
 from harness.results.sample import Sample
-from harness.results.sessions import same_rounds
+from harness.results.slower import same_rounds
 from harness.results.text import number, times
 from studies.reports import Report, load
 

@@ -14,8 +14,7 @@ import click
 from harness.readers.settings import in_words
 from harness.results.intervals import Interval
 from harness.results.sample import FLAG_IN_FLIGHT, NETWORK_LIMIT, Sample
-from harness.results.sessions import same_rounds
-from harness.results.slower import slower
+from harness.results.slower import same_rounds, slower
 from harness.results.text import number, times
 from harness.results.turnover import p95, turns_over
 from studies.reports import Report, load

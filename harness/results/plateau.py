@@ -8,7 +8,8 @@ import msgspec
 from harness.results.intervals import Interval, of_processes
 from harness.results.metrics import gbits, quotient
 from harness.results.sample import NETWORK_LIMIT, THROWN_AWAY, Sample
-from harness.results.sessions import by_session, same_rounds
+from harness.results.sessions import by_session
+from harness.results.slower import same_rounds
 from harness.results.sweeps import SweptValue, as_fields
 
 SCHEMA = 1

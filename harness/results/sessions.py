@@ -3,8 +3,6 @@
 import statistics
 from collections.abc import Iterable, Sequence
 
-from harness.results.bootstrap import ratio_of_medians
-from harness.results.intervals import Interval
 from harness.results.metrics import METRICS, TIMES_SLOWER, quotient
 from harness.results.sample import FLAG_IN_FLIGHT, Sample
 
@@ -44,13 +42,3 @@ def _median(values: Iterable[float | None]) -> float | None:
     found = list(values)
     known = [value for value in found if value is not None]
     return statistics.median(known) if len(known) == len(found) else None
-
-
-def same_rounds(samples: Sequence[Sample], below: Sequence[Sample]) -> Interval | None:
-    """Return the ratio of seconds over another reader's in the rounds that both have, with its interval."""
-    partner = {(of.session, of.round_number): of.seconds for of in below}
-    rounds = [
-        [(of.seconds, other) for of in one if (other := partner.get((of.session, of.round_number))) is not None]
-        for one in by_session(samples)
-    ]
-    return ratio_of_medians(rounds)

@@ -1,4 +1,4 @@
-"""Times slower than the network limit: the headline figure of a row, or why it has none.
+"""Times slower than the network limit: the headline figure of a row, or why it has none; and than another reader.
 
 A reader's median over the limit's of the same rounds, with a bootstrap interval over processes and rounds. It says
 nothing of a reader that had more requests in flight than the limit, and one below 1 stands there only with its reason.
@@ -53,6 +53,16 @@ def slower(samples: Sequence[Sample], in_flight: int) -> Slower:
         note = "no ratio to the limit: it was slower than the reader, and the counts do not say why"
         return Slower(note=note, brief="limit slower")
     return Slower(interval=found, note=f"faster than the limit: {reason}", brief=brief)
+
+
+def same_rounds(samples: Sequence[Sample], below: Sequence[Sample]) -> Interval | None:
+    """Return the ratio of seconds over another reader's in the rounds that both have, with its interval."""
+    partner = {(of.session, of.round_number): of.seconds for of in below}
+    rounds = [
+        [(of.seconds, other) for of in one if (other := partner.get((of.session, of.round_number))) is not None]
+        for one in by_session(samples)
+    ]
+    return ratio_of_medians(rounds)
 
 
 def _why_faster(samples: Sequence[Sample], found: Interval) -> tuple[str, str]:
