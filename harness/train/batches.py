@@ -54,11 +54,12 @@ class Ahead(Arm):
     """Makes batches from single crops, each read and processed by one of a number of threads.
 
     It reads `Training.ahead` batches beside the one that is wanted, and as many samples at once as the workload's reads
-    say. Batches are newly allocated.
+    say. Batches are newly allocated. A thread of its own starts them, in order, while the consumer is in its step.
     """
 
     def __init__(self) -> None:
         self._threads: ThreadPoolExecutor | None = None
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="starter")
 
     @abstractmethod
     def _crop(self, dataset: int, number: int) -> Crop:
@@ -71,18 +72,18 @@ class Ahead(Arm):
 
     @override
     def epoch(self, number: int) -> Generator[Batch]:
-        wanted = iter(self._training.numbers(number))
-        under_way = deque(map(self._started, itertools.islice(wanted, self._training.ahead + 1)))
+        wanted = (self._starter.submit(self._started, numbers) for numbers in self._training.numbers(number))
+        under_way = deque(itertools.islice(wanted, self._training.ahead + 1))
         try:
             while under_way:
-                batch, samples = under_way.popleft()
+                batch, samples = under_way.popleft().result()
                 for sample in samples:
                     sample.result()
-                under_way.extend(map(self._started, itertools.islice(wanted, 1)))
+                under_way.extend(itertools.islice(wanted, 1))
                 yield batch
         finally:
-            for _, samples in under_way:
-                for sample in samples:
+            for started in under_way:
+                for sample in () if started.cancel() else started.result()[1]:
                     sample.cancel()
 
     def _started(self, numbers: Sequence[int]) -> tuple[Batch, list[Future[None]]]:
@@ -99,5 +100,6 @@ class Ahead(Arm):
 
     @override
     def close(self) -> None:
+        self._starter.shutdown(cancel_futures=True)
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)

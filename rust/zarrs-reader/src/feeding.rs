@@ -1,7 +1,7 @@
 //! An arm of a training loop: an engine's reads as samples, made into batches ahead of a step (docs/training.md).
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -67,6 +67,30 @@ pub struct Feeding {
     permits: Arc<Semaphore>,
 }
 
+/// By how much a short sleep lasts longer than asked, where nothing else runs: the median.
+static LATENESS: LazyLock<Duration> = LazyLock::new(|| {
+    let asked = Duration::from_millis(5);
+    let mut lasted = [Duration::ZERO; 9];
+    for slept in &mut lasted {
+        let began = Instant::now();
+        std::thread::sleep(asked);
+        *slept = began.elapsed();
+    }
+    lasted.sort_unstable();
+    lasted[lasted.len() / 2].saturating_sub(asked)
+});
+
+/// Leaves the cores alone until `end`: it sleeps for less, by what this machine's timer is `late`, and gives its core
+/// away over and over for the rest.
+///
+/// tokio's clock ticks once a millisecond; this is the thread of the consumer alone.
+fn rest(end: Instant, late: Duration) {
+    std::thread::sleep(end.saturating_duration_since(Instant::now()).saturating_sub(late));
+    while Instant::now() < end {
+        std::thread::yield_now();
+    }
+}
+
 impl Feeding {
     /// Opens the arrays; outside the timed part.
     ///
@@ -110,6 +134,7 @@ impl Feeding {
         if number >= self.listed.epochs {
             return Err(Failure::bad_use(format!("there is no epoch {number}")));
         }
+        let late = if pause.is_zero() { Duration::ZERO } else { *LATENESS };
         let mut wanted = (0..self.listed.batches).map(|batch| self.start(number, batch));
         let mut under_way: VecDeque<UnderWay> = wanted.by_ref().take(self.listed.ahead + 1).collect();
         let (mut waits, mut steps, mut kept) = (Vec::new(), Vec::new(), Vec::new());
@@ -119,8 +144,7 @@ impl Feeding {
             under_way.extend(wanted.next());
             let there = Instant::now();
             waits.push((there - begin).as_secs_f64());
-            // tokio's clock ticks once a millisecond; this is the thread of the consumer alone.
-            std::thread::sleep(pause);
+            rest(there + pause, late);
             begin = Instant::now();
             began_ns.get_or_insert_with(clocks::now_ns);
             steps.push((begin - there).as_secs_f64());
