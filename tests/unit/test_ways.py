@@ -1,0 +1,42 @@
+"""What studies/ways.py prints of the surveys of stores that took turns."""
+
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from studies.reports import Report
+from studies.ways import WAYS, table
+from tests.support import passes
+
+GIB = 2**30
+
+
+def survey(seconds, cpu_seconds):
+    """One session of a way: three rounds in one process, of two GiB."""
+    samples = [
+        passes.sample(seconds * factor, 0.04, 2 * GIB, session=1, round_number=n, cpu_seconds=cpu_seconds, requests=5)
+        for n, factor in enumerate((0.99, 1, 1.02), 1)
+    ]
+    workload = {"pattern": "whole_array", "array": {"key": "demo/large"}, "parameters": {}, "array_bytes": 2 * GIB}
+    return [Report(reader="zarrs", workload=workload, target="embedded", samples=samples)]
+
+
+def test_ratios_are_of_the_same_sessions(tmp_path):
+    """The machine is up to three times slower in some sessions, for every way: no ratio has any of it."""
+    slow = np.random.default_rng(0).uniform(1, 3, 7).tolist()
+    factors = dict(zip(WAYS, (1, 1.2, 1.5), strict=True))
+    recorded = {way: [survey(0.1 * hour * factor, 4 * factor) for hour in slow] for way, factor in factors.items()}
+    file = tmp_path / "ways.json"
+    file.write_bytes(msgspec.json.encode(recorded))
+    result = CliRunner().invoke(table, [str(file)], catch_exceptions=False)
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert lines[0] == "**whole_array, demo/large**"
+    (row,) = [line for line in lines if line.startswith("| zarrs |")]
+    _, milliseconds, encrypted, signed, cpu, _, requests = [cell.strip() for cell in row.strip("|").split("|")]
+    assert float(milliseconds.split()[0]) == pytest.approx(100 * np.median(slow), rel=0.01)
+    assert encrypted.startswith("1.20 [")
+    assert signed.startswith("1.50 [")
+    assert cpu == "2.00 → 2.40 → 3.00"
+    assert requests == "5.00"
