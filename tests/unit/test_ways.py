@@ -38,5 +38,5 @@ def test_ratios_are_of_the_same_sessions(tmp_path):
     assert float(milliseconds.split()[0]) == pytest.approx(100 * np.median(slow), rel=0.01)
     assert encrypted.startswith("1.20 [")
     assert signed.startswith("1.50 [")
-    assert cpu == "2.00 → 2.40 → 3.00"
-    assert requests == "5.00"
+    assert cpu == "2 → 2.40 → 3"
+    assert requests == "5"
