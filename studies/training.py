@@ -27,7 +27,7 @@ _STYLE = (
     ".grid{stroke:#39404a}.ground{fill:#14171c}}"
 )
 _BETWEEN = 14
-_EDGE, _HEAD, _ROW, _LETTER, _PANEL, _VALUE = 8, 36, 18, 6.6, 170, 54
+_EDGE, _HEAD, _ROW, _LETTER, _PANEL, _VALUE = 8, 36, 18, 7.0, 170, 54
 
 Arm = Mapping[str, Any]
 """An arm's figures, as ``zcb train --json`` names them."""
@@ -52,12 +52,14 @@ COLUMNS: Mapping[str, Callable[[Arm], float | None]] = {
 }
 """Of the table: samples a second, %, ms, accelerators, ms, requests a sample, CPU ms a sample and MiB."""
 
-_PANELS = {
-    "fed": "accelerators fed",
-    "CPU": "CPU ms a sample",
-    "requests": "requests a sample",
-    "pause": "a pause of 20 ms lasts, ms",
-    "first": "ms to the first batch",
+_PANELS: Mapping[str, Callable[[Arm], float | None]] = {
+    "accelerators fed": COLUMNS["fed"],
+    "CPU ms a sample": COLUMNS["CPU"],
+    "requests a sample": COLUMNS["requests"],
+    "ms a pause is late": lambda arm: (
+        None if arm["step_seconds"] is None else 1e3 * arm["step_seconds"] - arm["step_ms"]
+    ),
+    "ms to the first batch": COLUMNS["first"],
 }
 
 
@@ -100,7 +102,8 @@ def epochs(told: Sequence[Path], arms: str, output: Path) -> None:
 
 def _arms(told: Sequence[Path]) -> Iterator[Arm]:
     for path in told:
-        yield from json.loads(contents(path))["arms"]
+        read = json.loads(contents(path))
+        yield from ({"step_ms": read["step_ms"]} | arm for arm in read["arms"])
 
 
 def _said(value: float | None) -> str:
@@ -113,7 +116,7 @@ def bars(arms: Sequence[Arm]) -> str:
     width, height = left + len(_PANELS) * _PANEL, _HEAD + len(arms) * _ROW + _EDGE
     parts = [svg_text(_EDGE, _HEAD + _ROW * place + 12, arm["arm"], "plain") for place, arm in enumerate(arms)]
     for place, title in enumerate(_PANELS):
-        parts += _panel(title, [COLUMNS[title](arm) for arm in arms], left + place * _PANEL)
+        parts += _panel(title, [_PANELS[title](arm) for arm in arms], left + place * _PANEL)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height}" '
         f'viewBox="0 0 {width:.0f} {height}">\n<style>{_STYLE}</style>\n'
@@ -123,7 +126,7 @@ def bars(arms: Sequence[Arm]) -> str:
 
 def _panel(title: str, values: Sequence[float | None], x: float) -> Iterator[str]:
     """Yield a panel, whose longest bar is as long as there is room."""
-    yield svg_text(x, _HEAD - 14, _PANELS[title], "head")
+    yield svg_text(x, _HEAD - 14, title, "head")
     longest = max((value for value in values if value is not None), default=0) or 1
     for place, value in enumerate(values):
         y, long = _HEAD + _ROW * place, (_PANEL - _VALUE) * (value or 0) / longest

@@ -24,11 +24,22 @@ if TYPE_CHECKING:
     from harness.timeline.model import Timeline
     from harness.workload.model import Workload
 
+PYTHON_VARIABLE = "ZCB_WORKER_PYTHON"
+"""Environment variable with the program that runs a worker in Python, in the place of this process's own."""
+
+GLOBAL_LOCK = "GIL"
+"""Among a reader's versions, where its Python was built without a global lock: ``on`` or ``off``."""
+
 ZARR_PYTHON = "zarr-python"
 """The decoder that most of what is under test is about."""
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def python_of(environment: Mapping[str, str]) -> str:
+    """Return the Python that runs a process with these variables."""
+    return environment.get(PYTHON_VARIABLE, sys.executable)
 
 
 class Reader(ABC):
@@ -104,7 +115,7 @@ class Reader(ABC):
         environment
             The process's variables.
         """
-        return [sys.executable, "-m", "harness.readers.worker", cls.name]
+        return [python_of(environment), "-m", "harness.readers.worker", cls.name]
 
     @classmethod
     def uses_zarr_python(cls) -> bool:

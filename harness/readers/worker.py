@@ -7,6 +7,7 @@ languages speak too, is described in docs/workload.md.
 import gc
 import os
 import sys
+import sysconfig
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -24,7 +25,7 @@ from harness.machine.exit import run_then_exit
 from harness.machine.lifeline import die_with_parent
 from harness.machine.memory import status_bytes
 from harness.readers import reader_class
-from harness.readers.base import Reader
+from harness.readers.base import GLOBAL_LOCK, Reader
 from harness.readers.settings import Value
 from harness.results.sample import RequestCounts, Timed, Window
 from harness.workload import model as workloads
@@ -93,7 +94,7 @@ class Worker(Answering):
         self.packages = reader.packages
         reader.open(next(_steps(decoded)).work)  # one that cannot be opened holds nothing that could be closed
         self._workload, self._reader = decoded, reader
-        return {"versions": reader.versions(), "variants": list(reader.variants())}
+        return {"versions": reader.versions() | _lock(), "variants": list(reader.variants())}
 
     def _select(self, workload: dict[str, Any]) -> dict[str, Any]:
         """Let the open array be read elsewhere from now on."""
@@ -144,6 +145,16 @@ class Worker(Answering):
             self._reader.close()
         self._reader = self._workload = None
         return {"closed": True}
+
+
+def _lock() -> dict[str, str]:
+    """Return whether threads share one lock where a Python is built without it: a library may ask for it; else nothing.
+
+    What was imported by now decides.
+    """
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return {}
+    return {GLOBAL_LOCK: "on" if getattr(sys, "_is_gil_enabled")() else "off"}  # noqa: B009 - new in 3.13
 
 
 def _first(error: BaseException) -> BaseException:

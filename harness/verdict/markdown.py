@@ -3,7 +3,7 @@
 from harness.results.text import code, escaped
 from harness.verdict.model import COUNTED, Finding, Verdict
 from harness.verdict.statistics import PAIRS_PER_BLOCK, Answer
-from harness.verdict.words import answer_of, bounds, count_change, headline, milliseconds, settling, unbounded
+from harness.verdict.words import answer_of, bounds, cautions, count_change, headline, milliseconds, settling
 
 _FAILED = "⚠️"
 _MARKS = {Answer.FASTER: "🟢", Answer.SLOWER: "🔴", Answer.SAME: "⚪", Answer.UNKNOWN: "❔"}
@@ -22,7 +22,7 @@ def markdown(verdict: Verdict) -> str:
         "|---|---|---|--:|--:|---|---|--:|",
         *(_row(finding, verdict.smallest_effect) for finding in verdict.findings),
         "",
-        *_paragraph(escaped(" ".join(unbounded(verdict)))),
+        *_paragraph(escaped(" ".join(cautions(verdict)))),
         *_paragraph(f"To settle what is open: `{code(command)}`" if (command := settling(verdict)) else ""),
         *_folded("What the counts say, exactly", _counts(verdict)),
         *_folded("Versions, machine, method", _basis(verdict)),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from harness.timeline.pictures import svg_picture
 from harness.verdict.model import COUNTED, Finding, SideRecord, Verdict
 from harness.verdict.statistics import Answer
-from harness.verdict.words import answer_of, bounds, count_change, headline, milliseconds, settling, unbounded
+from harness.verdict.words import answer_of, bounds, cautions, count_change, headline, milliseconds, settling
 
 _WIDTH, _HEIGHT, _LEFT = 720, 150, 40
 _MIDDLE = 66
@@ -50,7 +50,7 @@ def page(verdict: Verdict) -> str:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{_e(verdict.base.label)} against {_e(verdict.head.label)}</title><style>{_STYLE}</style></head><body>
 <h1>{_e(headline(verdict))}</h1>{_paragraph(verdict.subject)}
-{_paragraph(" ".join(unbounded(verdict)))}{_settling(verdict)}
+{_paragraph(" ".join(cautions(verdict)))}{_settling(verdict)}
 <div class="scroll"><table>
 <tr><th>base</th>{_side(verdict.base)}</tr><tr><th>head</th>{_side(verdict.head)}</tr>
 <tr><th>target</th><td colspan="2">{_e(verdict.target)}</td></tr>

@@ -19,7 +19,7 @@ from harness.machine.redact import redacted
 from harness.paths import state_dir, write_atomically
 from harness.readers import ZARR_PYTHON, benchmarked, reader_class, representatives
 from harness.targets.target import Target
-from harness.verdict import builds, crates, sides
+from harness.verdict import builds, crates, pythons, sides
 from harness.verdict.judge import Rules, compare, empty
 from harness.verdict.model import SideRecord, Verdict
 from harness.verdict.sides import Side
@@ -116,7 +116,9 @@ def _readers(request: Request) -> list[str]:
             raise BadUseError(f"{name} does not read with the zarrs crate: choose from {', '.join(crates.readers())}")
         if not of_crates and not _is_affected(name, request):
             able = [one for one in benchmarked() if _is_affected(one, request)]
-            what = " or ".join(sorted(_packages(request))) or "zarr-python"
+            what = " or ".join(sorted(_packages(request))) or (
+                "Python" if _compares_pythons(request) else "zarr-python"
+            )
             raise BadUseError(
                 f"{name} does not use {what}, so there is nothing to compare: choose from {', '.join(able)}"
             )
@@ -125,6 +127,8 @@ def _readers(request: Request) -> list[str]:
 
 def _is_affected(reader: str, request: Request) -> bool:
     """Whether what is compared can matter to a reader: zarr, or a package that readers name, to those that use it."""
+    if _compares_pythons(request):
+        return reader not in crates.readers()
     named, of_zarr, packages = _named(request), reader_class(reader).uses_zarr_python(), _packages(request)
     if of_zarr and (request.base_config or request.head_config or any(map(sides.is_zarr, named))):
         return True
@@ -148,6 +152,10 @@ def _compares_crates(request: Request) -> bool:
     return any(map(crates.is_crate, (request.base, request.head)))
 
 
+def _compares_pythons(request: Request) -> bool:
+    return any(map(pythons.is_python, (request.base, request.head)))
+
+
 def prepare(request: Request) -> dict[str, Side]:
     """Build both sides; the errors are those of `builds.overlay` and `sides.make`."""
     made = {}
@@ -157,6 +165,8 @@ def prepare(request: Request) -> dict[str, Side]:
     ):
         if _compares_crates(request):
             made[name] = crates.make(spec, configured)
+        elif _compares_pythons(request):
+            made[name] = pythons.make(spec, configured)
         else:
             made[name] = sides.make(spec, _overlay(spec, request), configured, _packages(request))
         made[name] = replace(made[name], environment={**request.environment, **made[name].environment})

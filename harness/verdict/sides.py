@@ -7,7 +7,6 @@ the path of the side's processes.
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +17,12 @@ from packaging.requirements import InvalidRequirement, Requirement
 from harness.errors import BadUseError, MeasurementError
 from harness.machine.environment import sealed
 from harness.paths import ROOT
+from harness.readers.base import PYTHON_VARIABLE, python_of
 from harness.readers.zarr_python import BOUND
 
 _RELEASE = re.compile(r"\d+(\.\d+)+((a|b|rc)\d+)?(\.(post|dev)\d+)?")
-_INTERPRETER = re.compile(r"(c?python|py)(==)?\d+(\.\d+)+t?", re.IGNORECASE)
+_INTERPRETER_NAME = re.compile(r"^(c?python|py)(==)?", re.IGNORECASE)
+_INTERPRETER = re.compile(rf"{_INTERPRETER_NAME.pattern}\d+(\.\d+)+t?", re.IGNORECASE)
 _SETTING = re.compile(r"[a-z][a-z0-9_.]*")
 ZARR = "zarr"
 AS_IT_IS = "="
@@ -64,10 +65,7 @@ def requirement(spec: str) -> str | None:
         A requirement that does not name one version, or an interpreter.
     """
     if _INTERPRETER.fullmatch(spec):
-        raise BadUseError(
-            f"{spec}: n/a, both sides of a comparison run in this environment's Python; asv measures several, apart "
-            "from each other (docs/verdicts.md)"
-        )
+        raise BadUseError(f"{spec}: write python:{_INTERPRETER_NAME.sub('', spec)}")
     if is_release(spec):
         return f"{ZARR}=={spec}"
     if "=" not in spec:
@@ -111,7 +109,11 @@ def parse_setting(text: str) -> tuple[str, str]:
 
 
 def make(
-    label: str, overlay: Path | None, configured: Mapping[str, str], compared: Collection[str] = frozenset()
+    label: str,
+    overlay: Path | None,
+    configured: Mapping[str, str],
+    compared: Collection[str] = frozenset(),
+    python: Path | None = None,
 ) -> Side:
     """Return a side and prove that its processes import what it is named after.
 
@@ -125,6 +127,8 @@ def make(
         Settings of zarr, dotted name -> value.
     compared
         Packages whose versions are told besides those of the folder: the other side's.
+    python
+        The program that runs its processes, with packages of its own; None is this environment's.
 
     Raises
     ------
@@ -135,6 +139,8 @@ def make(
     """
     path = os.pathsep.join(filter(None, (str(overlay or ""), str(ROOT))))
     environment = {"PYTHONPATH": path, "PYTHONNOUSERSITE": "1"}
+    if python is not None:
+        environment[PYTHON_VARIABLE] = str(python)
     if overlay is not None:
         _demand_fit(label, environment)
     facts = _inspect(label, environment, [*configured, BOUND])
@@ -142,9 +148,10 @@ def make(
     if missing:
         raise BadUseError(f"zarr {facts.versions[ZARR]} has no setting {missing[0]!r}")
     chosen = "".join(f", {name}={value}" for name, value in configured.items())
+    interpreter = "" if python is None else f"Python {facts.python}, "
     return Side(
         label=label + chosen,
-        detail=_detail(facts.versions, overlay, compared) + chosen,
+        detail=interpreter + _detail(facts.versions, overlay, compared) + chosen,
         environment=environment | settings(configured),
         overlay=overlay,
         versions=facts.versions,
@@ -159,12 +166,14 @@ def yanked(overlay: Path) -> str | None:
 
 
 class _Facts(msgspec.Struct, frozen=True):
+    python: str
+    """Its version, with a ``t`` behind it where it was built without a global lock."""
     versions: dict[str, str]
     unknown: list[str]
 
 
 _INSPECT = """
-import json, sys
+import json, platform, sys, sysconfig
 from importlib.metadata import distributions
 import zarr
 def known(name):
@@ -177,7 +186,9 @@ versions = {}
 for dist in distributions():
     versions.setdefault(dist.name.lower(), dist.version)
 versions["zarr"] = zarr.__version__
-print(json.dumps({"versions": versions, "unknown": [name for name in sys.argv[1:] if not known(name)]}))
+python = platform.python_version() + ("t" if sysconfig.get_config_var("Py_GIL_DISABLED") else "")
+unknown = [name for name in sys.argv[1:] if not known(name)]
+print(json.dumps({"python": python, "versions": versions, "unknown": unknown}))
 """
 
 
@@ -198,7 +209,7 @@ def _demand_fit(label: str, environment: Mapping[str, str]) -> None:
 
 
 def _python(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *arguments]
+    command = [python_of(environment), *arguments]
     return subprocess.run(command, env={**sealed(), **environment}, capture_output=True, text=True, check=False)
 
 

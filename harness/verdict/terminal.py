@@ -13,7 +13,7 @@ from rich.text import Text
 
 from harness.verdict.model import Finding, Verdict
 from harness.verdict.statistics import Answer
-from harness.verdict.words import answer_of, bounds, count_change, headline, milliseconds, settling, unbounded
+from harness.verdict.words import answer_of, bounds, cautions, count_change, headline, milliseconds, settling
 
 _STYLES = {Answer.FASTER: "green", Answer.SLOWER: "bold red", Answer.SAME: "", Answer.UNKNOWN: "dim"}
 _WIDTH = 118
@@ -40,7 +40,7 @@ def show(verdict: Verdict, console: Console) -> None:
         f"base  {verdict.base.label}: {verdict.base.detail}\nhead  {verdict.head.label}: {verdict.head.detail}"
     )
     console.print(_fitting(verdict, console))
-    for reason in (*verdict.reasons, *unbounded(verdict)):
+    for reason in (*verdict.reasons, *cautions(verdict)):
         console.print(Text(reason))
     console.print(
         f"Times are medians. Intervals hold together in all but {verdict.error_rate:.0%} of verdicts. "

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Collection, Sequence
 
 from harness.errors import WRONG_DATA
+from harness.readers.base import GLOBAL_LOCK
 from harness.readers.zarr_python import BOUND
 from harness.verdict.model import Finding, Verdict
 from harness.verdict.statistics import LOOKS, Answer
@@ -97,10 +98,19 @@ def headline(verdict: Verdict) -> str:
     return "; ".join(filter(None, parts)) or "nothing was measured"
 
 
-def unbounded(verdict: Verdict) -> list[str]:
-    """Say of each side whose zarr cannot bound requests in flight what it had of them; none where both can."""
+def cautions(verdict: Verdict) -> list[str]:
+    """Say of each side what its times must not be taken for; none where nothing has to be said.
+
+    A zarr may be unable to bound requests in flight, and a Python without a global lock may have it all the same.
+    """
     records = {"base": verdict.base, "head": verdict.head}
-    return [_unbounded(side, verdict) for side, record in records.items() if not record.bounded]
+    said = [_unbounded(side, verdict) for side, record in records.items() if not record.bounded]
+    for side in records:
+        locked = [f.reader for f in verdict.findings if f.versions.get(side, {}).get(GLOBAL_LOCK) == "on"]
+        if locked:
+            names = ", ".join(dict.fromkeys(locked))
+            said.append(f"{side}'s Python has no global lock, but a library of {names} asked for it, and it was on.")
+    return said
 
 
 def _unbounded(side: str, verdict: Verdict) -> str:

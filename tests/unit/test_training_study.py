@@ -19,9 +19,15 @@ def test_epochs_stand_below_each_other():
 
 
 def test_an_arm_is_a_row_of_bars_as_long_as_its_figures():
-    keys = ("accelerators_fed", "cpu_seconds_per_1000_samples", "requests_per_sample", "step_seconds")
+    keys = ("accelerators_fed", "cpu_seconds_per_1000_samples", "requests_per_sample")
     arms = [
-        {"arm": name, "first_batch_seconds": first, **dict.fromkeys(keys, value)}
+        {
+            "arm": name,
+            "first_batch_seconds": first,
+            "step_ms": 20.0,
+            "step_seconds": 0.02 + value / 1e3,
+            **dict.fromkeys(keys, value),
+        }
         for name, first, value in (("one", 0.1, 2.0), ("two", None, 1.0))
     ]
     root = ElementTree.fromstring(bars(arms))  # noqa: S314 - our own

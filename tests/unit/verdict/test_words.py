@@ -13,7 +13,7 @@ from harness.verdict.page import page
 from harness.verdict.pairs import Pair, SideFailedError
 from harness.verdict.statistics import LOOKS, PAIRS_PER_BLOCK, Answer
 from harness.verdict.terminal import show
-from harness.verdict.words import headline, milliseconds, request_changes, settling, unbounded
+from harness.verdict.words import cautions, headline, milliseconds, request_changes, settling
 from tests.support import passes
 
 PAIR = passes.sample(0.1, 0.05, 2**20)
@@ -171,10 +171,10 @@ def test_a_pull_request_has_its_title_in_every_form():
 def test_a_side_that_cannot_bound_its_requests_is_told_with_what_was_seen():
     wide = [Pair(block=0, head_first=False, base=PAIR, head=passes.sample(0.1, 0.05, 1, max_in_flight=640))]
     said = verdict(finding("whole_array small"))
-    assert unbounded(said) == []
+    assert cautions(said) == []
     said.findings[0].pairs = wide
     said.head = SideRecord(label="main", detail="zarr 9", versions={"zarr": "9"}, bounded=False)
-    (line,) = unbounded(said)
+    (line,) = cautions(said)
     assert line.startswith("head's zarr has no setting async.concurrency")
     assert "98 were seen on base's side, 640 on head's" in line
     assert line.split(":")[0] in markdown(said)

@@ -1,0 +1,160 @@
+"""Sides that differ in the Python that runs them: everything else of them is this environment's lock, installed anew.
+
+``python:3.14`` is what the path knows as ``python3.14``, ``python:3.14t`` its build without a global lock,
+``python:PATH`` a program, and ``=`` the Python that this environment was made with. Both sides are virtual environments
+made in the same way, once, and kept.
+"""
+
+import hashlib
+import logging
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from harness.errors import BadUseError, MeasurementError
+from harness.paths import repository_file
+from harness.verdict import builds, sides
+from harness.verdict.sides import AS_IT_IS, Side
+
+_log = logging.getLogger(__name__)
+
+PREFIX = "python:"
+
+_VERSION = re.compile(r"\d+\.\d+t?")
+_OLDEST = (3, 12)
+_ASK = "import sys; print(*sys.version_info[:2], sys.version, sys.flags, sys.abiflags)"
+_NO_WHEEL = re.compile(r"No matching distribution found for ([\w.-]+)==")
+_CHECKSUMS = "google-crc32c"
+_CHECKSUMS_IN_C = "import google_crc32c, sys; sys.exit(google_crc32c.implementation != 'c')"
+
+
+def is_python(spec: str) -> bool:
+    """Whether `spec` names a Python rather than packages."""
+    return spec.startswith(PREFIX)
+
+
+def make(spec: str, configured: Mapping[str, str]) -> Side:
+    """Return the side whose readers run in the Python that `spec` names.
+
+    A package of the lock without a wheel for that Python is built from its sources where zarr needs it, else left out:
+    a reader that needs it fails there, and says so.
+
+    Raises
+    ------
+    BadUseError
+        No such program, an older one than our code is written for, or a setting that zarr does not know.
+    MeasurementError
+        The packages cannot be installed.
+    """
+    lock = repository_file("requirements.lock", instead="compare Pythons from a checkout of it").read_text()
+    program = _program(spec)
+    told = _told(spec, program)
+    digest = hashlib.sha256("\n".join([str(program), told, lock]).encode()).hexdigest()[:12]
+
+    def build(folder: Path) -> None:
+        _log.info(f"installing the locked packages for {spec.removeprefix(PREFIX)} (kept for the next time) ...")
+        _install(program, folder, lock)
+
+    return sides.make(spec, None, configured, python=builds.cached_folder(f"python-{digest}", build) / "bin" / "python")
+
+
+def _program(spec: str) -> Path:
+    """Return the Python that a virtual environment is to be made with."""
+    if spec == AS_IT_IS:
+        return Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}{sys.abiflags}")
+    if not is_python(spec):
+        raise BadUseError(f"{spec} is no Python: compare Pythons with each other, or with {AS_IT_IS}")
+    named = spec.removeprefix(PREFIX)
+    found = shutil.which(f"python{named}" if _VERSION.fullmatch(named) else named)
+    if found is None:
+        raise BadUseError(f"there is no program {named!r}" if "/" in named else f"no python{named} is on the path")
+    return Path(found).resolve()
+
+
+def _told(spec: str, program: Path) -> str:
+    """Return what a Python says of itself."""
+    try:
+        done = subprocess.run([program, "-c", _ASK], capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BadUseError(f"{spec} is no Python: {error}") from error
+    version = re.match(r"(\d+) (\d+) ", done.stdout)
+    if version is None:
+        raise BadUseError(f"{spec} is no Python: {(done.stderr.strip().splitlines() or ['it says nothing'])[-1]}")
+    if tuple(map(int, version.groups())) < _OLDEST:
+        oldest = ".".join(map(str, _OLDEST))
+        raise BadUseError(f"{spec} is Python {'.'.join(version.groups())}: readers run in {oldest} or newer")
+    return done.stdout
+
+
+def _install(program: Path, folder: Path, lock: str) -> None:
+    _run([program, "-m", "venv", folder])
+    entries = _entries(lock)
+    needed = [name for name in _needed_by_zarr() if name in entries]
+    without = _wheels(folder, entries)
+    for name in needed:
+        if name in without:
+            _log.info(f"{name} has no wheel for it, and is built from its sources ...")
+            _run(_pip(folder, {name: entries[name]}, "--no-binary", name))
+    if left := sorted(without - set(needed)):
+        _log.info(f"without a wheel for it, and left out: {', '.join(left)}")
+    python = folder / "bin" / "python"
+    if subprocess.run([python, "-W", "ignore", "-c", _CHECKSUMS_IN_C], capture_output=True, check=False).returncode:
+        raise MeasurementError(
+            f"{_CHECKSUMS} was built without its C library, and every checksum would take its time from Python: "
+            "install that library's headers (Debian: libcrc32c-dev)"
+        )
+
+
+def _entries(lock: str) -> dict[str, str]:
+    """Return the entry of each package in a lock, with its hashes."""
+    found = re.findall(r"^([\w.-]+)(==.*\n(?:[ \t]+.*\n)*)", lock, re.MULTILINE)
+    return {name: name + rest for name, rest in found}
+
+
+def _needed_by_zarr() -> list[str]:
+    """Return what zarr requires in this environment, without its extras."""
+    from importlib.metadata import requires
+
+    parsed = map(Requirement, requires(sides.ZARR) or ())
+    return [one.name for one in parsed if one.marker is None or one.marker.evaluate({"extra": ""})]
+
+
+def _wheels(folder: Path, entries: Mapping[str, str]) -> set[str]:
+    """Install all packages that have a wheel, and return the names of the others."""
+    without: set[str] = set()
+    while True:
+        wanted = {name: entry for name, entry in entries.items() if name not in without}
+        done = _called(_pip(folder, wanted, "--only-binary", ":all:"))
+        if not done.returncode:
+            return without
+        missing = _NO_WHEEL.search(done.stderr)
+        if missing is None or missing[1] not in wanted:
+            raise MeasurementError(f"the locked packages cannot be installed: {_reason(done.stderr)}")
+        without.add(missing[1])
+
+
+def _pip(folder: Path, wanted: Mapping[str, str], *options: str) -> list[str | Path]:
+    chosen = folder / "wanted.lock"
+    chosen.write_text("".join(wanted.values()))
+    start: list[str | Path] = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps"]
+    return [*start, "--require-hashes", *options, "--requirement", chosen]
+
+
+def _run(command: Iterable[str | Path]) -> None:
+    done = _called(command)
+    if done.returncode:
+        raise MeasurementError(f"the locked packages cannot be installed: {_reason(done.stderr)}")
+
+
+def _called(command: Iterable[str | Path]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(list(command), capture_output=True, text=True, check=False)
+
+
+def _reason(said: str) -> str:
+    lines = said.strip().splitlines() or ["no message"]
+    return next((line.replace("ERROR:", "").strip() for line in lines if "ERROR" in line), lines[-1])
