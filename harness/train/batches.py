@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, override
 
 import numpy as np
 
+from harness.errors import UnsupportedError
 from harness.train.tensors import Crop, Tensor, process
 from harness.workload.patterns import selection_shape
 
@@ -21,11 +23,26 @@ Batch = tuple[Tensor, ...]
 """A tensor of ``(samples, *crop)`` for each data set."""
 
 
+_FEWEST_ROUNDS = 3
+
+
 class Arm(ABC):
     """A way to feed batches. Its life: `open` once, then `epoch` for each epoch in order, then `close`."""
 
     lead: int = 1
-    """Batches that it makes at the same time as the first one."""
+    """Batches that it makes at the same time, the first one among them (`make_at_once`)."""
+
+    def make_at_once(self, batches: int, training: Training) -> None:
+        """Take note of how many batches it makes at the same time; an UnsupportedError says that an epoch has too few.
+
+        Those that come with the first one are no rate.
+        """
+        self.lead, fewest = batches, _FEWEST_ROUNDS * batches
+        if training.batches < fewest:
+            raise UnsupportedError(
+                f"it makes {batches} batches at the same time: an epoch of {training.batches} is too short to see how "
+                f"fast ({fewest} or more are not)"
+            )
 
     @abstractmethod
     def open(self, training: Training) -> None:
@@ -67,8 +84,10 @@ class Ahead(Arm):
 
     @override
     def open(self, training: Training) -> None:
+        at_once = training.workloads[0].concurrent_reads
+        self.make_at_once(min(math.ceil(at_once / training.batch), training.ahead + 1), training)
         self._training = training
-        self._threads = ThreadPoolExecutor(training.workloads[0].concurrent_reads, thread_name_prefix="samples")
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="samples")
 
     @override
     def epoch(self, number: int) -> Generator[Batch]:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from harness.workload.training import Training
 
 _READER = "zarr-python+obstore"
-_FEWEST_ROUNDS = 3
 
 
 class Crops:
@@ -101,12 +100,7 @@ class DataLoader(Arm):
         several: dict[str, Any] = {}
         if workers:
             ahead = max(1, math.ceil(training.ahead / workers))
-            self.lead = workers * ahead
-            if training.batches < _FEWEST_ROUNDS * self.lead:
-                raise UnsupportedError(
-                    f"it makes {self.lead} batches at the same time: an epoch of {training.batches} is too short to "
-                    f"see how fast ({_FEWEST_ROUNDS * self.lead} or more are not)"
-                )
+            self.make_at_once(workers * ahead, training)
             several = {
                 "multiprocessing_context": multiprocessing.get_context(self._how.start),
                 "prefetch_factor": ahead,

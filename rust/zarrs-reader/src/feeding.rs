@@ -20,6 +20,8 @@ use crate::workload::{Truth, Workload};
 const SCHEMA: u64 = 1;
 /// Epochs, batches, samples of a batch, batches ahead: the harness keeps the same (harness/workload/training.py).
 const MOST: usize = 1000;
+/// An epoch has so many times the batches that are made at the same time: the harness asks for the same.
+const FEWEST_ROUNDS: usize = 3;
 const FLOAT: usize = size_of::<f32>();
 
 /// What is to be fed, as `zcb workload training` writes it.
@@ -63,6 +65,8 @@ struct Source {
 pub struct Feeding {
     sources: Arc<Vec<Source>>,
     listed: Listed,
+    /// Batches that are made at the same time, the first one among them: no rate.
+    lead: usize,
     /// Samples that are read at the same time.
     permits: Arc<Semaphore>,
 }
@@ -123,7 +127,16 @@ impl Feeding {
             return Err(Failure::bad_use("the training workload lists other samples than its data sets have"));
         }
         let at_once = sources[0].engine.workload().concurrent_reads;
-        Ok(Self { sources: Arc::new(sources), listed, permits: Arc::new(Semaphore::new(at_once)) })
+        let lead = at_once.div_ceil(listed.batch).min(listed.ahead + 1);
+        let fewest = FEWEST_ROUNDS * lead;
+        if listed.batches < fewest {
+            return Err(Failure::unsupported(format!(
+                "it makes {lead} batches at the same time: an epoch of {} is too short to see how fast ({fewest} or \
+                 more are not)",
+                listed.batches
+            )));
+        }
+        Ok(Self { sources: Arc::new(sources), listed, lead, permits: Arc::new(Semaphore::new(at_once)) })
     }
 
     /// Feeds an epoch to a step of `pause`, then compares every sample with the truth.
@@ -138,7 +151,7 @@ impl Feeding {
         let mut wanted = (0..self.listed.batches).map(|batch| self.start(number, batch));
         let mut under_way: VecDeque<UnderWay> = wanted.by_ref().take(self.listed.ahead + 1).collect();
         let (mut waits, mut steps, mut kept) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut begin, mut began_ns) = (Instant::now(), None);
+        let (mut begin, mut began_ns) = (Instant::now(), 0);
         while let Some(samples) = under_way.pop_front() {
             let batch = self.whole(samples).await?;
             under_way.extend(wanted.next());
@@ -146,16 +159,18 @@ impl Feeding {
             waits.push((there - begin).as_secs_f64());
             rest(there + pause, late);
             begin = Instant::now();
-            began_ns.get_or_insert_with(clocks::now_ns);
             steps.push((begin - there).as_secs_f64());
             kept.push(batch);
+            if kept.len() == self.lead {
+                began_ns = clocks::now_ns();
+            }
         }
         self.check(number, &kept)?;
         Ok(Looped {
             first_batch: waits[0],
-            waits: waits.split_off(1),
-            steps: steps.split_off(1),
-            began_ns: began_ns.unwrap_or_default(),
+            waits: waits.split_off(self.lead),
+            steps: steps.split_off(self.lead),
+            began_ns,
         })
     }
 

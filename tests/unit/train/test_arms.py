@@ -7,7 +7,7 @@ from typing import override
 import numpy as np
 import pytest
 
-from harness.errors import BadUseError
+from harness.errors import BadUseError, UnsupportedError
 from harness.train import arms, loop
 from harness.train.batches import Ahead
 from tests.unit.train.test_loop import listed
@@ -56,6 +56,18 @@ def test_it_reads_as_far_ahead_as_it_was_told():
     assert sorted(arm.asked) == list(range(6))  # the batch that is used, the next one, and one ahead of that
     batches.close()
     arm.close()
+
+
+@pytest.mark.parametrize(("batch", "ahead", "lead"), [(16, 4, 1), (4, 4, 4), (2, 4, 5), (5, 4, 4), (1, 0, 1)])
+def test_batches_whose_samples_are_read_at_the_same_time_are_no_rate(batch, ahead, lead):
+    """16 samples are read at once, of the first batch and at most `ahead` others."""
+    training, crops = listed(batches=3 * lead, batch=batch, ahead=ahead, at_once=16)
+    arm = opened(Counted(crops), training)
+    assert arm.lead == lead
+    arm.close()
+    too_short, _ = listed(batches=max(2, 3 * lead - 1), batch=batch, ahead=ahead, at_once=16)
+    with pytest.raises(UnsupportedError, match=f"makes {lead} batches at the same time: an epoch of"):
+        opened(Counted(crops), too_short)
 
 
 def test_a_loop_that_ends_early_leaves_no_sample_to_be_read():

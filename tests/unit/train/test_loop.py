@@ -20,7 +20,7 @@ from harness.workload.truth import Truth, crc32c, pack
 CROP = (1, 4, 4)
 
 
-def listed(epochs=1, batches=3, batch=2):
+def listed(epochs=1, batches=3, batch=2, ahead=1, at_once=1):
     """A training workload of crops that are all different, and the crops."""
     crops = [np.full(CROP, number, "uint16") for number in range(epochs * batches * batch)]
     work = Workload(
@@ -38,6 +38,7 @@ def listed(epochs=1, batches=3, batch=2):
             subchunk_order="c",
         ),
         in_flight=4,
+        concurrent_reads=at_once,
         reads=tuple(((0, 1, 1), (0, 4, 1), (0, 4, 1)) for _ in crops),
         array_bytes=sum(crop.nbytes for crop in crops),
         wanted_chunks=len(crops),
@@ -53,7 +54,7 @@ def listed(epochs=1, batches=3, batch=2):
         epochs=epochs,
         batches=batches,
         batch=batch,
-        ahead=1,
+        ahead=ahead,
         index="cold",
         shuffle=trainings.SHUFFLE,
     )
