@@ -105,8 +105,8 @@ def _install(program: Path, folder: Path, lock: str) -> None:
     python = folder / "bin" / "python"
     if subprocess.run([python, "-W", "ignore", "-c", _CHECKSUMS_IN_C], capture_output=True, check=False).returncode:
         raise MeasurementError(
-            f"{_CHECKSUMS} was built without its C library, and every checksum would take its time from Python: "
-            "install that library's headers (Debian: libcrc32c-dev)"
+            f"{_CHECKSUMS} has no wheel for {program.name}, and was built without its C library: checksums would take "
+            "Python's time. Name the folder in which that library is installed in CRC32C_INSTALL_PREFIX"
         )
 
 
