@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 from harness.errors import BadUseError
+from harness.machine.log import last_line
 
 _PLACES = {
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -62,7 +63,7 @@ def run(repository: Path | None, *arguments: str, alone: bool = False, **variabl
     except FileNotFoundError as error:
         raise BadUseError("git is not installed") from error
     if done.returncode:
-        raise GitError(f"git {arguments[0]} failed: {_last_line(done.stderr)}")
+        raise GitError(f"git {arguments[0]} failed: {last_line(done.stderr)}")
     return done.stdout.strip()
 
 
@@ -89,7 +90,3 @@ def check_out(repository: Path, commit: str, folder: Path) -> None:
         run(folder, "checkout", "--quiet", "--detach", commit)
     except GitError as error:
         raise GitError(f"{repository} holds no commit {commit}: {error}") from error
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no message"])[-1]

@@ -90,6 +90,11 @@ def reason_in(output: str) -> str:
     return (ours or errors or lines or ["it printed nothing"])[-1].removeprefix("zcb: ")
 
 
+def last_line(output: str) -> str:
+    """Return the last line of what a failed program printed."""
+    return (output.strip().splitlines() or ["no message"])[-1]
+
+
 class Step(msgspec.Struct, frozen=True, array_like=True):
     """How far something is, or a warning."""
 

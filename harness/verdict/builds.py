@@ -21,6 +21,7 @@ from packaging.version import Version
 
 from harness.errors import BadUseError, MeasurementError
 from harness.machine import git
+from harness.machine.log import last_line
 from harness.paths import ZARR_REPOSITORY_VARIABLE, repository_file, state_dir
 from harness.verdict.sides import AS_IT_IS, YANKED_FILE, ZARR, requirement, yanked
 
@@ -246,14 +247,19 @@ def _install(what: str, folder: Path) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), what]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        reason = next((line for line in done.stderr.splitlines() if "ERROR" in line), _last_line(done.stderr))
-        reason = reason.replace("ERROR:", "").strip()
+        reason = pips_reason(done.stderr)
         if "==" in what:
             raise BadUseError(_missing(what, done.stderr) or f"{what} cannot be installed: {reason}")
         raise MeasurementError(f"the build failed: {reason}")
     said = _YANKED.search(done.stderr)
     if said is not None:
         (folder / YANKED_FILE).write_text(said[1])
+
+
+def pips_reason(said: str) -> str:
+    """Return the line of what pip printed that says why it failed."""
+    line = next((line for line in said.splitlines() if "ERROR" in line), last_line(said))
+    return line.replace("ERROR:", "").strip()
 
 
 def _missing(exact: str, complaint: str) -> str | None:
@@ -267,7 +273,3 @@ def _missing(exact: str, complaint: str) -> str | None:
         return f"pip's package index knows no {name}, or cannot be reached"
     newest = max(known, key=lambda one: (not one.is_prerelease, one))
     return f"{name} {version} does not exist: the newest is {newest}"
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no message"])[-1]

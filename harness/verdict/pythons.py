@@ -17,6 +17,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from harness.errors import BadUseError, MeasurementError
+from harness.machine.log import last_line
 from harness.paths import repository_file
 from harness.verdict import builds, sides
 from harness.verdict.sides import AS_IT_IS, Side
@@ -84,7 +85,7 @@ def _told(spec: str, program: Path) -> str:
         raise BadUseError(f"{spec} is no Python: {error}") from error
     version = re.match(r"(\d+) (\d+) ", done.stdout)
     if version is None:
-        raise BadUseError(f"{spec} is no Python: {(done.stderr.strip().splitlines() or ['it says nothing'])[-1]}")
+        raise BadUseError(f"{spec} is no Python: {last_line(done.stderr)}")
     if tuple(map(int, version.groups())) < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
         raise BadUseError(f"{spec} is Python {'.'.join(version.groups())}: readers run in {oldest} or newer")
@@ -134,7 +135,7 @@ def _wheels(folder: Path, entries: Mapping[str, str]) -> set[str]:
             return without
         missing = _NO_WHEEL.search(done.stderr)
         if missing is None or missing[1] not in wanted:
-            raise MeasurementError(f"the locked packages cannot be installed: {_reason(done.stderr)}")
+            raise MeasurementError(f"the locked packages cannot be installed: {builds.pips_reason(done.stderr)}")
         without.add(missing[1])
 
 
@@ -148,13 +149,8 @@ def _pip(folder: Path, wanted: Mapping[str, str], *options: str) -> list[str | P
 def _run(command: Iterable[str | Path]) -> None:
     done = _called(command)
     if done.returncode:
-        raise MeasurementError(f"the locked packages cannot be installed: {_reason(done.stderr)}")
+        raise MeasurementError(f"the locked packages cannot be installed: {builds.pips_reason(done.stderr)}")
 
 
 def _called(command: Iterable[str | Path]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(list(command), capture_output=True, text=True, check=False)
-
-
-def _reason(said: str) -> str:
-    lines = said.strip().splitlines() or ["no message"]
-    return next((line.replace("ERROR:", "").strip() for line in lines if "ERROR" in line), lines[-1])

@@ -16,6 +16,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from harness.errors import BadUseError, MeasurementError
 from harness.machine.environment import sealed
+from harness.machine.log import last_line
 from harness.paths import ROOT
 from harness.readers.base import PYTHON_VARIABLE, python_of
 from harness.readers.zarr_python import BOUND
@@ -195,7 +196,7 @@ print(json.dumps({"python": python, "versions": versions, "unknown": unknown}))
 def _inspect(label: str, environment: Mapping[str, str], names: list[str]) -> _Facts:
     done = _python(environment, "-c", _INSPECT, *names)
     if done.returncode:
-        raise MeasurementError(f"{label}: zarr cannot be imported: {_last_line(done.stderr)}")
+        raise MeasurementError(f"{label}: zarr cannot be imported: {last_line(done.stderr)}")
     return msgspec.json.decode(done.stdout, type=_Facts)
 
 
@@ -203,7 +204,7 @@ def _demand_fit(label: str, environment: Mapping[str, str]) -> None:
     done = _python(environment, "-m", "pip", "check")
     if done.returncode:
         raise BadUseError(
-            f"{label} does not fit the pinned packages: {_last_line(done.stdout).rstrip('.')} "
+            f"{label} does not fit the pinned packages: {last_line(done.stdout).rstrip('.')} "
             "(what is pinned is in requirements.lock: name it in pyproject.toml and run `make lock`)"
         )
 
@@ -211,10 +212,6 @@ def _demand_fit(label: str, environment: Mapping[str, str]) -> None:
 def _python(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [python_of(environment), *arguments]
     return subprocess.run(command, env={**sealed(), **environment}, capture_output=True, text=True, check=False)
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no message"])[-1]
 
 
 def _detail(versions: Mapping[str, str], overlay: Path | None, compared: Collection[str]) -> str:

@@ -110,7 +110,7 @@ def test_what_is_no_python_is_refused(spec, reason, own):
     [
         ("echo 3 11 and more", "is Python 3.11: readers run in 3.12 or newer"),
         ("echo nonsense >&2; exit 1", "is no Python: nonsense"),
-        ("echo hello", "is no Python: it says nothing"),
+        ("echo hello", "is no Python: no message"),
     ],
 )
 def test_a_program_is_asked_which_python_it_is(answer, reason, own, tmp_path):
