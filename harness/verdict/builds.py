@@ -233,12 +233,18 @@ def cached_folder(name: str, build: Callable[[Path], None]) -> Path:
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
     try:
         build(scratch / "side")
-        (scratch / "side").rename(folder)
-    except FileExistsError:
-        pass  # another run was faster
+        _moved(scratch / "side", folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def _moved(made: Path, folder: Path) -> None:
+    try:
+        made.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another run was faster
+            raise
 
 
 def _install(what: str, folder: Path) -> None:

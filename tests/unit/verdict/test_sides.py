@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import subprocess
+import sys
 import textwrap
 import zipfile
 
@@ -252,6 +253,18 @@ def test_a_zarr_that_cannot_bound_its_requests_is_measured_and_says_so(history, 
     assert not sides.make("main", folder, {}).bounded
     with pytest.raises(BadUseError, match=r"zarr 9\.8 has no setting 'async\.concurrency'"):
         sides.make("main", folder, {"async.concurrency": "1"})
+
+
+def test_a_folder_that_another_run_made_meanwhile_is_used(own):
+    def build(folder):
+        folder.mkdir()
+        (folder / "zarr.py").write_text("mine")
+        other = own / "sides" / f"py{sys.version_info.major}{sys.version_info.minor}-both"
+        other.mkdir()
+        (other / "zarr.py").write_text("theirs")
+
+    assert (builds.cached_folder("both", build) / "zarr.py").read_text() == "theirs"
+    assert [path.name[:2] for path in (own / "sides").iterdir()] == ["py"]
 
 
 @pytest.mark.parametrize("spec", ["python3.14t", "py3.14t", "python==3.14t"])
