@@ -1,8 +1,8 @@
 """Sides that differ in the Python that runs them: everything else of them is this environment's lock, installed anew.
 
-``python:3.14`` is what the path knows as ``python3.14``, ``python:3.14t`` its build without a global lock,
-``python:PATH`` a program, and ``=`` the Python that this environment was made with. Both sides are virtual environments
-made in the same way, once, and kept.
+``python:3.14`` is what the path knows as ``python3.14``, ``python:3.14t`` its build without a global lock (with
+``+nogil`` behind it the lock stays off, whichever library asks for it), ``python:PATH`` a program, and ``=`` the Python
+that this environment was made with. Both sides are virtual environments made in the same way, once, and kept.
 """
 
 import hashlib
@@ -25,10 +25,14 @@ from harness.verdict.sides import AS_IT_IS, Side
 _log = logging.getLogger(__name__)
 
 PREFIX = "python:"
+NO_LOCK = "+nogil"
+"""Behind the name of a Python: its processes have no global lock, whichever library asks for it."""
 
 _VERSION = re.compile(r"\d+\.\d+t?")
 _OLDEST = (3, 12)
-_ASK = "import sys; print(*sys.version_info[:2], sys.version, sys.flags, sys.abiflags)"
+_ASK = (
+    "import sys, sysconfig; print(*sys.version_info[:2], sysconfig.get_config_var('Py_GIL_DISABLED') or 0, sys.version)"
+)
 _NO_WHEEL = re.compile(r"No matching distribution found for ([\w.-]+)==")
 _CHECKSUMS = "google-crc32c"
 _CHECKSUMS_IN_C = "import google_crc32c, sys; sys.exit(google_crc32c.implementation != 'c')"
@@ -58,10 +62,12 @@ def make(spec: str, configured: Mapping[str, str]) -> Side:
     digest = hashlib.sha256("\n".join([str(program), told, lock]).encode()).hexdigest()[:12]
 
     def build(folder: Path) -> None:
-        _log.info(f"installing the locked packages for {spec.removeprefix(PREFIX)} (kept for the next time) ...")
+        _log.info(f"installing the locked packages for {program.name} (kept for the next time) ...")
         _install(program, folder, lock)
 
-    return sides.make(spec, None, configured, python=builds.cached_folder(f"python-{digest}", build) / "bin" / "python")
+    python = builds.cached_folder(f"python-{digest}", build) / "bin" / "python"
+    lock_off = {"PYTHON_GIL": "0"} if spec.endswith(NO_LOCK) else {}
+    return sides.make(spec, None, configured, python=python, variables=lock_off)
 
 
 def _program(spec: str) -> Path:
@@ -70,7 +76,7 @@ def _program(spec: str) -> Path:
         return Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}{sys.abiflags}")
     if not is_python(spec):
         raise BadUseError(f"{spec} is no Python: compare Pythons with each other, or with {AS_IT_IS}")
-    named = spec.removeprefix(PREFIX)
+    named = spec.removeprefix(PREFIX).removesuffix(NO_LOCK)
     found = shutil.which(f"python{named}" if _VERSION.fullmatch(named) else named)
     if found is None:
         raise BadUseError(f"there is no program {named!r}" if "/" in named else f"no python{named} is on the path")
@@ -83,12 +89,15 @@ def _told(spec: str, program: Path) -> str:
         done = subprocess.run([program, "-c", _ASK], capture_output=True, text=True, check=False, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BadUseError(f"{spec} is no Python: {error}") from error
-    version = re.match(r"(\d+) (\d+) ", done.stdout)
+    version = re.match(r"(\d+) (\d+) ([01]) ", done.stdout)
     if version is None:
         raise BadUseError(f"{spec} is no Python: {last_line(done.stderr)}")
-    if tuple(map(int, version.groups())) < _OLDEST:
+    major, minor, without_lock = map(int, version.groups())
+    if (major, minor) < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
-        raise BadUseError(f"{spec} is Python {'.'.join(version.groups())}: readers run in {oldest} or newer")
+        raise BadUseError(f"{spec} is Python {major}.{minor}: readers run in {oldest} or newer")
+    if spec.endswith(NO_LOCK) and not without_lock:
+        raise BadUseError(f"{spec}: that Python was not built without a global lock, as 3.14t is")
     return done.stdout
 
 

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 from packaging.requirements import InvalidRequirement, Requirement
@@ -115,6 +116,7 @@ def make(
     configured: Mapping[str, str],
     compared: Collection[str] = frozenset(),
     python: Path | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Side:
     """Return a side and prove that its processes import what it is named after.
 
@@ -130,6 +132,8 @@ def make(
         Packages whose versions are told besides those of the folder: the other side's.
     python
         The program that runs its processes, with packages of its own; None is this environment's.
+    variables
+        Others of its processes' environment.
 
     Raises
     ------
@@ -139,7 +143,7 @@ def make(
         zarr cannot be imported there.
     """
     path = os.pathsep.join(filter(None, (str(overlay or ""), str(ROOT))))
-    environment = {"PYTHONPATH": path, "PYTHONNOUSERSITE": "1"}
+    environment = {"PYTHONPATH": path, "PYTHONNOUSERSITE": "1", **variables}
     if python is not None:
         environment[PYTHON_VARIABLE] = str(python)
     if overlay is not None:

@@ -108,14 +108,15 @@ def test_what_is_no_python_is_refused(spec, reason, own):
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ("echo 3 11 and more", "is Python 3.11: readers run in 3.12 or newer"),
+        ("echo 3 11 0 and more", "is Python 3.11: readers run in 3.12 or newer"),
         ("echo nonsense >&2; exit 1", "is no Python: nonsense"),
         ("echo hello", "is no Python: no message"),
+        ("echo 3 14 0 and more", r"\+nogil: that Python was not built without a global lock"),
     ],
 )
 def test_a_program_is_asked_which_python_it_is(answer, reason, own, tmp_path):
     with pytest.raises(BadUseError, match=reason):
-        pythons.make(f"python:{program(tmp_path, answer)}", {})
+        pythons.make(f"python:{program(tmp_path, answer)}{pythons.NO_LOCK}", {})
     assert not (own / "sides").exists()
 
 
