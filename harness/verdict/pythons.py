@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from importlib.metadata import requires
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -19,6 +20,7 @@ from packaging.requirements import Requirement
 from harness.errors import BadUseError, MeasurementError
 from harness.machine.log import last_line
 from harness.paths import repository_file
+from harness.readers.base import PYTHON_VARIABLE
 from harness.verdict import builds, sides
 from harness.verdict.sides import AS_IT_IS, Side
 
@@ -67,7 +69,7 @@ def make(spec: str, configured: Mapping[str, str]) -> Side:
 
     python = builds.cached_folder(f"python-{digest}", build) / "bin" / "python"
     lock_off = {"PYTHON_GIL": "0"} if spec.endswith(NO_LOCK) else {}
-    return sides.make(spec, None, configured, python=python, variables=lock_off)
+    return sides.make(spec, None, configured, variables={PYTHON_VARIABLE: str(python), **lock_off})
 
 
 def _program(spec: str) -> Path:
@@ -128,8 +130,6 @@ def _entries(lock: str) -> dict[str, str]:
 
 def _needed_by_zarr() -> list[str]:
     """Return what zarr requires in this environment, without its extras."""
-    from importlib.metadata import requires
-
     parsed = map(Requirement, requires(sides.ZARR) or ())
     return [one.name for one in parsed if one.marker is None or one.marker.evaluate({"extra": ""})]
 

@@ -115,7 +115,6 @@ def make(
     overlay: Path | None,
     configured: Mapping[str, str],
     compared: Collection[str] = frozenset(),
-    python: Path | None = None,
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Side:
     """Return a side and prove that its processes import what it is named after.
@@ -130,10 +129,8 @@ def make(
         Settings of zarr, dotted name -> value.
     compared
         Packages whose versions are told besides those of the folder: the other side's.
-    python
-        The program that runs its processes, with packages of its own; None is this environment's.
     variables
-        Others of its processes' environment.
+        Of its processes besides; `PYTHON_VARIABLE` among them names a Python with packages of its own.
 
     Raises
     ------
@@ -144,8 +141,6 @@ def make(
     """
     path = os.pathsep.join(filter(None, (str(overlay or ""), str(ROOT))))
     environment = {"PYTHONPATH": path, "PYTHONNOUSERSITE": "1", **variables}
-    if python is not None:
-        environment[PYTHON_VARIABLE] = str(python)
     if overlay is not None:
         _demand_fit(label, environment)
     facts = _inspect(label, environment, [*configured, BOUND])
@@ -153,7 +148,7 @@ def make(
     if missing:
         raise BadUseError(f"zarr {facts.versions[ZARR]} has no setting {missing[0]!r}")
     chosen = "".join(f", {name}={value}" for name, value in configured.items())
-    interpreter = "" if python is None else f"Python {facts.python}, "
+    interpreter = f"Python {facts.python}, " if PYTHON_VARIABLE in variables else ""
     return Side(
         label=label + chosen,
         detail=interpreter + _detail(facts.versions, overlay, compared) + chosen,
