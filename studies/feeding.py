@@ -3,11 +3,11 @@
 ``zcb store start --profile s3``, ``zcb data create --target embedded --preset demo``, then
 ``python -m studies.feeding --arms zarr-python+obstore,tensorstore,zarrs-planned``. Both read the same crops, as many at
 the same time, with a cold index; they take turns. What differs is that the arm makes batches of float32 from them, one
-after another, and that the loop's time begins when its first batch is there.
+after another, and that the loop's time begins when the batches made with its first one are used up.
 """
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import click
 
@@ -37,27 +37,31 @@ def main(target: str, arms: str, runs: int, batches: int) -> None:
     show_progress(lambda line: click.echo(line, err=True))
     training = trainings.create(resolve(target), ["small"], crop=(4, 128, 128), epochs=1, batches=batches)
     crops = training.workloads[0]
+    names = arms.split(",")
+    runs_of = [_fed_and_read(names, training, crops, run) for run in range(runs)]
     click.echo("| arm | samples/s | crops/s | ratio | interval |\n|---|---|---|---|---|")
-    for name in arms.split(","):
-        pairs = list(_pairs(name, training, crops, runs))
-        fed, read = (statistics.median(values) for values in zip(*pairs, strict=True))
-        ratio = interval(a / b for a, b in pairs)
+    for name in names:
+        fed, read = zip(*(run[name] for run in runs_of), strict=True)
+        ratio = interval(a / b for a, b in zip(fed, read, strict=True))
         if ratio is None:
             raise MeasurementError(f"{name}: nothing was measured")
         span = f"{times(ratio.low)} to {times(ratio.high)}" if ratio.sure else "-"
         within = "" if abs(ratio.median - 1) <= _CLOSE else f", beyond {_CLOSE:.0%}"
-        click.echo(f"| {name} | {number(fed)} | {number(read)} | {times(ratio.median)}{within} | {span} |")
+        medians = [number(statistics.median(rates)) for rates in (fed, read)]
+        click.echo(f"| {name} | {' | '.join(medians)} | {times(ratio.median)}{within} | {span} |")
 
 
-def _pairs(name: str, training: Training, crops: Workload, runs: int) -> Iterator[tuple[float, float]]:
-    """Yield samples/s of an arm, and crops/s of its reader, each in a fresh process."""
-    for run in range(runs):
-        (row,) = train(training, [name], Feeding(step_ms=0.0, feeds=False, seed=run))
-        with Conductor([name], plan=Reading(samples=1, trials=1, seed=run)) as conductor:
-            read = next(row for row in conductor.measure(crops) if row.reader == name)
-        if reason := row.error or row.na or read.error or read.na:
+def _fed_and_read(
+    names: Sequence[str], training: Training, crops: Workload, run: int
+) -> dict[str, tuple[float, float]]:
+    """Return samples/s of each arm, and crops/s of its reader, each in a fresh process."""
+    fed = {row.arm: row for row in train(training, names, Feeding(step_ms=0.0, feeds=False, seed=run))}
+    with Conductor(names, plan=Reading(samples=1, trials=1, seed=run)) as conductor:
+        read = {row.reader: row for row in conductor.measure(crops)}
+    for name in names:
+        if reason := fed[name].error or fed[name].na or read[name].error or read[name].na:
             raise MeasurementError(f"{name}: {reason}")
-        yield _rate(row), len(crops.reads) / read.samples[0].seconds
+    return {name: (_rate(fed[name]), len(crops.reads) / read[name].samples[0].seconds) for name in names}
 
 
 def _rate(row: Fed) -> float:

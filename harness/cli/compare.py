@@ -9,6 +9,7 @@ from harness.cli.output import pretty
 from harness.cli.values import ENV, FiniteRange, OutputFile, write_output
 from harness.errors import AnswerIsNoError, MeasurementError
 from harness.machine.environment import admit
+from harness.machine.interrupts import terminated_with_cleaning
 from harness.machine.redact import redacted
 from harness.targets.resolve import resolve
 from harness.verdict import builds
@@ -128,7 +129,8 @@ def _compare(base: str, head: str, repo: str | None, given: dict[str, Any], subj
         keep(verdict)
 
     try:
-        run(request, keep_newest)
+        with terminated_with_cleaning():
+            run(request, keep_newest)
     finally:
         if kept:
             _report(kept[0], given)

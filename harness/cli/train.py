@@ -20,6 +20,7 @@ from harness.timeline.model import check_replaceable
 from harness.train import names as arms_by_name
 from harness.train import report
 from harness.train.accelerator import require_gpu
+from harness.train.ceiling import ceiling_of
 from harness.train.conductor import FED, Fed, Plan
 from harness.train.conductor import train as measure
 from harness.workload import training as trainings
@@ -166,6 +167,13 @@ def _show(training: Training, rows: list[Fed], plan: Plan) -> None:
         of_events = report.arm(row, step_ms)["utilisation_by_events"]
         if of_events is not None:
             console.print(f"{row.arm}: busy {of_events:.1%} by the GPU's own events")
+    ceiling = ceiling_of(training)
+    if ceiling is not None:
+        console.print(
+            f"Ceiling of the store's first byte, connections and link, without a step: {number(ceiling)} samples/s "
+            "where nothing is kept.",
+            soft_wrap=True,
+        )
     console.print(
         f"accelerators: with this step, how many would be busy {FED:.0%} of the time. Every sample was compared with "
         "the truth.",

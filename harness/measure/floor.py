@@ -64,7 +64,8 @@ def _floor(workload: Workload, profile: Profile, link_gbit_s: float | None, *, t
 
     With one trip a shard comes by a single request, and so over one connection.
     """
-    waits = _first_bytes(profile, trips, workload.wanted_shards)
+    rounds = _ROUNDS if profile.first_byte_p99_ms is not None else 1
+    waits = first_bytes(profile, (rounds, trips, workload.wanted_shards))
     of_shard = waits.sum(axis=1)
     turns = math.ceil(workload.executed_reads / workload.concurrent_reads)
     connection = math.inf if profile.connection_mb_s is None else profile.connection_mb_s * 1e6
@@ -76,12 +77,10 @@ def _floor(workload: Workload, profile: Profile, link_gbit_s: float | None, *, t
     return float(np.median(np.maximum(np.maximum(last, carried), busy)))
 
 
-def _first_bytes(profile: Profile, trips: int, shards: int) -> npt.NDArray[np.float64]:
-    """Return times to the first byte in seconds, of shape (rounds, trips, shards)."""
+def first_bytes(profile: Profile, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """Return an array of that shape of times to the first byte in seconds: the same ones whenever it is asked."""
     median = (profile.first_byte_ms or 0.0) / 1e3
     sigma = log_normal_sigma(profile.first_byte_ms or 0.0, profile.first_byte_p99_ms)
-    if sigma == 0:
-        return np.full((1, trips, shards), median)
-    normal = np.random.default_rng(_SEED).standard_normal((_ROUNDS, trips, shards))
+    normal = np.random.default_rng(_SEED).standard_normal(shape) if sigma else np.zeros(shape)
     times: npt.NDArray[np.float64] = median * np.exp(sigma * normal)
     return times

@@ -23,25 +23,36 @@ Batch = tuple[Tensor, ...]
 """A tensor of ``(samples, *crop)`` for each data set."""
 
 
-_FEWEST_ROUNDS = 3
+_FEWEST_ROUNDS = 2
+
+
+def lead_of(training: Training) -> int:
+    """Return how many batches an arm that reads ahead has under way or ready when the first one is there.
+
+    They are whole waves: as many batches as samples at once make come together, and of a wave whose first batch is
+    left out the others would come for nothing.
+    """
+    allowed = training.ahead + 1
+    wave = min(math.ceil(training.workloads[0].concurrent_reads / training.batch), allowed)
+    return wave * math.ceil(allowed / wave)
 
 
 class Arm(ABC):
     """A way to feed batches. Its life: `open` once, then `epoch` for each epoch in order, then `close`."""
 
     lead: int = 1
-    """Batches that it makes at the same time, the first one among them (`make_at_once`)."""
+    """Batches that may be under way or ready when the first one is there, itself among them (`begin_with`)."""
 
-    def make_at_once(self, batches: int, training: Training) -> None:
-        """Take note of how many batches it makes at the same time; an UnsupportedError says that an epoch has too few.
+    def begin_with(self, batches: int, training: Training) -> None:
+        """Take note of how many batches may be there with the first one; an UnsupportedError says: most of an epoch.
 
-        Those that come with the first one are no rate.
+        They are no rate: while the first one waits for connections the others become ready.
         """
         self.lead, fewest = batches, _FEWEST_ROUNDS * batches
         if training.batches < fewest:
             raise UnsupportedError(
-                f"it makes {batches} batches at the same time: an epoch of {training.batches} is too short to see how "
-                f"fast ({fewest} or more are not)"
+                f"{batches} batches may be ready with the first one: an epoch of {training.batches} is too short to "
+                f"see how fast it makes them ({fewest} or more are not)"
             )
 
     @abstractmethod
@@ -84,10 +95,9 @@ class Ahead(Arm):
 
     @override
     def open(self, training: Training) -> None:
-        at_once = training.workloads[0].concurrent_reads
-        self.make_at_once(min(math.ceil(at_once / training.batch), training.ahead + 1), training)
+        self.begin_with(lead_of(training), training)
         self._training = training
-        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="samples")
+        self._threads = ThreadPoolExecutor(training.workloads[0].concurrent_reads, thread_name_prefix="samples")
 
     @override
     def epoch(self, number: int) -> Generator[Batch]:

@@ -100,7 +100,7 @@ class DataLoader(Arm):
         several: dict[str, Any] = {}
         if workers:
             ahead = max(1, math.ceil(training.ahead / workers))
-            self.make_at_once(workers * ahead, training)
+            self.begin_with(workers * ahead, training)
             several = {
                 "multiprocessing_context": multiprocessing.get_context(self._how.start),
                 "prefetch_factor": ahead,

@@ -32,8 +32,8 @@ _SLEEPS = 9
 class Looped(msgspec.Struct, frozen=True, kw_only=True):
     """What a stopwatch in the consumer saw of an epoch, in seconds.
 
-    Its loop begins when the batches are used up that the arm made at the same time as the first one: those that come
-    after it come as fast as the arm makes them.
+    Its loop begins when the batches are used up that may have been under way or ready with the first one: those that
+    come after it come as fast as the arm makes them.
     """
 
     first_batch: float

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from harness.results.intervals import Interval, interval
+from harness.train.ceiling import ceiling_of
 from harness.train.names import settings
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def fields(training: Training, rows: Sequence[Fed], step_ms: float, device: str 
             "workload": described(training),
             "step": device or "pause",
             "step_ms": step_ms if device is None else None,
+            "ceiling_samples_per_second": ceiling_of(training),
             "arms": [arm(row, step_ms) for row in rows],
         }
     )

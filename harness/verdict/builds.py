@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -22,6 +21,7 @@ from packaging.version import Version
 from harness.errors import BadUseError, MeasurementError
 from harness.machine import git
 from harness.machine.log import last_line
+from harness.machine.programs import called
 from harness.paths import ZARR_REPOSITORY_VARIABLE, repository_file, state_dir
 from harness.verdict.sides import AS_IT_IS, YANKED_FILE, ZARR, requirement, yanked
 
@@ -251,7 +251,7 @@ def _install(what: str, folder: Path) -> None:
     """Install one package without its dependencies, which are this environment's, into a folder."""
     _log.info(f"installing {what if '==' in what else 'it'} ...")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), what]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = called(command)
     if done.returncode:
         reason = pips_reason(done.stderr)
         if "==" in what:

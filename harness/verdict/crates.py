@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 import tomllib
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from harness.errors import BadUseError, MeasurementError
 from harness.machine import git
+from harness.machine.programs import called
 from harness.machine.rust import WORKSPACE, ZARRS_READER, find_cargo
 from harness.paths import repository_file, state_dir
 from harness.readers import all_readers
@@ -168,7 +168,7 @@ def _compile(cargo: str, sources: Path, variables: Mapping[str, str]) -> None:
     """Build in a folder that all such builds share, so that only what depends on zarrs is compiled again."""
     command = [cargo, "build", "--release", "-p", ZARRS_READER.crate, "--manifest-path", str(sources / "Cargo.toml")]
     command += ["--target-dir", str(_target())]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **variables})
+    done = called(command, {**os.environ, **variables})
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if line.startswith("error")), "no message")
         raise MeasurementError(f"the build failed: {reason}")

@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 
 from harness.errors import BadUseError, MeasurementError
 from harness.machine.log import last_line
+from harness.machine.programs import called
 from harness.paths import repository_file
 from harness.readers.base import PYTHON_VARIABLE
 from harness.verdict import builds, sides
@@ -115,7 +116,7 @@ def _install(program: Path, folder: Path, lock: str) -> None:
     if left := sorted(without - set(needed)):
         _log.info(f"without a wheel for it, and left out: {', '.join(left)}")
     python = folder / "bin" / "python"
-    if subprocess.run([python, "-W", "ignore", "-c", _CHECKSUMS_IN_C], capture_output=True, check=False).returncode:
+    if called([python, "-W", "ignore", "-c", _CHECKSUMS_IN_C]).returncode:
         raise MeasurementError(
             f"{_CHECKSUMS} has no wheel for {program.name}, and was built without its C library: checksums would take "
             "Python's time. Name the folder in which that library is installed in CRC32C_INSTALL_PREFIX"
@@ -139,7 +140,7 @@ def _wheels(folder: Path, entries: Mapping[str, str]) -> set[str]:
     without: set[str] = set()
     while True:
         wanted = {name: entry for name, entry in entries.items() if name not in without}
-        done = _called(_pip(folder, wanted, "--only-binary", ":all:"))
+        done = called(_pip(folder, wanted, "--only-binary", ":all:"))
         if not done.returncode:
             return without
         missing = _NO_WHEEL.search(done.stderr)
@@ -156,10 +157,6 @@ def _pip(folder: Path, wanted: Mapping[str, str], *options: str) -> list[str | P
 
 
 def _run(command: Iterable[str | Path]) -> None:
-    done = _called(command)
+    done = called(command)
     if done.returncode:
         raise MeasurementError(f"the locked packages cannot be installed: {builds.pips_reason(done.stderr)}")
-
-
-def _called(command: Iterable[str | Path]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(list(command), capture_output=True, text=True, check=False)

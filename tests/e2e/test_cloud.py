@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import msgspec
@@ -33,6 +32,7 @@ from harness.store.lifecycle import StoreSettings
 from harness.workload.cases import Case, Recording
 from setup_data.cli import data
 from tests.support import passes
+from tests.support.waiting import wait_for
 
 RUN = ROOT / "cloud" / "run.sh"
 SKY = ROOT / "cloud" / "sky.yaml"
@@ -335,13 +335,6 @@ def test_a_run_that_is_killed(programs, own_state, settings, sent, ends_with):
     assert process.returncode != 0
     wait_for(lambda: programs.calls[-1].startswith(ends_with))
     assert programs.calls[0] == "shutdown -P +30"  # and so a kill that nothing can catch ends the machine too
-
-
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(("shutdown", "calls"), [("no", []), ("late", ["shutdown -P +180"])])

@@ -26,9 +26,9 @@ from harness.workload.selections import wanted_chunks
 from setup_data import presets, repository, write
 from setup_data.bucket import ensure_bucket
 
-SHAPE = ["--crop", "3x20x20", "--epochs", "2", "--batches", "4", "--batch", "3", "--ahead", "2"]
+SHAPE = ["--crop", "3x20x20", "--epochs", "2", "--batches", "6", "--batch", "3", "--ahead", "2"]
 SHAPE += ["--concurrent-reads", "3"]
-SAMPLES = 4 * 3
+SAMPLES = 6 * 3
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +63,14 @@ def test_every_arm_feeds_the_same_samples(listed):
     assert [each["arm"] for each in told["arms"]] == names()
     has_torch = find_spec("torch") is not None
     for each in told["arms"]:
-        if each["arm"] in LOADINGS and (not has_torch or LOADINGS[each["arm"]].workers):
-            assert ("batches at the same time" if has_torch else "torch cannot be imported") in each["na"]
+        if each["arm"] in LOADINGS and (not has_torch or LOADINGS[each["arm"]].workers > 2):
+            assert ("may be ready with the first one" if has_torch else "torch cannot be imported") in each["na"]
             assert (each["samples_per_second"], each["epochs"], each["verified"]) == (None, [], False)
             continue
         assert (each["na"], each["error"]) == (None, None), each
         assert each["verified"] is True
-        assert [epoch["samples"] for epoch in each["epochs"]] == [SAMPLES - 3] * 2, each["arm"]
+        lead = max(1, LOADINGS[each["arm"]].workers) if each["arm"] in LOADINGS else 3
+        assert [epoch["samples"] for epoch in each["epochs"]] == [SAMPLES - 3 * lead] * 2, each["arm"]
         assert 0 < each["utilisation"] <= 1
         assert each["wait_p50_seconds"] <= each["wait_p95_seconds"] <= each["wait_p99_seconds"]
         assert each["samples_per_second_without_step"] > 0

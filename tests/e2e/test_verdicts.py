@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 from click.testing import CliRunner
 
 from harness.cli import zcb
 from harness.errors import AnswerIsNoError, BadUseError, MeasurementError
-from harness.paths import ROOT
+from harness.paths import ROOT, state_dir
 from harness.verdict import run as runs
 from harness.verdict.model import Verdict
 from harness.verdict.sides import Side
@@ -21,6 +22,7 @@ from harness.verdict.statistics import PAIRS_PER_BLOCK, Answer
 from harness.workload.cases import Case
 from harness.workload.patterns import Parameters
 from tests.support.data import create
+from tests.support.waiting import wait_for
 from tests.support.workloads import write_cases
 
 SLOW = """
@@ -170,6 +172,33 @@ def test_an_interrupted_comparison_keeps_what_it_has_and_marks_it(store, tmp_pat
     assert verdict.findings[0].pairs
     assert verdict.answer is Answer.UNKNOWN
     assert "interrupted" in shown
+
+
+ENDLESS = """
+import os, pathlib, time
+def build_wheel(*_):
+    pathlib.Path(os.environ["BUILDING"]).write_text(str(os.getpid()))
+    time.sleep(600)
+"""
+
+
+def test_a_comparison_that_is_terminated_while_a_side_is_built_leaves_no_program_and_no_folder(store, tmp_path):
+    tree, building = tmp_path / "tree", tmp_path / "building"
+    tree.mkdir()
+    (tree / "pyproject.toml").write_text(
+        '[project]\nname = "zarr"\nversion = "9.9"\n'
+        '[build-system]\nrequires = []\nbuild-backend = "endless"\nbackend-path = ["."]\n'
+    )
+    (tree / "endless.py").write_text(ENDLESS)
+    subprocess.run(["git", "init", "--quiet", tree], check=True)
+    command = [sys.executable, "-m", "harness.cli", "compare", "=", tree, *ARGUMENTS]
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "BUILDING": str(building)}) as process:
+        wait_for(lambda: building.exists() and building.read_text())
+        builder = psutil.Process(int(building.read_text()))
+        process.terminate()
+        assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    wait_for(lambda: not builder.is_running() or builder.status() == psutil.STATUS_ZOMBIE)
+    assert not list((state_dir() / "sides").glob(".making-*"))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ const SCHEMA: u64 = 1;
 /// Epochs, batches, samples of a batch, batches ahead: the harness keeps the same (harness/workload/training.py).
 const MOST: usize = 1000;
 /// An epoch has so many times the batches that are made at the same time: the harness asks for the same.
-const FEWEST_ROUNDS: usize = 3;
+const FEWEST_ROUNDS: usize = 2;
 const FLOAT: usize = size_of::<f32>();
 
 /// What is to be fed, as `zcb workload training` writes it.
@@ -65,7 +65,8 @@ struct Source {
 pub struct Feeding {
     sources: Arc<Vec<Source>>,
     listed: Listed,
-    /// Batches that are made at the same time, the first one among them: no rate.
+    /// Batches that may be under way or ready when the first one is there, itself among them, in whole waves of those
+    /// that come together: no rate.
     lead: usize,
     /// Samples that are read at the same time.
     permits: Arc<Semaphore>,
@@ -127,12 +128,14 @@ impl Feeding {
             return Err(Failure::bad_use("the training workload lists other samples than its data sets have"));
         }
         let at_once = sources[0].engine.workload().concurrent_reads;
-        let lead = at_once.div_ceil(listed.batch).min(listed.ahead + 1);
+        let allowed = listed.ahead + 1;
+        let wave = at_once.div_ceil(listed.batch).min(allowed);
+        let lead = wave * allowed.div_ceil(wave);
         let fewest = FEWEST_ROUNDS * lead;
         if listed.batches < fewest {
             return Err(Failure::unsupported(format!(
-                "it makes {lead} batches at the same time: an epoch of {} is too short to see how fast ({fewest} or \
-                 more are not)",
+                "{lead} batches may be ready with the first one: an epoch of {} is too short to see how fast it \
+                 makes them ({fewest} or more are not)",
                 listed.batches
             )));
         }

@@ -35,13 +35,13 @@ def opened(arm, training):
 
 
 def test_batches_come_in_order_whichever_sample_is_there_first():
-    training, crops = listed(epochs=2, batches=3, batch=2)
+    training, crops = listed(epochs=2, batches=4, batch=2)
     arm = opened(Counted(crops, lambda number: time.sleep(0.01 * (number % 3))), training)
     for epoch in range(2):
         _, batches = loop.feed(arm.epoch(epoch), loop.pause(0))
         loop.check(training, epoch, batches)
     arm.close()
-    assert sorted(arm.asked) == list(range(12))
+    assert sorted(arm.asked) == list(range(16))
 
 
 def test_it_reads_as_far_ahead_as_it_was_told():
@@ -58,16 +58,30 @@ def test_it_reads_as_far_ahead_as_it_was_told():
     arm.close()
 
 
-@pytest.mark.parametrize(("batch", "ahead", "lead"), [(16, 4, 1), (4, 4, 4), (2, 4, 5), (5, 4, 4), (1, 0, 1)])
-def test_batches_whose_samples_are_read_at_the_same_time_are_no_rate(batch, ahead, lead):
-    """16 samples are read at once, of the first batch and at most `ahead` others."""
-    training, crops = listed(batches=3 * lead, batch=batch, ahead=ahead, at_once=16)
+@pytest.mark.parametrize(
+    ("batch", "ahead", "lead"), [(16, 4, 5), (4, 4, 8), (2, 4, 5), (8, 4, 6), (4, 16, 20), (1, 0, 1)]
+)
+def test_batches_that_may_be_ready_with_the_first_one_are_no_rate(batch, ahead, lead):
+    """16 samples are read at once: waves of so many batches, of which `ahead` and the first one are under way."""
+    training, crops = listed(batches=max(2, 2 * lead), batch=batch, ahead=ahead, at_once=16)
     arm = opened(Counted(crops), training)
     assert arm.lead == lead
     arm.close()
-    too_short, _ = listed(batches=max(2, 3 * lead - 1), batch=batch, ahead=ahead, at_once=16)
-    with pytest.raises(UnsupportedError, match=f"makes {lead} batches at the same time: an epoch of"):
+
+
+def test_an_epoch_that_may_be_ready_with_its_first_batch_has_no_rate():
+    too_short, crops = listed(batches=9, ahead=4)
+    with pytest.raises(UnsupportedError, match="5 batches may be ready with the first one: an epoch of 9 is too short"):
         opened(Counted(crops), too_short)
+
+
+def test_what_became_ready_while_the_first_batch_waited_is_not_counted():
+    """The first sample waits for a connection, and ten times as long as the others, which are ready by then."""
+    training, crops = listed(batches=24, batch=4, ahead=4, at_once=4)
+    arm = opened(Counted(crops, lambda number: time.sleep(0.2 if number == 0 else 0.02)), training)
+    looped, _ = loop.feed(arm.epoch(0), loop.pause(0), arm.lead)
+    arm.close()
+    assert len(looped.waits) * training.batch / looped.seconds < 1.02 * 4 / 0.02
 
 
 def test_a_loop_that_ends_early_leaves_no_sample_to_be_read():

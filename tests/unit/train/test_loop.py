@@ -20,7 +20,7 @@ from harness.workload.truth import Truth, crc32c, pack
 CROP = (1, 4, 4)
 
 
-def listed(epochs=1, batches=3, batch=2, ahead=1, at_once=1):
+def listed(epochs=1, batches=4, batch=2, ahead=1, at_once=1):
     """A training workload of crops that are all different, and the crops."""
     crops = [np.full(CROP, number, "uint16") for number in range(epochs * batches * batch)]
     work = Workload(
@@ -89,18 +89,18 @@ def test_one_wrong_element_is_found():
 
 def test_batches_that_change_places_are_found():
     training, crops = listed()
-    one, two, three = batches_of(training, crops)
+    one, two, three, four = batches_of(training, crops)
     with pytest.raises(WrongDataError, match="batch 0"):
-        loop.check(training, 0, [two, one, three])
+        loop.check(training, 0, [two, one, three, four])
     with pytest.raises(WrongDataError, match="batch 2"):
-        loop.check(training, 0, [one, two, two])
+        loop.check(training, 0, [one, two, two, four])
 
 
 def test_a_lost_batch_or_sample_is_found():
     training, crops = listed()
     batches = batches_of(training, crops)
-    with pytest.raises(MeasurementError, match="2 batches came, 3 are listed"):
-        loop.check(training, 0, batches[:2])
+    with pytest.raises(MeasurementError, match="3 batches came, 4 are listed"):
+        loop.check(training, 0, batches[:3])
     with pytest.raises(MeasurementError, match="batch 0 has 1 samples, 2 are listed"):
         loop.check(training, 0, [(batches[0][0][:1],), *batches[1:]])
 
@@ -163,7 +163,7 @@ def test_a_training_file_is_read_as_written():
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"batches": 4}, "6 reads are not 1 x 4 batches"),
+        ({"batches": 5}, "8 reads are not 1 x 5 batches"),
         ({"batches": 1}, "Expected `int` >= 2"),
         ({"schema": 2}, "has schema 2"),
         ({"pattern": "random_crops"}, "is not a training workload"),

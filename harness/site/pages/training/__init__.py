@@ -62,6 +62,7 @@ def _shown(at: int, record: TrainingRecord, recorded: Sequence[TimelineRecord]) 
         "arms": [_arm(told, arm) | {"timeline": _timeline(record, arm["arm"], recorded)} for arm in told["arms"]],
         "pictures": [_picture(at, arm["arm"]) for arm in told["arms"]],
         "fastest": max(rates, default=0.0),
+        "ceiling": told.get("ceiling_samples_per_second"),
     }
 
 
