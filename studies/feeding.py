@@ -3,7 +3,7 @@
 ``zcb store start --profile s3``, ``zcb data create --target embedded --preset demo``, then
 ``python -m studies.feeding --arms zarr-python+obstore,tensorstore,zarrs-planned``. Both read the same crops, as many at
 the same time, with a cold index; they take turns. What differs is that the arm makes batches of float32 from them, one
-after another, and that the loop's time begins when the batches made with its first one are used up.
+after another, and that the loop's time begins when what may have been ready with its first one is used up.
 """
 
 import statistics
