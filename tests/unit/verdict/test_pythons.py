@@ -48,7 +48,7 @@ def installs(monkeypatch):
         said = f"ERROR: No matching distribution found for {lacking[0]}==1.0" if lacking else ""
         return subprocess.CompletedProcess(command, bool(lacking), "", said)
 
-    monkeypatch.setattr(pythons, "_called", called)
+    monkeypatch.setattr(pythons, "called", called)
     monkeypatch.setattr(pythons, "_needed_by_zarr", lambda: ["needed"])
     return calls, without
 
@@ -79,7 +79,7 @@ def test_a_lock_that_cannot_be_installed_is_a_reason(installs, tmp_path, monkeyp
         code = 0 if "venv" in map(str, command) else 1
         return subprocess.CompletedProcess([], code, "", "ERROR: hashes do not match")
 
-    monkeypatch.setattr(pythons, "_called", fails)
+    monkeypatch.setattr(pythons, "called", fails)
     with pytest.raises(MeasurementError, match="hashes do not match"):
         install(tmp_path)
 
