@@ -171,7 +171,7 @@ def _show(training: Training, rows: list[Fed], plan: Plan) -> None:
     if ceiling is not None:
         console.print(
             f"Ceiling of the store's first byte, connections and link, without a step: {number(ceiling)} samples/s "
-            "where nothing is kept.",
+            "where each is fetched by itself.",
             soft_wrap=True,
         )
     console.print(

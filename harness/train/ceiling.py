@@ -1,4 +1,4 @@
-"""The most samples a second that the embedded store's service time leaves an arm which keeps nothing.
+"""The most samples a second that the embedded store's service time leaves an arm that fetches each by itself.
 
 It is a simulation of the loop without a step: samples begin in order, as many at once as the workload says and no
 further ahead than it allows, and each waits for the slowest of its shards, whose index and data come one after the
@@ -36,8 +36,8 @@ def ceiling(training: Training, profile: Profile) -> float | None:
     Parameters
     ----------
     training
-        What is fed. Chunks that several samples want count once: a library may fetch them once for all that are under
-        way.
+        What is fed. What several samples want counts for each: an arm that keeps chunks, or fetches once what several
+        samples under way want, may come above it.
     profile
         The store's service time, with the rate of the network.
     """
@@ -51,9 +51,9 @@ def ceiling(training: Training, profile: Profile) -> float | None:
 
 def _partly(training: Training, trips: int) -> float:
     """Return the bytes of a sample where its chunks are asked for, and with two trips the indexes too."""
-    chunks = sum(min(work.wanted_bytes, work.least_bytes or work.wanted_bytes) for work in training.workloads)
-    indexes = (trips - 1) * sum(work.wanted_shards * work.array.index_nbytes for work in training.workloads)
-    return (chunks + indexes) / (training.epochs * training.samples_per_epoch)
+    chunks = sum(work.wanted_bytes for work in training.workloads) / (training.epochs * training.samples_per_epoch)
+    index = statistics.mean(work.array.index_nbytes for work in training.workloads)
+    return chunks + (trips - 1) * index * statistics.mean(_shards(training))
 
 
 def _whole(training: Training) -> float:

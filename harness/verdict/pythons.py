@@ -116,7 +116,7 @@ def _install(program: Path, folder: Path, lock: str) -> None:
     if left := sorted(without - set(needed)):
         _log.info(f"without a wheel for it, and left out: {', '.join(left)}")
     python = folder / "bin" / "python"
-    if called([python, "-W", "ignore", "-c", _CHECKSUMS_IN_C]).returncode:
+    if subprocess.run([python, "-W", "ignore", "-c", _CHECKSUMS_IN_C], capture_output=True, check=False).returncode:
         raise MeasurementError(
             f"{_CHECKSUMS} has no wheel for {program.name}, and was built without its C library: checksums would take "
             "Python's time. Name the folder in which that library is installed in CRC32C_INSTALL_PREFIX"
