@@ -17,3 +17,32 @@ def test_a_step_that_comes_back_late_is_no_busy_accelerator():
     assert epoch.step_seconds == pytest.approx(0.04)
     assert epoch.utilisation == pytest.approx(0.04 / 0.522)
     assert epoch.samples_per_second == pytest.approx(8 / 0.522)
+
+
+class Modelled(conductor._Asked):
+    """An arm whose epochs are computed: how busy a step of so many seconds is."""
+
+    def __init__(self, busy):
+        self._busy = busy
+
+    def _epoch(self, arm, number, step_ms, device=None, *, log=False):
+        return SimpleNamespace(utilisation=self._busy(step_ms / 1e3))
+
+
+@pytest.mark.parametrize(
+    ("busy", "shortest", "precision"),
+    [
+        (lambda step: min(1.0, step / 0.010), 0.009, 2 ** (1 / 32)),  # batches come every 10 ms, whatever the step
+        (lambda step: step / (step + 0.010), 0.090, 2 ** (1 / 4)),  # each waits for 10 ms: four doublings are first
+    ],
+)
+def test_the_shortest_step_is_found_from_above(busy, shortest, precision):
+    unpaused = SimpleNamespace(seconds=0.2, waits=[0.010] * 20)
+    found = Modelled(busy)._shortest_step("an arm", 0, unpaused)
+    assert busy(found) >= conductor.FED
+    assert shortest <= found <= shortest * precision * (1 + 1e-9)
+
+
+def test_an_arm_that_keeps_no_step_busy_has_no_shortest_one():
+    unpaused = SimpleNamespace(seconds=0.2, waits=[0.010] * 20)
+    assert Modelled(lambda _: 0.5)._shortest_step("an arm", 0, unpaused) is None
