@@ -42,7 +42,8 @@ test: $(VENV)/.ready-dev
 	@echo "make test: some 11 minutes on two cores, and at first some six more to compile; make test-quick: two"
 	@$(MAKE) --no-print-directory test-rust test-python
 
-test-python: $(VENV)/.ready-dev
+# The programs first: a test may start either, and `cargo test` leaves the Rust reader unlinked.
+test-python: $(VENV)/.ready-dev rust
 	$(ACTIVE) $(PYTEST)
 
 # For every day: what is quick of each room and of the store.

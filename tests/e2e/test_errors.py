@@ -155,7 +155,7 @@ def test_a_workload_of_a_store_that_is_gone_is_not_measured(zcb, own_state, tmp_
     assert "zcb store start" in one_line(err)
 
 
-def test_a_workload_finds_the_embedded_store_on_whatever_port_it_serves_now(zcb, own_state, tmp_path):
+def test_a_workload_finds_the_embedded_store_on_whatever_port_it_serves_now(zcb, own_state, rust_reader, tmp_path):
     before = lifecycle.start(StoreSettings(profile="loopback"))
     assert zcb(*CREATE, "embedded")[0] == 0
     assert zcb(*WORKLOAD, "embedded", "--dataset", "large")[0] == 0  # fewer chunks: the limit reads each by itself

@@ -32,7 +32,7 @@ SAMPLES = 6 * 3
 
 
 @pytest.fixture(scope="module")
-def target(embedded_store):
+def target(embedded_store, rust_reader):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZCB_PRESET", "tiny")
         found = resolve("embedded")

@@ -96,7 +96,7 @@ def http():
 
 
 @pytest.fixture(scope="module")
-def s3_target(embedded_store):
+def s3_target(embedded_store, rust_reader):
     target = resolve("embedded")
     ensure_bucket(target)
     for key, body in all_objects().items():

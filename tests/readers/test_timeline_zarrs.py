@@ -25,7 +25,7 @@ PATTERNS = {
 
 
 @pytest.fixture(scope="module")
-def target(embedded_store):
+def target(embedded_store, rust_reader):
     create("--preset", "tiny")
     return resolve("embedded")
 
