@@ -12,7 +12,7 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -24,6 +24,7 @@ from harness.machine.log import show_progress
 from harness.measure.floor import service_of
 from harness.measure.rounds import Measured, Point, Rounds, take
 from harness.paths import contents, write_atomically
+from harness.readers.settings import Value
 from harness.results.projection import MeasuredCell, by_row, measured_cell, place_of, project
 from harness.store import lifecycle
 from harness.targets.resolve import found_again, resolve
@@ -33,7 +34,20 @@ from harness.workload.patterns import Parameters
 
 _log = logging.getLogger("studies.projection_fit")
 
-READERS = ("zarr-python+obstore", "zarr-python+obstore+fused", "tensorstore", "zarrista", "zarrs", "zarrs-planned")
+ONE_THREAD = "zarr-python+obstore, one thread"
+"""zarr-python with the settings that a search found best on whole `small`, whatever the cores (docs/tuning.md)."""
+CHOSEN: Mapping[str, tuple[str, Mapping[str, Value]]] = {
+    ONE_THREAD: (
+        "zarr-python+obstore",
+        {
+            "codec_pipeline.path": "zarr.core.codec_pipeline.FusedCodecPipeline",
+            "codec_pipeline.max_workers": 1,
+            "threading.max_workers": 1,
+        },
+    )
+}
+"""Rows that are no reader's own -> the reader, and what it is given in the place of its documentation's settings."""
+READERS = (ONE_THREAD, "zarr-python+obstore+fused", "tensorstore", "zarrista", "zarrs", "zarrs-planned")
 WORKLOADS: Sequence[tuple[str, str, Parameters]] = (
     ("whole_array", "small", Parameters()),
     ("chunks_of_many_shards", "small", Parameters(shards=64)),
@@ -61,12 +75,12 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--readers", default=",".join(READERS), show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Samples of each cell.")
+@click.option("--reader", "readers", multiple=True, default=READERS, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Samples of each cell.")
 @click.option("--minutes", type=click.FloatRange(1), default=20.0, show_default=True, help="No row starts later.")
 @click.option("--workloads", type=click.IntRange(1, len(WORKLOADS)), default=len(WORKLOADS), help="How many of them.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
-def record(readers: str, rounds: int, minutes: float, workloads: int, output: Path) -> None:
+def record(readers: tuple[str, ...], rounds: int, minutes: float, workloads: int, output: Path) -> None:
     """Measure every reader and workload at each link, number of cores and number of requests in flight."""
     began = time.monotonic()
     target = resolve("embedded")
@@ -79,7 +93,7 @@ def record(readers: str, rounds: int, minutes: float, workloads: int, output: Pa
             again(link_gbit_s=link)
             here = [msgspec.structs.replace(work, target=found_again(work.target)) for work in works]
             until = began + 60 * minutes * number / len(LINKS_GBIT_S)  # each link has its share
-            for cells in _rows(readers.split(","), here, rounds, until):
+            for cells in _rows(readers, here, rounds, until):
                 spent = round((time.monotonic() - began) / 60, 1)
                 recording = msgspec.structs.replace(recording, minutes=spent, cells=recording.cells + cells)
                 write_atomically(output, msgspec.json.encode(recording) + b"\n")  # what ends early has something
@@ -97,24 +111,26 @@ def _rows(readers: Sequence[str], works: Sequence[Workload], rounds: int, until:
         for one in measured:
             if not one.samples:
                 _log.warning(f"{label}, {one.point.workload.in_flight} in flight: {one.error or one.na}")
-        yield [cell for one in measured if (cell := _cell(one)) is not None]
+        yield [cell for one in measured if (cell := _cell(reader, one)) is not None]
 
 
 def _points(reader: str, work: Workload) -> Iterator[Point]:
     """Yield a point for each number of requests in flight, on one core and on all."""
     every = frozenset(os.sched_getaffinity(0))
+    name, chosen = CHOSEN.get(reader, (reader, {}))
     for asked, cpus in itertools.product(IN_FLIGHT, ({min(every)}, every)):
-        yield Point(reader=reader, workload=msgspec.structs.replace(work, in_flight=asked), cpus=frozenset(cpus))
+        asking = msgspec.structs.replace(work, in_flight=asked)
+        yield Point(reader=name, workload=asking, chosen=chosen, cpus=frozenset(cpus))
 
 
-def _cell(one: Measured) -> MeasuredCell | None:
+def _cell(row: str, one: Measured) -> MeasuredCell | None:
     work, cpus = one.point.workload, one.point.cpus
     every = len(os.sched_getaffinity(0))
     place = place_of(service_of(work), len(cpus) if cpus else every)
     return measured_cell(
         one.samples,
         place=msgspec.structs.replace(place, shared_cores=every),
-        reader=one.point.reader,
+        reader=row,
         label=work.label,
         in_flight=work.in_flight,
         reads=len(work.reads),
@@ -170,15 +186,17 @@ def foretold(cells: Sequence[MeasuredCell], seen: Seen) -> list[Miss]:
 @main.command()
 @click.argument("recording", type=click.Path(path_type=Path, exists=True))
 @click.option("--worst", type=click.IntRange(0), default=10, show_default=True, help="Cells that are shown by name.")
-def check(recording: Path, worst: int) -> None:
+@click.option("--reader", "readers", multiple=True, help="Of these rows alone.")
+def check(recording: Path, worst: int, readers: tuple[str, ...]) -> None:
     """Foretell cells from others, and show by how much that is off."""
     loaded = msgspec.json.decode(contents(recording), type=Recording)
+    cells = [cell for cell in loaded.cells if not readers or cell.reader in readers]
     table = Table(
         "foretold", "cells", "median error", "95th percentile", "worst", f"over {_LARGE_ERROR:.0%}", "in interval"
     )
     missed: list[tuple[str, Miss]] = []
     for name, seen in SPLITS.items():
-        of = foretold(loaded.cells, seen)
+        of = foretold(cells, seen)
         if not of:  # a recording that ended early
             table.add_row(name, "0")
             continue
@@ -190,7 +208,7 @@ def check(recording: Path, worst: int) -> None:
         shares = [f"{size:.1%}" for size in (statistics.median(sizes), high, sizes[-1])]
         table.add_row(name, str(len(of)), *shares, str(many), f"{inside:.0%}")
     console = Console()
-    console.print(f"{len(loaded.cells)} cells, {loaded.rounds} rounds, {loaded.minutes} minutes")
+    console.print(f"{len(cells)} cells, {loaded.rounds} rounds, {loaded.minutes} minutes")
     console.print(table)
     for name, one in sorted(missed, key=lambda each: -abs(each[1].error))[:worst]:
         cell, place = one.cell, one.cell.place

@@ -16,8 +16,13 @@ from harness.results.sample import Sample
 from harness.results.sessions import by_session
 from harness.store.state import Profile, log_normal_sigma
 
-_STEPS = 200
-"""Overlaps that are tried, from none to full."""
+_STEPS, _COARSE = 200, 10
+"""Overlaps that are tried, from none to full; every tenth of them while something else is sought."""
+_IN_A_ROW = 60
+"""Numbers of requests in a row that are tried."""
+_CLEARLY, _NOISE = 10.0, 0.02
+"""Requests in a row are believed where they bring the squares of log ratios down to a tenth, and the model without them
+is off by more than 2 %."""
 _HELD_BACK, _BEYOND = 0.8, 1.2
 """A reader that had less than this part of what it may have in flight is held back by its library, one that had more
 does not keep to what it is asked for."""
@@ -102,6 +107,8 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds of each stage by itself."""
     overlap: float
     """1 where stages overlap fully, 0 where they follow each other."""
+    in_a_row: float
+    """Requests that wait for each other however many may be in flight; 0 where the measured times tell of none."""
     factor: float
     """What measured times were over those of the stages."""
     cells: int
@@ -181,7 +188,9 @@ WAITS = "round trips"
 """The stage that nothing overlaps: what is sent next is not known before."""
 
 
-def stages(cell: MeasuredCell, costs: Costs, place: Place, in_flight: int, seen: float) -> dict[str, float]:
+def stages(
+    cell: MeasuredCell, costs: Costs, place: Place, in_flight: int, seen: float, in_a_row: float = 0.0
+) -> dict[str, float]:
     """Return the seconds of each stage by itself.
 
     Parameters
@@ -196,12 +205,16 @@ def stages(cell: MeasuredCell, costs: Costs, place: Place, in_flight: int, seen:
         Requests in flight that the reader is asked for.
     seen
         Those that it has.
+    in_a_row
+        Requests that wait for each other.
     """
-    waits = cell.turns * sum(_longest(place, min(in_flight, trip / cell.turns)) for trip in costs.trips)
+    kinds = cell.turns * sum(_longest(place, min(in_flight, trip / cell.turns)) for trip in costs.trips)
+    lone = in_a_row * _mean(place)
     one_by_one = costs.requests * _mean(place) + _took(costs.fetched_bytes / 1e6, place.connection_mb_s)
+    waits = max(kinds, lone)
     found = {
         WAITS: waits,
-        "requests in flight": max(0.0, one_by_one / seen - waits),
+        "requests in flight": max(0.0, (one_by_one - lone) / seen - (waits - lone)),
         "link": _took(costs.fetched_bytes * 8 / 1e9, place.link_gbit_s),
         "requests per prefix": _took(costs.requests, place.requests_per_second),
         ALL_CORES: _cpu(costs, place),
@@ -237,9 +250,10 @@ def together(found: Mapping[str, float], overlap: float) -> float:
 def project(cells: Sequence[MeasuredCell], place: Place, in_flight: int) -> Projection:
     """Return what a row is expected to take elsewhere.
 
-    The overlap is that which explains the measured times best, and the factor what is left over. The interval holds
-    what every cell by itself would say, and no and full overlap with the factors that suit them, widened by the
-    interval of the measured times.
+    The overlap, and the requests in a row where there are any, are those which explain the measured times best, and the
+    factor is what is left over. The interval holds what every cell by itself would say, and no and full overlap with
+    the factors that suit them, widened by the interval of the measured times, or by twice how far the row's own cells
+    lie from the explanation where that is more.
 
     Parameters
     ----------
@@ -252,69 +266,112 @@ def project(cells: Sequence[MeasuredCell], place: Place, in_flight: int) -> Proj
     """
     nearest = _nearest(cells, in_flight)
     costs, seen = nearest.costs, _seen(cells, in_flight)
-    found = stages(nearest, costs, place, in_flight, seen)
-    overlap = _fitted(cells)
-    factor = _factor(cells, overlap)
+    in_a_row = _in_a_row(cells)
+    found = stages(nearest, costs, place, in_flight, seen, in_a_row)
+    own = _own(cells, in_a_row)
+    overlap = _fitted(own)
+    factor = _factor(own, overlap)
     seconds = factor * together(found, overlap)
-    others = [_alone(one, found) for one in cells] + [_factor(cells, end) * together(found, end) for end in (0.0, 1.0)]
+    others = [_alone(one, found) for one in own] + [_factor(own, end) * together(found, end) for end in (0.0, 1.0)]
+    scatter = 2 * statistics.pstdev(math.log(measured / together(stage, overlap)) for stage, measured in own)
     return Projection(
         reader=nearest.reader,
         label=nearest.label,
         in_flight=in_flight,
         place=place,
         seconds=seconds,
-        low=min(seconds, *others) * statistics.median(one.low / one.seconds for one in cells),
-        high=max(seconds, *others) * statistics.median(one.high / one.seconds for one in cells),
+        low=min(seconds, *others) * min(math.exp(-scatter), statistics.median(one.low / one.seconds for one in cells)),
+        high=max(seconds, *others) * max(math.exp(scatter), statistics.median(one.high / one.seconds for one in cells)),
         array_gbit_s=nearest.array_bytes * 8 / seconds / 1e9,
         binds=max(found, key=found.__getitem__),
         stages=found,
         overlap=overlap,
+        in_a_row=in_a_row,
         factor=factor,
         cells=len(cells),
     )
 
 
-def _alone(cell: MeasuredCell, found: Mapping[str, float]) -> float:
+Own = tuple[dict[str, float], float]
+"""A cell's stages where it was measured, and its measured seconds."""
+
+
+def _own(cells: Iterable[MeasuredCell], in_a_row: float) -> list[Own]:
+    return [
+        (stages(one, one.costs, one.place, one.in_flight, _seen([one], one.in_flight), in_a_row), one.seconds)
+        for one in cells
+    ]
+
+
+def _alone(own: Own, found: Mapping[str, float]) -> float:
     """Return what one cell by itself says of a row's seconds elsewhere."""
-    overlap = _fitted([cell])
-    return _factor([cell], overlap) * together(found, overlap)
+    overlap = _fitted([own])
+    return _factor([own], overlap) * together(found, overlap)
 
 
-def _own(cell: MeasuredCell) -> dict[str, float]:
-    """Return the stages of a cell where it was measured."""
-    return stages(cell, cell.costs, cell.place, cell.in_flight, _seen([cell], cell.in_flight))
+def _distance(own: Sequence[Own], overlap: float) -> float:
+    """Return how far the stages are from the measured times: the squares of log ratios."""
+    return math.fsum(math.log(seconds / together(found, overlap)) ** 2 for found, seconds in own)
 
 
-def _fitted(cells: Sequence[MeasuredCell]) -> float:
-    """Return the overlap with which the stages come nearest to the measured times, by the squares of log ratios."""
-    known = [(_own(cell), cell.seconds) for cell in cells]
-
-    def distance(overlap: float) -> float:
-        return math.fsum(math.log(seconds / together(found, overlap)) ** 2 for found, seconds in known)
-
-    return min((step / _STEPS for step in range(_STEPS + 1)), key=distance)
+def _fitted(own: Sequence[Own], step: int = 1) -> float:
+    """Return the overlap with which the stages come nearest to the measured times."""
+    return min((tried / _STEPS for tried in range(0, _STEPS + 1, step)), key=lambda overlap: _distance(own, overlap))
 
 
-def _factor(cells: Sequence[MeasuredCell], overlap: float) -> float:
+def _factor(own: Sequence[Own], overlap: float) -> float:
     """Return the geometric mean of measured times over those of the stages."""
-    return math.exp(statistics.fmean(math.log(cell.seconds / together(_own(cell), overlap)) for cell in cells))
+    return math.exp(statistics.fmean(math.log(seconds / together(found, overlap)) for found, seconds in own))
+
+
+def _in_a_row(cells: Sequence[MeasuredCell]) -> float:
+    """Return how many requests of a row wait for each other, whatever may be in flight, as far as its cells tell.
+
+    As where a lock is held while an index is fetched. Two cells, or one number in flight, fit anything.
+    """
+    if len(cells) <= 2 or len({one.in_flight for one in cells}) == 1:
+        return 0.0
+
+    def distance(in_a_row: float) -> float:
+        own = _own(cells, in_a_row)
+        return _distance(own, _fitted(own, _COARSE))
+
+    found = min(_tried(cells), key=distance)
+    without = distance(0.0)
+    is_sure = without > max(len(cells) * _NOISE**2, _CLEARLY * distance(found))
+    return found if is_sure else 0.0
+
+
+def _tried(cells: Sequence[MeasuredCell]) -> list[float]:
+    """Return numbers of requests in a row: more than wait for their kinds, and no more than the measured times hold."""
+    least = max(one.turns * len(one.costs.trips) for one in cells)
+    most = min(min(one.costs.requests, one.seconds / (_mean(one.place) or math.inf)) for one in cells)
+    if most <= least:
+        return [0.0]
+    return [least * (most / least) ** (number / _IN_A_ROW) for number in range(1, _IN_A_ROW + 1)]
 
 
 def _nearest(cells: Sequence[MeasuredCell], in_flight: int) -> MeasuredCell:
     """Return the cell with the most similar number of requests in flight; of several the one that took least CPU."""
-    return min(cells, key=lambda one: (abs(math.log(one.in_flight / in_flight)), one.costs.cpu_seconds))
+    return min(cells, key=lambda one: (_apart(one.in_flight, in_flight), one.costs.cpu_seconds))
 
 
 def _seen(cells: Sequence[MeasuredCell], in_flight: int) -> float:
     """Return how many requests a reader has in flight that is asked for so many.
 
-    One that had fewer where it was measured is held back at the most that it had, one that had more has as many
-    whatever it is asked for.
+    One that had fewer where it was measured is held back at what it had with the most similar number, one that had more
+    has as many whatever it is asked for.
     """
     known = [(one.in_flight, one.costs.max_in_flight) for one in cells if one.costs.max_in_flight is not None]
-    held_back = [seen for asked, seen in known if seen < _HELD_BACK * asked]
+    held_back = [(_apart(asked, in_flight), -seen) for asked, seen in known if seen < _HELD_BACK * asked]
     beyond = [seen for asked, seen in known if seen > _BEYOND * asked]
-    return max(1.0, *beyond, min(float(in_flight), max(held_back, default=math.inf)))
+    most = -min(held_back)[1] if held_back else math.inf
+    return max(1.0, *beyond, min(float(in_flight), most))
+
+
+def _apart(one: int, other: int) -> float:
+    """Return how many times one number is the other, as a logarithm."""
+    return abs(math.log(one / other))
 
 
 def _sigma(place: Place) -> float:

@@ -127,6 +127,49 @@ def test_a_reader_that_is_held_back_stays_so():
     assert few.stages["requests in flight"] == 0
 
 
+def test_it_is_held_back_at_what_it_had_when_it_was_asked_for_about_as_many():
+    known = [
+        cell(costs=msgspec.structs.replace(COSTS, max_in_flight=seen), in_flight=asked)
+        for asked, seen in ((10, 4.0), (100, 4.0), (400, 7.0))
+    ]
+    few, many = (project(known, HERE, asked).stages["requests in flight"] for asked in (40, 800))
+    assert few == pytest.approx((256 * 0.020 + 100e6 / 90e6) / 4 - 0.040)
+    assert many == pytest.approx((256 * 0.020 + 100e6 / 90e6) / 7 - 0.040)
+
+
+def _rows_of_a_lock(in_a_row, places):
+    """Make cells of a reader that sends so many of its 256 requests one after another."""
+    for place, in_flight in places:
+        found = stages(cell(), COSTS, place, in_flight, in_flight, in_a_row)
+        yield cell(together(found, 0.6), place=place, in_flight=in_flight)
+
+
+SLOW = msgspec.structs.replace(HERE, link_gbit_s=0.5)
+
+
+@pytest.mark.parametrize("in_a_row", [0, 64, 128])
+def test_requests_that_wait_for_each_other_are_told_from_others(in_a_row):
+    known = list(_rows_of_a_lock(in_a_row, [(HERE, 100), (SLOW, 100), (HERE, 10), (SLOW, 10)]))
+    far = msgspec.structs.replace(HERE, first_byte_ms=60, shared_cores=None)
+    said = project(known, far, 400)
+    assert said.in_a_row == pytest.approx(in_a_row, rel=0.05)
+    (truth,) = _rows_of_a_lock(in_a_row, [(far, 400)])
+    assert said.seconds == pytest.approx(truth.seconds, rel=0.05)
+    assert said.binds == ("round trips" if in_a_row else "link")
+
+
+@pytest.mark.parametrize("places", [[(HERE, 100), (HERE, 10)], [(HERE, 100), (SLOW, 100), (HERE, 100)]])
+def test_two_cells_or_one_number_in_flight_tell_of_no_requests_in_a_row(places):
+    assert project(list(_rows_of_a_lock(128, places)), HERE, 100).in_a_row == 0
+
+
+def test_cells_that_lie_apart_widen_the_interval():
+    close, apart = (project([cell(0.6), cell(0.6 * off), cell(0.6 / off)], HERE, 100) for off in (1.01, 1.3))
+    assert close.high / close.low < 1.1
+    assert apart.high / apart.low > 1.6
+    assert apart.low < 0.6 / 1.3 < 0.6 * 1.3 < apart.high
+
+
 def test_a_reader_that_does_not_keep_to_what_it_is_asked_for_stays_so():
     beyond = cell(5.0, costs=msgspec.structs.replace(COSTS, max_in_flight=64.0), in_flight=40)
     few, asked = (project([beyond], HERE, number) for number in (10, 64))

@@ -1,6 +1,7 @@
 """The ceiling of a training loop: computed from the store's parameters, and held against a loop that really waits."""
 
 import time
+from statistics import median
 
 import msgspec
 import numpy as np
@@ -79,13 +80,20 @@ class Waiting(Ahead):
         return np.zeros(CROP, "uint16")
 
 
-@pytest.mark.parametrize("ahead", [0, 4])
-def test_a_loop_that_waits_comes_close_and_not_above(ahead):
-    made, arm = training(ahead=ahead), Waiting()
+def _rate(made):
+    """Return samples per second of a loop that really waits."""
+    arm = Waiting()
     arm.open(made)
     try:
         looped, _ = feed(arm.epoch(0), pause(0.0), arm.lead)
     finally:
         arm.close()
-    rate = len(looped.waits) * made.batch / looped.seconds
+    return len(looped.waits) * made.batch / looped.seconds
+
+
+@pytest.mark.parametrize("ahead", [0, 4])
+def test_a_loop_that_waits_comes_close_and_not_above(ahead):
+    made = training(ahead=ahead)
+    # Where the loop itself begins late, what was under way meanwhile counts for it: so not one loop, but five.
+    rate = median(_rate(made) for _ in range(5))
     assert 0.5 < rate / ceiling(made, S3) < 1.02
