@@ -18,9 +18,15 @@ endpoint, bucket, key = sys.argv[1:4]
 count, at_once = map(int, sys.argv[4:6])
 zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 100})
 threads = ThreadPoolExecutor(at_once)
-place = {"endpoint": endpoint, "region": "us-east-1", "client_options": {"allow_http": True}}
 for number in range(count + 1):
-    there = obstore.store.S3Store(bucket, prefix=key, skip_signature=True, **place)
+    there = obstore.store.S3Store(
+        bucket,
+        prefix=key,
+        endpoint=endpoint,
+        region="us-east-1",
+        skip_signature=True,
+        client_options={"allow_http": True},
+    )
     store = zarr.storage.ObjectStore(there, read_only=True)
     array = zarr.open_array(store, mode="r", zarr_format=3)
     list(threads.map(array.__getitem__, [slice(None)] * at_once))

@@ -14,6 +14,7 @@ import click
 import zarr
 from obstore.store import S3Store
 from zarr.storage import ObjectStore
+from zarr.types import AnyArray
 
 _FUSED = "zarr.core.codec_pipeline.FusedCodecPipeline"
 _DISCARDED = 2
@@ -46,7 +47,7 @@ def main(endpoint: str, threads: int | None, reads: int, path: str) -> None:
     )
 
 
-def _cost(array: zarr.Array) -> tuple[float, float, float, int, int]:
+def _cost(array: AnyArray) -> tuple[float, float, float, int, int]:
     """Read all of an array; return seconds, CPU seconds of program and kernel, voluntary and other switches."""
     before, begin = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
     array[...]

@@ -8,6 +8,7 @@ of docs/results.md. Ratios are of the same sessions, so that an hour in which th
 
 import os
 import random
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from harness.results.sample import Sample
 from harness.results.sessions import by_session
 from harness.results.slower import same_rounds
 from harness.results.text import number, times
+from harness.store.lifecycle import KEY_VARIABLES
 from studies.reports import Report, load
 
 WAYS: Mapping[str, tuple[str, ...]] = {"plain": (), "TLS": ("--tls",), "TLS, signed": ("--tls", "--auth")}
@@ -51,6 +53,7 @@ def record(sessions: int, readers: str, only: tuple[str, ...], output: Path) -> 
     """Survey every way once in each session."""
     asked = ["--readers", readers, *(word for text in only for word in ("--only", text))]
     found: Recorded = {way: [] for way in WAYS}
+    os.environ |= {variable: secrets.token_hex(16) for variable in KEY_VARIABLES}  # of stores that end with this
     with tempfile.TemporaryDirectory() as folder:
         places = {way: Path(folder) / str(place) for place, way in enumerate(WAYS)}
         try:

@@ -15,7 +15,8 @@ from harness.datasets.indexes import read_indexes
 from harness.measure.process import WorkerProcess
 from harness.readers import limit_clients, reader_class
 from harness.targets.resolve import resolve
-from harness.workload import model as workloads
+from harness.workload.create import create_workload
+from harness.workload.model import Workload
 from harness.workload.selections import chunks_by_shard, wanted_chunks
 from setup_data.cli import data
 
@@ -43,7 +44,7 @@ def main() -> None:
         dataset = "limit" + name.replace(" ", "").lower()
         create = ["create", "--target", "embedded", "--name", dataset, *shape, "--codec", "none"]
         CliRunner().invoke(data, create, catch_exceptions=False)
-        workload = workloads.create("whole_array", resolve("embedded"), dataset=f"custom/{dataset}")
+        workload = create_workload("whole_array", resolve("embedded"), dataset=f"custom/{dataset}")
         turns = [(*(client(reader, workload) for reader in limit_clients()), wrk(workload)) for _ in range(TURNS)]
         shares = [max(ours) / theirs for *ours, theirs in turns]
         *ours, theirs = (statistics.median(column) for column in zip(*turns, strict=True))
@@ -52,7 +53,7 @@ def main() -> None:
         print(f"{name}: ranges/s {rates}, {theirs:.0f} wrk; share {statistics.median(shares):.2f} ({spread})")  # noqa: T201
 
 
-def client(reader: str, workload: workloads.Workload) -> float:
+def client(reader: str, workload: Workload) -> float:
     """Return the ranges per second of one of the limit's clients with each chunk's own range."""
     worker = WorkerProcess(reader_class(reader))
     try:
@@ -64,7 +65,7 @@ def client(reader: str, workload: workloads.Workload) -> float:
     return workload.wanted_chunks / statistics.median(float(answer["timed"]["seconds"]) for answer in answers)
 
 
-def wrk(workload: workloads.Workload) -> float:
+def wrk(workload: Workload) -> float:
     """Return the requests per second of wrk over the workload's chunks, 100 connections, 3 s."""
     array, target = workload.array, workload.target
     by_shard = chunks_by_shard(array, list(wanted_chunks(array, workload.reads[0])))
