@@ -1,8 +1,10 @@
-// The cheapest way to hand out ranges of a file, and the cheapest way to throw them away: what studies/sendfile.py
-// measures a store against.
+// The cheapest way to hand out ranges of a file, to throw them away, and to keep them: what studies/sendfile.py measures
+// a store against, and studies/wrk.py the network limit.
 //
 //   sendfile serve FILE                                    prints its port; answers every GET with one range of FILE
 //   sendfile drain PORT PATH SIZE RANGE CONNECTIONS SECONDS prints "requests bytes seconds errors"
+//   sendfile keep PORT LIST CONNECTIONS TURNS              fetches the ranges of LIST (lines "PATH FIRST LAST") TURNS
+//                                                          times, each time into new memory; prints seconds, one a line
 //
 // A thread for each connection, blocking calls, no more of HTTP than both sides need.
 #define _GNU_SOURCE
@@ -10,21 +12,34 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { HEAD = 8192 };
+enum { HEAD = 8192, PATH = 256 };
 
 static int file;
 static struct sockaddr_in address;
 static const char *path;
 static long long size, range;
 static double deadline;
+
+struct wanted {
+    char path[PATH];
+    long long first, last, offset;
+};
+
+static struct wanted *list;
+static int wanted_count;
+static atomic_int next;
+static char *kept;
+static pthread_barrier_t begin, end_of_turn;
 
 struct drained {
     pthread_t thread;
@@ -97,31 +112,37 @@ static void serve(const char *name) {
     }
 }
 
-// Asks for one range and throws it away in the kernel; returns the bytes of the body, -1 for anything but a 206.
-static long long get(int peer, unsigned *seed) {
+// Asks for one range and keeps it in `body`, or, where that is NULL, throws it away in the kernel; returns the bytes of
+// the body, -1 for anything but a 206.
+static long long get(int peer, const char *name, long long first, long long count, char *body) {
     char head[HEAD], *end;
-    long long first = rand_r(seed) % (size / range) * range;
-    int length = snprintf(head, sizeof head, "GET %s HTTP/1.1\r\nhost: x\r\nrange: bytes=%lld-%lld\r\n\r\n", path,
-                          first, first + range - 1);
+    int length = snprintf(head, sizeof head, "GET %s HTTP/1.1\r\nhost: x\r\nrange: bytes=%lld-%lld\r\n\r\n", name,
+                          first, first + count - 1);
     if (send(peer, head, length, MSG_NOSIGNAL) != length) return -1;
     size_t have = read_head(peer, head, &end);
     char *told = have ? strcasestr(head, "content-length: ") : NULL;
-    if (!told || strncmp(head, "HTTP/1.1 206", 12) || atoll(told + 16) != range) return -1;
-    long long left = range - (have - (end - head));
-    while (left > 0) {
-        ssize_t got = recv(peer, NULL, left, MSG_TRUNC);
+    if (!told || strncmp(head, "HTTP/1.1 206", 12) || atoll(told + 16) != count) return -1;
+    long long done = have - (end - head);
+    if (body) memcpy(body, end, done);
+    while (done < count) {
+        ssize_t got = recv(peer, body ? body + done : NULL, count - done, body ? MSG_WAITALL : MSG_TRUNC);
         if (got <= 0) return -1;
-        left -= got;
+        done += got;
     }
-    return range;
+    return count;
+}
+
+static int connected(void) {
+    int peer = socket(AF_INET, SOCK_STREAM, 0);
+    if (connect(peer, (struct sockaddr *)&address, sizeof address)) die("connect");
+    return peer;
 }
 
 static void *drain(void *argument) {
     struct drained *one = argument;
-    int peer = socket(AF_INET, SOCK_STREAM, 0);
-    if (connect(peer, (struct sockaddr *)&address, sizeof address)) die("connect");
+    int peer = connected();
     while (now() < deadline) {
-        long long bytes = get(peer, &one->seed);
+        long long bytes = get(peer, path, rand_r(&one->seed) % (size / range) * range, range, NULL);
         if (bytes < 0) {
             one->errors++;
             break;
@@ -133,12 +154,68 @@ static void *drain(void *argument) {
     return NULL;
 }
 
+static void *keep(void *argument) {
+    int peer = connected();
+    for (int turns = *(int *)argument; turns; turns--) {
+        pthread_barrier_wait(&begin);
+        for (int i; (i = atomic_fetch_add(&next, 1)) < wanted_count;) {
+            struct wanted *one = &list[i];
+            if (get(peer, one->path, one->first, one->last - one->first + 1, kept + one->offset) < 0) die("answer");
+        }
+        pthread_barrier_wait(&end_of_turn);
+    }
+    close(peer);
+    return NULL;
+}
+
+static void load(const char *name) {
+    struct wanted one = {.offset = 0};
+    FILE *lines = fopen(name, "r");
+    if (!lines) die(name);
+    while (fscanf(lines, "%255s %lld %lld", one.path, &one.first, &one.last) == 3) {
+        if (!(list = realloc(list, (wanted_count + 1) * sizeof one))) die("memory");
+        list[wanted_count++] = one;
+        one.offset += one.last - one.first + 1;
+    }
+    size = one.offset;
+    fclose(lines);
+}
+
+// The first turn opens the connections, and is not told.
+static void keep_all(const char *name, int connections, int turns) {
+    load(name);
+    pthread_barrier_init(&begin, NULL, connections + 1);
+    pthread_barrier_init(&end_of_turn, NULL, connections + 1);
+    int all = turns + 1;
+    for (int i = 0; i < connections; i++) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, keep, &all)) die("thread");
+    }
+    for (int number = 0; number < all; number++) {
+        double start = now();
+        kept = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (kept == MAP_FAILED) die("memory");
+        madvise(kept, size, MADV_HUGEPAGE);
+        next = 0;
+        pthread_barrier_wait(&begin);
+        pthread_barrier_wait(&end_of_turn);
+        if (number) printf("%.6f\n", now() - start);
+        munmap(kept, size);
+    }
+}
+
 int main(int count, char **words) {
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (count == 3 && !strcmp(words[1], "serve")) serve(words[2]);
+    if (count == 6 && !strcmp(words[1], "keep")) {
+        address.sin_port = htons(atoi(words[2]));
+        keep_all(words[3], atoi(words[4]), atoi(words[5]));
+        return 0;
+    }
     if (count != 8 || strcmp(words[1], "drain")) {
-        fprintf(stderr, "usage: sendfile serve FILE | drain PORT PATH SIZE RANGE CONNECTIONS SECONDS\n");
+        fprintf(stderr, "usage: sendfile serve FILE | drain PORT PATH SIZE RANGE CONNECTIONS SECONDS | "
+                        "keep PORT LIST CONNECTIONS TURNS\n");
         return 2;
     }
     address.sin_port = htons(atoi(words[2]));

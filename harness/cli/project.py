@@ -116,5 +116,12 @@ def _table(label: str, found: Sequence[Projection]) -> Table:
     for one in found:
         low, high, middle = (number(1e3 * seconds) for seconds in (one.low, one.high, one.seconds))
         figures = (str(one.in_flight), middle, f"{low}-{high}", number(one.array_gbit_s))
-        table.add_row(one.reader, *figures, one.binds)
+        table.add_row(one.reader, *figures, _binds(one))
     return table
+
+
+def _binds(one: Projection) -> str:
+    """Return what binds, and how many requests wait for each other where that is why."""
+    if one.binds == projection.WAITS and one.in_a_row:
+        return f"{one.binds}: {one.in_a_row:.0f} in a row"
+    return one.binds

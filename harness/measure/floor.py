@@ -23,7 +23,7 @@ _SEED = 0
 def floor_of(workload: Workload) -> float | None:
     """Return the floor of a workload in seconds; None where its target is not the embedded store, or has no limits."""
     service = service_of(workload)
-    return None if service is None else floor_seconds(workload, service, service.link_gbit_s)
+    return None if service is None else floor_seconds(workload, service)
 
 
 def service_of(workload: Workload) -> Profile | None:
@@ -34,7 +34,7 @@ def service_of(workload: Workload) -> Profile | None:
     return msgspec.structs.replace(store.profile, link_gbit_s=store.profile.link_gbit_s or store.link.gbit_s)
 
 
-def floor_seconds(workload: Workload, profile: Profile, link_gbit_s: float | None) -> float | None:
+def floor_seconds(workload: Workload, profile: Profile) -> float | None:
     """Return the least that a workload can take, in seconds: the median over rounds; None where nothing is limited.
 
     Parameters
@@ -43,23 +43,21 @@ def floor_seconds(workload: Workload, profile: Profile, link_gbit_s: float | Non
         What is read; each of its shards is asked for once, whatever reads want it. The loops of a stream fetch as many
         bytes each, and their waits for a first byte are counted for one loop: no less can be said of what overlaps.
     profile
-        The store's service time.
-    link_gbit_s
-        What all connections carry together, 10^9 bits per second; None for no limit.
+        The store's service time, with the rate of the network.
     """
-    if profile.first_byte_ms is None and profile.connection_mb_s is None and link_gbit_s is None:
+    if profile.first_byte_ms is None and profile.connection_mb_s is None and profile.link_gbit_s is None:
         return None
     shards = workload.wanted_shards
     indexes = shards * workload.array.index_nbytes
     fewest = min(workload.wanted_bytes, workload.least_bytes or workload.wanted_bytes) + indexes
-    floors = [_floor(workload, profile, link_gbit_s, trips=2, nbytes=fewest)]
+    floors = [_floor(workload, profile, trips=2, nbytes=fewest)]
     if workload.object_bytes:
         whole = workload.object_bytes * (1 if workload.stream is None else workload.stream.loops)
-        floors.append(_floor(workload, profile, link_gbit_s, trips=1, nbytes=whole))
+        floors.append(_floor(workload, profile, trips=1, nbytes=whole))
     return min(floors)
 
 
-def _floor(workload: Workload, profile: Profile, link_gbit_s: float | None, *, trips: int, nbytes: int) -> float:
+def _floor(workload: Workload, profile: Profile, *, trips: int, nbytes: int) -> float:
     """Return the floor of the plans that wait `trips` times in turn for a first byte of each shard.
 
     With one trip a shard comes by a single request, and so over one connection.
@@ -68,11 +66,10 @@ def _floor(workload: Workload, profile: Profile, link_gbit_s: float | None, *, t
     waits = first_bytes(profile, (rounds, trips, workload.wanted_shards))
     of_shard = waits.sum(axis=1)
     turns = math.ceil(workload.executed_reads / workload.concurrent_reads)
-    connection = math.inf if profile.connection_mb_s is None else profile.connection_mb_s * 1e6
+    connection = profile.connection_bytes_per_second
     one_by_one = of_shard + (workload.object_bytes / workload.wanted_shards / connection if trips == 1 else 0.0)
     last = one_by_one.max(axis=1) if turns == 1 else turns * one_by_one.mean(axis=1)
-    link = math.inf if link_gbit_s is None else link_gbit_s * 1e9 / 8
-    carried = of_shard.min(axis=1) + nbytes / min(link, workload.in_flight * connection)
+    carried = of_shard.min(axis=1) + nbytes / min(profile.link_bytes_per_second, workload.in_flight * connection)
     busy = (waits.sum(axis=(1, 2)) + nbytes / connection) / workload.in_flight
     return float(np.median(np.maximum(np.maximum(last, carried), busy)))
 

@@ -35,6 +35,16 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """After how long a connection without a request is closed."""
     seed: int | None = None
 
+    @property
+    def connection_bytes_per_second(self) -> float:
+        """What a connection carries; infinity where it has no limit."""
+        return math.inf if self.connection_mb_s is None else self.connection_mb_s * 1e6
+
+    @property
+    def link_bytes_per_second(self) -> float:
+        """What all connections carry together; infinity where there is no limit."""
+        return math.inf if self.link_gbit_s is None else self.link_gbit_s * 1e9 / 8
+
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
     """The network between the store and its clients; None is unknown or unlimited."""

@@ -74,8 +74,7 @@ def _ceiling(training: Training, profile: Profile, trips: int, nbytes: float, *,
     """
     shards = _shards(training)
     mean = statistics.mean(shards)
-    connection = math.inf if profile.connection_mb_s is None else profile.connection_mb_s * 1e6
-    link = math.inf if profile.link_gbit_s is None else profile.link_gbit_s * 1e9 / 8
+    connection = profile.connection_bytes_per_second
     epoch = shards[-training.samples_per_epoch :]
     rounds = max(1, _WAITS // len(epoch)) if profile.first_byte_p99_ms is not None else 1
     waits = first_bytes(profile, (rounds, trips, sum(epoch))).sum(axis=1)
@@ -83,7 +82,9 @@ def _ceiling(training: Training, profile: Profile, trips: int, nbytes: float, *,
     of_shards = waits + nbytes / mean / connection if by_shard else waits
     of_samples = np.maximum.reduceat(of_shards, np.cumsum([0, *epoch[:-1]]), axis=1)
     in_flight = training.workloads[0].in_flight / busy if busy else math.inf
-    return min(statistics.median(_rate(training, one) for one in of_samples), link / nbytes, in_flight)
+    return min(
+        statistics.median(_rate(training, one) for one in of_samples), profile.link_bytes_per_second / nbytes, in_flight
+    )
 
 
 def _shards(training: Training) -> Sequence[int]:

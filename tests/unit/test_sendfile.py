@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 
 import click
 import pytest
@@ -43,6 +44,22 @@ def test_a_wrong_answer_ends_the_study(program, server):
     # Beyond the end of the file the plain server breaks the connection.
     with pytest.raises(click.ClickException, match="2 errors"):
         turn(program, server, 1 << 40, 1 << 30, connections=2, seconds=0.3)
+
+
+def test_ranges_are_kept_as_often_as_is_asked(program, server, tmp_path):
+    wanted = tmp_path / "list"
+    wanted.write_text("".join(f"/ {first} {first + 999}\n" for first in range(0, 100_000, 1000)))
+    command = [program, "keep", str(server.port), wanted, "8", "3"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert len(shown.split()) == 3
+    assert all(float(seconds) > 0 for seconds in shown.split())
+
+
+def test_a_range_that_is_not_there_ends_the_program(program, server, tmp_path):
+    wanted = tmp_path / "list"
+    wanted.write_text(f"/ {1 << 40} {(1 << 40) + 999}\n")
+    done = subprocess.run([program, "keep", str(server.port), wanted, "2", "1"], capture_output=True, timeout=60)
+    assert done.returncode == 1
 
 
 def test_shares_are_those_of_bodies_per_cpu_second():

@@ -21,7 +21,7 @@ def work(**fields):
 
 
 def floor(made, profile=S3):
-    return floor_seconds(made, profile, profile.link_gbit_s)
+    return floor_seconds(made, profile)
 
 
 def test_few_chunks_are_two_first_bytes_and_the_link():

@@ -1,6 +1,7 @@
 """Projections: each stage by its formula, what binds, what overlap does, and intervals that are honest about reach."""
 
 import json
+import re
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from harness.cli import zcb
 from harness.errors import BadUseError
 from harness.results import measured_cells, projection
 from harness.results.projection import Costs, MeasuredCell, Place, best, by_row, project, stages, together
-from harness.results.sweeps import report
+from harness.results.sweeps import SweptReader, SweptValue, report
 from harness.store.state import Profile
 from tests.support.passes import sample
 from tests.unit.site.test_sweeps_page import swept
@@ -213,6 +214,20 @@ def test_the_terminal_says_that_it_is_a_projection(tmp_path, columns, monkeypatc
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("Projection to 100 Gbit/s and 64 cores, not a measurement")
     assert max(map(len, done.stdout.splitlines())) <= columns
+
+
+def test_the_terminal_says_how_many_requests_wait_for_each_other(tmp_path):
+    took = {asked: 0.020 * (128 + 128 / asked) for asked in (2, 10, 100)}
+    values = [
+        SweptValue(in_flight=asked, samples=[sample(seconds, None, 8, requests=256, max_in_flight=asked)])
+        for asked, seconds in took.items()
+    ]
+    service, readers = Profile(name="s3", first_byte_ms=20), [SweptReader(reader="zarrs", versions={}, values=values)]
+    path = tmp_path / "x.json"
+    path.write_bytes(msgspec.json.encode(report(swept(service=service, readers=readers))))
+    done = CliRunner().invoke(zcb, ["project", str(path), "--link-gbit-s", "100", "--cores", "64"])
+    assert done.exit_code == 0, done.output
+    assert re.search(r"round trips: 1[23]\d in a row", " ".join(done.stdout.split()))
 
 
 @pytest.mark.parametrize(
