@@ -113,7 +113,7 @@ def plain_c(program: Path, spans: list[Span], workload: Workload) -> float:
         file.write(lines)
         file.flush()
         port = str(workload.target.endpoint).rpartition(":")[2]
-        command = [program, "keep", port, file.name, str(CONNECTIONS), str(SAMPLES)]
+        command = [str(program), "keep", port, file.name, str(CONNECTIONS), str(SAMPLES)]
         shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return len(spans) / statistics.median(map(float, shown.split()))
 

@@ -218,8 +218,9 @@ def test_the_terminal_says_that_it_is_a_projection(tmp_path, columns, monkeypatc
 
 def test_the_terminal_says_how_many_requests_wait_for_each_other(tmp_path):
     took = {asked: 0.020 * (128 + 128 / asked) for asked in (2, 10, 100)}
+    little = {"cpu_seconds": 0.01, "store_cpu_seconds": 0.01}
     values = [
-        SweptValue(in_flight=asked, samples=[sample(seconds, None, 8, requests=256, max_in_flight=asked)])
+        SweptValue(in_flight=asked, samples=[sample(seconds, None, 8, requests=256, max_in_flight=asked, **little)])
         for asked, seconds in took.items()
     ]
     service, readers = Profile(name="s3", first_byte_ms=20), [SweptReader(reader="zarrs", versions={}, values=values)]
