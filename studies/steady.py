@@ -3,7 +3,7 @@
 ``zcb store start --profile s3 --link-gbit-s 10``, ``zcb data create --target embedded --preset big --gib 32``, and ::
 
     zcb workload stream --target embedded --dataset big/large --gib 2 --seconds 0 -o short.json
-    zcb workload stream --target embedded --dataset big/large --seconds 40 -o long.json
+    zcb workload stream --target embedded --dataset big/large --gib 64 --seconds 0 -o long.json
     python -m studies.steady short.json long.json --readers A,B
 
 A reader has a fresh process for each workload, reads it once, and the network limit is not fetched beside it: many

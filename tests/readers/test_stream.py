@@ -1,17 +1,21 @@
 """Streams by every reader: the truth of each window, the counts of the store, and no more memory than windows take."""
 
 import math
+from pathlib import Path
 
 import msgspec
 import obstore
 import pytest
+from click.testing import CliRunner
 
 from harness.measure.conductor import Conductor, Plan
 from harness.results.sample import NETWORK_LIMIT
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
+from harness.workload import model
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
+from studies import steady
 from tests.support.data import create
 from tests.support.readers import OF_ARRAYS
 
@@ -65,6 +69,19 @@ def test_memory_is_that_of_a_window_however_many_there_are(target, conductor):
     grown = {name: (peaks[name, 3 * ROWS] - peaks[name, ROWS]) / 2**20 for name in OF_ARRAYS}
     of_more = {name: mib for name, mib in grown.items() if mib > 2 * TALL_MIB}  # after 16 windows more
     assert set(of_more) <= GROWING, of_more
+
+
+def test_the_study_of_memory_has_a_row_for_each_length(target, tmp_path):
+    paths = []
+    for loops in (1, 2):
+        paths.append(str(tmp_path / f"{loops}.json"))
+        Path(paths[-1]).write_bytes(model.encode(made(target, gib=loops * ROWS * ROW_MIB / 1024)))
+    done = CliRunner().invoke(steady.main, [*paths, "--readers", "tensorstore,zarr-python+obstore"])
+    assert done.exit_code == 0, done.output
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["tensorstore"] * 2 + ["zarr-python+obstore"] * 2
+    assert [float(row[1]) for row in rows] == [0.0312, 0.0625] * 2
+    assert all(float(row[-1]) > ROW_MIB for row in rows)
 
 
 def test_a_window_that_is_wrong_is_named(target, conductor):
