@@ -89,6 +89,15 @@ class MeasuredCell(msgspec.Struct, frozen=True, kw_only=True):
         return math.ceil(self.reads / self.concurrent_reads)
 
 
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a row's reads waits for what, as far as its cells tell."""
+
+    in_a_row: float = 0.0
+    """Requests that wait for each other however many may be in flight."""
+    in_turns: bool = False
+    """Whether its threads take turns, as under Python's lock: then no core but one helps its CPU time."""
+
+
 class Projection(msgspec.Struct, frozen=True, kw_only=True):
     """What a row is expected to take."""
 
@@ -108,7 +117,8 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
     overlap: float
     """1 where stages overlap fully, 0 where they follow each other."""
     in_a_row: float
-    """Requests that wait for each other however many may be in flight; 0 where the measured times tell of none."""
+    in_turns: bool
+    """As `Shape` has them."""
     factor: float
     """What measured times were over those of the stages."""
     cells: int
@@ -181,15 +191,18 @@ def place_of(service: Profile | None, cores: float) -> Place:
     )
 
 
-ALL_CORES, ONE_THREAD = "CPU of all cores", "CPU of one thread"
-"""Stages of the same cores: the longer holds the other, whose seconds are among its own."""
+ALL_CORES, ONE_THREAD, IN_TURNS = "CPU of all cores", "CPU of one thread", "CPU of threads in turns"
+"""Stages of the same cores: the longest holds the others, whose seconds are among its own."""
+_CPU = (ALL_CORES, ONE_THREAD, IN_TURNS)
+
+_PLAIN = Shape()
 
 WAITS = "round trips"
 """The stage that nothing overlaps: what is sent next is not known before."""
 
 
 def stages(
-    cell: MeasuredCell, costs: Costs, place: Place, in_flight: int, seen: float, in_a_row: float = 0.0
+    cell: MeasuredCell, costs: Costs, place: Place, in_flight: int, seen: float, shape: Shape = _PLAIN
 ) -> dict[str, float]:
     """Return the seconds of each stage by itself.
 
@@ -205,11 +218,11 @@ def stages(
         Requests in flight that the reader is asked for.
     seen
         Those that it has.
-    in_a_row
-        Requests that wait for each other.
+    shape
+        What waits for what.
     """
     kinds = cell.turns * sum(_longest(place, min(in_flight, trip / cell.turns)) for trip in costs.trips)
-    lone = in_a_row * _mean(place)
+    lone = shape.in_a_row * _mean(place)
     one_by_one = costs.requests * _mean(place) + _took(costs.fetched_bytes / 1e6, place.connection_mb_s)
     waits = max(kinds, lone)
     found = {
@@ -221,6 +234,8 @@ def stages(
     }
     if costs.busiest_thread_seconds is not None:
         found[ONE_THREAD] = costs.busiest_thread_seconds
+    if shape.in_turns:
+        found[IN_TURNS] = costs.cpu_seconds
     return found
 
 
@@ -237,8 +252,8 @@ def _cpu(costs: Costs, place: Place) -> float:
 
 def together(found: Mapping[str, float], overlap: float) -> float:
     """Return the seconds of all stages, of which all but the round trips overlap: 0 is their sum, 1 the longest."""
-    cpu = max(found[ALL_CORES], found.get(ONE_THREAD, 0.0))
-    others = [cpu, *(seconds for stage, seconds in found.items() if stage not in (WAITS, ALL_CORES, ONE_THREAD))]
+    cpu = max(found.get(stage, 0.0) for stage in _CPU)
+    others = [cpu, *(seconds for stage, seconds in found.items() if stage not in (WAITS, *_CPU))]
     longest = max(others)
     if longest == 0 or overlap == 1:
         return found[WAITS] + longest
@@ -250,10 +265,10 @@ def together(found: Mapping[str, float], overlap: float) -> float:
 def project(cells: Sequence[MeasuredCell], place: Place, in_flight: int) -> Projection:
     """Return what a row is expected to take elsewhere.
 
-    The overlap, and the requests in a row where there are any, are those which explain the measured times best, and the
-    factor is what is left over. The interval holds what every cell by itself would say, and no and full overlap with
-    the factors that suit them, widened by the interval of the measured times, or by twice how far the row's own cells
-    lie from the explanation where that is more.
+    The overlap and the shape are those which explain the measured times best, and the factor is what is left over. The
+    interval holds what every cell by itself would say, no and full overlap with the factors that suit them, and, where
+    cells do not tell whether threads take turns, both; widened by the interval of the measured times, or by twice how
+    far the row's own cells lie from the explanation where that is more.
 
     Parameters
     ----------
@@ -264,15 +279,18 @@ def project(cells: Sequence[MeasuredCell], place: Place, in_flight: int) -> Proj
     in_flight
         Requests in flight that the reader would be asked for.
     """
-    nearest = _nearest(cells, in_flight)
-    costs, seen = nearest.costs, _seen(cells, in_flight)
-    in_a_row = _in_a_row(cells)
-    found = stages(nearest, costs, place, in_flight, seen, in_a_row)
-    own = _own(cells, in_a_row)
+    nearest = _nearest(cells, place, in_flight)
+    shape, seen = _shape(cells), _seen(cells, in_flight)
+    found = stages(nearest, nearest.costs, place, in_flight, seen, shape)
+    own = _own(cells, shape)
     overlap = _fitted(own)
     factor = _factor(own, overlap)
     seconds = factor * together(found, overlap)
     others = [_alone(one, found) for one in own] + [_factor(own, end) * together(found, end) for end in (0.0, 1.0)]
+    if _may_take_turns(cells) and not _tell_of_cores(cells):
+        turns = msgspec.structs.replace(shape, in_turns=True)
+        elsewhere = stages(nearest, nearest.costs, place, in_flight, seen, turns)
+        others.append(_said(_own(cells, turns), elsewhere))
     scatter = 2 * statistics.pstdev(math.log(measured / together(stage, overlap)) for stage, measured in own)
     return Projection(
         reader=nearest.reader,
@@ -286,7 +304,8 @@ def project(cells: Sequence[MeasuredCell], place: Place, in_flight: int) -> Proj
         binds=max(found, key=found.__getitem__),
         stages=found,
         overlap=overlap,
-        in_a_row=in_a_row,
+        in_a_row=shape.in_a_row,
+        in_turns=shape.in_turns,
         factor=factor,
         cells=len(cells),
     )
@@ -296,17 +315,22 @@ Own = tuple[dict[str, float], float]
 """A cell's stages where it was measured, and its measured seconds."""
 
 
-def _own(cells: Iterable[MeasuredCell], in_a_row: float) -> list[Own]:
+def _own(cells: Iterable[MeasuredCell], shape: Shape) -> list[Own]:
     return [
-        (stages(one, one.costs, one.place, one.in_flight, _seen([one], one.in_flight), in_a_row), one.seconds)
+        (stages(one, one.costs, one.place, one.in_flight, _seen([one], one.in_flight), shape), one.seconds)
         for one in cells
     ]
 
 
 def _alone(own: Own, found: Mapping[str, float]) -> float:
     """Return what one cell by itself says of a row's seconds elsewhere."""
-    overlap = _fitted([own])
-    return _factor([own], overlap) * together(found, overlap)
+    return _said([own], found)
+
+
+def _said(own: Sequence[Own], found: Mapping[str, float]) -> float:
+    """Return the seconds of other stages, with the overlap and factor that suit measured cells best."""
+    overlap = _fitted(own)
+    return _factor(own, overlap) * together(found, overlap)
 
 
 def _distance(own: Sequence[Own], overlap: float) -> float:
@@ -324,22 +348,35 @@ def _factor(own: Sequence[Own], overlap: float) -> float:
     return math.exp(statistics.fmean(math.log(seconds / together(found, overlap)) for found, seconds in own))
 
 
-def _in_a_row(cells: Sequence[MeasuredCell]) -> float:
-    """Return how many requests of a row wait for each other, whatever may be in flight, as far as its cells tell.
+def _shape(cells: Sequence[MeasuredCell]) -> Shape:
+    """Return what of a row waits for what, as far as its cells tell.
 
-    As where a lock is held while an index is fetched. Two cells, or one number in flight, fit anything.
+    Requests wait for each other where a lock is held while an index is fetched. Two cells, or one number in flight, fit
+    anything.
     """
-    if len(cells) <= 2 or len({one.in_flight for one in cells}) == 1:
-        return 0.0
 
-    def distance(in_a_row: float) -> float:
-        own = _own(cells, in_a_row)
+    def distance(shape: Shape) -> float:
+        own = _own(cells, shape)
         return _distance(own, _fitted(own, _COARSE))
 
-    found = min(_tried(cells), key=distance)
-    without = distance(0.0)
-    is_sure = without > max(len(cells) * _NOISE**2, _CLEARLY * distance(found))
-    return found if is_sure else 0.0
+    plain = _PLAIN
+    if _may_take_turns(cells) and _tell_of_cores(cells):
+        plain = min(_PLAIN, Shape(in_turns=True), key=distance)
+    if len(cells) <= 2 or len({one.in_flight for one in cells}) == 1:
+        return plain
+    tried = (msgspec.structs.replace(plain, in_a_row=number) for number in _tried(cells))
+    waiting = min(tried, key=distance)
+    is_sure = distance(plain) > max(len(cells) * _NOISE**2, _CLEARLY * distance(waiting))
+    return waiting if is_sure else plain
+
+
+def _may_take_turns(cells: Sequence[MeasuredCell]) -> bool:
+    """Whether the row's reader is a Python process, which tells its busiest thread."""
+    return all(one.costs.busiest_thread_seconds is not None for one in cells)
+
+
+def _tell_of_cores(cells: Sequence[MeasuredCell]) -> bool:
+    return len({one.place.cores for one in cells}) > 1
 
 
 def _tried(cells: Sequence[MeasuredCell]) -> list[float]:
@@ -351,9 +388,17 @@ def _tried(cells: Sequence[MeasuredCell]) -> list[float]:
     return [least * (most / least) ** (number / _IN_A_ROW) for number in range(1, _IN_A_ROW + 1)]
 
 
-def _nearest(cells: Sequence[MeasuredCell], in_flight: int) -> MeasuredCell:
-    """Return the cell with the most similar number of requests in flight; of several the one that took least CPU."""
-    return min(cells, key=lambda one: (_apart(one.in_flight, in_flight), one.costs.cpu_seconds))
+def _nearest(cells: Sequence[MeasuredCell], place: Place, in_flight: int) -> MeasuredCell:
+    """Return the cell with the most similar number of requests in flight.
+
+    Of several that with the most similar number of cores, since pools of threads grow with them, and then the one that
+    took least CPU.
+    """
+
+    def order(one: MeasuredCell) -> tuple[float, float, float]:
+        return _apart(one.in_flight, in_flight), _apart(one.place.cores, place.cores), one.costs.cpu_seconds
+
+    return min(cells, key=order)
 
 
 def _seen(cells: Sequence[MeasuredCell], in_flight: int) -> float:
@@ -369,7 +414,7 @@ def _seen(cells: Sequence[MeasuredCell], in_flight: int) -> float:
     return max(1.0, *beyond, min(float(in_flight), most))
 
 
-def _apart(one: int, other: int) -> float:
+def _apart(one: float, other: float) -> float:
     """Return how many times one number is the other, as a logarithm."""
     return abs(math.log(one / other))
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from harness.cli import zcb
 from harness.errors import BadUseError
 from harness.results import measured_cells, projection
-from harness.results.projection import Costs, MeasuredCell, Place, best, by_row, project, stages, together
+from harness.results.projection import Costs, MeasuredCell, Place, Shape, best, by_row, project, stages, together
 from harness.results.sweeps import SweptReader, SweptValue, report
 from harness.store.state import Profile
 from tests.support.passes import sample
@@ -141,7 +141,7 @@ def test_it_is_held_back_at_what_it_had_when_it_was_asked_for_about_as_many():
 def _rows_of_a_lock(in_a_row, places):
     """Make cells of a reader that sends so many of its 256 requests one after another."""
     for place, in_flight in places:
-        found = stages(cell(), COSTS, place, in_flight, in_flight, in_a_row)
+        found = stages(cell(), COSTS, place, in_flight, in_flight, Shape(in_a_row=in_a_row))
         yield cell(together(found, 0.6), place=place, in_flight=in_flight)
 
 
@@ -162,6 +162,40 @@ def test_requests_that_wait_for_each_other_are_told_from_others(in_a_row):
 @pytest.mark.parametrize("places", [[(HERE, 100), (HERE, 10)], [(HERE, 100), (SLOW, 100), (HERE, 100)]])
 def test_two_cells_or_one_number_in_flight_tell_of_no_requests_in_a_row(places):
     assert project(list(_rows_of_a_lock(128, places)), HERE, 100).in_a_row == 0
+
+
+BUSY = msgspec.structs.replace(COSTS, cpu_seconds=2.0, busiest_thread_seconds=1.0)
+ONE_CORE = msgspec.structs.replace(HERE, cores=1)
+MANY_CORES = msgspec.structs.replace(HERE, cores=64, shared_cores=None)
+
+
+def _busy(place, in_turns, in_flight):
+    """Make a cell of a reader whose threads work side by side, or in turns."""
+    costs = msgspec.structs.replace(BUSY, max_in_flight=float(in_flight))
+    found = stages(cell(), costs, place, in_flight, in_flight, Shape(in_turns=in_turns))
+    return cell(together(found, 0.7), costs=costs, place=place, in_flight=in_flight)
+
+
+@pytest.mark.parametrize("in_turns", [False, True])
+def test_two_numbers_of_cores_tell_whether_threads_take_turns(in_turns):
+    known = [_busy(place, in_turns, asked) for place in (HERE, ONE_CORE) for asked in (10, 100)]
+    said = project(known, MANY_CORES, 100)
+    assert said.in_turns == in_turns
+    assert said.binds == ("CPU of threads in turns" if in_turns else "CPU of one thread")
+    assert said.seconds == pytest.approx(_busy(MANY_CORES, in_turns, 100).seconds, rel=0.03)
+
+
+def test_where_nothing_tells_it_the_interval_holds_both():
+    known = [_busy(HERE, True, asked) for asked in (10, 100)]
+    truth = _busy(MANY_CORES, True, 100).seconds
+    said = project(known, MANY_CORES, 100)
+    assert not said.in_turns
+    assert said.low < truth < said.high
+    rust = [
+        msgspec.structs.replace(one, costs=msgspec.structs.replace(one.costs, busiest_thread_seconds=None))
+        for one in known
+    ]
+    assert project(rust, MANY_CORES, 100).high < truth  # which has no such lock
 
 
 def test_cells_that_lie_apart_widen_the_interval():
