@@ -24,9 +24,7 @@ from harness.workload import files
 from harness.workload.model import Workload
 
 _MIB, _GIB = 2**20, 2**30
-_TITLES = (
-    "reader", "GiB read", "s", "Gbit/s of the final array", "of its steps: 5, 50, 95 %", "CPU s/GiB", "peak MiB"
-)  # fmt: skip
+_TITLES = ("reader", "GiB read", "s", "Gbit/s of the final array", "of its steps: 5, 50, 95 %", "CPU s/GiB", "peak MiB")
 
 
 @click.command()

@@ -286,7 +286,7 @@ def project(cells: Sequence[MeasuredCell], place: Place, in_flight: int) -> Proj
     overlap = _fitted(own)
     factor = _factor(own, overlap)
     seconds = factor * together(found, overlap)
-    others = [_alone(one, found) for one in own] + [_factor(own, end) * together(found, end) for end in (0.0, 1.0)]
+    others = [_said([one], found) for one in own] + [_factor(own, end) * together(found, end) for end in (0.0, 1.0)]
     if _may_take_turns(cells) and not _tell_of_cores(cells):
         turns = msgspec.structs.replace(shape, in_turns=True)
         elsewhere = stages(nearest, nearest.costs, place, in_flight, seen, turns)
@@ -320,11 +320,6 @@ def _own(cells: Iterable[MeasuredCell], shape: Shape) -> list[Own]:
         (stages(one, one.costs, one.place, one.in_flight, _seen([one], one.in_flight), shape), one.seconds)
         for one in cells
     ]
-
-
-def _alone(own: Own, found: Mapping[str, float]) -> float:
-    """Return what one cell by itself says of a row's seconds elsewhere."""
-    return _said([own], found)
 
 
 def _said(own: Sequence[Own], found: Mapping[str, float]) -> float:
