@@ -88,12 +88,12 @@ $(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.lock
 	@touch $@
 
 # Resolve the direct dependencies of pyproject.toml. What is locked stays as it is; `make lock UPGRADE=1` takes the newest.
-COMPILE = $(ACTIVE) pip-compile --quiet $(if $(UPGRADE),--upgrade) --generate-hashes --allow-unsafe --strip-extras \
+COMPILE = pip-compile --quiet $(if $(UPGRADE),--upgrade) --generate-hashes --allow-unsafe --strip-extras \
 	  --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 lock: $(VENV)/.ready-dev
-	$(COMPILE) --output-file requirements.lock pyproject.toml
-	$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
-	echo uv | $(COMPILE) --output-file requirements-uv.lock -
+	$(ACTIVE) $(COMPILE) --output-file requirements.lock pyproject.toml
+	$(ACTIVE) $(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(ACTIVE) echo uv | $(COMPILE) --output-file requirements-uv.lock -
 	$(MAKE) --no-print-directory asv-configs
 
 # asv*.conf.json, with the versions of requirements.lock: needs them installed, to know what requires what.

@@ -46,6 +46,9 @@ def store() -> None:
     "--tls", is_flag=True, help="Serve by TLS; --json names the file of the authority to trust (docs/store.md)."
 )
 @click.option(
+    "--key-log", is_flag=True, help="Keep the secrets of TLS connections, so that `zcb read --timeline` sees the wire."
+)
+@click.option(
     "--link",
     type=click.Choice(["lo", "veth", "auto"]),
     default="lo",

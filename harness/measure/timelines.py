@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from types import MappingProxyType
 from typing import Any
 
@@ -66,8 +66,8 @@ def record_timeline(
     """
     with Probe(workload.target) as probe:
         probe.demand_no_faults()
-        with _Session(reader, workload, probe, environment) as session:
-            timeline = session.record(capture)
+        with _Session(reader, workload, probe, environment, capture) as session:
+            timeline = session.record()
             timeline.valid = validate(timeline, wanted(workload), counted=session.counted)
             if timeline.valid.ok and session.has_hooks and pairs:
                 _log.info(f"{workload.label}: {reader} recorded; {pairs} pairs of recorded and plain executions follow")
@@ -130,7 +130,7 @@ def record_several(record: Callable[[int], Timeline], *, recordings: int, pairs:
     if recordings > 1:
         middle.repeats = Repeats(
             seconds=[analyses[id(one)].seconds for one in taken],
-            times_optimum=[analyses[id(one)].times_optimum for one in taken],
+            times_optimum=[times for one in taken if (times := analyses[id(one)].times_optimum) is not None],
         )
     return [middle, *(one for one in taken if one is not middle)]
 
@@ -138,8 +138,18 @@ def record_several(record: Callable[[int], Timeline], *, recordings: int, pairs:
 class _Session:
     """A reader's worker with a workload opened; each execution is warmed up by a discarded one."""
 
-    def __init__(self, reader: str, workload: Workload, probe: Probe, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        reader: str,
+        workload: Workload,
+        probe: Probe,
+        environment: Mapping[str, str],
+        capture: StartCapture | None,
+    ) -> None:
         self._environment = environment
+        self._start_capture = capture
+        self._captured: Captured | None = None
+        self._capturing = ExitStack()
         self._workload = workload
         self._probe = probe
         self._deadline = turn_deadline(workload)
@@ -150,6 +160,9 @@ class _Session:
 
     def __enter__(self) -> "_Session":
         reader = reader_class(self._reader)
+        # From before its first connection on: what is encrypted can be read only from its beginning.
+        if self._start_capture is not None:
+            self._captured = self._capturing.enter_context(self._start_capture(self._workload.target))
         self._worker = WorkerProcess(reader, self._environment, given_for(reader, self._workload))
         try:
             answer = self._worker.open(self._workload, timeout=OPEN_SECONDS)
@@ -162,26 +175,29 @@ class _Session:
 
     def __exit__(self, *_: object) -> None:
         self._worker.stop()
+        self._capturing.close()
 
-    def record(self, start: StartCapture | None) -> Timeline:
+    def record(self) -> Timeline:
         """Execute once, recorded by all means there are."""
         try:
             self._warm_up("timeline")
         except UnsupportedError:
-            if start is None:
+            if self._captured is None:
                 raise
             if reader_class(self._reader).stored_as is not None:
                 raise UnsupportedError("the objects that it asks for have names that say nothing of shards") from None
             self.has_hooks = False
             self._warm_up("sample")
-        with nullcontext() if start is None else start(self._workload.target) as capture:
-            answer = self._execute("timeline" if self.has_hooks else "sample")
+        if self._captured is not None:
+            self._captured.begin()
+        answer = self._execute("timeline" if self.has_hooks else "sample")
+        self._capturing.close()
         if self.has_hooks:
             timeline = answered(answer, self._workload)
-            timeline = timeline if capture is None else merge(timeline, capture)
+            timeline = timeline if self._captured is None else merge(timeline, self._captured)
         else:
-            assert capture is not None  # noqa: S101 - otherwise the reason was raised above
-            timeline = from_wire(self._workload, capture)
+            assert self._captured is not None  # noqa: S101 - otherwise the reason was raised above
+            timeline = from_wire(self._workload, self._captured)
         return with_header(timeline, self._workload, reader=self._reader, versions=self._versions)
 
     def plain(self) -> float:

@@ -43,6 +43,8 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Demand signatures with the keys in `KEY_VARIABLES`."""
     tls: bool = False
     """Serve by TLS, with a certificate of this state directory's own authority."""
+    key_log: bool = False
+    """Keep the secrets of TLS connections in `state.key_log`, so that captured packets can be read."""
     first_byte_ms: float | None = None
     first_byte_p99_ms: float | None = None
     connection_mb_s: float | None = None
@@ -65,6 +67,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
         values = msgspec.structs.asdict(self)
         switches = [f"--{name.replace('_', '-')}" for name in ("auth", "log_errors") if values.pop(name)]
         values.pop("link")
+        values.pop("key_log")
         values["tls"] = tls_dir() if values["tls"] else None
         given = [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value is not None]
         return [*given, *switches]
@@ -147,6 +150,8 @@ def restarting() -> Iterator[Callable[..., StoreState]]:
 def _check(settings: StoreSettings) -> None:
     if settings.profile not in PROFILES:
         raise unknown("profile", settings.profile, PROFILES)
+    if settings.key_log and not settings.tls:
+        raise BadUseError("--key-log keeps the secrets of TLS: give --tls too")
     missing = [name for name in KEY_VARIABLES if not os.environ.get(name)]
     if settings.auth and missing:
         raise BadUseError(f"--auth takes the keys from the environment: set {' and '.join(missing)}")
@@ -231,13 +236,19 @@ def _recorded(
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            env=sealed(),
+            env=sealed() | _key_log(settings),
             start_new_session=True,  # outlives the terminal and its Ctrl-C
         )
     try:
         record = _when_ready(process, ready, log)
         link = cap(record.profile.link_gbit_s)
-        record = msgspec.structs.replace(record, settings=settings, born=state.birth(process.pid), link=link)
+        record = msgspec.structs.replace(
+            record,
+            settings=settings,
+            born=state.birth(process.pid),
+            link=link,
+            key_log=str(state.key_log()) if settings.key_log else None,
+        )
         write_atomically(state_file(), msgspec.json.encode(record) + b"\n")
     except BaseException:
         process.kill()
@@ -247,6 +258,17 @@ def _recorded(
         ready.unlink()
     _children[process.pid] = process
     return record
+
+
+def _key_log(settings: StoreSettings) -> dict[str, str]:
+    """Return the variable that names the key log, which is emptied, and readable by its owner alone."""
+    path = state.key_log()
+    path.unlink(missing_ok=True)  # secrets of a store before
+    if not settings.key_log:
+        return {}
+    path.parent.mkdir(exist_ok=True)
+    path.touch(mode=0o600)
+    return {"SSLKEYLOGFILE": str(path)}
 
 
 def _make_root(root: str) -> None:

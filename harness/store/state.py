@@ -72,6 +72,8 @@ class StoreState(msgspec.Struct, frozen=True, kw_only=True):
     auth: bool
     ca: str | None = None
     """File of the certificate authority that clients have to trust, PEM; None is plain HTTP."""
+    key_log: str | None = None
+    """File of the secrets of each TLS connection (NSS key log format); None where they are not kept."""
     profile: Profile
     link: Link = Link()
     born: int | None = None
@@ -86,6 +88,11 @@ def store_dir() -> Path:
 def tls_dir() -> Path:
     """Return the directory of the store's certificate authority, which outlives the store."""
     return store_dir() / "tls"
+
+
+def key_log() -> Path:
+    """Return the file that holds the secrets of TLS connections, where a store is told to keep them."""
+    return tls_dir() / "keys.log"
 
 
 def state_file() -> Path:

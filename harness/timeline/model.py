@@ -157,7 +157,7 @@ class Repeats(msgspec.Struct, frozen=True, kw_only=True):
     seconds: list[float]
     """From the call to its return, in the order of recording."""
     times_optimum: list[float]
-    """Those over the optimal schedule of each recording's own requests."""
+    """Those over the optimal schedule of each recording's own requests; none without the wire."""
 
 
 class Timeline(msgspec.Struct, kw_only=True):

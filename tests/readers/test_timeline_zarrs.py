@@ -100,4 +100,4 @@ def test_the_optimum_of_planned_is_what_planned_does(own_state, pattern):
     _, timeline = recorded("zarrs-planned", pattern, resolve("embedded"))
     analysis = analyse(timeline)
     assert timeline.valid.failures == []
-    assert 0.9 < analysis.times_optimum < 1.5, analysis.sentence
+    assert 0.9 < analysis.seconds / analysis.optimum_seconds < 1.5, analysis.sentence

@@ -46,6 +46,8 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     """Stored bytes of the chunks wanted."""
     fetched_bytes: int
     """Bytes of the data requests' bodies; indexes and metadata apart."""
+    on_wire: bool
+    """Whether packets tell when bytes arrived, and not only when the reader noticed."""
     repeats: Repeats | None = None
     """Of the other recordings of the same; None without any."""
 
@@ -55,8 +57,13 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
         return (self.best.end_ns - self.best.begin_ns) / 1e9
 
     @property
-    def times_optimum(self) -> float:
-        """How many times longer than the optimal schedule; 1 leaves nothing to gain."""
+    def times_optimum(self) -> float | None:
+        """How many times longer than the optimal schedule; 1 leaves nothing to gain.
+
+        None without the wire: what a reader noticed late would count as the network's time, and flatter it.
+        """
+        if not self.on_wire:
+            return None
         return self.seconds / self.optimum_seconds if self.optimum_seconds else float("inf")
 
     @property
@@ -64,14 +71,16 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
         """The result in a line."""
         shares = sorted(((ns / self.seconds, stage) for stage, ns in self.critical_seconds.items()), reverse=True)
         named = [self._share(share, stage) for share, stage in shares[:_NAMED] if share >= _LEAST_SHARE]
-        times = (
-            f"{self.seconds * 1e3:.1f} ms, {self.times_optimum:.2f}x the optimum of {self.optimum_seconds * 1e3:.1f} ms"
-        )
-        return f"{times}{self._range()}: {', '.join(named)}"
+        return f"{self.seconds * 1e3:.1f} ms, {self._times()}{self._range()}: {', '.join(named)}"
+
+    def _times(self) -> str:
+        if self.times_optimum is None:
+            return "times the optimum n/a without the wire"
+        return f"{self.times_optimum:.2f}x the optimum of {self.optimum_seconds * 1e3:.1f} ms"
 
     def _range(self) -> str:
         """Return between what all recordings lay, where there are several."""
-        if self.repeats is None:
+        if self.repeats is None or not self.repeats.times_optimum:
             return ""
         low, high = min(self.repeats.times_optimum), max(self.repeats.times_optimum)
         return f" ({low:.2f}x to {high:.2f}x in {len(self.repeats.times_optimum)} recordings)"
@@ -95,6 +104,7 @@ def analyse(timeline: Timeline) -> Analysis:
         in_flight=max((number for _, number in in_flight(timeline.requests)), default=0),
         wanted_bytes=sum(chunk.length for chunk in timeline.chunks),
         fetched_bytes=sum(request.bytes or 0 for request in timeline.requests if request.kind == "data"),
+        on_wire=timeline.capture is not None,
         repeats=timeline.repeats,
     )
 

@@ -1,4 +1,6 @@
-"""Timelines from the wire: HTTP requests as the kernel saw their packets, for any reader on plain HTTP.
+"""Timelines from the wire: HTTP requests as the kernel saw their packets, for any reader.
+
+What goes by TLS is opened by the keys that the embedded store keeps (`tls`).
 
 ``with capture(target) as captured: ...`` records; `merge` puts the wire's times beside a reader's own, and
 `from_wire` makes the timeline of a reader that has no hooks.

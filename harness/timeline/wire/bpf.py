@@ -13,6 +13,12 @@ HEAD_BYTES = 2 * 1024
 BODY_BYTES = 256
 """Kept of any other packet of a response: its IP and TCP headers, and the rest of a status line's headers if split."""
 
+WHOLE_BYTES = 256 * 1024
+"""Kept of a packet that is wanted whole: more than there can be."""
+
+Instruction = tuple[int, int, int, int]
+"""Code, steps to skip if true, if false, and value."""
+
 _IPV4, _IPV6, _TCP = 0x0800, 0x86DD, 6
 _SYN_FIN_RST = 0x07
 _PROTOCOL = 0xFFFFF000
@@ -34,14 +40,20 @@ class _Step(NamedTuple):
     label: str = ""
 
 
-def program(port: int) -> list[tuple[int, int, int, int]]:
-    """Return the instructions: code, steps to skip if true, if false, and value.
+def program(port: int, *, whole: bool = False) -> list[Instruction]:
+    """Return the instructions.
 
     Parameters
     ----------
     port
         TCP port of the server; its own packets are the responses.
+    whole
+        Keep all of every packet with a payload, since what is encrypted can be read only whole.
     """
+
+    def kept(nbytes: int) -> int:
+        return WHOLE_BYTES if whole else nbytes
+
     steps = [
         _Step(_LOAD["word"], _PROTOCOL),
         _Step(_IF_EQUAL, _IPV4, otherwise="ipv6"),
@@ -66,9 +78,9 @@ def program(port: int) -> list[tuple[int, int, int, int]]:
         _Step(_IF_AT_LEAST, 4, otherwise="body"),
         _Step(_LOAD_AT_X["word"], 0),
         _Step(_IF_EQUAL, int.from_bytes(b"HTTP"), then="head"),
-        _Step(_RETURN, BODY_BYTES, label="body"),
-        _Step(_RETURN, HEAD_BYTES, label="head"),
-        _Step(_RETURN, REQUEST_BYTES, label="request_kept"),
+        _Step(_RETURN, kept(BODY_BYTES), label="body"),
+        _Step(_RETURN, kept(HEAD_BYTES), label="head"),
+        _Step(_RETURN, kept(REQUEST_BYTES), label="request_kept"),
         _Step(_RETURN, 0, label="nothing"),
     ]
     return _assembled(steps)
@@ -89,7 +101,7 @@ def _payload(label: str) -> list[_Step]:
     ]
 
 
-def _assembled(steps: list[_Step]) -> list[tuple[int, int, int, int]]:
+def _assembled(steps: list[_Step]) -> list[Instruction]:
     places = {step.label: number for number, step in enumerate(steps) if step.label}
 
     def skip(label: str, number: int) -> int:
@@ -98,6 +110,6 @@ def _assembled(steps: list[_Step]) -> list[tuple[int, int, int, int]]:
     return [(s.code, skip(s.then, n), skip(s.otherwise, n), s.value) for n, s in enumerate(steps)]
 
 
-def encoded(instructions: list[tuple[int, int, int, int]]) -> bytes:
+def encoded(instructions: list[Instruction]) -> bytes:
     """Return the instructions as the kernel takes them (``struct sock_filter``)."""
     return b"".join(struct.pack("HBBI", *instruction) for instruction in instructions)

@@ -1,29 +1,33 @@
-"""A packet capture of the plain HTTP to one target, as a context manager."""
+"""A packet capture of the HTTP to one target, as a context manager."""
 
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from harness.errors import BadUseError
 from harness.machine import network
+from harness.store import state
 from harness.targets.target import Target
 from harness.timeline.wire import clock
 from harness.timeline.wire.captured import Captured, Server
-from harness.timeline.wire.http import exchanges
+from harness.timeline.wire.http import Exchange, exchanges
 from harness.timeline.wire.packets import Segment, segments
 from harness.timeline.wire.ring import PacketRing
-from harness.timeline.wire.tcp import connections
+from harness.timeline.wire.tcp import Connection, Unreadable, connections
+from harness.timeline.wire.tls import Secrets, opened, read_key_log
 
-_HTTP_PORT = 80
+_PORTS = {"http": 80, "https": 443}
 _WORST_CLOCK_ERROR_NS = 1_000_000
 
 
 def why_not(target: Target) -> str | None:
     """Return why requests to `target` cannot be captured, in one line; None when they can."""
-    if target.is_encrypted:
-        return f"the packets to target {target.name!r} cannot be read: its traffic is encrypted (https)"
+    if target.is_encrypted and _key_log(target) is None:
+        how = ": `zcb store start --tls --key-log` keeps its keys" if target.profile else ""
+        return f"the packets to target {target.name!r} cannot be read: its traffic is encrypted (https){how}"
     try:
         socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0).close()
     except PermissionError:
@@ -42,7 +46,7 @@ def capture(target: Target) -> Iterator[Captured]:
     Parameters
     ----------
     target
-        Read over plain HTTP, by this machine.
+        Read by this machine, over plain HTTP, or from the embedded store where it keeps the keys of TLS.
 
     Raises
     ------
@@ -57,7 +61,9 @@ def capture(target: Target) -> Iterator[Captured]:
     server = _server(target)
     captured = Captured(server=server, interface=network.interface_to(server.host))
     before = clock.read()
-    with PacketRing(captured.interface, server.port, loopback=_is_loopback(captured.interface)) as ring:
+    key_log = _key_log(target) if target.is_encrypted else None
+    loopback = _is_loopback(captured.interface)
+    with PacketRing(captured.interface, server.port, loopback=loopback, whole=key_log is not None) as ring:
         yield captured
     conversion = clock.between(before, clock.read())
     captured.clock_error_ns, captured.packets_dropped = conversion.error_ns, ring.dropped
@@ -67,15 +73,29 @@ def capture(target: Target) -> Iterator[Captured]:
         )
     packets = list(ring.packets())
     captured.packets = len(packets)
-    take(captured, segments(packets, conversion, server.port))
+    take(captured, segments(packets, conversion, server.port), None if key_log is None else read_key_log(key_log))
 
 
-def take(captured: Captured, found: Iterable[Segment]) -> None:
-    """Put the segments of a capture together and into `captured`."""
-    followed = [exchanges(connection) for connection in connections(found)]
+def take(captured: Captured, found: Iterable[Segment], keys: Mapping[bytes, Secrets] | None = None) -> None:
+    """Put the segments of a capture together and into `captured`; with the `keys` of TLS, open its records."""
+    followed = [_followed(connection, keys) for connection in connections(found)]
     ours = (e for these, _ in followed for e in these if _is_for(captured.server, e.host))
+    ours = (e for e in ours if e.sent_ns >= captured.since_ns)
     captured.exchanges = sorted(ours, key=lambda e: (e.sent_ns, e.connection))
     captured.failures += [problem for _, problems in followed for problem in problems]
+
+
+def _followed(connection: Connection, keys: Mapping[bytes, Secrets] | None) -> tuple[list[Exchange], list[str]]:
+    try:
+        return exchanges(connection if keys is None else opened(connection, keys))
+    except Unreadable as reason:
+        return [], [f"{connection.name}: {reason}"]
+
+
+def _key_log(target: Target) -> Path | None:
+    """Return the file where the embedded store keeps the keys of its connections; None where nobody does."""
+    store = state.running() if target.profile is not None else None
+    return Path(store.key_log) if store is not None and store.key_log is not None else None
 
 
 def _is_for(server: Server, host: str) -> bool:
@@ -89,7 +109,7 @@ def _server(target: Target) -> Server:
     address = urlsplit(target.service_url)
     if not address.hostname:
         raise BadUseError(f"target {target.name!r}: its address {target.service_url!r} names no host")
-    return Server(address.hostname, address.port or _HTTP_PORT)
+    return Server(address.hostname, address.port or _PORTS[address.scheme])
 
 
 def _is_loopback(interface: str) -> bool:

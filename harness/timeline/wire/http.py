@@ -9,7 +9,7 @@ from typing import NamedTuple
 import dpkt
 import msgspec
 
-from harness.timeline.wire.tcp import Connection, Direction, in_order
+from harness.timeline.wire.tcp import Connection, Direction, Unreadable, in_order
 
 _END = b"\r\n\r\n"
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -87,10 +87,6 @@ class _Request(NamedTuple):
     sent_ns: int
 
 
-class _Unreadable(Exception):  # noqa: N818 - a finding about a request, not an error of the program
-    """A message that cannot be followed; the text says why."""
-
-
 def exchanges(connection: Connection) -> tuple[list[Exchange], list[str]]:
     """Return the exchanges of a connection in the order they were sent, and what could not be followed.
 
@@ -102,19 +98,15 @@ def exchanges(connection: Connection) -> tuple[list[Exchange], list[str]]:
     try:
         for request in _requests(connection.up):
             requests.append(request)  # noqa: PERF402 - those before one that cannot be followed are kept
-    except _Unreadable as reason:
-        problems.append(f"{_name(connection)}: {reason}")
+    except Unreadable as reason:
+        problems.append(f"{connection.name}: {reason}")
     for request, following in zip(requests, [*requests[1:], None], strict=False):
         limit = following.answered_at if following else None
         try:
             found.append(_answered(connection, request, limit))
-        except _Unreadable as reason:
-            problems.append(f"{_name(connection)}: {request.method} {request.path}: {reason}")
+        except Unreadable as reason:
+            problems.append(f"{connection.name}: {request.method} {request.path}: {reason}")
     return found, problems
-
-
-def _name(connection: Connection) -> str:
-    return "{}:{}".format(*connection.client)
 
 
 def _requests(up: Direction) -> Iterator[_Request]:
@@ -125,14 +117,14 @@ def _requests(up: Direction) -> Iterator[_Request]:
         line, _, rest = head.partition(b"\r\n")
         asked = _REQUEST_LINE.fullmatch(line)
         if asked is None:
-            raise _Unreadable("what the client sent is no HTTP/1 request")
+            raise Unreadable("what the client sent is no HTTP/1 request")
         headers = _parsed(rest)
         if "transfer-encoding" in headers:
-            raise _Unreadable("a request has a body without length")
+            raise Unreadable("a request has a body without length")
         end = position + len(head) + _content_length(headers)
         pieces = up.between(position, end)
         if pieces is None:
-            raise _Unreadable("a request is incomplete")
+            raise Unreadable("a request is incomplete")
         yield _Request(
             method=asked[1].decode(),
             path=asked[2].partition(b"?")[0].decode("latin-1"),
@@ -150,10 +142,10 @@ def _answered(connection: Connection, request: _Request, limit: int | None) -> E
     nbytes = _body_nbytes(request.method, status, headers)
     end = _end(down, body_at, limit) if nbytes is None else body_at + nbytes
     if limit is not None and end != limit:
-        raise _Unreadable("the next request does not follow this response: pipelined, or packets are missing")
+        raise Unreadable("the next request does not follow this response: pipelined, or packets are missing")
     pieces = down.between(start, end)
     if not pieces:
-        raise _Unreadable("the response is incomplete")
+        raise Unreadable("the response is incomplete")
     stamps = in_order(pieces)
     ends = [piece.end for piece in pieces]
 
@@ -164,7 +156,7 @@ def _answered(connection: Connection, request: _Request, limit: int | None) -> E
     content = _CONTENT_RANGE.fullmatch(str(headers.get("content-range", "")))
     partial = content if status == _PARTIAL else None
     return Exchange(
-        connection=_name(connection),
+        connection=connection.name,
         method=request.method,
         path=request.path,
         host=request.host,
@@ -189,7 +181,7 @@ def _response_head(down: Direction, start: int) -> tuple[int, int, dict[str, str
         line, _, rest = head.partition(b"\r\n")
         status = _STATUS_LINE.match(line)
         if status is None:
-            raise _Unreadable("what the server sent is no HTTP/1 response")
+            raise Unreadable("what the server sent is no HTTP/1 response")
         position += len(head)
         if int(status[1]) >= _SUCCESSFUL:
             return start, int(status[1]), _parsed(rest), position
@@ -199,7 +191,7 @@ def _head(direction: Direction, position: int, what: str) -> bytes:
     captured = direction.captured(position)
     length = captured.find(_END)
     if length < 0:
-        raise _Unreadable(f"the headers of {what} go on after what was captured" if captured else f"{what} is missing")
+        raise Unreadable(f"the headers of {what} go on after what was captured" if captured else f"{what} is missing")
     return captured[: length + len(_END)]
 
 
@@ -207,14 +199,14 @@ def _parsed(lines: bytes) -> dict[str, str]:
     try:
         return dict(dpkt.http.parse_headers(io.BytesIO(lines)))
     except dpkt.UnpackError as error:
-        raise _Unreadable(str(error)) from error
+        raise Unreadable(str(error)) from error
 
 
 def _content_length(headers: dict[str, str]) -> int:
     try:
         return int(headers.get("content-length", 0))
     except (TypeError, ValueError) as error:  # dpkt makes a list of a header that is there twice
-        raise _Unreadable(f"content-length is {headers['content-length']!r}") from error
+        raise Unreadable(f"content-length is {headers['content-length']!r}") from error
 
 
 def _body_nbytes(method: str, status: int, headers: dict[str, str]) -> int | None:

@@ -55,13 +55,15 @@ class Raw(NamedTuple):
 class PacketRing:
     """A capture of one TCP port on one interface until it is left; `packets` and `dropped` are final after that.
 
+    Packets are cut to what `bpf` keeps of them, unless they are wanted `whole`.
+
     Raises
     ------
     MeasurementError
         The system refuses the capture, or it does not come to an end.
     """
 
-    def __init__(self, interface: str, port: int, *, loopback: bool) -> None:
+    def __init__(self, interface: str, port: int, *, loopback: bool, whole: bool = False) -> None:
         self.dropped = 0
         """Packets that found the ring full."""
         self._copied = 0
@@ -72,7 +74,7 @@ class PacketRing:
         try:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
             try:
-                self._open(port, loopback=loopback)
+                self._open(port, loopback=loopback, whole=whole)
             except BaseException:
                 self._socket.close()
                 raise
@@ -104,9 +106,9 @@ class PacketRing:
                 yield Raw(seconds * 10**9 + nanoseconds, block[start : start + kept], length)
                 offset += after
 
-    def _open(self, port: int, *, loopback: bool) -> None:
+    def _open(self, port: int, *, loopback: bool, whole: bool) -> None:
         self._ring = self._mapped()
-        self._attach(port)
+        self._attach(bpf.program(port, whole=whole))
         # Over loopback each packet is seen leaving and arriving; elsewhere requests leave and responses arrive.
         self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, int(loopback))
         self._socket.bind((self._interface, _ETH_P_ALL))  # nothing is captured before: the filter is in force
@@ -118,8 +120,8 @@ class PacketRing:
         self._socket.setsockopt(_SOL_PACKET, _PACKET_RX_RING, asked)
         return mmap.mmap(self._socket.fileno(), size)
 
-    def _attach(self, port: int) -> None:
-        code = bpf.encoded(instructions := bpf.program(port))
+    def _attach(self, instructions: list[bpf.Instruction]) -> None:
+        code = bpf.encoded(instructions)
         kept = ctypes.create_string_buffer(code, len(code))
         program = struct.pack("HP", len(instructions), ctypes.addressof(kept))
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)

@@ -9,6 +9,10 @@ from harness.timeline.wire.packets import Segment
 _WRAP = 2**32
 
 
+class Unreadable(Exception):  # noqa: N818 - a finding about what was captured, not an error of the program
+    """Something captured that cannot be followed; the text says why."""
+
+
 class Piece(NamedTuple):
     """Neighbouring bytes of one direction that first arrived in one packet."""
 
@@ -100,6 +104,11 @@ class Connection:
         self.down = Direction()
         self._up = Positions()
         self._down = Positions()
+
+    @property
+    def name(self) -> str:
+        """Address and port of the client."""
+        return "{}:{}".format(*self.client)
 
     def add(self, segment: Segment) -> None:
         """Add a segment, in the order of their stamps."""

@@ -19,9 +19,9 @@ use rcgen::{
 };
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::{KeyLogFile, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
 use crate::config::Failure;
@@ -110,6 +110,8 @@ fn served(
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Where SSLKEYLOGFILE names a file; else nothing is written.
+    config.key_log = Arc::new(KeyLogFile::new());
     Ok(config)
 }
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.timeline.model import Chunk, Request, Timeline, Validity
+from harness.timeline.model import Capture, Chunk, Request, Timeline, Validity
 from harness.timeline.schedule import analyse, critical_path, in_flight, optimum, spans
 
 MS = 1_000_000
@@ -44,6 +44,7 @@ def chunk(number: int, times: tuple[float, ...], *, brought=0, key="c/0", offset
 
 
 def timeline(requests, chunks, end: float, **more) -> Timeline:
+    more.setdefault("capture", Capture(interface="lo", packets=1, clock_error_ns=0))
     return Timeline(
         reader="test",
         workload={"in_flight": 100},
@@ -178,6 +179,10 @@ def test_the_sentence_says_how_far_from_the_optimum_and_why():
         one.thread = 11
     analysis = analyse(found)
     assert analysis.times_optimum == pytest.approx(144 / 42)
+    found.capture = None
+    without = analyse(found)
+    assert without.times_optimum is None
+    assert without.sentence.startswith("144.0 ms, times the optimum n/a without the wire: 56% first byte")
     assert analysis.sentence == (
         "144.0 ms, 3.43x the optimum of 42.0 ms: 56% first byte, 28% transfer, "
         "12% waiting for decode while its thread decoded others"
