@@ -24,6 +24,7 @@ from harness.datasets import manifest, places
 from harness.datasets.array import ArrayInfo
 from harness.datasets.manifest import CODECS, DTYPES, SUBCHUNK_ORDERS, DatasetSpec
 from harness.errors import AnswerIsNoError, BadUseError, unknown
+from harness.machine import memory
 from harness.machine.environment import admit
 from harness.results.text import number
 from harness.targets.client import open_store, reaching
@@ -93,6 +94,7 @@ def create(
     if dask is not None and measure_put_rate:
         raise BadUseError("--measure-put-rate measures this machine: leave it out with --dask")
     target = resolve(target_name)
+    memory.keep_freed()
     ensure_bucket(target)
     # A cloud may refuse writes for minutes until it has made room for so many.
     click.get_current_context().with_resource(silence_allowed(_WRITING_SECONDS))
