@@ -25,7 +25,7 @@ from harness.measure.floor import service_of
 from harness.measure.rounds import Measured, Point, Rounds, take
 from harness.paths import contents, write_atomically
 from harness.readers.settings import Value
-from harness.results.projection import MeasuredCell, by_row, measured_cell, place_of, project
+from harness.results.projection import MeasuredCell, by_row, encryption, measured_cell, place_of, project
 from harness.store import lifecycle
 from harness.targets.resolve import found_again, resolve
 from harness.workload.create import create_workload
@@ -78,9 +78,10 @@ def main() -> None:
 @click.option("--reader", "readers", multiple=True, default=READERS, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Samples of each cell.")
 @click.option("--minutes", type=click.FloatRange(1), default=20.0, show_default=True, help="No row starts later.")
+@click.option("--tls", is_flag=True, help="Measure by TLS too.")
 @click.option("--workloads", type=click.IntRange(1, len(WORKLOADS)), default=len(WORKLOADS), help="How many of them.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
-def record(readers: tuple[str, ...], rounds: int, minutes: float, workloads: int, output: Path) -> None:
+def record(readers: tuple[str, ...], rounds: int, minutes: float, tls: bool, workloads: int, output: Path) -> None:
     """Measure every reader and workload at each link, number of cores and number of requests in flight."""
     began = time.monotonic()
     target = resolve("embedded")
@@ -89,10 +90,11 @@ def record(readers: tuple[str, ...], rounds: int, minutes: float, workloads: int
     ]
     recording = Recording(rounds=rounds, minutes=0.0, cells=[])
     with lifecycle.restarting() as again:
-        for number, link in enumerate(LINKS_GBIT_S, 1):
-            again(link_gbit_s=link)
+        ways = list(itertools.product(LINKS_GBIT_S, (False, True) if tls else (False,)))
+        for number, (link, by_tls) in enumerate(ways, 1):
+            again(link_gbit_s=link, tls=by_tls)
             here = [msgspec.structs.replace(work, target=found_again(work.target)) for work in works]
-            until = began + 60 * minutes * number / len(LINKS_GBIT_S)  # each link has its share
+            until = began + 60 * minutes * number / len(ways)  # each has its share
             for cells in _rows(readers, here, rounds, until):
                 spent = round((time.monotonic() - began) / 60, 1)
                 recording = msgspec.structs.replace(recording, minutes=spent, cells=recording.cells + cells)
@@ -126,7 +128,7 @@ def _points(reader: str, work: Workload) -> Iterator[Point]:
 def _cell(row: str, one: Measured) -> MeasuredCell | None:
     work, cpus = one.point.workload, one.point.cpus
     every = len(os.sched_getaffinity(0))
-    place = place_of(service_of(work), len(cpus) if cpus else every)
+    place = place_of(service_of(work), len(cpus) if cpus else every, encrypted=work.target.is_encrypted)
     return measured_cell(
         one.samples,
         place=msgspec.structs.replace(place, shared_cores=every),
@@ -147,7 +149,9 @@ SPLITS: dict[str, Seen] = {
     "another number of cores": lambda one: one.place.cores != 1,
     "another number in flight": lambda one: one.in_flight in IN_FLIGHT[::2],
 }
-"""What is foretold -> which cells are seen; all others are foretold."""
+"""What is foretold -> which cells are seen; all others are foretold. Of cells by plain HTTP."""
+BY_TLS = "by TLS, from plain HTTP"
+"""Foretold from a row's plain cells, with what TLS costs its reader on the other workloads."""
 
 
 def _link(cell: MeasuredCell) -> int:
@@ -170,8 +174,9 @@ def foretold(cells: Sequence[MeasuredCell], seen: Seen) -> list[Miss]:
     found = []
     for row in by_row(cells):
         known = [cell for cell in row if seen(cell)]
+        elsewhere = encryption(cell for cell in cells if cell.label != row[0].label)
         for cell in (cell for cell in row if known and not seen(cell)):
-            said = project(known, cell.place, cell.in_flight)
+            said = project(known, cell.place, cell.in_flight, elsewhere.get(cell.reader))
             found.append(
                 Miss(
                     cell=cell,
@@ -195,8 +200,10 @@ def check(recording: Path, worst: int, readers: tuple[str, ...]) -> None:
         "foretold", "cells", "median error", "95th percentile", "worst", f"over {_LARGE_ERROR:.0%}", "in interval"
     )
     missed: list[tuple[str, Miss]] = []
-    for name, seen in SPLITS.items():
-        of = foretold(cells, seen)
+    plain = [cell for cell in cells if not cell.place.encrypted]
+    splits = [(name, plain, seen) for name, seen in SPLITS.items()]
+    for name, among, seen in [*splits, (BY_TLS, cells, lambda one: not one.place.encrypted)]:
+        of = foretold(among, seen)
         if not of:  # a recording that ended early
             table.add_row(name, "0")
             continue
@@ -213,6 +220,7 @@ def check(recording: Path, worst: int, readers: tuple[str, ...]) -> None:
     for name, one in sorted(missed, key=lambda each: -abs(each[1].error))[:worst]:
         cell, place = one.cell, one.cell.place
         where = f"{place.link_gbit_s:g} Gbit/s, {place.cores:g} cores, {cell.in_flight} in flight"
+        where += ", by TLS" * place.encrypted
         console.print(f"{one.error:+.0%} {cell.reader}, {cell.label}, {where} ({name}; {one.binds})", markup=False)
 
 

@@ -47,6 +47,12 @@ _ABOVE = FiniteRange(min=0, min_open=True)
     type=click.IntRange(1, MOST_IN_FLIGHT),
     help="Requests in flight (default: the best of those that were measured).",
 )
+@click.option(
+    "--tls/--plain",
+    "encrypted",
+    default=None,
+    help="By TLS or plain HTTP (default: as measured). Other than that takes results by both.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every stage as JSON.")
 def project(
     results: tuple[Path, ...],
@@ -57,6 +63,7 @@ def project(
     connection_mb_s: float | None,
     per_prefix: float | None,
     in_flight: int | None,
+    encrypted: bool | None,
     as_json: bool,
 ) -> None:
     """Project what was measured at the embedded store to another machine: time, interval and what binds.
@@ -77,10 +84,13 @@ def project(
         "requests_per_second": limit or None,
         "first_byte_ms": first_byte_ms,
         "connection_mb_s": connection_mb_s,
+        "encrypted": encrypted,
     }
     asked = {name: value for name, value in changes.items() if value is not None or name in _UNLIMITED}
-    rows = projection.by_row(cell for path in results for cell in measured_cells.load(path))
-    found = [projection.best(row, _place(row, asked), in_flight) for row in rows]
+    cells = [cell for path in results for cell in measured_cells.load(path)]
+    tls = projection.encryption(cells)
+    rows = projection.by_row(cells)
+    found = [projection.best(row, _place(row, asked), in_flight, tls.get(row[0].reader)) for row in rows]
     if as_json:
         report = {"schema": SCHEMA, "rows": found}
         click.echo(pretty(report))
@@ -101,7 +111,8 @@ def _place(row: Sequence[MeasuredCell], asked: dict[str, float | None]) -> Place
 def _show(found: Sequence[Projection], link_gbit_s: float, cores: float) -> None:
     """Print a table for each workload."""
     console = Console(highlight=False)
-    console.print(f"Projection to {link_gbit_s:g} Gbit/s and {cores:g} cores, not a measurement")
+    by_tls = ", by TLS" if all(one.place.encrypted for one in found) else ""
+    console.print(f"Projection to {link_gbit_s:g} Gbit/s and {cores:g} cores{by_tls}, not a measurement")
     for label in dict.fromkeys(one.label for one in found):
         console.print(_table(label, [one for one in found if one.label == label]))
     console.print("Its model, and how far it was off where it was checked: docs/projection.md.")

@@ -14,6 +14,7 @@ from harness.results.records import PassRecord
 from harness.results.sample import Sample
 from harness.results.sweeps import InFlightSweep
 from harness.store.state import Profile
+from harness.targets.target import goes_by_tls
 from harness.workload.patterns import PATTERNS, Parameters
 
 _CONFIGURATION = ".conf.json"
@@ -41,6 +42,7 @@ class _Report(msgspec.Struct, kw_only=True):
     schema: int
     reader: str
     workload: _Work
+    target: str = ""
     service: Profile | None = None
     cores: int
     samples: list[Sample]
@@ -87,7 +89,7 @@ def _of_report(report: _Report) -> Iterator[MeasuredCell | None]:
         return
     yield measured_cell(
         report.samples,
-        place=place_of(report.service, report.cores),
+        place=place_of(report.service, report.cores, encrypted=goes_by_tls(report.target)),
         reader=report.reader,
         label=work.parameters.label(work.pattern, work.array.key),
         in_flight=work.in_flight,
@@ -99,7 +101,7 @@ def _of_report(report: _Report) -> Iterator[MeasuredCell | None]:
 
 def of_sweep(sweep: InFlightSweep) -> Iterator[MeasuredCell | None]:
     """Yield a cell for each reader and value of a sweep; None where `measured_cell` has none."""
-    place = place_of(sweep.service, sweep.cores)
+    place = place_of(sweep.service, sweep.cores, encrypted=goes_by_tls(sweep.target))
     for reader in sweep.readers:
         for value in reader.values:
             yield measured_cell(
@@ -120,7 +122,7 @@ def _of_pass(record: PassRecord) -> Iterator[MeasuredCell | None]:
             continue
         yield measured_cell(
             row.samples,
-            place=place_of(record.service, record.cores),
+            place=place_of(record.service, record.cores, encrypted=goes_by_tls(record.target)),
             reader=row.reader,
             label=row.label,
             in_flight=row.in_flight,

@@ -43,6 +43,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Those that the reader may use."""
     shared_cores: float | None = None
     """Those that it shares with the embedded store; None where no store of ours takes any."""
+    encrypted: bool = False
+    """Whether requests go by TLS."""
 
 
 class Costs(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +89,15 @@ class MeasuredCell(msgspec.Struct, frozen=True, kw_only=True):
     def turns(self) -> int:
         """How often reads that cannot be under way together follow each other."""
         return math.ceil(self.reads / self.concurrent_reads)
+
+
+class Encryption(msgspec.Struct, frozen=True, kw_only=True):
+    """What TLS costs a reader beyond plain HTTP: seconds of the processor for each fetched byte."""
+
+    cpu: float
+    busiest_thread: float
+    """0 where nobody told."""
+    store_cpu: float
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,7 +184,65 @@ def _median(values: Iterable[float | None]) -> float | None:
     return float(statistics.median(known)) if known else None
 
 
-def place_of(service: Profile | None, cores: float) -> Place:
+def encryption(cells: Iterable[MeasuredCell]) -> dict[str, Encryption]:
+    """Return what TLS costs each reader: medians over what was measured in both ways, all else being equal."""
+    every = list(cells)
+    plain = {_pair(cell): cell.costs for cell in every if not cell.place.encrypted}
+    found: dict[str, list[Encryption]] = {}
+    for cell in every:
+        if cell.place.encrypted and _pair(cell) in plain:
+            found.setdefault(cell.reader, []).append(_more(cell.costs, plain[_pair(cell)]))
+    return {
+        reader: Encryption(
+            cpu=statistics.median(one.cpu for one in of),
+            busiest_thread=statistics.median(one.busiest_thread for one in of),
+            store_cpu=statistics.median(one.store_cpu for one in of),
+        )
+        for reader, of in found.items()
+    }
+
+
+def _pair(cell: MeasuredCell) -> tuple[str, str, int, Place]:
+    return cell.reader, cell.label, cell.in_flight, msgspec.structs.replace(cell.place, encrypted=False)
+
+
+def _more(costs: Costs, than: Costs) -> Encryption:
+    return Encryption(
+        cpu=(costs.cpu_seconds - than.cpu_seconds) / costs.fetched_bytes,
+        busiest_thread=((costs.busiest_thread_seconds or 0.0) - (than.busiest_thread_seconds or 0.0))
+        / costs.fetched_bytes,
+        store_cpu=(costs.store_cpu_seconds - than.store_cpu_seconds) / costs.fetched_bytes,
+    )
+
+
+def _costs(cell: MeasuredCell, place: Place, tls: Encryption | None) -> Costs:
+    """Return what a cell's reads cost at a place, where requests may go by TLS that did not, or the other way round.
+
+    Raises
+    ------
+    BadUseError
+        Nothing tells what TLS costs the reader.
+    """
+    costs, had = cell.costs, cell.place.encrypted
+    if had == place.encrypted:
+        return costs
+    if tls is None:
+        ways = ("plain HTTP", "TLS")
+        raise BadUseError(
+            f"{cell.reader} was measured by {ways[had]} alone: what {ways[not had]} costs it is told by results of "
+            "the same workload, once by either, beside these"
+        )
+    nbytes = costs.fetched_bytes if place.encrypted else -costs.fetched_bytes
+    busiest = costs.busiest_thread_seconds
+    return msgspec.structs.replace(
+        costs,
+        cpu_seconds=max(0.0, costs.cpu_seconds + nbytes * tls.cpu),
+        busiest_thread_seconds=None if busiest is None else max(0.0, busiest + nbytes * tls.busiest_thread),
+        store_cpu_seconds=max(0.0, costs.store_cpu_seconds + nbytes * tls.store_cpu),
+    )
+
+
+def place_of(service: Profile | None, cores: float, *, encrypted: bool = False) -> Place:
     """Return the place that the embedded store imitated; a BadUseError says that it was not the embedded store."""
     if service is None:
         raise BadUseError(
@@ -188,6 +257,7 @@ def place_of(service: Profile | None, cores: float) -> Place:
         requests_per_second=service.requests_per_second_per_prefix,
         cores=cores,
         shared_cores=cores,
+        encrypted=encrypted,
     )
 
 
@@ -262,7 +332,7 @@ def together(found: Mapping[str, float], overlap: float) -> float:
     return found[WAITS] + longest * shares
 
 
-def project(cells: Sequence[MeasuredCell], place: Place, in_flight: int) -> Projection:
+def project(cells: Sequence[MeasuredCell], place: Place, in_flight: int, tls: Encryption | None = None) -> Projection:
     """Return what a row is expected to take elsewhere.
 
     The overlap and the shape are those which explain the measured times best, and the factor is what is left over. The
@@ -278,10 +348,18 @@ def project(cells: Sequence[MeasuredCell], place: Place, in_flight: int) -> Proj
         Where it would be read.
     in_flight
         Requests in flight that the reader would be asked for.
+    tls
+        What TLS costs the reader, where the place differs from all cells in that.
+
+    Raises
+    ------
+    BadUseError
+        It differs, and nothing tells what TLS costs.
     """
     nearest = _nearest(cells, place, in_flight)
+    costs = _costs(nearest, place, tls)
     shape, seen = _shape(cells), _seen(cells, in_flight)
-    found = stages(nearest, nearest.costs, place, in_flight, seen, shape)
+    found = stages(nearest, costs, place, in_flight, seen, shape)
     own = _own(cells, shape)
     overlap = _fitted(own)
     factor = _factor(own, overlap)
@@ -289,7 +367,7 @@ def project(cells: Sequence[MeasuredCell], place: Place, in_flight: int) -> Proj
     others = [_said([one], found) for one in own] + [_factor(own, end) * together(found, end) for end in (0.0, 1.0)]
     if _may_take_turns(cells) and not _tell_of_cores(cells):
         turns = msgspec.structs.replace(shape, in_turns=True)
-        elsewhere = stages(nearest, nearest.costs, place, in_flight, seen, turns)
+        elsewhere = stages(nearest, costs, place, in_flight, seen, turns)
         others.append(_said(_own(cells, turns), elsewhere))
     scatter = 2 * statistics.pstdev(math.log(measured / together(stage, overlap)) for stage, measured in own)
     return Projection(
@@ -384,14 +462,16 @@ def _tried(cells: Sequence[MeasuredCell]) -> list[float]:
 
 
 def _nearest(cells: Sequence[MeasuredCell], place: Place, in_flight: int) -> MeasuredCell:
-    """Return the cell with the most similar number of requests in flight.
+    """Return the cell with the most similar number of requests in flight, of those by TLS or not where there are any.
 
     Of several that with the most similar number of cores, since pools of threads grow with them, and then the one that
     took least CPU.
     """
 
-    def order(one: MeasuredCell) -> tuple[float, float, float]:
-        return _apart(one.in_flight, in_flight), _apart(one.place.cores, place.cores), one.costs.cpu_seconds
+    def order(one: MeasuredCell) -> tuple[bool, float, float, float]:
+        other_way = one.place.encrypted != place.encrypted
+        cores = _apart(one.place.cores, place.cores)
+        return other_way, _apart(one.in_flight, in_flight), cores, one.costs.cpu_seconds
 
     return min(cells, key=order)
 
@@ -437,7 +517,9 @@ def by_row(cells: Iterable[MeasuredCell]) -> list[list[MeasuredCell]]:
     return list(rows.values())
 
 
-def best(cells: Sequence[MeasuredCell], place: Place, in_flight: int | None) -> Projection:
+def best(
+    cells: Sequence[MeasuredCell], place: Place, in_flight: int | None, tls: Encryption | None = None
+) -> Projection:
     """Return a row's projection for a number of requests in flight; None is the best of those that were measured."""
     asked = [in_flight] if in_flight is not None else sorted({cell.in_flight for cell in cells})
-    return min((project(cells, place, one) for one in asked), key=lambda found: found.seconds)
+    return min((project(cells, place, one, tls) for one in asked), key=lambda found: found.seconds)

@@ -16,6 +16,11 @@ TLS, SIGNED = "tls", "signed"
 """Ways to reach the embedded store, as a target's name demands them: ``embedded:s3+tls+signed``."""
 
 
+def goes_by_tls(identity: str) -> bool:
+    """Whether a target's `identity` says that the embedded store was reached by TLS."""
+    return TLS in identity.partition("@")[0].split("+")
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A place to read from; complete enough for a reader in any language, and free of credentials."""
 

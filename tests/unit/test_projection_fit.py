@@ -9,11 +9,11 @@ from studies.projection_fit import IN_FLIGHT, LINKS_GBIT_S, SPLITS, foretold
 from tests.unit.results.test_projection import COSTS, HERE, cell
 
 
-def made(link, cores, in_flight, factor=1.0):
-    place = msgspec.structs.replace(HERE, link_gbit_s=link, cores=cores)
-    costs = msgspec.structs.replace(COSTS, max_in_flight=float(in_flight))
+def made(link, cores, in_flight, factor=1.0, more=0.0, **fields):
+    place = msgspec.structs.replace(HERE, link_gbit_s=link, cores=cores, encrypted=bool(more))
+    costs = msgspec.structs.replace(COSTS, max_in_flight=float(in_flight), cpu_seconds=COSTS.cpu_seconds + more)
     found = stages(cell(), costs, place, in_flight, in_flight)
-    return cell(factor * together(found, 0.7), place=place, costs=costs, in_flight=in_flight)
+    return cell(factor * together(found, 0.7), place=place, costs=costs, in_flight=in_flight, **fields)
 
 
 def grid(**fields):
@@ -35,3 +35,10 @@ def test_times_that_the_model_makes_are_foretold_and_others_are_not():
     cells = grid()
     odd = [msgspec.structs.replace(one, seconds=3 * one.seconds) if one.place.cores == 1 else one for one in cells]
     assert min(abs(one.error) for one in foretold(odd, SPLITS["another number of cores"])) > 0.5
+
+
+def test_reads_by_tls_are_foretold_by_what_it_costs_on_other_workloads():
+    cells = [one for label in "ab" for more in (0.0, 0.3) for one in grid(label=label, more=more)]
+    found = foretold(cells, lambda one: not one.place.encrypted)
+    assert len(found) == len(cells) / 2
+    assert max(abs(one.error) for one in found) < 0.02

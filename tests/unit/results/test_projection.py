@@ -219,6 +219,61 @@ def test_costs_are_those_of_the_most_similar_number_in_flight():
     assert chosen.in_flight == 100
 
 
+BY_TLS = msgspec.structs.replace(HERE, encrypted=True)
+
+
+def encrypted(label, nbytes, more):
+    """Make a pair of cells of a workload; by TLS it takes `more` seconds of the processor for each byte."""
+    costs = msgspec.structs.replace(COSTS, fetched_bytes=nbytes)
+    tls = msgspec.structs.replace(
+        costs,
+        cpu_seconds=costs.cpu_seconds + more * nbytes,
+        busiest_thread_seconds=costs.busiest_thread_seconds + more * nbytes / 2,
+        store_cpu_seconds=costs.store_cpu_seconds + 2 * more * nbytes,
+    )
+    return [cell(costs=costs, label=label), cell(costs=tls, label=label, place=BY_TLS)]
+
+
+def test_what_tls_costs_is_told_by_pairs_that_differ_in_nothing_else():
+    every = [*encrypted("a", 1e8, 1e-9), *encrypted("b", 3e8, 3e-9), *encrypted("c", 2e8, 2e-9)]
+    every += [cell(label="d"), cell(label="d", place=BY_TLS, in_flight=10), cell(label="d", place=BY_TLS, reader="q")]
+    (reader, found), *others = projection.encryption(every).items()
+    assert (reader, others) == ("r", [])
+    assert (found.cpu, found.busiest_thread, found.store_cpu) == pytest.approx((2e-9, 1e-9, 4e-9))
+
+
+def test_a_row_by_plain_http_is_foretold_by_tls_and_back():
+    tls = projection.encryption(encrypted("other", 1e8, 1e-9))["r"]
+    said = project([cell()], msgspec.structs.replace(BY_TLS, cores=1), 100, tls)
+    assert said.stages["CPU of all cores"] == pytest.approx(0.4 + 0.1)
+    assert said.stages["CPU of one thread"] == pytest.approx(0.25 + 0.05)
+    back = project([cell(place=BY_TLS)], msgspec.structs.replace(HERE, cores=1), 100, tls)
+    assert back.stages["CPU of all cores"] == pytest.approx(0.4 - 0.1)
+    alone = msgspec.structs.replace(BY_TLS, cores=1, shared_cores=None)
+    own = project(encrypted("w", 1e8, 5e-9), alone, 100, tls)
+    assert own.stages["CPU of all cores"] == pytest.approx(0.4 + 0.5)  # as it was measured by TLS
+    with pytest.raises(BadUseError, match="r was measured by plain HTTP alone: what TLS costs it is told by"):
+        project([cell()], BY_TLS, 100)
+
+
+def test_a_file_tells_whether_it_was_read_by_tls(tmp_path):
+    both = []
+    for target in ("embedded:s3", "embedded:s3+tls+signed"):
+        both.append(tmp_path / f"{len(both)}.json")
+        service = Profile(name="s3", first_byte_ms=20, link_gbit_s=2)
+        both[-1].write_bytes(msgspec.json.encode(report(swept(service=service, target=target))))
+    assert [{one.place.encrypted for one in measured_cells.load(path)} for path in both] == [{False}, {True}]
+
+    def projected(*arguments):
+        elsewhere = ["--link-gbit-s", "100", "--cores", "64", *arguments]
+        return CliRunner().invoke(zcb, ["project", *map(str, elsewhere)])
+
+    assert projected(*both, "--tls").stdout.startswith("Projection to 100 Gbit/s and 64 cores, by TLS, not a measure")
+    assert projected(both[1]).stdout.startswith("Projection to 100 Gbit/s and 64 cores, by TLS, not a measurement")
+    assert projected(*both, "--plain").stdout.startswith("Projection to 100 Gbit/s and 64 cores, not a measurement")
+    assert "was measured by plain HTTP alone" in str(projected(both[0], "--tls").exception)
+
+
 def test_a_sweep_and_its_json_give_a_cell_for_each_value(tmp_path):
     path = tmp_path / "x.json"
     path.write_bytes(msgspec.json.encode(report(swept(service=Profile(name="s3", first_byte_ms=20, link_gbit_s=2)))))
