@@ -30,9 +30,7 @@ def main() -> None:
 @click.option("--turns", type=click.IntRange(1), default=3, show_default=True)
 def table(turns: int) -> None:
     """Print a Markdown table: MB/s (10^6) of stored bytes, the median of the turns."""
-    click.echo(
-        "| array | freed memory | threads | MB/s as stored | cores kept busy |\n|---|---|---|---|---|"
-    )
+    click.echo("| array | freed memory | threads | MB/s as stored | cores kept busy |\n|---|---|---|---|---|")
     for (preset, name), threads in itertools.product(_DATASETS, sorted({1, cores()})):
         for kept in (True, False):
             found = sorted(_turn(preset, name, threads, kept) for _ in range(turns))

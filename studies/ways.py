@@ -1,8 +1,9 @@
-"""What TLS and signed requests cost: three stores with the same objects, surveyed in turns.
+"""What TLS, signed requests and a faster link change: stores with the same objects, surveyed in turns.
 
 ``python -m studies.ways record -o ways.json --readers A,B --only large`` starts a store for each way in a state
 directory of its own, writes the preset demo into each, and lets the ways take turns: each session has one survey of
-every way, in random order, all of it in fresh processes. ``python -m studies.ways table ways.json`` prints the tables
+every way, in random order, all of it in fresh processes. ``--way plain@2 --way plain@10 --way TLS@10`` sets links of so
+many Gbit/s; the first way is what others are held against. ``python -m studies.ways table ways.json`` prints the tables
 of docs/results.md. Ratios are of the same sessions, so that an hour in which the machine is slow is in none of them.
 """
 
@@ -30,7 +31,6 @@ from studies.reports import Report, load
 
 WAYS: Mapping[str, tuple[str, ...]] = {"plain": (), "TLS": ("--tls",), "TLS, signed": ("--tls", "--auth")}
 """What `zcb store start` is told."""
-_BASE = "plain"
 _GIB = 2**30
 
 Recorded = dict[str, list[list[Report]]]
@@ -41,34 +41,43 @@ Row = dict[str, list[Sample]]
 
 @click.group()
 def main() -> None:
-    """Hold encrypted and signed requests against plain ones."""
+    """Hold ways to reach a store against each other."""
 
 
 @main.command()
 @click.option("--sessions", type=click.IntRange(2, 1000), default=SESSIONS, show_default=True)
 @click.option("--readers", required=True, metavar="A,B")
 @click.option("--only", multiple=True, required=True, metavar="TEXT", help="As studies.survey has it.")
+@click.option("--way", "ways", multiple=True, default=tuple(WAYS), metavar="WAY[@GBIT_S]", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
-def record(sessions: int, readers: str, only: tuple[str, ...], output: Path) -> None:
+def record(sessions: int, readers: str, only: tuple[str, ...], ways: tuple[str, ...], output: Path) -> None:
     """Survey every way once in each session."""
     asked = ["--readers", readers, *(word for text in only for word in ("--only", text))]
-    found: Recorded = {way: [] for way in WAYS}
+    switches = {way: _switches(way) for way in ways}
+    found: Recorded = {way: [] for way in ways}
     os.environ |= {variable: secrets.token_hex(16) for variable in KEY_VARIABLES}  # of stores that end with this
     with tempfile.TemporaryDirectory() as folder:
-        places = {way: Path(folder) / str(place) for place, way in enumerate(WAYS)}
+        places = {way: Path(folder) / str(place) for place, way in enumerate(ways)}
         try:
             for way, place in places.items():
-                _zcb(place, "store", "start", "--profile", "s3", "--link", "lo", *WAYS[way])
+                _zcb(place, "store", "start", "--profile", "s3", "--link", "lo", *switches[way])
                 _zcb(place, "data", "create", "--target", "embedded", "--preset", "demo")
             draw = random.Random(0)  # noqa: S311 - an order
             for session in range(sessions):
-                for way in draw.sample(list(WAYS), len(WAYS)):
+                for way in draw.sample(ways, len(ways)):
                     click.echo(f"session {session}: {way}", err=True)
                     found[way].append(_surveyed(places[way], asked))
         finally:
             for place in places.values():
                 _zcb(place, "store", "stop")
     write_atomically(output, msgspec.json.encode(found) + b"\n")
+
+
+def _switches(way: str) -> list[str]:
+    name, _, gbit_s = way.partition("@")
+    if name not in WAYS:
+        raise click.BadParameter(f"{name!r} is none of {', '.join(WAYS)}", param_hint="--way")
+    return [*WAYS[name], *(["--link-gbit-s", gbit_s] if gbit_s else [])]
 
 
 def _zcb(place: Path, *words: str) -> None:
@@ -91,9 +100,10 @@ def _run(place: Path, *words: str) -> None:
 def table(recorded: Path) -> None:
     """Print what was recorded, a table for each workload."""
     found = msgspec.json.decode(contents(recorded), type=Recorded)
+    base, *others = found
     for workload, readers in _by_workload(found).items():
         click.echo(f"**{workload}**\n")
-        titles = ["reader", f"{_BASE}: ms", *(f"{way}: times {_BASE}" for way in WAYS if way != _BASE)]
+        titles = ["reader", f"{base}: ms", *(f"{way}: times {base}" for way in others)]
         titles += ["CPU s/GiB of the reader", "of the store", "requests"]
         click.echo(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
         for reader, row in readers.items():
@@ -122,10 +132,10 @@ def _per_gib(sample: Sample, session: int, gib: float) -> Sample:
 
 
 def _cells(row: Row) -> Iterator[str]:
-    yield _spread(of_processes([1e3 * s.seconds for s in of] for of in by_session(row[_BASE])), number)
-    for way, samples in row.items():
-        if way != _BASE:
-            yield _spread(same_rounds(samples, row[_BASE]), times)
+    base, *others = row.values()
+    yield _spread(of_processes([1e3 * s.seconds for s in of] for of in by_session(base)), number)
+    for samples in others:
+        yield _spread(same_rounds(samples, base), times)
     for of in (lambda s: s.cpu_seconds, lambda s: s.store_cpu_seconds, lambda s: s.requests):
         medians = [_median(samples, of) for samples in row.values()]
         yield medians[0] if len(set(medians)) == 1 else " → ".join(medians)
