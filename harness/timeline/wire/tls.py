@@ -7,7 +7,7 @@ packet that ends it.
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from itertools import accumulate, pairwise, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +57,18 @@ class _Record(NamedTuple):
     """Of the packet with its first byte."""
 
 
+class _Carried(NamedTuple):
+    """Bytes of the application in a record."""
+
+    end: int
+    """The record's."""
+    stamp_ns: int
+    ack: int
+    length: int
+    data: bytes
+    """The first of them."""
+
+
 def read_key_log(path: Path) -> dict[bytes, dict[str, bytes]]:
     """Return what a key log holds (NSS key log format): secrets by label, by the client's random of the connection.
 
@@ -90,17 +102,16 @@ def opened(connection: Connection, log: Mapping[bytes, Secrets]) -> Connection:
         It is no TLS 1.3, its secrets are not known, or packets are missing.
     """
     plain = Connection(connection.client)
-    up, down = list(_records(connection.up)), list(_records(connection.down))
-    if not any(record.kind == _APPLICATION_DATA for record in up):
+    if not any(record.kind == _APPLICATION_DATA for record in _records(connection.up)):
         return plain  # closed, or still waiting, before anything was asked
-    secrets = log.get(_hello(up, _CLIENT_HELLO)[_RANDOM])
+    secrets = log.get(_hello(connection.up, _CLIENT_HELLO)[_RANDOM])
     if secrets is None:
         raise Unreadable("its secrets are not in the key log")
-    suite = _suite(_hello(down, _SERVER_HELLO))
-    sent = list(_plain(up, secrets, "CLIENT", suite))
-    received = list(_plain(down, secrets, "SERVER", suite))
-    _fill(plain.up, sent, received, REQUEST_BYTES)
-    _fill(plain.down, received, sent, HEAD_BYTES)
+    suite = _suite(_hello(connection.down, _SERVER_HELLO))
+    sent = list(_carried(connection.up, _openers(secrets, "CLIENT", suite), REQUEST_BYTES))
+    received = list(_carried(connection.down, _openers(secrets, "SERVER", suite), HEAD_BYTES))
+    _fill(plain.up, sent, received)
+    _fill(plain.down, received, sent)
     return plain
 
 
@@ -127,9 +138,10 @@ def _records(direction: Direction) -> Iterator[_Record]:
         yield _Record(kind, header, stream[begin + _HEADER_BYTES : at], first + at, stamp, ack)
 
 
-def _hello(records: list[_Record], kind: int) -> bytes:
+def _hello(direction: Direction, kind: int) -> bytes:
     """Return the last hello of a kind: a server that wants another key share says it twice."""
-    found = [r.payload for r in records if r.kind == _HANDSHAKE and r.payload[:1] == bytes([kind])]
+    greeting = takewhile(lambda record: record.kind != _APPLICATION_DATA, _records(direction))
+    found = [r.payload for r in greeting if r.kind == _HANDSHAKE and r.payload[:1] == bytes([kind])]
     if not found:
         raise Unreadable("it began before the capture")
     return found[-1]
@@ -143,13 +155,16 @@ def _suite(server_hello: bytes) -> _Suite:
     return _SUITES[number]
 
 
-def _plain(records: list[_Record], secrets: Secrets, side: str, suite: _Suite) -> Iterator[tuple[_Record, bytes]]:
-    """Yield the records that carried data of the application, with that data.
+def _openers(secrets: Secrets, side: str, suite: _Suite) -> list["_Opener"]:
+    return [_Opener(secrets, f"{side}_{phase}", suite) for phase in _PHASES]
+
+
+def _carried(direction: Direction, openers: list["_Opener"], keep: int) -> Iterator[_Carried]:
+    """Yield what records carried for the application, of each the first `keep` bytes.
 
     The first record that the handshake's key does not open is the first by the key of the application.
     """
-    openers = [_Opener(secrets, f"{side}_{phase}", suite) for phase in _PHASES]
-    for record in records:
+    for record in _records(direction):
         if record.kind != _APPLICATION_DATA:
             continue
         while (inner := openers[0](record)) is None:
@@ -161,7 +176,7 @@ def _plain(records: list[_Record], secrets: Secrets, side: str, suite: _Suite) -
         if kind == _HANDSHAKE and content[0] == _KEY_UPDATE:
             raise Unreadable("its keys are changed on the way, which is not followed")
         if kind == _APPLICATION_DATA and content:
-            yield record, content
+            yield _Carried(record.end, record.stamp_ns, record.ack, len(content), content[:keep])
 
 
 class _Opener:
@@ -192,15 +207,11 @@ def _expanded(secret: bytes, purpose: str, length: int, suite: _Suite) -> bytes:
     return HKDFExpand(suite.hash(), length, info).derive(secret)
 
 
-def _fill(
-    direction: Direction, ours: list[tuple[_Record, bytes]], theirs: list[tuple[_Record, bytes]], keep: int
-) -> None:
+def _fill(direction: Direction, ours: list[_Carried], theirs: list[_Carried]) -> None:
     """Add what records carried, at positions that count these bytes alone."""
-    ends, positions = [record.end for record, _ in theirs], [0]
-    for _, content in theirs:
-        positions.append(positions[-1] + len(content))
+    ends, positions = [one.end for one in theirs], [0, *accumulate(one.length for one in theirs)]
     at = 0
-    for record, content in ours:
-        ack = positions[bisect_right(ends, record.ack)]
-        direction.pieces.append(Piece(at, at + len(content), record.stamp_ns, content[:keep], ack))
-        at += len(content)
+    for one in ours:
+        ack = positions[bisect_right(ends, one.ack)]
+        direction.pieces.append(Piece(at, at + one.length, one.stamp_ns, one.data, ack))
+        at += one.length

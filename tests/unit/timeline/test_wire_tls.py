@@ -172,7 +172,10 @@ def test_what_cannot_be_opened_is_said(certificate, tmp_path):
     cut = raw[-1]._replace(data=raw[-1].data[:60])
     assert failure(tmp_path / "keys", [*raw[:-1], cut]) == "its packets were not captured whole"
     assert failure(tmp_path / "keys", raw[greeted:]) == "it began before the capture"
-    assert failure(tmp_path / "keys", raw[-3:-2]).startswith("what was sent is no TLS, or the connection began before")
+    small = Talk(certificate, tmp_path / "small", 7)
+    small.asks("/b/k", b"x")
+    said = failure(tmp_path / "small", small.line.raw[1:])
+    assert said == "what was sent is no TLS, or the connection began before the capture"
 
 
 def test_tls_before_1_3_is_not_followed(certificate, tmp_path):
