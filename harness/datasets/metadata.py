@@ -208,7 +208,7 @@ def _type3(key: str, data_type: Any) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a type has no specification yet, says every reader itself
             return _type_name(parse_dtype(data_type, zarr_format=3).to_native_dtype())
-    except (ValueError, TypeError, KeyError, OverflowError):
+    except (ValueError, TypeError, SyntaxError, KeyError, OverflowError):
         raise _unknown_type(key, data_type) from None
 
 

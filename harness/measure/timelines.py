@@ -182,7 +182,7 @@ class _Session:
         try:
             self._warm_up("timeline")
         except UnsupportedError:
-            if self._captured is None:
+            if self._start_capture is None:
                 raise
             if reader_class(self._reader).stored_as is not None:
                 raise UnsupportedError("the objects that it asks for have names that say nothing of shards") from None

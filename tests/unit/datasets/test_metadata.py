@@ -130,6 +130,7 @@ def test_the_key_of_an_object(changes, key):
         (metadata(shape=[]), "has no dimensions: it is one element"),
         (metadata(data_type="string"), "elements of type string"),
         (metadata(data_type={"name": "odd"}), "elements of type {'name'"),
+        (metadata(data_type="f8,(2"), "elements of type f8,(2"),
         (metadata(chunk_grid={"name": "rectilinear"}), "grid of kind 'rectilinear'"),
         (metadata(chunk_key_encoding={"name": "fanout"}), "chunk key encoding 'fanout'"),
         (metadata(storage_transformers=[{"name": "x"}]), "storage transformers"),
