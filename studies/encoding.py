@@ -1,7 +1,7 @@
 """What writing a data set costs before anything is sent: chunks encoded by one thread and by all cores' (docs/data.md).
 
-``python -m studies.encoding`` encodes shards of both kinds of array, each turn in a fresh process: with the memory that
-is freed kept, as ``zcb data create`` has it, and given back, as the C library does by itself.
+``python -m studies.encoding table`` encodes shards of both arrays, each turn in a fresh process: with the memory
+that is freed kept, as ``zcb data create`` has it, and given back, as the C library does by itself.
 """
 
 import itertools

@@ -174,9 +174,11 @@ def foretold(cells: Sequence[MeasuredCell], seen: Seen) -> list[Miss]:
     found = []
     for row in by_row(cells):
         known = [cell for cell in row if seen(cell)]
-        elsewhere = encryption(cell for cell in cells if cell.label != row[0].label)
+        tls = encryption(cell for cell in cells if cell.label != row[0].label).get(row[0].reader)
         for cell in (cell for cell in row if known and not seen(cell)):
-            said = project(known, cell.place, cell.in_flight, elsewhere.get(cell.reader))
+            if tls is None and all(one.place.encrypted != cell.place.encrypted for one in known):
+                continue  # no other workload tells what TLS costs
+            said = project(known, cell.place, cell.in_flight, tls)
             found.append(
                 Miss(
                     cell=cell,

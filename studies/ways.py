@@ -97,9 +97,13 @@ def _run(place: Path, *words: str) -> None:
 
 @main.command()
 @click.argument("recorded", type=click.Path(path_type=Path, exists=True))
-def table(recorded: Path) -> None:
+@click.option("--base", metavar="WAY", help="What the others are held against (default: the first).")
+def table(recorded: Path, base: str | None) -> None:
     """Print what was recorded, a table for each workload."""
     found = msgspec.json.decode(contents(recorded), type=Recorded)
+    if base is not None and base not in found:
+        raise click.BadParameter(f"{base!r} is none of {', '.join(found)}", param_hint="--base")
+    found = {way: found[way] for way in sorted(found, key=lambda way: way != base)}
     base, *others = found
     for workload, readers in _by_workload(found).items():
         click.echo(f"**{workload}**\n")

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from harness.errors import UnsupportedError
@@ -149,7 +149,6 @@ class _Session:
         self._environment = environment
         self._start_capture = capture
         self._captured: Captured | None = None
-        self._capturing = ExitStack()
         self._workload = workload
         self._probe = probe
         self._deadline = turn_deadline(workload)
@@ -160,10 +159,17 @@ class _Session:
 
     def __enter__(self) -> "_Session":
         reader = reader_class(self._reader)
-        # From before its first connection on: what is encrypted can be read only from its beginning.
-        if self._start_capture is not None:
-            self._captured = self._capturing.enter_context(self._start_capture(self._workload.target))
-        self._worker = WorkerProcess(reader, self._environment, given_for(reader, self._workload))
+        given = given_for(reader, self._workload)
+        with ExitStack() as capturing:
+            # From before its first connection on: what is encrypted can be read only from its beginning.
+            if self._start_capture is not None:
+                self._captured = capturing.enter_context(self._start_capture(self._workload.target))
+            self._worker = WorkerProcess(reader, self._environment, given)
+            self._open()
+            self._capturing = capturing.pop_all()
+        return self
+
+    def _open(self) -> None:
         try:
             answer = self._worker.open(self._workload, timeout=OPEN_SECONDS)
             self._versions = told(answer, "versions", dict[str, str])
@@ -171,11 +177,12 @@ class _Session:
         except BaseException:
             self._worker.stop()
             raise
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._worker.stop()
-        self._capturing.close()
+        self._capturing.__exit__(kind, error, trace)
 
     def record(self) -> Timeline:
         """Execute once, recorded by all means there are."""

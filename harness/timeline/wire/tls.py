@@ -29,6 +29,8 @@ _RANDOM = slice(6, 38)
 """Of a hello: after its type, its length and its version."""
 _PHASES = ("HANDSHAKE_TRAFFIC_SECRET", "TRAFFIC_SECRET_0")
 _IV_BYTES = 12
+_ALERT_BYTES = 19
+"""Of an encrypted record that ends a connection, tag and kind included: shorter than any request."""
 
 
 class _Suite(NamedTuple):
@@ -102,8 +104,8 @@ def opened(connection: Connection, log: Mapping[bytes, Secrets]) -> Connection:
         It is no TLS 1.3, its secrets are not known, or packets are missing.
     """
     plain = Connection(connection.client)
-    if not any(record.kind == _APPLICATION_DATA for record in _records(connection.up)):
-        return plain  # closed, or still waiting, before anything was asked
+    if not any(_may_ask(record) for record in _records(connection.up)):
+        return plain  # closed, or still waiting: nothing was asked
     secrets = log.get(_hello(connection.up, _CLIENT_HELLO)[_RANDOM])
     if secrets is None:
         raise Unreadable("its secrets are not in the key log")
@@ -136,6 +138,10 @@ def _records(direction: Direction) -> Iterator[_Record]:
         stamp = stamps[bisect_right(ends, first + at - 1)]
         ack = pieces[bisect_right(ends, first + begin)].ack
         yield _Record(kind, header, stream[begin + _HEADER_BYTES : at], first + at, stamp, ack)
+
+
+def _may_ask(record: _Record) -> bool:
+    return record.kind == _APPLICATION_DATA and len(record.payload) > _ALERT_BYTES
 
 
 def _hello(direction: Direction, kind: int) -> bytes:

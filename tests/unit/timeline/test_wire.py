@@ -853,6 +853,23 @@ def test_a_reader_without_hooks_has_the_wires_timeline(target, pattern, paramete
     assert any("events 4 and 5" in note for note in alone.notes)
 
 
+def test_a_capture_ends_where_a_reader_cannot_open_its_workload(target):
+    ended = []
+
+    @contextlib.contextmanager
+    def capturing(_):
+        try:
+            yield Captured(server=SERVER, interface="lo")
+        finally:
+            ended.append(True)
+
+    workload = create_workload("chunks_of_one_shard", target, dataset="small", parameters=Parameters(gap=1))
+    missing = msgspec.structs.replace(workload, array=msgspec.structs.replace(workload.array, key="not/there"))
+    with pytest.raises(MeasurementError):
+        record_timeline("zarr-python+obstore", missing, pairs=0, capture=capturing)
+    assert ended == [True]
+
+
 def test_chunks_read_twice_belong_to_two_requests(target):
     workload = create_workload("chunks_of_one_shard", target, dataset="small", parameters=Parameters(gap=1))
     line = Line()

@@ -224,6 +224,18 @@ def test_the_capture_and_the_store_saw_the_same(target):
     assert all(e.sent_ns < e.response_ns <= e.first_byte_ns <= e.last_byte_ns for e in captured.exchanges)
 
 
+def test_an_older_connection_that_only_ends_is_no_failure(target):
+    context = ssl.create_default_context(cafile=target.ca)
+    client = http.client.HTTPSConnection(urlsplit(target.service_url).netloc, context=context, timeout=60)
+    client.request("GET", "/bench/tiny/small/zarr.json")
+    client.getresponse().read()
+    with capture(target) as captured:
+        client.sock.unwrap()
+        client.close()
+    assert captured.packets > 0
+    assert (captured.failures, captured.exchanges) == ([], [])
+
+
 @pytest.mark.parametrize("suite", SUITES)
 def test_every_suite_of_tls_1_3_is_opened(target, tmp_path, suite):
     config = tmp_path / "openssl.cnf"
