@@ -33,7 +33,6 @@ SHAPES = {
 """uint16 without compression: 64 MiB in ranges of 16 KiB, 256 MiB in ranges of 1 MiB."""
 TURNS = 9
 SAMPLES = 9
-CONNECTIONS = 100
 LUA = """
 local ranges = {%s}
 local turn = 0
@@ -67,9 +66,9 @@ def main() -> None:
 
 def _turn(workload: Workload, program: Path) -> dict[str, float]:
     """Return the ranges per second of each program."""
-    spans = list(_spans(workload))
+    ranges = list(spans(workload))
     found = {reader: client(reader, workload) for reader in (*limit_clients(), THROWN_AWAY)}
-    return found | {PLAIN_C: plain_c(program, spans, workload), WRK: wrk(spans, workload)}
+    return found | {PLAIN_C: plain_c(program, ranges, workload), WRK: wrk(ranges, workload)}
 
 
 def _rates(turns: list[dict[str, float]]) -> Iterator[str]:
@@ -96,7 +95,7 @@ def client(reader: str, workload: Workload) -> float:
     return workload.wanted_chunks / statistics.median(float(answer["timed"]["seconds"]) for answer in answers)
 
 
-def _spans(workload: Workload) -> Iterator[Span]:
+def spans(workload: Workload) -> Iterator[Span]:
     """Yield what the workload's chunks are to be asked for by."""
     array, target = workload.array, workload.target
     by_shard = chunks_by_shard(array, list(wanted_chunks(array, workload.reads[0])))
@@ -106,25 +105,25 @@ def _spans(workload: Workload) -> Iterator[Span]:
             yield path, begin, begin + length - 1
 
 
-def plain_c(program: Path, spans: list[Span], workload: Workload) -> float:
+def plain_c(program: Path, ranges: list[Span], workload: Workload) -> float:
     """Return the ranges per second of a C program that keeps bodies in new memory, a thread for each connection."""
-    lines = "".join(f"{path} {first} {last}\n" for path, first, last in spans)
+    lines = "".join(f"{path} {first} {last}\n" for path, first, last in ranges)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write(lines)
         file.flush()
         port = str(workload.target.endpoint).rpartition(":")[2]
-        command = [str(program), "keep", port, file.name, str(CONNECTIONS), str(SAMPLES)]
+        command = [str(program), "keep", port, file.name, str(workload.in_flight), str(SAMPLES)]
         shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return len(spans) / statistics.median(map(float, shown.split()))
+    return len(ranges) / statistics.median(map(float, shown.split()))
 
 
-def wrk(spans: list[Span], workload: Workload) -> float:
+def wrk(ranges: list[Span], workload: Workload) -> float:
     """Return the requests per second of wrk over the workload's chunks in 3 s."""
-    ranges = ",".join(f'{{"{path}", "bytes={first}-{last}"}}' for path, first, last in spans)
+    table = ",".join(f'{{"{path}", "bytes={first}-{last}"}}' for path, first, last in ranges)
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(LUA % ranges)
+        script.write(LUA % table)
         script.flush()
-        command = ["wrk", "-t2", f"-c{CONNECTIONS}", "-d3s", "-s", script.name, str(workload.target.endpoint)]
+        command = ["wrk", "-t2", f"-c{workload.in_flight}", "-d3s", "-s", script.name, str(workload.target.endpoint)]
         shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in shown:
         raise RuntimeError(shown)

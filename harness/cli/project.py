@@ -23,6 +23,11 @@ SCHEMA = 1
 _UNLIMITED = ("shared_cores", "requests_per_second")
 """Of a place: what None says, and is not as it was measured."""
 
+_UNTOLD = (
+    "measured with one number of cores, which does not tell whether threads take turns, as under Python's lock. The "
+    "interval holds both; results of `taskset -c 0 zcb read ... --json` beside these tell."
+)
+
 _ABOVE = FiniteRange(min=0, min_open=True)
 
 
@@ -115,6 +120,9 @@ def _show(found: Sequence[Projection], link_gbit_s: float, cores: float) -> None
     console.print(f"Projection to {link_gbit_s:g} Gbit/s and {cores:g} cores{by_tls}, not a measurement")
     for label in dict.fromkeys(one.label for one in found):
         console.print(_table(label, [one for one in found if one.label == label]))
+    untold = dict.fromkeys(one.reader for one in found if one.in_turns is None)
+    if untold:
+        console.print(f"{', '.join(untold)}: {_UNTOLD}", markup=False)
     console.print("Its model, and how far it was off where it was checked: docs/projection.md.")
 
 

@@ -16,6 +16,12 @@ def cores() -> int:
     return max(1, int(capacity()))
 
 
+def machine_cores() -> int:
+    """Return how many cores this process shares with those that may run elsewhere, as the embedded store."""
+    every, limit = os.cpu_count() or allowed_cores(), quota()
+    return every if limit is None else max(1, int(min(limit, every)))
+
+
 def allowed_cores() -> int:
     """Return the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0))

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from harness.machine.cpu import cores
+from harness.machine.cpu import cores, machine_cores
 from harness.measure.conductor import Row
 from harness.measure.floor import service_of
 from harness.results.pilot import needed_of
@@ -40,6 +40,7 @@ def _report(row: Row, limit: Row) -> dict[str, Any]:
         "target": row.workload.target.identity,
         "service": service_of(row.workload),
         "cores": cores(),
+        "machine_cores": machine_cores(),
         "network": row.network,
         "environment": row.environment,
         "truth": _truth(row.workload),

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from harness.machine.cpu import cores
+from harness.machine.cpu import cores, machine_cores
 from harness.measure.floor import service_of
 from harness.measure.rounds import Measured, Point, Rounds, take
 from harness.results import sweeps
@@ -59,6 +59,7 @@ def in_flight(
         digest=workload.digest,
         service=service_of(workload),
         cores=cores(),
+        machine_cores=machine_cores(),
         reads=workload.executed_reads,
         concurrent_reads=workload.concurrent_reads,
         array_bytes=workload.array_bytes,

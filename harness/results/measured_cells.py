@@ -45,6 +45,7 @@ class _Report(msgspec.Struct, kw_only=True):
     target: str = ""
     service: Profile | None = None
     cores: int
+    machine_cores: int | None = None
     samples: list[Sample]
 
 
@@ -89,7 +90,9 @@ def _of_report(report: _Report) -> Iterator[MeasuredCell | None]:
         return
     yield measured_cell(
         report.samples,
-        place=place_of(report.service, report.cores, encrypted=goes_by_tls(report.target)),
+        place=place_of(
+            report.service, report.cores, shared_cores=report.machine_cores, encrypted=goes_by_tls(report.target)
+        ),
         reader=report.reader,
         label=work.parameters.label(work.pattern, work.array.key),
         in_flight=work.in_flight,
@@ -101,7 +104,8 @@ def _of_report(report: _Report) -> Iterator[MeasuredCell | None]:
 
 def of_sweep(sweep: InFlightSweep) -> Iterator[MeasuredCell | None]:
     """Yield a cell for each reader and value of a sweep; None where `measured_cell` has none."""
-    place = place_of(sweep.service, sweep.cores, encrypted=goes_by_tls(sweep.target))
+    encrypted = goes_by_tls(sweep.target)
+    place = place_of(sweep.service, sweep.cores, shared_cores=sweep.machine_cores, encrypted=encrypted)
     for reader in sweep.readers:
         for value in reader.values:
             yield measured_cell(

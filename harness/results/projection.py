@@ -4,11 +4,14 @@ A cell is what was measured of a row, a reader on a workload, at one place and n
 a link, a store's service time and cores.
 """
 
+import itertools
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from harness.errors import BadUseError
 from harness.results.intervals import of_processes
@@ -23,6 +26,8 @@ _IN_A_ROW = 60
 _CLEARLY, _NOISE = 10.0, 0.02
 """Requests in a row are believed where they bring the squares of log ratios down to a tenth, and the model without them
 is off by more than 2 %."""
+_TICK = 1e-4
+"""Seconds of the processor below which differences say nothing."""
 _HELD_BACK, _BEYOND = 0.8, 1.2
 """A reader that had less than this part of what it may have in flight is held back by its library, one that had more
 does not keep to what it is asked for."""
@@ -60,6 +65,8 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     """None where nobody told."""
     store_cpu_seconds: float
     max_in_flight: float | None
+    new_connections: float = 0.0
+    """Those that the store accepted meanwhile; 0 where nobody told."""
 
 
 class MeasuredCell(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,13 +98,32 @@ class MeasuredCell(msgspec.Struct, frozen=True, kw_only=True):
         return math.ceil(self.reads / self.concurrent_reads)
 
 
-class Encryption(msgspec.Struct, frozen=True, kw_only=True):
-    """What TLS costs a reader beyond plain HTTP: seconds of the processor for each fetched byte."""
+class Toll(msgspec.Struct, frozen=True, kw_only=True):
+    """What TLS takes of one resource beyond plain HTTP: seconds of the processor."""
 
-    cpu: float
-    busiest_thread: float
-    """0 where nobody told."""
-    store_cpu: float
+    byte: float = 0.0
+    """For each that is fetched."""
+    request: float = 0.0
+    handshake: float = 0.0
+    """For each new connection."""
+
+    def of(self, costs: Costs) -> float:
+        """Return what it takes of an execution."""
+        return math.sumprod((self.byte, self.request, self.handshake), _causes(costs))
+
+
+def _causes(costs: Costs) -> tuple[float, float, float]:
+    """Return what TLS has to do: bytes, requests, handshakes."""
+    return costs.fetched_bytes, costs.requests, costs.new_connections
+
+
+class Encryption(msgspec.Struct, frozen=True, kw_only=True):
+    """What TLS costs a reader."""
+
+    cpu: Toll
+    busiest_thread: Toll
+    """Nothing where nobody told."""
+    store_cpu: Toll
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,8 +154,9 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
     overlap: float
     """1 where stages overlap fully, 0 where they follow each other."""
     in_a_row: float
-    in_turns: bool
-    """As `Shape` has them."""
+    """As `Shape` has it."""
+    in_turns: bool | None
+    """As `Shape` has it; None of a Python process that was measured with one number of cores, which does not tell."""
     factor: float
     """What measured times were over those of the stages."""
     cells: int
@@ -172,6 +199,7 @@ def measured_cell(
             busiest_thread_seconds=_median(sample.busiest_thread_seconds for sample in samples),
             store_cpu_seconds=_median(sample.store_cpu_seconds for sample in samples) or 0.0,
             max_in_flight=_median(sample.max_in_flight for sample in samples),
+            new_connections=_median(sample.new_connections for sample in samples) or 0.0,
         ),
         seconds=found.median,
         low=found.low if found.sure else min(seconds),
@@ -185,34 +213,53 @@ def _median(values: Iterable[float | None]) -> float | None:
 
 
 def encryption(cells: Iterable[MeasuredCell]) -> dict[str, Encryption]:
-    """Return what TLS costs each reader: medians over what was measured in both ways, all else being equal."""
+    """Return what TLS costs each reader, from what was measured in both ways, all else being equal."""
     every = list(cells)
     plain = {_pair(cell): cell.costs for cell in every if not cell.place.encrypted}
-    found: dict[str, list[Encryption]] = {}
+    pairs: dict[str, list[Pair]] = {}
     for cell in every:
         if cell.place.encrypted and _pair(cell) in plain:
-            found.setdefault(cell.reader, []).append(_more(cell.costs, plain[_pair(cell)]))
+            pairs.setdefault(cell.reader, []).append((cell.costs, plain[_pair(cell)]))
     return {
         reader: Encryption(
-            cpu=statistics.median(one.cpu for one in of),
-            busiest_thread=statistics.median(one.busiest_thread for one in of),
-            store_cpu=statistics.median(one.store_cpu for one in of),
+            cpu=_toll(of, lambda costs: costs.cpu_seconds),
+            busiest_thread=_toll(of, lambda costs: costs.busiest_thread_seconds or 0.0),
+            store_cpu=_toll(of, lambda costs: costs.store_cpu_seconds),
         )
-        for reader, of in found.items()
+        for reader, of in pairs.items()
     }
+
+
+Pair = tuple[Costs, Costs]
+"""The same reads by TLS and by plain HTTP."""
 
 
 def _pair(cell: MeasuredCell) -> tuple[str, str, int, Place]:
     return cell.reader, cell.label, cell.in_flight, msgspec.structs.replace(cell.place, encrypted=False)
 
 
-def _more(costs: Costs, than: Costs) -> Encryption:
-    return Encryption(
-        cpu=(costs.cpu_seconds - than.cpu_seconds) / costs.fetched_bytes,
-        busiest_thread=((costs.busiest_thread_seconds or 0.0) - (than.busiest_thread_seconds or 0.0))
-        / costs.fetched_bytes,
-        store_cpu=(costs.store_cpu_seconds - than.store_cpu_seconds) / costs.fetched_bytes,
-    )
+def _toll(pairs: Sequence[Pair], seconds: Callable[[Costs], float]) -> Toll:
+    """Return what bytes, requests and handshakes take: least squares, each pair's as a part of its seconds.
+
+    Nothing is cheaper by TLS: what would be takes nothing, and the others explain all.
+    """
+    weights = np.array([1 / max(seconds(by_tls), seconds(plain), _TICK) for by_tls, plain in pairs])
+    causes = np.array([_causes(by_tls) for by_tls, _ in pairs]) * weights[:, None]
+    more = np.array([seconds(by_tls) - seconds(plain) for by_tls, plain in pairs]) * weights
+    return Toll(**dict(zip(("byte", "request", "handshake"), _not_negative(causes, more), strict=True)))
+
+
+def _not_negative(causes: npt.NDArray[np.float64], effects: npt.NDArray[np.float64]) -> list[float]:
+    """Return the least squares of a few causes, none of which takes anything away."""
+    count = causes.shape[1]
+    found = [np.zeros(count)]
+    for used in itertools.product((False, True), repeat=count):
+        one = np.zeros(count)
+        one[list(used)] = np.linalg.lstsq(causes[:, used], effects, rcond=None)[0]
+        found.append(one)
+    allowed = (one for one in found if (one >= 0).all())
+    best: list[float] = min(allowed, key=lambda one: float(((causes @ one - effects) ** 2).sum())).tolist()
+    return best
 
 
 def _costs(cell: MeasuredCell, place: Place, tls: Encryption | None) -> Costs:
@@ -232,18 +279,37 @@ def _costs(cell: MeasuredCell, place: Place, tls: Encryption | None) -> Costs:
             f"{cell.reader} was measured by {ways[had]} alone: what {ways[not had]} costs it is told by results of "
             "the same workload, once by either, beside these"
         )
-    nbytes = costs.fetched_bytes if place.encrypted else -costs.fetched_bytes
+    sign = 1 if place.encrypted else -1
     busiest = costs.busiest_thread_seconds
     return msgspec.structs.replace(
         costs,
-        cpu_seconds=max(0.0, costs.cpu_seconds + nbytes * tls.cpu),
-        busiest_thread_seconds=None if busiest is None else max(0.0, busiest + nbytes * tls.busiest_thread),
-        store_cpu_seconds=max(0.0, costs.store_cpu_seconds + nbytes * tls.store_cpu),
+        cpu_seconds=max(0.0, costs.cpu_seconds + sign * tls.cpu.of(costs)),
+        busiest_thread_seconds=None if busiest is None else max(0.0, busiest + sign * tls.busiest_thread.of(costs)),
+        store_cpu_seconds=max(0.0, costs.store_cpu_seconds + sign * tls.store_cpu.of(costs)),
     )
 
 
-def place_of(service: Profile | None, cores: float, *, encrypted: bool = False) -> Place:
-    """Return the place that the embedded store imitated; a BadUseError says that it was not the embedded store."""
+def place_of(
+    service: Profile | None, cores: float, *, shared_cores: float | None = None, encrypted: bool = False
+) -> Place:
+    """Return the place that the embedded store imitated.
+
+    Parameters
+    ----------
+    service
+        The store's; None elsewhere.
+    cores
+        Those that the reader might run on.
+    shared_cores
+        Those that it shared with the store; None where the same.
+    encrypted
+        Whether requests went by TLS.
+
+    Raises
+    ------
+    BadUseError
+        It was not the embedded store.
+    """
     if service is None:
         raise BadUseError(
             "only what was read from the embedded store can be projected, whose service time is known and recorded: "
@@ -256,7 +322,7 @@ def place_of(service: Profile | None, cores: float, *, encrypted: bool = False) 
         first_byte_p99_ms=service.first_byte_p99_ms,
         requests_per_second=service.requests_per_second_per_prefix,
         cores=cores,
-        shared_cores=cores,
+        shared_cores=shared_cores or cores,
         encrypted=encrypted,
     )
 
@@ -365,7 +431,8 @@ def project(cells: Sequence[MeasuredCell], place: Place, in_flight: int, tls: En
     factor = _factor(own, overlap)
     seconds = factor * together(found, overlap)
     others = [_said([one], found) for one in own] + [_factor(own, end) * together(found, end) for end in (0.0, 1.0)]
-    if _may_take_turns(cells) and not _tell_of_cores(cells):
+    is_told = not _may_take_turns(cells) or _tell_of_cores(cells)
+    if not is_told:
         turns = msgspec.structs.replace(shape, in_turns=True)
         elsewhere = stages(nearest, costs, place, in_flight, seen, turns)
         others.append(_said(_own(cells, turns), elsewhere))
@@ -383,7 +450,7 @@ def project(cells: Sequence[MeasuredCell], place: Place, in_flight: int, tls: En
         stages=found,
         overlap=overlap,
         in_a_row=shape.in_a_row,
-        in_turns=shape.in_turns,
+        in_turns=shape.in_turns if is_told else None,
         factor=factor,
         cells=len(cells),
     )

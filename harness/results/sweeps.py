@@ -62,6 +62,8 @@ class InFlightSweep(msgspec.Struct, frozen=True, kw_only=True):
     """The embedded store's service time; None elsewhere."""
     cores: int
     """Those that readers may run on."""
+    machine_cores: int | None = None
+    """Those that they share with the embedded store; None in older reports."""
     reads: int
     """Selections of the workload."""
     concurrent_reads: int

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
@@ -123,10 +122,8 @@ def _made(
 def _streamed(draft: Workload, known: Manifest | None, agree: Agreement | None) -> Workload:
     """Return a stream with what its windows come to at the target, and its truth."""
     array = draft.array
-    (start, stop, _), *_ = draft.reads[0]
-    rows = range(start // array.shard_shape[0], math.ceil(stop / array.shard_shape[0]))
-    grid = (len(rows), *array.shard_grid[1:])
-    shards = list(itertools.product(rows, *map(range, grid[1:])))
+    grid = grid_of(tuple(stop for _, stop, _ in draft.reads[0]), array.shard_shape)
+    shards = list(itertools.product(*map(range, grid)))
     indexes = read_indexes(draft.target, array, shards, may_miss=known is None)
     stored = stream.StoredBytes(
         wanted=np.array([_stored_inside(array, shard, indexes[shard]) for shard in shards], np.uint64).reshape(grid),

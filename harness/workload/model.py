@@ -32,10 +32,10 @@ _RAM_SHARE = 4
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a read larger than memory is executed: window by window along the first axis, each a read of its own."""
+    """How a read larger than memory is executed: window by window in C order, each a read of its own."""
 
-    window: Annotated[int, msgspec.Meta(ge=1)]
-    """Elements along the first axis of a window, whole objects; the last window may be shorter."""
+    window: tuple[Annotated[int, msgspec.Meta(ge=1)], ...]
+    """Elements along each axis of a window, whole objects; the last ones along an axis may be shorter."""
     loops: Annotated[int, msgspec.Meta(ge=1, le=MOST_LOOPS)] = 1
     """How often all windows are read, in the same order each time."""
     wanted_bytes: str
@@ -95,7 +95,10 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def windows(self) -> int:
         """Windows of one loop; 0 where it is no stream."""
-        return 0 if self.stream is None else len(range(*self.reads[0][0][:2], self.stream.window))
+        if self.stream is None:
+            return 0
+        along = zip(self.reads[0], self.stream.window, strict=True)
+        return math.prod(math.ceil((stop - start) / size) for (start, stop, _), size in along)
 
     @property
     def executed_reads(self) -> int:
@@ -107,9 +110,9 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Bytes of the final arrays that an execution holds at once: of a stream, of the windows under way."""
         if self.stream is None:
             return self.array_bytes
-        (start, stop, _), *others = self.reads[0]
-        rows = min(stop - start, self.concurrent_reads * self.stream.window)
-        return selected_bytes(self.array, [((0, rows, 1), *others)])
+        along = zip(self.reads[0], self.stream.window, strict=True)
+        window = tuple((start, min(stop, start + size), 1) for (start, stop, _), size in along)
+        return min(self.concurrent_reads, self.windows) * selected_bytes(self.array, [window])
 
     def summary(self) -> dict[str, Any]:
         """Return what identifies the work, without its truth, which is as long as the workload is large."""
@@ -191,6 +194,8 @@ def _check(workload: Workload) -> None:
 def _check_stream(workload: Workload, stream: Stream) -> None:
     if len(workload.reads) != 1 or any(step != 1 for _, _, step in workload.reads[0]):
         raise ValueError("a stream has one read without steps")
+    if len(stream.window) != len(workload.array.shape):
+        raise ValueError("a window has a length along each axis")
     if workload.executed_reads > MOST_WINDOWS:
         raise ValueError(f"a stream of {workload.executed_reads} windows has more than {MOST_WINDOWS}")
     if len(truths.unpack(stream.wanted_bytes)) != workload.windows:

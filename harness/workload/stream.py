@@ -2,13 +2,14 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from harness.datasets.array import ArrayInfo
 from harness.errors import BadUseError
 from harness.store import state
 from harness.targets.target import Target
@@ -27,6 +28,9 @@ DEFAULT_SECONDS = 10.0
 _UNKNOWN_LINK_GBIT_S = 10.0
 """Taken for the network's rate where nobody tells it: a stream over a faster one is shorter than was asked for."""
 _MOST_WINDOW_BYTES = 1 << 32
+
+Lengths = tuple[int, ...]
+"""Of a box, along each axis."""
 
 
 class StoredBytes(NamedTuple):
@@ -48,7 +52,7 @@ class Step(NamedTuple):
 
 
 def planned(draft: Workload) -> Workload:
-    """Return a stream whose window and extent are settled: whole objects along the first axis.
+    """Return a stream whose window and extent are settled: boxes of whole objects.
 
     Raises
     ------
@@ -56,21 +60,36 @@ def planned(draft: Workload) -> Workload:
         The windows that are under way at once do not fit into memory.
     """
     array, asked = draft.array, draft.parameters
-    (start, stop, step), *others = draft.reads[0]
-    height = array.shard_shape[0]
-    row_bytes = height * math.prod(array.shape[1:]) * np.dtype(array.dtype).itemsize
-    rows = math.ceil((stop - start) / height)
-    if asked.gib is not None:
-        rows = min(rows, math.ceil(asked.gib * 2**30 / row_bytes))
+    extent = array.shape if asked.gib is None else _box(array, array.shape, asked.gib * 2**30, math.ceil)
     window_mib = DEFAULT_WINDOW_MIB if asked.window_mib is None else asked.window_mib
-    in_window = min(rows, max(1, (window_mib << 20) // row_bytes))
     made = msgspec.structs.replace(
         draft,
-        reads=(((start, min(stop, start + rows * height), step), *others),),
-        stream=Stream(window=in_window * height, wanted_bytes=""),
+        reads=(tuple((0, length, 1) for length in extent),),
+        stream=Stream(window=_box(array, extent, window_mib << 20, math.floor), wanted_bytes=""),
     )
     check_memory(made.at_once_bytes)
     return made
+
+
+def _box(array: ArrayInfo, within: Lengths, nbytes: float, whole: Callable[[float], int]) -> Lengths:
+    """Return the lengths of a box of whole objects of about so many bytes, at least one: rows first, as C order has it.
+
+    Parameters
+    ----------
+    within
+        Lengths that it does not exceed.
+    nbytes
+        Of decoded elements.
+    whole
+        What makes a number of objects along an axis of a part of it: up or down.
+    """
+    box = list(map(min, array.shard_shape, within))
+    for axis in reversed(range(len(box))):
+        fit = whole(nbytes / (math.prod(box) * np.dtype(array.dtype).itemsize))
+        box[axis] = min(within[axis], max(1, fit) * array.shard_shape[axis])
+        if box[axis] < within[axis]:
+            break
+    return tuple(box)
 
 
 def counted(draft: Workload, stored: StoredBytes, decoded_crc32c: "Crcs | None") -> Workload:
@@ -118,19 +137,21 @@ def counted(draft: Workload, stored: StoredBytes, decoded_crc32c: "Crcs | None")
     check_memory(made.at_once_bytes, made.held_bytes)
     if decoded_crc32c is None:
         return made
-    height = array.chunk_shape[0]
-    crcs = (
-        truths.of_window(decoded_crc32c[start // height : math.ceil(stop / height)].ravel())
-        for ((start, stop, _), *_) in windows(made)
-    )
+    crcs = (truths.of_window(decoded_crc32c[_chunks(array, window)].ravel()) for window in windows(made))
     return msgspec.structs.replace(made, truth=Truth(windows_crc32c=truths.pack(crcs)))
 
 
 def windows(workload: Workload) -> list[Slices]:
-    """Return the windows of one loop of a stream, in their order."""
-    (start, stop, _), *others = workload.reads[0]
-    size = _stream(workload).window
-    return [((at, min(at + size, stop), 1), *others) for at in range(start, stop, size)]
+    """Return the windows of one loop of a stream, in their order: C order."""
+    along = zip(workload.reads[0], _stream(workload).window, strict=True)
+    cuts = ([(at, min(at + size, stop), 1) for at in range(start, stop, size)] for (start, stop, _), size in along)
+    return list(itertools.product(*cuts))
+
+
+def _chunks(array: ArrayInfo, window: Slices) -> tuple[slice, ...]:
+    """Return which chunks of the array's grid are a window's."""
+    along = zip(window, array.chunk_shape, strict=True)
+    return tuple(slice(start // length, math.ceil(stop / length)) for (start, stop, _), length in along)
 
 
 def steps(workload: Workload) -> Iterator[Step]:
@@ -174,10 +195,10 @@ def _stream(workload: Workload) -> Stream:
 
 def _by_window(draft: Workload, of_objects: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Return the sum of each window's objects."""
-    rows = of_objects.reshape(len(of_objects), -1).sum(axis=1)
-    in_window = _stream(draft).window // draft.array.shard_shape[0]
-    sums: npt.NDArray[np.uint64] = np.add.reduceat(rows, range(0, len(rows), in_window))
-    return sums
+    sums = of_objects
+    for axis, (size, length) in enumerate(zip(_stream(draft).window, draft.array.shard_shape, strict=True)):
+        sums = np.add.reduceat(sums, range(0, of_objects.shape[axis], math.ceil(size / length)), axis=axis)
+    return sums.ravel()
 
 
 def _loops(draft: Workload, once: int, stored: int) -> int:

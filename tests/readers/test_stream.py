@@ -45,14 +45,16 @@ def made(target, name="rows", window_mib=ROW_MIB, **asked):
     return create_workload("stream", target, dataset=f"custom/{name}", parameters=parameters)
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
-def test_every_reader_streams_the_truth_and_counts_what_the_store_counts(target, conductor, at_once):
-    work = made(target, gib=2 * ROWS * ROW_MIB / 1024, concurrent_reads=at_once)
-    assert (work.windows, work.stream.loops) == (ROWS, 2)
+@pytest.mark.parametrize(("at_once", "window_mib"), [(1, ROW_MIB), (2, ROW_MIB), (1, ROW_MIB // 2)])
+def test_every_reader_streams_the_truth_and_counts_what_the_store_counts(target, conductor, at_once, window_mib):
+    """Of rows of two shards, whole ones and halves."""
+    windows = ROWS * ROW_MIB // window_mib
+    work = made(target, window_mib=window_mib, gib=2 * ROWS * ROW_MIB / 1024, concurrent_reads=at_once)
+    assert (work.windows, work.stream.loops) == (windows, 2)
     for row in conductor.measure(work):
         assert (row.na, row.error) == (None, None), row.reader
         sample = row.samples[0]  # the limit has more
-        assert len(sample.windows) == 2 * math.ceil(ROWS / at_once)
+        assert len(sample.windows) == 2 * math.ceil(windows / at_once)
         assert sum(one.array_bytes for one in sample.windows) == sample.array_bytes == 2 * ROWS * ROW_MIB * 2**20
         assert sum(one.seconds for one in sample.windows) == pytest.approx(sample.seconds)
         assert sample.fetched_bytes >= work.least_bytes == work.wanted_bytes

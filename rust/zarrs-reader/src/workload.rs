@@ -63,11 +63,11 @@ fn one() -> usize {
     1
 }
 
-/// A read that is executed window by window along its first axis.
+/// A read that is executed window by window.
 #[derive(Debug, Clone, Deserialize)]
 struct Stream {
-    /// Elements along the first axis of a window; the last may be shorter.
-    window: u64,
+    /// Elements along each axis of a window; the last ones along an axis may be shorter.
+    window: Vec<u64>,
     #[serde(default = "once")]
     loops: u64,
     /// Of each window, base64 of little-endian u32.
@@ -76,6 +76,15 @@ struct Stream {
 
 fn once() -> u64 {
     1
+}
+
+/// The windows of a read in C order.
+fn cut(read: &[Axis], window: &[u64]) -> Vec<Vec<Axis>> {
+    read.iter().zip(window).fold(vec![Vec::new()], |begun, (axis, &size)| {
+        let along = (axis.start..axis.stop).step_by(size as usize);
+        let parts: Vec<_> = along.map(|at| Axis::from((at, axis.stop.min(at.saturating_add(size)), 1))).collect();
+        begun.iter().flat_map(|one| parts.iter().map(move |part| [one.as_slice(), &[*part]].concat())).collect()
+    })
 }
 
 /// Where to read from; never a credential.
@@ -278,20 +287,19 @@ impl Workload {
         if read.iter().any(|axis| axis.step != 1) {
             return Err(Failure::bad_use("a stream has no steps"));
         }
-        let [first, others @ ..] = read.as_slice() else {
-            return Err(Failure::bad_use("a stream has an axis"));
-        };
-        let windows = (first.stop - first.start).div_ceil(stream.window.max(1));
-        if stream.window == 0 || stream.loops == 0 || u128::from(windows) * u128::from(stream.loops) > MOST_WINDOWS {
+        if stream.window.len() != read.len() || stream.window.contains(&0) {
+            return Err(Failure::bad_use("a window has a length along each axis"));
+        }
+        let counts = read.iter().zip(&stream.window).map(|(axis, size)| (axis.stop - axis.start).div_ceil(*size));
+        let windows = counts.fold(1, |product: u128, count| product.saturating_mul(count.into()));
+        if windows == 0 || stream.loops == 0 || windows.saturating_mul(stream.loops.into()) > MOST_WINDOWS {
             return Err(Failure::bad_use(format!("a stream has 1 to {MOST_WINDOWS} windows in all")));
         }
         self.wanted_by_window = checksums(&stream.wanted_bytes)?;
-        if self.wanted_by_window.len() as u64 != windows {
+        if self.wanted_by_window.len() as u128 != windows {
             return Err(Failure::bad_use(format!("the stream says the bytes of other than its {windows} windows")));
         }
-        let start_of = |number| first.start + number * stream.window;
-        let window = |number| Axis::from((start_of(number), first.stop.min(start_of(number + 1)), 1));
-        self.reads = (0..windows).map(|number| [&[window(number)], others].concat()).collect();
+        self.reads = cut(read, &stream.window);
         Ok(())
     }
 

@@ -222,24 +222,62 @@ def test_costs_are_those_of_the_most_similar_number_in_flight():
 BY_TLS = msgspec.structs.replace(HERE, encrypted=True)
 
 
-def encrypted(label, nbytes, more):
-    """Make a pair of cells of a workload; by TLS it takes `more` seconds of the processor for each byte."""
-    costs = msgspec.structs.replace(COSTS, fetched_bytes=nbytes)
+def encrypted(label, nbytes, byte, *, requests=256, request=0.0, new_connections=0, handshake=0.0):
+    """Make a pair of cells of a workload; TLS takes so many seconds of the processor for each of these."""
+    costs = msgspec.structs.replace(COSTS, fetched_bytes=nbytes, requests=requests, new_connections=new_connections)
+    more = byte * nbytes + request * requests + handshake * new_connections
     tls = msgspec.structs.replace(
         costs,
-        cpu_seconds=costs.cpu_seconds + more * nbytes,
-        busiest_thread_seconds=costs.busiest_thread_seconds + more * nbytes / 2,
-        store_cpu_seconds=costs.store_cpu_seconds + 2 * more * nbytes,
+        cpu_seconds=costs.cpu_seconds + more,
+        busiest_thread_seconds=costs.busiest_thread_seconds + more / 2,
+        store_cpu_seconds=costs.store_cpu_seconds + 2 * more,
     )
     return [cell(costs=costs, label=label), cell(costs=tls, label=label, place=BY_TLS)]
 
 
 def test_what_tls_costs_is_told_by_pairs_that_differ_in_nothing_else():
-    every = [*encrypted("a", 1e8, 1e-9), *encrypted("b", 3e8, 3e-9), *encrypted("c", 2e8, 2e-9)]
+    every = [*encrypted("a", 1e8, 2e-9), *encrypted("b", 3e8, 2e-9)]
     every += [cell(label="d"), cell(label="d", place=BY_TLS, in_flight=10), cell(label="d", place=BY_TLS, reader="q")]
     (reader, found), *others = projection.encryption(every).items()
     assert (reader, others) == ("r", [])
-    assert (found.cpu, found.busiest_thread, found.store_cpu) == pytest.approx((2e-9, 1e-9, 4e-9))
+    tolls = (found.cpu, found.busiest_thread, found.store_cpu)
+    assert [toll.byte for toll in tolls] == pytest.approx([2e-9, 1e-9, 4e-9])
+    assert [(toll.request, toll.handshake) for toll in tolls] == [pytest.approx((0, 0))] * 3
+
+
+def test_bytes_requests_and_handshakes_have_costs_of_their_own():
+    told = {"byte": 1e-9, "request": 5e-5, "handshake": 2e-3}
+    every = [
+        *encrypted("new connections", 1e6, **told, new_connections=64),
+        *encrypted("many requests", 1e7, **told, requests=8192),
+        *encrypted("many bytes", 3e8, **told),
+    ]
+    tls = projection.encryption(every)["r"]
+    assert (tls.cpu.byte, tls.cpu.request, tls.cpu.handshake) == pytest.approx(tuple(told.values()))
+    place = msgspec.structs.replace(BY_TLS, cores=1, shared_cores=None)
+    kept, opened = (
+        project([cell(costs=msgspec.structs.replace(COSTS, new_connections=number))], place, 100, tls)
+        for number in (0, 32)
+    )
+    assert kept.stages["CPU of all cores"] == pytest.approx(0.4 + 0.1 + 256 * 5e-5)
+    assert opened.stages["CPU of all cores"] == pytest.approx(0.4 + 0.1 + 256 * 5e-5 + 0.064)
+
+
+def test_nothing_gets_cheaper_by_tls():
+    some = encrypted("b", 1e6, -1e-9, new_connections=9, handshake=1e-3)
+    tls = projection.encryption([*encrypted("a", 1e8, -1e-9), *some])["r"]
+    assert tls.cpu.byte == 0
+    assert tls.cpu.handshake > 0
+    none = projection.encryption(encrypted("a", 1e8, -1e-9, new_connections=5, handshake=-1e-3))["r"]
+    assert (none.cpu.byte, none.cpu.request, none.cpu.handshake) == (0, 0, 0)
+
+
+def test_one_number_of_cores_does_not_tell_whether_threads_take_turns():
+    one, two = cell(place=msgspec.structs.replace(HERE, cores=1)), cell()
+    rust = cell(costs=msgspec.structs.replace(COSTS, busiest_thread_seconds=None))
+    assert project([two], TERABIT, 100).in_turns is None
+    assert project([one, two], TERABIT, 100).in_turns is not None
+    assert project([rust], TERABIT, 100).in_turns is False
 
 
 def test_a_row_by_plain_http_is_foretold_by_tls_and_back():

@@ -46,8 +46,7 @@ def draft(array: ArrayInfo, **asked: float) -> Workload:
 def made(array: ArrayInfo, crcs: np.ndarray, **asked: float) -> Workload:
     """Return a stream of an array whose shards are stored as 10 bytes each, 4 of them an index."""
     plan = stream.planned(draft(array, **asked))
-    rows = -(-plan.reads[0][0][1] // array.shard_shape[0])
-    grid = (rows, *array.shard_grid[1:])
+    grid = tuple(-(-stop // length) for (_, stop, _), length in zip(plan.reads[0], array.shard_shape, strict=True))
     stored = stream.StoredBytes(np.full(grid, 6, np.uint64), np.full(grid, 10, np.uint64))
     return stream.counted(plan, stored, crcs)
 
@@ -62,11 +61,47 @@ def tiny() -> tuple[np.ndarray, np.ndarray]:
 def test_windows_are_rows_of_shards_and_the_last_may_be_shorter():
     _, crcs = tiny()
     plan = stream.planned(draft(SMALL, seconds=0))
-    plan = msgspec.structs.replace(plan, stream=model.Stream(window=8, wanted_bytes=""))
-    assert [window[0] for window in stream.windows(plan)] == [(0, 8, 1), (8, 12, 1)]
+    plan = msgspec.structs.replace(plan, stream=model.Stream(window=(8, 4), wanted_bytes=""))
+    assert stream.windows(plan) == [((0, 8, 1), (0, 4, 1)), ((8, 12, 1), (0, 4, 1))]
     work = made(SMALL, crcs, seconds=0, gib=60 / 2**30)
     assert work.reads[0][0] == (0, 8, 1)
     assert (work.wanted_shards, work.wanted_bytes, work.wanted_chunks) == (8, 48, 16)
+
+
+WIDE = msgspec.structs.replace(SMALL, shape=(128, 1024, 2048), chunk_shape=(1, 512, 512), shard_shape=(64, 512, 512))
+"""Two rows of eight shards of 32 MiB."""
+
+
+@pytest.mark.parametrize(
+    ("mib", "box"),
+    [
+        (1, (64, 512, 512)),  # one shard at least
+        (32, (64, 512, 512)),
+        (100, (64, 512, 1536)),
+        (128, (64, 512, 2048)),
+        (255, (64, 512, 2048)),
+        (256, (64, 1024, 2048)),
+        (10_000, (128, 1024, 2048)),
+    ],
+)
+def test_a_window_holds_as_many_whole_shards_as_fit(mib, box):
+    assert stream.planned(draft(WIDE, seconds=0, window_mib=mib)).stream.window == box
+
+
+def test_wide_rows_are_cut_across():
+    crcs = np.arange(128 * 2 * 4, dtype=np.uint32).reshape(128, 2, 4)
+    work = made(WIDE, crcs, seconds=0, window_mib=96)
+    assert work.windows == 2 * 2 * 2
+    assert work.at_once_bytes == 96 << 20
+    assert stream.windows(work)[1] == ((0, 64, 1), (0, 512, 1), (1536, 2048, 1))
+    assert [step.work.wanted_bytes for step in stream.steps(work)] == [18, 6] * 4
+    assert sum(step.work.array_bytes for step in stream.steps(work)) == WIDE.nbytes
+    windows = truths.unpack(work.truth.windows_crc32c)
+    assert windows[1] == truths.of_window(crcs[:64, :1, 3:].ravel())
+    assert windows[6] == truths.of_window(crcs[64:, 1:, :3].ravel())
+    some = made(WIDE, crcs, seconds=0, window_mib=64, gib=0.1)
+    assert some.reads == (((0, 64, 1), (0, 512, 1), (0, 2048, 1)),)
+    assert model.decode(model.encode(some)) == some
 
 
 def test_less_than_is_asked_for_is_read_again():
@@ -90,7 +125,7 @@ def test_each_window_is_compared_and_named():
     work = made(SMALL, crcs, seconds=0)
     one_by_one = msgspec.structs.replace(
         work,
-        stream=model.Stream(window=2, wanted_bytes=truths.pack([12] * 6)),
+        stream=model.Stream(window=(2, 4), wanted_bytes=truths.pack([12] * 6)),
         truth=truths.Truth(
             windows_crc32c=truths.pack(truths.of_window(crcs[at : at + 2].ravel()) for at in range(0, 12, 2))
         ),
@@ -111,7 +146,7 @@ def test_two_windows_at_once_are_one_step():
     _, crcs = tiny()
     work = made(SMALL, crcs, seconds=0, concurrent_reads=2)
     work = msgspec.structs.replace(
-        work, stream=model.Stream(window=4, wanted_bytes=truths.pack([24] * 3)), truth=truths.UNKNOWN
+        work, stream=model.Stream(window=(4, 4), wanted_bytes=truths.pack([24] * 3)), truth=truths.UNKNOWN
     )
     work = msgspec.structs.replace(work, truth=truths.Truth(windows_crc32c=truths.pack([1, 2, 3])))
     assert [(step.first, len(step.work.reads)) for step in stream.steps(work)] == [(0, 2), (2, 1)]
@@ -127,17 +162,18 @@ def test_the_file_of_a_tib_is_small_and_soon_made():
     text = model.encode(work)
     assert time.process_time() - begin < 1
     assert TIB.nbytes == 2**40
-    assert work.windows == 1024
+    assert work.windows == 4096
     assert len(text) < 64 << 10
-    assert work.at_once_bytes == 2**30
+    assert work.at_once_bytes == stream.DEFAULT_WINDOW_MIB << 20
 
 
 @pytest.mark.parametrize(
     "fields",
     [
         {"reads": [[[0, 12, 2], [0, 4, 1]]], "array_bytes": 48},
-        {"stream": {"window": 2, "wanted_bytes": truths.pack([1, 2])}},
-        {"stream": {"window": 0, "wanted_bytes": ""}},
+        {"stream": {"window": [2, 4], "wanted_bytes": truths.pack([1, 2])}},
+        {"stream": {"window": [0, 4], "wanted_bytes": ""}},
+        {"stream": {"window": [2], "wanted_bytes": truths.pack([1] * 6)}},
         {"truth": {"decoded_crc32c": ""}},
     ],
 )
