@@ -171,10 +171,12 @@ class Miss(msgspec.Struct, frozen=True, kw_only=True):
     binds: str
 
 
-def foretold(cells: Sequence[MeasuredCell], seen: Seen) -> list[Miss]:
-    """Return how far projections from the cells that are seen are off on all others, row by row."""
+def foretold(cells: Sequence[MeasuredCell], seen: Seen, readers: Sequence[str] = ()) -> list[Miss]:
+    """Return how far projections from the cells that are seen are off on all others, row by row: of some readers."""
     found = []
     for row in by_row(cells):
+        if readers and row[0].reader not in readers:
+            continue
         known = [cell for cell in row if seen(cell)]
         tls = encryption(cell for cell in cells if cell.label != row[0].label).get(row[0].reader)
         for cell in (cell for cell in row if known and not seen(cell)):
@@ -199,7 +201,7 @@ def foretold(cells: Sequence[MeasuredCell], seen: Seen) -> list[Miss]:
 def check(recording: Path, worst: int, readers: tuple[str, ...]) -> None:
     """Foretell cells from others, and show by how much that is off."""
     loaded = msgspec.json.decode(contents(recording), type=Recording)
-    cells = [cell for cell in loaded.cells if not readers or cell.reader in readers]
+    cells = loaded.cells
     table = Table(
         "foretold", "cells", "median error", "95th percentile", "worst", f"over {_LARGE_ERROR:.0%}", "in interval"
     )
@@ -207,7 +209,7 @@ def check(recording: Path, worst: int, readers: tuple[str, ...]) -> None:
     plain = [cell for cell in cells if not cell.place.encrypted]
     splits = [(name, plain, seen) for name, seen in SPLITS.items()]
     for name, among, seen in [*splits, (BY_TLS, cells, lambda one: not one.place.encrypted)]:
-        of = foretold(among, seen)
+        of = foretold(among, seen, readers)
         if not of:  # a recording that ended early
             table.add_row(name, "0")
             continue

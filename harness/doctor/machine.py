@@ -21,6 +21,7 @@ from harness.doctor.checks import SERIOUS, Check, Row, Seen, Verdict
 from harness.doctor.target import TargetChecks
 from harness.machine import rust
 from harness.machine.cpu import allowed_cores, quota
+from harness.machine.memory import is_given_to_host
 from harness.paths import ROOT, in_repository, state_dir
 from harness.store import state, veth
 from harness.targets.target import EMBEDDED
@@ -48,6 +49,10 @@ _MEMORY = (
 )
 _NETWORK = "see docs/network.md: root or `zcb netns`; without it they are n/a"
 _FEW_CORES = "expect CPU-bound rows: with one core the store slows the reader down; with a quota the kernel stops both"
+_TO_HOST = (
+    "expect arrays in new memory to take up to twice the time now and then (docs/results.md); "
+    "prefer a host whose balloon has free page reporting off"
+)
 _SLOW_CLOCK = "timelines cost more here: prefer a machine whose clock source is tsc"
 _STORE = "`zcb store start --profile s3` (make bench does it)"
 
@@ -116,6 +121,7 @@ def _table(size_of: Callable[[], _Size], target: str | None) -> tuple[Row, ...]:
         Row("cores", "store beside reader", _cores, _FEW_CORES),
         Row("CPU governor", "figures with little noise", _governor, "`cpupower frequency-set -g performance` as root"),
         Row("other load", "figures with little noise", _other_load, "wait for other work to end before measuring"),
+        Row("free pages", "figures with little noise", _free_pages, _TO_HOST),
         Row("clock", "timelines: cheap stamps", _clock, _SLOW_CLOCK),
     )
 
@@ -233,6 +239,11 @@ def _governor() -> Seen:
 def _other_load() -> Seen:
     load, count = os.getloadavg()[0], os.cpu_count() or 1
     return Seen(load <= _BUSY * count, f"{load:.1f} of {count} cores")
+
+
+def _free_pages() -> Seen:
+    goes = is_given_to_host()
+    return Seen(not goes, "go back to this virtual machine's host" if goes else "stay with this machine")
 
 
 def _clock() -> Seen:

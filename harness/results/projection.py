@@ -220,13 +220,11 @@ def encryption(cells: Iterable[MeasuredCell]) -> dict[str, Encryption]:
     for cell in every:
         if cell.place.encrypted and _pair(cell) in plain:
             pairs.setdefault(cell.reader, []).append((cell.costs, plain[_pair(cell)]))
+    cpu = _tolls(pairs, lambda costs: costs.cpu_seconds)
+    busiest = _tolls(pairs, lambda costs: costs.busiest_thread_seconds or 0.0)
+    store = _tolls(pairs, lambda costs: costs.store_cpu_seconds)
     return {
-        reader: Encryption(
-            cpu=_toll(of, lambda costs: costs.cpu_seconds),
-            busiest_thread=_toll(of, lambda costs: costs.busiest_thread_seconds or 0.0),
-            store_cpu=_toll(of, lambda costs: costs.store_cpu_seconds),
-        )
-        for reader, of in pairs.items()
+        reader: Encryption(cpu=cpu[reader], busiest_thread=busiest[reader], store_cpu=store[reader]) for reader in pairs
     }
 
 
@@ -238,18 +236,34 @@ def _pair(cell: MeasuredCell) -> tuple[str, str, int, Place]:
     return cell.reader, cell.label, cell.in_flight, msgspec.structs.replace(cell.place, encrypted=False)
 
 
-def _toll(pairs: Sequence[Pair], seconds: Callable[[Costs], float]) -> Toll:
-    """Return what bytes, requests and handshakes take: least squares, each pair's as a part of its seconds.
+def _tolls(pairs: Mapping[str, Sequence[Pair]], seconds: Callable[[Costs], float]) -> dict[str, Toll]:
+    """Return what bytes, requests and handshakes take of each reader: least squares, as a part of a pair's seconds.
 
-    Nothing is cheaper by TLS: what would be takes nothing, and the others explain all.
+    Nothing is cheaper by TLS: what would be takes nothing, and the others explain all. Bytes take the median of all
+    readers, since a cipher's speed is the machine's: where a reader fetched few, its own cells do not tell them from
+    requests.
     """
+    fitted = {reader: _fit(of, seconds) for reader, of in pairs.items()}
+    byte = statistics.median(costs[0] for _, _, costs in fitted.values()) if fitted else 0.0
+    found = {}
+    for reader, (causes, more, _) in fitted.items():
+        request, handshake = _not_negative(causes[:, 1:], more - byte * causes[:, 0])
+        found[reader] = Toll(byte=byte, request=request, handshake=handshake)
+    return found
+
+
+Floats = npt.NDArray[np.float64]
+
+
+def _fit(pairs: Sequence[Pair], seconds: Callable[[Costs], float]) -> tuple[Floats, Floats, list[float]]:
+    """Return what TLS had to do and what it took, both over the pair's seconds, and what explains that best."""
     weights = np.array([1 / max(seconds(by_tls), seconds(plain), _TICK) for by_tls, plain in pairs])
     causes = np.array([_causes(by_tls) for by_tls, _ in pairs]) * weights[:, None]
     more = np.array([seconds(by_tls) - seconds(plain) for by_tls, plain in pairs]) * weights
-    return Toll(**dict(zip(("byte", "request", "handshake"), _not_negative(causes, more), strict=True)))
+    return causes, more, _not_negative(causes, more)
 
 
-def _not_negative(causes: npt.NDArray[np.float64], effects: npt.NDArray[np.float64]) -> list[float]:
+def _not_negative(causes: Floats, effects: Floats) -> list[float]:
     """Return the least squares of a few causes, none of which takes anything away."""
     count = causes.shape[1]
     found = [np.zeros(count)]

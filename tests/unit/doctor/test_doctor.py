@@ -162,6 +162,14 @@ def test_an_unknown_preset():
     assert "unknown preset 'nope'" in str(done.exception)
 
 
+@pytest.mark.parametrize(("given", "verdict"), [(True, "warn"), (False, "ok")])
+def test_pages_that_a_host_takes_back(monkeypatch, given, verdict):
+    monkeypatch.setattr(doctor, "is_given_to_host", lambda: given)
+    (pages,) = [check for check in doctor.examine() if check.name == "free pages"]
+    assert pages.verdict == verdict
+    assert (pages.cure is not None) == given
+
+
 @pytest.mark.parametrize(
     ("governors", "verdict"), [([], "ok"), (["performance"] * 2, "ok"), (["performance", "powersave"], "warn")]
 )

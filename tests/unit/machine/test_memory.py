@@ -3,6 +3,9 @@
 import subprocess
 import sys
 
+import pytest
+
+from harness.machine import memory
 from harness.paths import ROOT
 
 CODE = """
@@ -28,3 +31,22 @@ def faults(how):
 
 def test_kept_memory_is_not_cleared_again():
     assert faults("keep") * 10 < faults("give back")
+
+
+@pytest.mark.parametrize(
+    ("kind", "features", "given"),
+    [
+        ("0x0005", "0110010100", True),
+        ("0x0005", "0110000100", False),
+        ("0x0001", "0110010100", False),
+        (None, "", False),
+    ],
+)
+def test_a_balloon_that_reports_free_pages_gives_them_to_the_host(monkeypatch, tmp_path, kind, features, given):
+    if kind is not None:
+        device = tmp_path / "virtio0"
+        device.mkdir()
+        (device / "device").write_text(f"{kind}\n")
+        (device / "features").write_text(f"{features:0<64}\n")
+    monkeypatch.setattr(memory, "_VIRTIO", tmp_path)
+    assert memory.is_given_to_host() == given

@@ -263,6 +263,20 @@ def test_bytes_requests_and_handshakes_have_costs_of_their_own():
     assert opened.stages["CPU of all cores"] == pytest.approx(0.4 + 0.1 + 256 * 5e-5 + 0.064)
 
 
+def test_bytes_cost_every_reader_the_same_where_its_own_cells_cannot_tell():
+    """The reader's requests all fetch as much, so that least squares take either."""
+    told = {"byte": 1e-9, "request": 5e-5}
+    alone = [*encrypted("a", 256e4, **told, requests=256), *encrypted("b", 512e4, **told, requests=512)]
+    others = [
+        msgspec.structs.replace(one, reader=name)
+        for name in ("q", "s")
+        for one in [*encrypted("a", 3e8, **told), *encrypted("b", 1e6, **told, requests=4096)]
+    ]
+    tls = projection.encryption([*alone, *others])["r"]
+    assert (tls.cpu.byte, tls.cpu.request) == pytest.approx((1e-9, 5e-5))
+    assert tls.store_cpu.byte == pytest.approx(2e-9)
+
+
 def test_nothing_gets_cheaper_by_tls():
     some = encrypted("b", 1e6, -1e-9, new_connections=9, handshake=1e-3)
     tls = projection.encryption([*encrypted("a", 1e8, -1e-9), *some])["r"]
