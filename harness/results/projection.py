@@ -220,11 +220,15 @@ def encryption(cells: Iterable[MeasuredCell]) -> dict[str, Encryption]:
     for cell in every:
         if cell.place.encrypted and _pair(cell) in plain:
             pairs.setdefault(cell.reader, []).append((cell.costs, plain[_pair(cell)]))
+    told = {
+        r: of for r, of in pairs.items() if all(one.busiest_thread_seconds is not None for pair in of for one in pair)
+    }
     cpu = _tolls(pairs, lambda costs: costs.cpu_seconds)
-    busiest = _tolls(pairs, lambda costs: costs.busiest_thread_seconds or 0.0)
+    busiest = _tolls(told, lambda costs: costs.busiest_thread_seconds or 0.0)
     store = _tolls(pairs, lambda costs: costs.store_cpu_seconds)
     return {
-        reader: Encryption(cpu=cpu[reader], busiest_thread=busiest[reader], store_cpu=store[reader]) for reader in pairs
+        reader: Encryption(cpu=cpu[reader], busiest_thread=busiest.get(reader, Toll()), store_cpu=store[reader])
+        for reader in pairs
     }
 
 
@@ -266,7 +270,7 @@ def _fit(pairs: Sequence[Pair], seconds: Callable[[Costs], float]) -> tuple[Floa
 def _not_negative(causes: Floats, effects: Floats) -> list[float]:
     """Return the least squares of a few causes, none of which takes anything away."""
     count = causes.shape[1]
-    found = [np.zeros(count)]
+    found = []
     for used in itertools.product((False, True), repeat=count):
         one = np.zeros(count)
         one[list(used)] = np.linalg.lstsq(causes[:, used], effects, rcond=None)[0]

@@ -122,7 +122,7 @@ def _made(
 def _streamed(draft: Workload, known: Manifest | None, agree: Agreement | None) -> Workload:
     """Return a stream with what its windows come to at the target, and its truth."""
     array = draft.array
-    grid = grid_of(tuple(stop for _, stop, _ in draft.reads[0]), array.shard_shape)
+    grid = grid_of([stop for _, stop, _ in draft.reads[0]], array.shard_shape)
     shards = list(itertools.product(*map(range, grid)))
     indexes = read_indexes(draft.target, array, shards, may_miss=known is None)
     stored = stream.StoredBytes(

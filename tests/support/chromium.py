@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-_NETWORK_CHANGED, _LOADS = "net::ERR_NETWORK_CHANGED", 5
+_NETWORK_CHANGED, _MORE_LOADS = "net::ERR_NETWORK_CHANGED", 4
 _OURS = ("http://127.0.0.1:", "file:", "data:")
 
 
@@ -33,13 +33,11 @@ class _Heard:
     complaints: list[str] = field(default_factory=list)
 
     def of(self, page: Page) -> None:
+        complain = self.complaints.append
         page.on("request", lambda request: self.asked.append(request.url))
-        page.on("console", lambda said: self._complain(said.text) if said.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: self._complain(str(error)))
-        page.on("requestfailed", lambda request: self._complain(f"{request.url}: {request.failure}"))
-
-    def _complain(self, text: str) -> None:
-        self.complaints.append(text)
+        page.on("console", lambda said: complain(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complain(str(error)))
+        page.on("requestfailed", lambda request: complain(f"{request.url}: {request.failure}"))
 
     @property
     def network_changed(self) -> bool:
@@ -53,18 +51,25 @@ def visit(browser: Browser, url: str, *, width: int = 1280, dark: bool = False) 
     Chromium gives up all requests that wait for a connection, those to loopback too, when an interface of this machine
     comes or goes, as in the tests of the virtual network that run beside these. A page that lost some is opened anew.
     """
-    viewport: ViewportSize = {"width": width, "height": 800}
-    for _ in range(_LOADS):
-        page, heard = browser.new_page(viewport=viewport, color_scheme="dark" if dark else "light"), _Heard()
-        heard.of(page)
-        page.goto(url)
-        page.wait_for_load_state("networkidle")
+    page, heard = _opened(browser, url, width, dark)
+    for _ in range(_MORE_LOADS):
         if not heard.network_changed:
             break
         page.close()
+        page, heard = _opened(browser, url, width, dark)
     yield page
     page.wait_for_load_state("networkidle")
     page.close()
     assert heard.asked
     assert [one for one in heard.asked if not one.startswith(_OURS)] == []
     assert heard.complaints == []
+
+
+def _opened(browser: Browser, url: str, width: int, dark: bool) -> tuple[Page, _Heard]:
+    """Return a page that was loaded, and what became known of it."""
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light")
+    heard = _Heard()
+    heard.of(page)
+    page.goto(url)
+    page.wait_for_load_state("networkidle")
+    return page, heard

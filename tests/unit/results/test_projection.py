@@ -277,6 +277,18 @@ def test_bytes_cost_every_reader_the_same_where_its_own_cells_cannot_tell():
     assert tls.store_cpu.byte == pytest.approx(2e-9)
 
 
+def test_readers_that_do_not_tell_their_busiest_thread_say_nothing_of_others():
+    python = [*encrypted("a", 1e8, 2e-9), *encrypted("b", 3e8, 2e-9)]
+    rust = [
+        msgspec.structs.replace(one, reader=name, costs=msgspec.structs.replace(one.costs, busiest_thread_seconds=None))
+        for name in ("q", "s")
+        for one in python
+    ]
+    found = projection.encryption([*python, *rust])
+    assert found["r"].busiest_thread.byte == pytest.approx(1e-9)
+    assert found["q"].busiest_thread == projection.Toll()
+
+
 def test_nothing_gets_cheaper_by_tls():
     some = encrypted("b", 1e6, -1e-9, new_connections=9, handshake=1e-3)
     tls = projection.encryption([*encrypted("a", 1e8, -1e-9), *some])["r"]

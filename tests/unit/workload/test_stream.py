@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from harness.datasets.array import ArrayInfo
+from harness.datasets.array import ArrayInfo, grid
 from harness.errors import BadUseError, WrongDataError
 from harness.targets.target import Target
 from harness.workload import model, stream
@@ -46,8 +46,8 @@ def draft(array: ArrayInfo, **asked: float) -> Workload:
 def made(array: ArrayInfo, crcs: np.ndarray, **asked: float) -> Workload:
     """Return a stream of an array whose shards are stored as 10 bytes each, 4 of them an index."""
     plan = stream.planned(draft(array, **asked))
-    grid = tuple(-(-stop // length) for (_, stop, _), length in zip(plan.reads[0], array.shard_shape, strict=True))
-    stored = stream.StoredBytes(np.full(grid, 6, np.uint64), np.full(grid, 10, np.uint64))
+    shards = grid([stop for _, stop, _ in plan.reads[0]], array.shard_shape)
+    stored = stream.StoredBytes(np.full(shards, 6, np.uint64), np.full(shards, 10, np.uint64))
     return stream.counted(plan, stored, crcs)
 
 
