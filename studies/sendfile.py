@@ -19,7 +19,7 @@ import click
 
 SOURCE = Path(__file__).with_suffix(".c")
 STORE = Path(__file__).parent.parent / "rust/target/release/s3-store"
-RANGES = (16 << 10, 256 << 10, 1 << 20, 8 << 20)
+RANGES = (16 << 10, 32 << 10, 256 << 10, 1 << 20, 8 << 20)
 OBJECT_BYTES = 256 << 20
 OBJECT = "/bench/object"
 PLAIN = "sendfile"

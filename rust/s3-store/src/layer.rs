@@ -1,14 +1,19 @@
 //! What lies around the S3 service: layers, each one async function that is given the service inside.
 //!
 //! From the outside in: counters (`exchange`), faults (`faults`), request rate (`throttle`), first byte
-//! (`service_time`), link rate (`pacing`), signatures of anonymous mode (`anonymous`), S3 itself. All speak the same types, so that another layer fits anywhere.
+//! (`service_time`), link rate (`pacing`), signatures of anonymous mode (`anonymous`), S3 itself (`api`). All speak the
+//! same types, so that another layer fits anywhere.
 //! Their futures are nested, not boxed: a layer allocates nothing, and one that is off costs a comparison.
+
+use std::sync::Arc;
 
 use http::header::CONTENT_RANGE;
 use http::{Request, Response, StatusCode};
 use s3s::service::S3Service;
 use s3s::{Body, HttpError};
 
+use crate::api::plain_range;
+use crate::backend::Store;
 use crate::headers::make_fit;
 
 pub type Answer = Result<Response<Body>, HttpError>;
@@ -45,6 +50,7 @@ impl<L: Layer> Layer for Option<L> {
 /// The S3 protocol as the innermost service.
 pub struct S3 {
     pub service: S3Service,
+    pub store: Arc<Store>,
     /// Then headers are left as they were signed, see `headers`.
     pub checks_signatures: bool,
 }
@@ -52,6 +58,9 @@ pub struct S3 {
 impl Service for S3 {
     async fn call(&self, mut request: Request<Body>) -> Answer {
         if !self.checks_signatures {
+            if let Some(answer) = plain_range(&self.store, &request) {
+                return Ok(answer);
+            }
             make_fit(&mut request);
         }
         self.service.call(request).await.map(with_partial_status)

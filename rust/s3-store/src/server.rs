@@ -117,7 +117,7 @@ fn s3(store: &Arc<Store>, keys: Option<Keys>) -> S3 {
         None => unchecked,
         Some(keys) => checked(builder(), keys, unchecked),
     };
-    S3 { service, checks_signatures }
+    S3 { service, store: store.clone(), checks_signatures }
 }
 
 fn checked(mut builder: S3ServiceBuilder, keys: Keys, behind: S3Service) -> S3Service {

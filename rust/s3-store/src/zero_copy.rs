@@ -24,7 +24,7 @@ use crate::socket::Socket;
 use crate::sys;
 
 /// Below this a copy is cheaper than another system call, bytes.
-pub const MIN_PIECE: usize = 64 * 1024;
+pub const MIN_PIECE: usize = 16 * 1024;
 
 thread_local! {
     /// The windows of which this thread has made pieces. A connection never leaves its worker's thread, so each piece

@@ -5,6 +5,7 @@ mod copy;
 mod delete;
 mod list;
 mod multipart;
+mod range;
 mod read;
 mod write;
 
@@ -17,6 +18,8 @@ use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
 use crate::backend::{Attributes, Store};
 use crate::config::Keys;
+
+pub use range::plain_range;
 
 type Answer<T> = S3Result<S3Response<T>>;
 

@@ -151,7 +151,7 @@ fn whole_part(part: Range<u64>, size: u64) -> (Range<u64>, Option<String>) {
 ///
 /// # Errors
 /// `InvalidRange` (416) with the object's size, when not a single byte is meant.
-fn select(range: Option<dto::Range>, size: u64) -> S3Result<(Range<u64>, Option<String>)> {
+pub(super) fn select(range: Option<dto::Range>, size: u64) -> S3Result<(Range<u64>, Option<String>)> {
     let Some(range) = range else { return Ok((0..size, None)) };
     let selected = range.check(size).ok().filter(|range| !range.is_empty());
     let selected = selected.ok_or_else(|| invalid_range(size))?;
@@ -170,8 +170,8 @@ fn invalid_range(size: u64) -> S3Error {
     error
 }
 
-fn headers_of(attributes: &Attributes, with_checksums: bool) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(4);
+pub(super) fn headers_of(attributes: &Attributes, with_checksums: bool) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(CONTENT_TYPE, DEFAULT_TYPE);
     let checksums = attributes.checksums.iter().filter(|_| with_checksums);

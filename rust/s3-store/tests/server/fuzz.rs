@@ -5,10 +5,10 @@ use std::io::{Read, Write};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::harness::{Server, TestDir};
+use crate::harness::{Answer, Server, TestDir, pattern};
 
 /// How many requests; `S3_STORE_REQUESTS=100000` for a long run.
-fn requests() -> u32 {
+fn requests_of_a_run() -> u32 {
     std::env::var("S3_STORE_REQUESTS").map_or(400, |text| text.parse().unwrap())
 }
 
@@ -147,12 +147,95 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
+/// Keys that are there, and such as look like them.
+const KEYS: [&str; 13] = [
+    "/bucket/key",
+    "/bucket/large",
+    "/bucket/described",
+    "/bucket/of a user",
+    "/bucket/empty",
+    "/bucket/none",
+    "/bucket//key",
+    "/bucket/k%65y",
+    "/bucket/key?",
+    "/bucket/key?x-id=GetObject",
+    "/bucket/key?partNumber=1",
+    "/bucket/",
+    "/nobody/key",
+];
+
+fn header_of_a_reader() -> impl Strategy<Value = String> {
+    let sent = &[
+        "range: bytes=0-3\r\n",
+        "x-amz-date: 20261129T000000Z\r\n",
+        "x-amz-content-sha256: UNSIGNED-PAYLOAD\r\n",
+        "x-amz-checksum-mode: ENABLED\r\n",
+        "x-amz-request-payer: requester\r\n",
+        "accept: */*\r\n",
+        "accept-encoding: identity\r\n",
+        "authorization: AWS4-HMAC-SHA256 Credential=a/b/c/d/e\r\n",
+        "if-match: *\r\n",
+        "if-none-match: *\r\n",
+        "if-none-match: \"other\"\r\n",
+        "if-range: \"other\"\r\n",
+        "if-unmodified-since: Thu, 01 Jan 1970 00:00:00 GMT\r\n",
+        "content-type: application/json\r\n",
+    ];
+    let range = any_of(&["bytes=", "0", "-", "5", "20000", ","], 5).prop_map(|range| format!("range: {range}\r\n"));
+    prop_oneof![2 => prop::sample::select(&sent[..]).prop_map(str::to_owned), 2 => range, 1 => header()]
+}
+
+/// The answer but for what differs from one to the next.
+fn lasting(mut answer: Answer) -> Answer {
+    ["date", "x-amz-request-id"].iter().for_each(|name| drop(answer.headers.remove(*name)));
+    if answer.status >= 400 {
+        answer.body = answer.code().as_bytes().to_vec();
+        answer.headers.remove("content-length");
+    }
+    answer
+}
+
+#[test]
+fn a_plain_range_is_answered_as_s3s_does() {
+    let dir = TestDir::new();
+    let server = Server::start(dir.path(), &[]);
+    let mut client = server.client_with_bucket();
+    client.put("/bucket/key", b"0123456789");
+    client.put("/bucket/large", &pattern(300_000, 1));
+    client.put("/bucket/empty", b"");
+    let described =
+        [("content-type", "text/plain"), ("cache-control", "no-store"), ("x-amz-checksum-crc32", "NhCmhg==")];
+    assert_eq!(client.send("PUT", "/bucket/described", &described, b"hello").status, 200);
+    assert_eq!(client.send("PUT", "/bucket/of%20a%20user", &[("x-amz-meta-a", "b")], b"hello").status, 200);
+    let requests = (
+        prop::sample::select(&["GET", "GET", "GET", "HEAD"][..]),
+        prop::sample::select(&KEYS[..]),
+        prop::collection::vec(header_of_a_reader(), 1..5),
+    );
+    let mut runner =
+        TestRunner::new(Config { cases: requests_of_a_run(), failure_persistence: None, ..Config::default() });
+    runner
+        .run(&requests, |(method, path, headers)| {
+            let head = format!("{method} {} HTTP/1.1\r\nhost: x\r\n{}", path.replace(' ', "%20"), headers.concat());
+            // A header that S3 does not know, so that s3s answers.
+            let [ours, theirs] = ["", "x-amz-unknown: 1\r\n"].map(|more| {
+                let mut client = server.client();
+                client.write(format!("{head}{more}connection: close\r\n\r\n").as_bytes());
+                client.try_read_answer(method).map(lasting)
+            });
+            prop_assert_eq!(ours, theirs);
+            Ok(())
+        })
+        .unwrap();
+}
+
 #[test]
 fn any_request_is_answered_or_its_connection_closed() {
     let dir = TestDir::new();
     let server = Server::start(dir.path(), &["--stall-seconds", "2"]);
     server.client_with_bucket().put("/bucket/key", b"0123456789");
-    let mut runner = TestRunner::new(Config { cases: requests(), failure_persistence: None, ..Config::default() });
+    let mut runner =
+        TestRunner::new(Config { cases: requests_of_a_run(), failure_persistence: None, ..Config::default() });
     let requests = prop_oneof![9 => request(), 1 => prop::collection::vec(any::<u8>(), 1..300)];
     runner
         .run(&requests, |request| {

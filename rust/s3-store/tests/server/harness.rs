@@ -137,7 +137,7 @@ pub struct Client {
     pub stream: BufReader<TcpStream>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Answer {
     pub status: u16,
     /// By lower-case name.
