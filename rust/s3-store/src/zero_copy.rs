@@ -1,8 +1,8 @@
 //! Large reads that never pass through this process.
 //!
-//! A piece of a file travels through s3s, the layers and hyper as `Bytes` over a mapping of the file, whose memory
-//! nobody touches. When it arrives at the socket, its address tells which bytes of which file are meant, and `sendfile`
-//! passes them on. Should a layer look at the bytes after all, it finds the right ones.
+//! A piece of a file travels through the layers and hyper as `Bytes` over a mapping of the file, whose memory nobody
+//! touches. When it arrives at the socket, its address tells which bytes of which file are meant, and `sendfile` passes
+//! them on. Should a layer look at the bytes after all, it finds the right ones.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
