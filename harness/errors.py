@@ -10,6 +10,10 @@ class ZcbError(Exception):
 
     exit_code: ClassVar[int] = 4
 
+    def __str__(self) -> str:
+        # What it quotes may hold anything that ends a line.
+        return " ".join(super().__str__().split())
+
 
 class AnswerIsNoError(ZcbError):
     """The command worked and its answer is no: slower, or data that do not verify."""

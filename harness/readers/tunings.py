@@ -115,7 +115,7 @@ def _load(path: Path, _as_of: tuple[int, int]) -> list[Tuning]:
     try:
         return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _File).tuning
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise BadUseError(f"{path}: {' '.join(str(error).split())}") from error
+        raise BadUseError(f"{path}: {error}") from error
 
 
 def find(reader: type[Reader], workload: Workload) -> Tuning | None:

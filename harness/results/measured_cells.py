@@ -79,7 +79,7 @@ def _of_json(path: Path) -> Iterator[MeasuredCell | None]:
     except (OSError, msgspec.MsgspecError, RecursionError) as error:
         raise BadUseError(
             f"{path} is neither an asv configuration nor what `zcb read --json` or `zcb sweep in-flight --json` "
-            f"printed: {' '.join(str(error).split())}"
+            f"printed: {error}"
         ) from error
     return (cell for report in reports for cell in _of_report(report))
 

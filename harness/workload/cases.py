@@ -163,7 +163,7 @@ def _load(path: Path) -> Cases:
     except OSError as error:
         raise BadUseError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, BadUseError) as error:  # TOML, its encoding and msgspec raise ValueErrors
-        raise BadUseError(f"{path}: {' '.join(str(error).split())}") from error
+        raise BadUseError(f"{path}: {error}") from error
     return found
 
 

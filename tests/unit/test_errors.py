@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.errors import unknown
+from harness.errors import BadUseError, unknown
 
 READERS = ("zarr-python+obstore", "tensorstore", "zarrs")
 
@@ -21,3 +21,7 @@ def test_an_unknown_name_is_answered_with_the_closest_one(name, said):
 
 def test_an_absurdly_long_name_is_cut():
     assert len(str(unknown("reader", "x" * 10_000, READERS))) < 200
+
+
+def test_what_an_error_quotes_ends_no_line():
+    assert str(BadUseError("unknown field `\x1e`,\n  and `\u2028`")) == "unknown field ` `, and ` `"
