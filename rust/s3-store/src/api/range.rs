@@ -2,26 +2,24 @@
 //! request could ask for (docs/store.md, "What it costs").
 
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, LAST_MODIFIED, RANGE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use httpdate::HttpDate;
 use s3s::Body;
 use s3s::dto::Range;
+use s3s::path::check_key;
 use s3s::stream::DynByteStream;
 
-use super::read::{headers_of, select};
-use crate::backend::{Conditions, FileStream, Object, Store, range_holds};
+use super::read::{Asked, Found, find};
+use crate::backend::{FileStream, Store};
 use crate::kind::bucket_and_key;
 
 /// Headers of S3's own that change nothing in the answer to a range.
 const WITHOUT_EFFECT: [&str; 5] =
     ["x-amz-checksum-mode", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token", "x-amz-user-agent"];
 
-/// What AWS's own clients for Rust say in each GET of an object.
+/// What AWS's client for Rust, which Icechunk uses, adds to the address of a GET.
 const OPERATION: &str = "x-id=GetObject";
-
-/// The longest name of an object, bytes.
-const MAX_KEY: usize = 1024;
 
 /// The answer to an unsigned request for one range of an object that is there and meets the request's conditions.
 /// Everything else, errors too, is s3s's.
@@ -36,23 +34,11 @@ pub fn plain_range(store: &Store, request: &Request<Body>) -> Option<Response<Bo
         && asked.len() == asked.keys_len()
         && asked.keys().all(is_without_effect);
     let (bucket, key) = bucket_and_key(path);
-    if !is_plain || key.is_empty() || key.len() > MAX_KEY {
+    if !is_plain || key.is_empty() || !check_key(key) {
         return None;
     }
-    let bucket = store.bucket(bucket).ok()?;
-    let (object, file) = store.open_object(&bucket, key).ok()?;
-    let modified = object.modified();
-    Conditions::of(asked).check_read(&object.etag, modified).ok()?;
-    if !range_holds(asked, &object.etag, modified) {
-        return None;
-    }
-    let (range, content_range) = select(Some(range), object.size()).ok()?;
-    let headers = headers(&object, range.end - range.start, content_range?)?;
-    let stream: DynByteStream = Box::pin(FileStream::new(file, range));
-    let mut answer = Response::new(Body::from(stream));
-    *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
-    *answer.headers_mut() = headers;
-    Some(answer)
+    let asked_for = Asked { bucket, key, range: Some(range), part: None, wants_checksums: false };
+    written(find(store, asked, asked, asked_for).ok()?)
 }
 
 fn is_without_effect(name: &HeaderName) -> bool {
@@ -60,15 +46,73 @@ fn is_without_effect(name: &HeaderName) -> bool {
     !name.starts_with("x-amz-") || WITHOUT_EFFECT.contains(&name)
 }
 
-/// `None` of an object with metadata of its user, which s3s writes.
-fn headers(object: &Object, length: u64, content_range: String) -> Option<HeaderMap> {
-    if !object.attributes.user.is_empty() {
+/// `None` where the range does not hold, and of an object with metadata of its user: s3s writes these.
+fn written(found: Found) -> Option<Response<Body>> {
+    if found.metadata.is_some() {
         return None;
     }
-    let mut headers = headers_of(&object.attributes, false);
-    headers.insert(CONTENT_LENGTH, length.into());
-    headers.insert(CONTENT_RANGE, HeaderValue::try_from(content_range).ok()?);
-    headers.insert(ETAG, HeaderValue::try_from(format!("\"{}\"", object.etag)).ok()?);
-    headers.insert(LAST_MODIFIED, HeaderValue::try_from(HttpDate::from(object.modified()).to_string()).ok()?);
-    Some(headers)
+    let mut headers = found.headers;
+    headers.insert(CONTENT_LENGTH, (found.range.end - found.range.start).into());
+    headers.insert(CONTENT_RANGE, HeaderValue::try_from(found.content_range?).ok()?);
+    headers.insert(ETAG, HeaderValue::try_from(format!("\"{}\"", found.etag)).ok()?);
+    headers.insert(LAST_MODIFIED, HeaderValue::try_from(HttpDate::from(found.modified).to_string()).ok()?);
+    let stream: DynByteStream = Box::pin(FileStream::new(found.file, found.range));
+    let mut answer = Response::new(Body::from(stream));
+    *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+    *answer.headers_mut() = headers;
+    Some(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each reader's ranged GETs carry, as recorded: none of them is to cost the store more than another's.
+    const READERS: [(&str, &str, &[&str]); 5] = [
+        ("obstore, zarrista, zarrs", "", &["accept", "user-agent"]),
+        ("zarrs-planned and the limit", "", &[]),
+        (
+            "fsspec",
+            "",
+            &[
+                "accept",
+                "accept-encoding",
+                "amz-sdk-invocation-id",
+                "amz-sdk-request",
+                "user-agent",
+                "x-amz-checksum-mode",
+            ],
+        ),
+        (
+            "tensorstore",
+            "",
+            &["accept", "accept-encoding", "if-match", "user-agent", "x-amz-content-sha256", "x-amz-date"],
+        ),
+        ("Icechunk", "?x-id=GetObject", &["user-agent"]),
+    ];
+
+    fn request(target: &str, names: &[&str], value: &str) -> Request<Body> {
+        let mut request = Request::get(target).header("host", "x").header(RANGE, "bytes=1-2");
+        for name in names {
+            request = request.header(*name, value);
+        }
+        request.body(Body::empty()).unwrap()
+    }
+
+    #[test]
+    fn every_readers_ranges_are_plain() {
+        let root = std::env::temp_dir().join(format!("s3-store-range-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("bucket")).unwrap();
+        std::fs::write(root.join("bucket/key"), b"0123").unwrap();
+        let store = Store::open(&root).unwrap();
+        for (reader, query, names) in READERS {
+            let answer = plain_range(&store, &request(&format!("/bucket/key{query}"), names, "*"));
+            assert_eq!(answer.unwrap().headers()[CONTENT_RANGE], "bytes 1-2/4", "{reader}");
+        }
+        for (target, names) in [("/bucket/none", &[][..]), ("/bucket/key?acl", &[]), ("/bucket/key", &["x-amz-other"])]
+        {
+            assert!(plain_range(&store, &request(target, names, "*")).is_none(), "{target} {names:?}");
+        }
+        std::fs::remove_dir_all(root).unwrap();
+    }
 }

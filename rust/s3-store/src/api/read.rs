@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_RANGE, CONTENT_TYPE,
@@ -15,7 +16,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::multipart::PART_NUMBERS;
 use super::{Answer, Api};
-use crate::backend::{Attributes, Conditions, FileStream, Object, range_holds, whole_seconds};
+use crate::backend::{Attributes, Conditions, FileStream, Object, Store, range_holds, whole_seconds};
 use crate::headers::with_conditions;
 use crate::zero_copy::OpenFile;
 
@@ -23,12 +24,12 @@ use crate::zero_copy::OpenFile;
 const DEFAULT_TYPE: HeaderValue = HeaderValue::from_static("binary/octet-stream");
 
 /// What GET and HEAD ask for alike.
-struct Asked<'a> {
-    bucket: &'a str,
-    key: &'a str,
-    range: Option<dto::Range>,
-    part: Option<i32>,
-    wants_checksums: bool,
+pub(super) struct Asked<'a> {
+    pub bucket: &'a str,
+    pub key: &'a str,
+    pub range: Option<dto::Range>,
+    pub part: Option<i32>,
+    pub wants_checksums: bool,
 }
 
 /// The same fields of two types.
@@ -48,28 +49,28 @@ macro_rules! asked {
 }
 
 /// What GET and HEAD say of an object alike.
-struct Found {
-    file: Arc<OpenFile>,
-    headers: HeaderMap,
-    range: Range<u64>,
-    content_range: Option<String>,
-    etag: String,
-    last_modified: dto::Timestamp,
-    metadata: Option<dto::Metadata>,
+pub(super) struct Found {
+    pub file: Arc<OpenFile>,
+    pub headers: HeaderMap,
+    pub range: Range<u64>,
+    pub content_range: Option<String>,
+    pub etag: String,
+    pub modified: SystemTime,
+    pub metadata: Option<dto::Metadata>,
     /// Where a part was asked for, of an object that has parts.
     parts_count: Option<i32>,
 }
 
 impl Api {
     pub(super) async fn do_get_object(&self, req: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
-        let mut found = self.find(&req, asked!(req.input))?;
+        let mut found = find(&self.store, &req.headers, with_conditions(&req), asked!(req.input))?;
         let input = req.input;
         remove_overridden(&mut found.headers, &input);
         let output = GetObjectOutput {
             content_length: Some((found.range.end - found.range.start) as i64),
             content_range: found.content_range,
             e_tag: Some(ETag::Strong(found.etag)),
-            last_modified: Some(found.last_modified),
+            last_modified: Some(whole_seconds(found.modified)),
             metadata: found.metadata,
             parts_count: found.parts_count,
             body: Some(StreamingBlob::new(FileStream::new(found.file, found.range))),
@@ -79,37 +80,41 @@ impl Api {
     }
 
     pub(super) async fn do_head_object(&self, req: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
-        let found = self.find(&req, asked!(req.input))?;
+        let found = find(&self.store, &req.headers, with_conditions(&req), asked!(req.input))?;
         let output = HeadObjectOutput {
             content_length: Some((found.range.end - found.range.start) as i64),
             content_range: found.content_range,
             e_tag: Some(ETag::Strong(found.etag)),
-            last_modified: Some(found.last_modified),
+            last_modified: Some(whole_seconds(found.modified)),
             metadata: found.metadata,
             parts_count: found.parts_count,
             ..Default::default()
         };
         Ok(S3Response::with_headers(output, found.headers))
     }
+}
 
-    fn find<T>(&self, req: &S3Request<T>, asked: Asked<'_>) -> S3Result<Found> {
-        let bucket = self.store.bucket(asked.bucket)?;
-        // Opening finds out whether the file is still there.
-        let (object, file) = self.store.open_object(&bucket, asked.key)?;
-        let (etag, modified) = (object.etag.clone(), object.modified());
-        Conditions::of(with_conditions(req)).check_read(&etag, modified)?;
-        let range = asked.range.filter(|_| range_holds(&req.headers, &etag, modified));
-        let part = asked.part.is_some().then(|| part(&asked, &object)).transpose()?;
-        let headers = headers_of(&object.attributes, asked.wants_checksums);
-        let (range, content_range) = match part {
-            Some(part) => whole_part(part, object.size()),
-            None => select(range, object.size())?,
-        };
-        let parts = object.attributes.parts.len() as i32;
-        let parts_count = (asked.part.is_some() && parts > 0).then_some(parts);
-        let (last_modified, metadata) = (whole_seconds(modified), user_metadata(&object));
-        Ok(Found { file, headers, range, content_range, etag, last_modified, metadata, parts_count })
-    }
+/// What is asked for, by a request's headers and by those in which its conditions stand.
+///
+/// # Errors
+/// `NoSuchBucket`, `NoSuchKey`; what conditions, part or range say; what the file system reports.
+pub(super) fn find(store: &Store, headers: &HeaderMap, conditions: &HeaderMap, asked: Asked<'_>) -> S3Result<Found> {
+    let bucket = store.bucket(asked.bucket)?;
+    // Opening finds out whether the file is still there.
+    let (object, file) = store.open_object(&bucket, asked.key)?;
+    let (etag, modified) = (object.etag.clone(), object.modified());
+    Conditions::of(conditions).check_read(&etag, modified)?;
+    let range = asked.range.filter(|_| range_holds(headers, &etag, modified));
+    let part = asked.part.is_some().then(|| part(&asked, &object)).transpose()?;
+    let headers = headers_of(&object.attributes, asked.wants_checksums);
+    let (range, content_range) = match part {
+        Some(part) => whole_part(part, object.size()),
+        None => select(range, object.size())?,
+    };
+    let parts = object.attributes.parts.len() as i32;
+    let parts_count = (asked.part.is_some() && parts > 0).then_some(parts);
+    let metadata = user_metadata(&object);
+    Ok(Found { file, headers, range, content_range, etag, modified, metadata, parts_count })
 }
 
 /// The bytes of the part that is asked for.
@@ -151,7 +156,7 @@ fn whole_part(part: Range<u64>, size: u64) -> (Range<u64>, Option<String>) {
 ///
 /// # Errors
 /// `InvalidRange` (416) with the object's size, when not a single byte is meant.
-pub(super) fn select(range: Option<dto::Range>, size: u64) -> S3Result<(Range<u64>, Option<String>)> {
+fn select(range: Option<dto::Range>, size: u64) -> S3Result<(Range<u64>, Option<String>)> {
     let Some(range) = range else { return Ok((0..size, None)) };
     let selected = range.check(size).ok().filter(|range| !range.is_empty());
     let selected = selected.ok_or_else(|| invalid_range(size))?;
@@ -170,7 +175,7 @@ fn invalid_range(size: u64) -> S3Error {
     error
 }
 
-pub(super) fn headers_of(attributes: &Attributes, with_checksums: bool) -> HeaderMap {
+fn headers_of(attributes: &Attributes, with_checksums: bool) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(CONTENT_TYPE, DEFAULT_TYPE);

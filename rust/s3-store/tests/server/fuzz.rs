@@ -7,9 +7,10 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::harness::{Answer, Server, TestDir, pattern};
 
-/// How many requests; `S3_STORE_REQUESTS=100000` for a long run.
-fn requests_of_a_run() -> u32 {
-    std::env::var("S3_STORE_REQUESTS").map_or(400, |text| text.parse().unwrap())
+/// So many requests; `S3_STORE_REQUESTS=100000` for a long run.
+fn runner() -> TestRunner {
+    let cases = std::env::var("S3_STORE_REQUESTS").map_or(400, |text| text.parse().unwrap());
+    TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
 }
 
 fn any_of(parts: &'static [&'static str], most: usize) -> impl Strategy<Value = String> {
@@ -212,9 +213,7 @@ fn a_plain_range_is_answered_as_s3s_does() {
         prop::sample::select(&KEYS[..]),
         prop::collection::vec(header_of_a_reader(), 1..5),
     );
-    let mut runner =
-        TestRunner::new(Config { cases: requests_of_a_run(), failure_persistence: None, ..Config::default() });
-    runner
+    runner()
         .run(&requests, |(method, path, headers)| {
             let head = format!("{method} {} HTTP/1.1\r\nhost: x\r\n{}", path.replace(' ', "%20"), headers.concat());
             // A header that S3 does not know, so that s3s answers.
@@ -234,10 +233,8 @@ fn any_request_is_answered_or_its_connection_closed() {
     let dir = TestDir::new();
     let server = Server::start(dir.path(), &["--stall-seconds", "2"]);
     server.client_with_bucket().put("/bucket/key", b"0123456789");
-    let mut runner =
-        TestRunner::new(Config { cases: requests_of_a_run(), failure_persistence: None, ..Config::default() });
     let requests = prop_oneof![9 => request(), 1 => prop::collection::vec(any::<u8>(), 1..300)];
-    runner
+    runner()
         .run(&requests, |request| {
             let mut client = server.client();
             client.write(&request);
