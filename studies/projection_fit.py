@@ -25,7 +25,9 @@ from harness.measure.floor import service_of
 from harness.measure.rounds import Measured, Point, Rounds, take
 from harness.paths import contents, write_atomically
 from harness.readers.settings import Value
-from harness.results.projection import MeasuredCell, by_row, encryption, measured_cell, place_of, project
+from harness.results.costs import MeasuredCell, by_row, measured_cell, place_of
+from harness.results.projection import Told, project, scaling
+from harness.results.tolls import encryption
 from harness.store import lifecycle
 from harness.targets.resolve import found_again, resolve
 from harness.workload.create import create_workload
@@ -145,19 +147,44 @@ def _cell(row: str, one: Measured) -> MeasuredCell | None:
 
 Seen = Callable[[MeasuredCell], bool]
 
-SPLITS: dict[str, Seen] = {
-    "every other cell": lambda one: (IN_FLIGHT.index(one.in_flight) + round(one.place.cores) + _link(one)) % 2 == 0,
-    "another link": lambda one: one.place.link_gbit_s == LINKS_GBIT_S[0],
-    "another number of cores": lambda one: one.place.cores != 1,
-    "another number in flight": lambda one: one.in_flight in IN_FLIGHT[::2],
+
+class Split(msgspec.Struct, frozen=True, kw_only=True):
+    """Which cells are seen; all others are foretold."""
+
+    seen: Seen
+    with_others: bool = False
+    """Whether all cells of the other workloads are seen too."""
+    by_tls: bool = False
+    """Whether cells by TLS are among them."""
+
+
+def _every_other(one: MeasuredCell) -> bool:
+    link = int(one.place.link_gbit_s != LINKS_GBIT_S[0])
+    return (IN_FLIGHT.index(one.in_flight) + round(one.place.cores) + link) % 2 == 0
+
+
+def _one_core(one: MeasuredCell) -> bool:
+    return one.place.cores == 1
+
+
+def _two_cores(one: MeasuredCell) -> bool:
+    return not _one_core(one)
+
+
+_OTHERS = "told by other workloads"
+SPLITS: Mapping[str, Split] = {
+    "every other cell": Split(seen=_every_other),
+    "another link": Split(seen=lambda one: one.place.link_gbit_s == LINKS_GBIT_S[0]),
+    "another number in flight": Split(seen=lambda one: one.in_flight in IN_FLIGHT[::2]),
+    "two cores from one": Split(seen=_one_core),
+    "one core from two": Split(seen=_two_cores),
+    f"two cores from one, {_OTHERS}": Split(seen=_one_core, with_others=True),
+    f"one core from two, {_OTHERS}": Split(seen=_two_cores, with_others=True),
+    f"by TLS from plain HTTP, {_OTHERS}": Split(
+        seen=lambda one: not one.place.encrypted, with_others=True, by_tls=True
+    ),
 }
-"""What is foretold -> which cells are seen; all others are foretold. Of cells by plain HTTP."""
-BY_TLS = "by TLS, from plain HTTP"
-"""Foretold from a row's plain cells, with what TLS costs its reader on the other workloads."""
-
-
-def _link(cell: MeasuredCell) -> int:
-    return int(cell.place.link_gbit_s != LINKS_GBIT_S[0])
+"""What is foretold -> of what."""
 
 
 class Miss(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,18 +198,19 @@ class Miss(msgspec.Struct, frozen=True, kw_only=True):
     binds: str
 
 
-def foretold(cells: Sequence[MeasuredCell], seen: Seen, readers: Sequence[str] = ()) -> list[Miss]:
+def foretold(every: Sequence[MeasuredCell], split: Split, readers: Sequence[str] = ()) -> list[Miss]:
     """Return how far projections from the cells that are seen are off on all others, row by row: of some readers."""
     found = []
+    cells = [cell for cell in every if split.by_tls or not cell.place.encrypted]
     for row in by_row(cells):
         if readers and row[0].reader not in readers:
             continue
-        known = [cell for cell in row if seen(cell)]
-        tls = encryption(cell for cell in cells if cell.label != row[0].label).get(row[0].reader)
-        for cell in (cell for cell in row if known and not seen(cell)):
-            if tls is None and all(one.place.encrypted != cell.place.encrypted for one in known):
+        known = [cell for cell in row if split.seen(cell)]
+        more = _told(cells, split, *row[0].row)
+        for cell in (cell for cell in row if known and not split.seen(cell)):
+            if more.tls is None and all(one.place.encrypted != cell.place.encrypted for one in known):
                 continue  # no other workload tells what TLS costs
-            said = project(known, cell.place, cell.in_flight, tls)
+            said = project(known, cell.place, cell.in_flight, more)
             found.append(
                 Miss(
                     cell=cell,
@@ -194,6 +222,13 @@ def foretold(cells: Sequence[MeasuredCell], seen: Seen, readers: Sequence[str] =
     return found
 
 
+def _told(cells: Sequence[MeasuredCell], split: Split, reader: str, label: str) -> Told:
+    """Return what the cells that are seen tell of a reader's rows when one of them is foretold."""
+    seen = [cell for cell in cells if split.seen(cell) or (split.with_others and cell.label != label)]
+    own = (cell for cell in seen if cell.reader == reader)
+    return Told(tls=encryption(seen).get(reader), scaling=scaling(own).get(reader))
+
+
 @main.command()
 @click.argument("recording", type=click.Path(path_type=Path, exists=True))
 @click.option("--worst", type=click.IntRange(0), default=10, show_default=True, help="Cells that are shown by name.")
@@ -201,15 +236,12 @@ def foretold(cells: Sequence[MeasuredCell], seen: Seen, readers: Sequence[str] =
 def check(recording: Path, worst: int, readers: tuple[str, ...]) -> None:
     """Foretell cells from others, and show by how much that is off."""
     loaded = msgspec.json.decode(contents(recording), type=Recording)
-    cells = loaded.cells
     table = Table(
         "foretold", "cells", "median error", "95th percentile", "worst", f"over {_LARGE_ERROR:.0%}", "in interval"
     )
     missed: list[tuple[str, Miss]] = []
-    plain = [cell for cell in cells if not cell.place.encrypted]
-    splits = [(name, plain, seen) for name, seen in SPLITS.items()]
-    for name, among, seen in [*splits, (BY_TLS, cells, lambda one: not one.place.encrypted)]:
-        of = foretold(among, seen, readers)
+    for name, split in SPLITS.items():
+        of = foretold(loaded.cells, split, readers)
         if not of:  # a recording that ended early
             table.add_row(name, "0")
             continue
@@ -221,7 +253,7 @@ def check(recording: Path, worst: int, readers: tuple[str, ...]) -> None:
         shares = [f"{size:.1%}" for size in (statistics.median(sizes), high, sizes[-1])]
         table.add_row(name, str(len(of)), *shares, str(many), f"{inside:.0%}")
     console = Console()
-    console.print(f"{len(cells)} cells, {loaded.rounds} rounds, {loaded.minutes} minutes")
+    console.print(f"{len(loaded.cells)} cells, {loaded.rounds} rounds, {loaded.minutes} minutes")
     console.print(table)
     for name, one in sorted(missed, key=lambda each: -abs(each[1].error))[:worst]:
         cell, place = one.cell, one.cell.place

@@ -14,7 +14,8 @@ from harness.cli.values import FiniteRange
 from harness.cloud import cost
 from harness.errors import BadUseError
 from harness.results import measured_cells, projection
-from harness.results.projection import MeasuredCell, Place, Projection
+from harness.results.costs import MeasuredCell, Place, by_row
+from harness.results.projection import Projection
 from harness.results.text import number
 from harness.workload.model import MOST_IN_FLIGHT
 
@@ -24,8 +25,8 @@ _UNLIMITED = ("shared_cores", "requests_per_second")
 """Of a place: what None says, and is not as it was measured."""
 
 _UNTOLD = (
-    "measured with one number of cores, which does not tell whether threads take turns, as under Python's lock. The "
-    "interval holds both; results of `taskset -c 0 zcb read ... --json` beside these tell."
+    "nothing tells whether threads take turns, as under Python's lock, and the interval holds both. Results of "
+    "`taskset -c 0 zcb read ... --json` beside these tell, of any workload that the CPU binds."
 )
 
 _ABOVE = FiniteRange(min=0, min_open=True)
@@ -93,9 +94,9 @@ def project(
     }
     asked = {name: value for name, value in changes.items() if value is not None or name in _UNLIMITED}
     cells = [cell for path in results for cell in measured_cells.load(path)]
-    tls = projection.encryption(cells)
-    rows = projection.by_row(cells)
-    found = [projection.best(row, _place(row, asked), in_flight, tls.get(row[0].reader)) for row in rows]
+    known = projection.told(cells)
+    rows = by_row(cells)
+    found = [projection.best(row, _place(row, asked), in_flight, known[row[0].reader]) for row in rows]
     if as_json:
         report = {"schema": SCHEMA, "rows": found}
         click.echo(pretty(report))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from harness.errors import MeasurementError
-from harness.machine.cpu import allowed_cores, quota
+from harness.machine.cpu import allowed_cores, machine_cores, quota
 from harness.measure.conductor import Plan, Row
 from harness.measure.floor import service_of
 from harness.paths import write_atomically
@@ -58,6 +58,7 @@ def write_pass(pattern: str, target: str, plan: Plan, rows: Sequence[Row], start
         cpu=_cpu(),
         cores=allowed_cores(),
         cpu_quota=quota(),
+        machine_cores=machine_cores(),
         pattern=pattern,
         target=target,
         started=started.isoformat(timespec="seconds"),

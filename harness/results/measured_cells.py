@@ -9,7 +9,7 @@ import msgspec
 from harness.errors import BadUseError
 from harness.paths import contents
 from harness.results import records
-from harness.results.projection import MeasuredCell, measured_cell, place_of
+from harness.results.costs import MeasuredCell, measured_cell, place_of
 from harness.results.records import PassRecord
 from harness.results.sample import Sample
 from harness.results.sweeps import InFlightSweep
@@ -126,7 +126,12 @@ def _of_pass(record: PassRecord) -> Iterator[MeasuredCell | None]:
             continue
         yield measured_cell(
             row.samples,
-            place=place_of(record.service, record.cores, encrypted=goes_by_tls(record.target)),
+            place=place_of(
+                record.service,
+                min(record.cores, record.cpu_quota or record.cores),
+                shared_cores=record.machine_cores,
+                encrypted=goes_by_tls(record.target),
+            ),
             reader=row.reader,
             label=row.label,
             in_flight=row.in_flight,

@@ -106,6 +106,8 @@ class PassRecord(OfCommit, frozen=True, kw_only=True):
     """Those that the pass might run on."""
     cpu_quota: float | None = None
     """Cores' worth of time that control groups left it; None for no limit."""
+    machine_cores: int | None = None
+    """Those that it shared with the embedded store; None in older records."""
     pattern: str
     """The benchmark's class, e.g. ``ChunksOfOneShard``."""
     target: str

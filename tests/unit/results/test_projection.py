@@ -9,8 +9,9 @@ from click.testing import CliRunner
 
 from harness.cli import zcb
 from harness.errors import BadUseError
-from harness.results import measured_cells, projection
-from harness.results.projection import Costs, MeasuredCell, Place, Shape, best, by_row, project, stages, together
+from harness.results import measured_cells
+from harness.results.costs import Costs, MeasuredCell, Place, by_row, measured_cell
+from harness.results.projection import Shape, best, project, stages, together, told
 from harness.results.sweeps import SweptReader, SweptValue, report
 from harness.store.state import Profile
 from tests.support.passes import sample
@@ -80,12 +81,19 @@ def test_without_limits_there_is_the_cpu_alone():
 
 
 def test_overlap_lies_between_the_sum_and_the_longest():
-    found = {"round trips": 1.0, "link": 2.0, "CPU of all cores": 3.0}
-    assert together(found, 0) == pytest.approx(6.0)
+    found = {"round trips": 1.0, "link": 2.0, "CPU of all cores": 4.0}
+    assert together(found, 0) == pytest.approx(7.0)
     assert together(found, 1) == pytest.approx(4.0)
-    assert 4.0 < together(found, 0.5) < 6.0
-    assert together(found | {"CPU of one thread": 2.5}, 0) == pytest.approx(6.0)  # its seconds are among the others
-    assert together(found | {"CPU of one thread": 3.5}, 0) == pytest.approx(6.5)
+    assert 4.0 < together(found, 0.5) < 7.0
+    assert together(found | {"CPU of one thread": 2.5}, 0) == pytest.approx(7.0)  # its seconds are among the others
+    assert together(found | {"CPU of one thread": 4.5}, 0) == pytest.approx(7.5)
+
+
+def test_the_network_takes_its_round_trips_and_then_the_longest_of_what_else_it_does():
+    found = {"round trips": 1.0, "link": 2.0, "requests in flight": 1.5, "CPU of all cores": 0.5}
+    assert together(found, 1) == pytest.approx(3.0)
+    assert together(found, 0) == pytest.approx(3.5)
+    assert together({"round trips": 1.0, "CPU of all cores": 0.0}, 0.5) == pytest.approx(1.0)
 
 
 def test_where_it_was_measured_a_projection_says_what_was_measured():
@@ -185,6 +193,31 @@ def test_two_numbers_of_cores_tell_whether_threads_take_turns(in_turns):
     assert said.seconds == pytest.approx(_busy(MANY_CORES, in_turns, 100).seconds, rel=0.03)
 
 
+def test_what_more_cores_do_to_a_reader_is_told_by_its_other_workloads():
+    """A second core costs it half as much CPU again, and its busiest thread a quarter; a hundred cores cost no more."""
+    more = msgspec.structs.replace(COSTS, cpu_seconds=0.6, busiest_thread_seconds=0.3125)
+    others = [cell(label="other", place=ONE_CORE), cell(label="other", costs=more)]
+    (known,) = told(others).values()
+    found = {
+        cores: project([cell(place=ONE_CORE)], msgspec.structs.replace(MANY_CORES, cores=cores), 100, known).stages
+        for cores in (1, 2, 100)
+    }
+    assert [found[cores]["CPU of all cores"] * cores for cores in found] == pytest.approx([0.4, 0.6, 0.6])
+    assert [stage["CPU of one thread"] for stage in found.values()] == pytest.approx([0.25, 0.3125, 0.3125])
+    back = project([cell(costs=more)], ONE_CORE, 100, known).stages
+    assert back["CPU of all cores"] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("in_turns", [False, True])
+def test_other_workloads_tell_whether_threads_take_turns(in_turns):
+    every = [_busy(place, in_turns, asked) for place in (HERE, ONE_CORE) for asked in (10, 100)]
+    row = [msgspec.structs.replace(one, label="other") for one in every if one.place == HERE]
+    known = told([*every, *row])["r"]
+    said = project(row, MANY_CORES, 100, known)
+    assert said.in_turns == in_turns
+    assert said.seconds == pytest.approx(_busy(MANY_CORES, in_turns, 100).seconds, rel=0.03)
+
+
 def test_where_nothing_tells_it_the_interval_holds_both():
     known = [_busy(HERE, True, asked) for asked in (10, 100)]
     truth = _busy(MANY_CORES, True, 100).seconds
@@ -219,105 +252,13 @@ def test_costs_are_those_of_the_most_similar_number_in_flight():
     assert chosen.in_flight == 100
 
 
-BY_TLS = msgspec.structs.replace(HERE, encrypted=True)
-
-
-def encrypted(label, nbytes, byte, *, requests=256, request=0.0, new_connections=0, handshake=0.0):
-    """Make a pair of cells of a workload; TLS takes so many seconds of the processor for each of these."""
-    costs = msgspec.structs.replace(COSTS, fetched_bytes=nbytes, requests=requests, new_connections=new_connections)
-    more = byte * nbytes + request * requests + handshake * new_connections
-    tls = msgspec.structs.replace(
-        costs,
-        cpu_seconds=costs.cpu_seconds + more,
-        busiest_thread_seconds=costs.busiest_thread_seconds + more / 2,
-        store_cpu_seconds=costs.store_cpu_seconds + 2 * more,
-    )
-    return [cell(costs=costs, label=label), cell(costs=tls, label=label, place=BY_TLS)]
-
-
-def test_what_tls_costs_is_told_by_pairs_that_differ_in_nothing_else():
-    every = [*encrypted("a", 1e8, 2e-9), *encrypted("b", 3e8, 2e-9)]
-    every += [cell(label="d"), cell(label="d", place=BY_TLS, in_flight=10), cell(label="d", place=BY_TLS, reader="q")]
-    (reader, found), *others = projection.encryption(every).items()
-    assert (reader, others) == ("r", [])
-    tolls = (found.cpu, found.busiest_thread, found.store_cpu)
-    assert [toll.byte for toll in tolls] == pytest.approx([2e-9, 1e-9, 4e-9])
-    assert [(toll.request, toll.handshake) for toll in tolls] == [pytest.approx((0, 0))] * 3
-
-
-def test_bytes_requests_and_handshakes_have_costs_of_their_own():
-    told = {"byte": 1e-9, "request": 5e-5, "handshake": 2e-3}
-    every = [
-        *encrypted("new connections", 1e6, **told, new_connections=64),
-        *encrypted("many requests", 1e7, **told, requests=8192),
-        *encrypted("many bytes", 3e8, **told),
-    ]
-    tls = projection.encryption(every)["r"]
-    assert (tls.cpu.byte, tls.cpu.request, tls.cpu.handshake) == pytest.approx(tuple(told.values()))
-    place = msgspec.structs.replace(BY_TLS, cores=1, shared_cores=None)
-    kept, opened = (
-        project([cell(costs=msgspec.structs.replace(COSTS, new_connections=number))], place, 100, tls)
-        for number in (0, 32)
-    )
-    assert kept.stages["CPU of all cores"] == pytest.approx(0.4 + 0.1 + 256 * 5e-5)
-    assert opened.stages["CPU of all cores"] == pytest.approx(0.4 + 0.1 + 256 * 5e-5 + 0.064)
-
-
-def test_bytes_cost_every_reader_the_same_where_its_own_cells_cannot_tell():
-    """The reader's requests all fetch as much, so that least squares take either."""
-    told = {"byte": 1e-9, "request": 5e-5}
-    alone = [*encrypted("a", 256e4, **told, requests=256), *encrypted("b", 512e4, **told, requests=512)]
-    others = [
-        msgspec.structs.replace(one, reader=name)
-        for name in ("q", "s")
-        for one in [*encrypted("a", 3e8, **told), *encrypted("b", 1e6, **told, requests=4096)]
-    ]
-    tls = projection.encryption([*alone, *others])["r"]
-    assert (tls.cpu.byte, tls.cpu.request) == pytest.approx((1e-9, 5e-5))
-    assert tls.store_cpu.byte == pytest.approx(2e-9)
-
-
-def test_readers_that_do_not_tell_their_busiest_thread_say_nothing_of_others():
-    python = [*encrypted("a", 1e8, 2e-9), *encrypted("b", 3e8, 2e-9)]
-    rust = [
-        msgspec.structs.replace(one, reader=name, costs=msgspec.structs.replace(one.costs, busiest_thread_seconds=None))
-        for name in ("q", "s")
-        for one in python
-    ]
-    found = projection.encryption([*python, *rust])
-    assert found["r"].busiest_thread.byte == pytest.approx(1e-9)
-    assert found["q"].busiest_thread == projection.Toll()
-
-
-def test_nothing_gets_cheaper_by_tls():
-    some = encrypted("b", 1e6, -1e-9, new_connections=9, handshake=1e-3)
-    tls = projection.encryption([*encrypted("a", 1e8, -1e-9), *some])["r"]
-    assert tls.cpu.byte == 0
-    assert tls.cpu.handshake > 0
-    none = projection.encryption(encrypted("a", 1e8, -1e-9, new_connections=5, handshake=-1e-3))["r"]
-    assert (none.cpu.byte, none.cpu.request, none.cpu.handshake) == (0, 0, 0)
-
-
 def test_one_number_of_cores_does_not_tell_whether_threads_take_turns():
-    one, two = cell(place=msgspec.structs.replace(HERE, cores=1)), cell()
+    one, two = (_busy(place, True, 100) for place in (ONE_CORE, HERE))
     rust = cell(costs=msgspec.structs.replace(COSTS, busiest_thread_seconds=None))
     assert project([two], TERABIT, 100).in_turns is None
-    assert project([one, two], TERABIT, 100).in_turns is not None
+    assert project([one, two], TERABIT, 100).in_turns is True
+    assert project([cell(place=ONE_CORE), cell()], TERABIT, 100).in_turns is None  # the link binds, on one and on two
     assert project([rust], TERABIT, 100).in_turns is False
-
-
-def test_a_row_by_plain_http_is_foretold_by_tls_and_back():
-    tls = projection.encryption(encrypted("other", 1e8, 1e-9))["r"]
-    said = project([cell()], msgspec.structs.replace(BY_TLS, cores=1), 100, tls)
-    assert said.stages["CPU of all cores"] == pytest.approx(0.4 + 0.1)
-    assert said.stages["CPU of one thread"] == pytest.approx(0.25 + 0.05)
-    back = project([cell(place=BY_TLS)], msgspec.structs.replace(HERE, cores=1), 100, tls)
-    assert back.stages["CPU of all cores"] == pytest.approx(0.4 - 0.1)
-    alone = msgspec.structs.replace(BY_TLS, cores=1, shared_cores=None)
-    own = project(encrypted("w", 1e8, 5e-9), alone, 100, tls)
-    assert own.stages["CPU of all cores"] == pytest.approx(0.4 + 0.5)  # as it was measured by TLS
-    with pytest.raises(BadUseError, match="r was measured by plain HTTP alone: what TLS costs it is told by"):
-        project([cell()], BY_TLS, 100)
 
 
 def test_a_file_tells_whether_it_was_read_by_tls(tmp_path):
@@ -406,6 +347,6 @@ def test_what_cannot_be_projected_is_one_line(tmp_path, content, arguments, said
 
 def test_what_was_not_counted_gives_no_cell():
     fields = {"place": HERE, "reader": "r", "label": "w", "in_flight": 1, "reads": 1, "concurrent_reads": 1}
-    assert projection.measured_cell([sample(1, None, 8, requests=None)], array_bytes=8, **fields) is None
-    assert projection.measured_cell([], array_bytes=8, **fields) is None
-    assert projection.measured_cell([sample(1, None, 8)], array_bytes=8, **fields).costs.requests == 10
+    assert measured_cell([sample(1, None, 8, requests=None)], array_bytes=8, **fields) is None
+    assert measured_cell([], array_bytes=8, **fields) is None
+    assert measured_cell([sample(1, None, 8)], array_bytes=8, **fields).costs.requests == 10
