@@ -14,17 +14,11 @@ from harness.store.state import log_normal_sigma
 
 _STEPS, _COARSE = 200, 10
 """Overlaps that are tried, from none to full; every tenth of them while something else is sought."""
-
-
 _IN_A_ROW = 60
 """Numbers of requests in a row that are tried."""
-
-
 _CLEARLY, _NOISE = 10.0, 0.02
 """Requests in a row are believed where they bring the squares of log ratios down to a tenth, and the model without them
 is off by more than 2 %."""
-
-
 _HELD_BACK, _BEYOND = 0.8, 1.2
 """A reader that had less than this part of what it may have in flight is held back by its library, one that had more
 does not keep to what it is asked for."""
@@ -177,14 +171,8 @@ def _costs(cell: MeasuredCell, place: Place, known: Told) -> Costs:
 
 ALL_CORES, ONE_THREAD, IN_TURNS = "CPU of all cores", "CPU of one thread", "CPU of threads in turns"
 """Stages of the same cores: the longest holds the others, whose seconds are among its own."""
-
-
 _CPU = (ALL_CORES, ONE_THREAD, IN_TURNS)
-
-
 _PLAIN = Shape()
-
-
 WAITS = "round trips"
 """The stage of the network that comes before its others: what is sent next is not known before."""
 
