@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -171,7 +172,7 @@ def _two_cores(one: MeasuredCell) -> bool:
     return not _one_core(one)
 
 
-_OTHERS = "told by other workloads"
+_OTHERS = "others tell"
 SPLITS: Mapping[str, Split] = {
     "every other cell": Split(seen=_every_other),
     "another link": Split(seen=lambda one: one.place.link_gbit_s == LINKS_GBIT_S[0]),
@@ -180,11 +181,9 @@ SPLITS: Mapping[str, Split] = {
     "one core from two": Split(seen=_two_cores),
     f"two cores from one, {_OTHERS}": Split(seen=_one_core, with_others=True),
     f"one core from two, {_OTHERS}": Split(seen=_two_cores, with_others=True),
-    f"by TLS from plain HTTP, {_OTHERS}": Split(
-        seen=lambda one: not one.place.encrypted, with_others=True, by_tls=True
-    ),
+    f"TLS from plain HTTP, {_OTHERS}": Split(seen=lambda one: not one.place.encrypted, with_others=True, by_tls=True),
 }
-"""What is foretold -> of what."""
+"""What is foretold -> of what; others are the reader's other workloads."""
 
 
 class Miss(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,9 +235,9 @@ def _told(cells: Sequence[MeasuredCell], split: Split, reader: str, label: str) 
 def check(recording: Path, worst: int, readers: tuple[str, ...]) -> None:
     """Foretell cells from others, and show by how much that is off."""
     loaded = msgspec.json.decode(contents(recording), type=Recording)
-    table = Table(
-        "foretold", "cells", "median error", "95th percentile", "worst", f"over {_LARGE_ERROR:.0%}", "in interval"
-    )
+    table = Table("foretold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("cells", "median", "95th", "worst", f"over\n{_LARGE_ERROR:.0%}", "in\ninterval"):
+        table.add_column(heading, justify="right", no_wrap=True)
     missed: list[tuple[str, Miss]] = []
     for name, split in SPLITS.items():
         of = foretold(loaded.cells, split, readers)
@@ -253,7 +252,7 @@ def check(recording: Path, worst: int, readers: tuple[str, ...]) -> None:
         shares = [f"{size:.1%}" for size in (statistics.median(sizes), high, sizes[-1])]
         table.add_row(name, str(len(of)), *shares, str(many), f"{inside:.0%}")
     console = Console()
-    console.print(f"{len(loaded.cells)} cells, {loaded.rounds} rounds, {loaded.minutes} minutes")
+    console.print(f"Errors of the seconds: {len(loaded.cells)} cells, {loaded.rounds} rounds, {loaded.minutes} minutes")
     console.print(table)
     for name, one in sorted(missed, key=lambda each: -abs(each[1].error))[:worst]:
         cell, place = one.cell, one.cell.place
