@@ -1,4 +1,4 @@
-"""What executions of a read took of each resource, where it was measured: what projections and sweeps rest on.
+"""What executions of a read took of each resource, where it was measured: what projections rest on.
 
 A cell is what was measured of a row, a reader on a workload, at one place and number of requests in flight. A place is
 a link, a store's service time and cores.
