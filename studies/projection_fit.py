@@ -28,7 +28,7 @@ from harness.paths import contents, write_atomically
 from harness.readers.settings import Value
 from harness.results.costs import MeasuredCell, by_row, measured_cell, place_of
 from harness.results.projection import Told, project, scaling
-from harness.results.tolls import encryption
+from harness.results.tolls import Toll, encryption
 from harness.store import lifecycle
 from harness.targets.resolve import found_again, resolve
 from harness.workload.create import create_workload
@@ -234,10 +234,8 @@ def _told(cells: Sequence[MeasuredCell], split: Split, reader: str, label: str) 
 @click.option("--reader", "readers", multiple=True, help="Of these rows alone.")
 def check(recording: Path, worst: int, readers: tuple[str, ...]) -> None:
     """Foretell cells from others, and show by how much that is off."""
-    loaded = msgspec.json.decode(contents(recording), type=Recording)
-    table = Table("foretold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("cells", "median", "95th", "worst", f"over\n{_LARGE_ERROR:.0%}", "in\ninterval"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    loaded = _load(recording)
+    table = _table("foretold", f"over\n{_LARGE_ERROR:.0%}", "in\ninterval")
     missed: list[tuple[str, Miss]] = []
     for name, split in SPLITS.items():
         of = foretold(loaded.cells, split, readers)
@@ -245,20 +243,61 @@ def check(recording: Path, worst: int, readers: tuple[str, ...]) -> None:
             table.add_row(name, "0")
             continue
         missed += [(name, one) for one in of]
-        sizes = sorted(abs(one.error) for one in of)
+        sizes = [abs(one.error) for one in of]
         many = sum(size > _LARGE_ERROR for size in sizes)
         inside = statistics.fmean(one.inside for one in of)
-        high = sizes[math.ceil(0.95 * len(sizes)) - 1]
-        shares = [f"{size:.1%}" for size in (statistics.median(sizes), high, sizes[-1])]
-        table.add_row(name, str(len(of)), *shares, str(many), f"{inside:.0%}")
+        table.add_row(name, *_spread(sizes), str(many), f"{inside:.0%}")
     console = Console()
     console.print(f"Errors of the seconds: {len(loaded.cells)} cells, {loaded.rounds} rounds, {loaded.minutes} minutes")
     console.print(table)
+    for reader, found in encryption(loaded.cells).items():
+        console.print(f"TLS costs {reader} {_toll(found.cpu)}; the store {_toll(found.store_cpu)}", markup=False)
     for name, one in sorted(missed, key=lambda each: -abs(each[1].error))[:worst]:
         cell, place = one.cell, one.cell.place
         where = f"{place.link_gbit_s:g} Gbit/s, {place.cores:g} cores, {cell.in_flight} in flight"
         where += ", by TLS" * place.encrypted
         console.print(f"{one.error:+.0%} {cell.reader}, {cell.label}, {where} ({name}; {one.binds})", markup=False)
+
+
+@main.command()
+@click.argument("first", type=click.Path(path_type=Path, exists=True))
+@click.argument("second", type=click.Path(path_type=Path, exists=True))
+def again(first: Path, second: Path) -> None:
+    """Show how far cells that stand in two recordings differ: no projection can be surer than a measurement."""
+    one, other = (
+        {(*cell.row, cell.in_flight, cell.place): cell for cell in _load(path).cells} for path in (first, second)
+    )
+    apart: dict[str, list[float]] = {}
+    for key in one.keys() & other.keys():
+        size = abs(one[key].seconds / other[key].seconds - 1)
+        for name in ("all", one[key].reader):
+            apart.setdefault(name, []).append(size)
+    table = _table("measured again")
+    for name, sizes in sorted(apart.items()):
+        table.add_row(name, *_spread(sizes))
+    Console().print(table)
+
+
+def _toll(toll: Toll) -> str:
+    request, handshake = 1e3 * toll.request, 1e3 * toll.handshake
+    return f"{1e9 * toll.byte:.2f} ns a byte, {request:.3f} ms a request, {handshake:.2f} ms a new connection"
+
+
+def _load(path: Path) -> Recording:
+    return msgspec.json.decode(contents(path), type=Recording)
+
+
+def _table(name: str, *more: str) -> Table:
+    table = Table(name, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("cells", "median", "95th", "worst", *more):
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _spread(sizes: Sequence[float]) -> list[str]:
+    """Return how many, their median, 95th percentile and worst."""
+    high = sorted(sizes)[math.ceil(0.95 * len(sizes)) - 1]
+    return [str(len(sizes)), *(f"{size:.1%}" for size in (statistics.median(sizes), high, max(sizes)))]
 
 
 if __name__ == "__main__":

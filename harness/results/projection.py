@@ -231,7 +231,7 @@ def together(found: Mapping[str, float], overlap: float) -> float:
 
     The network takes the round trips and then the longest of what else it does.
     """
-    cpu, network = _two(found)
+    cpu, network = _cpu_and_network(found)
     longest = max(cpu, network)
     if longest == 0 or overlap == 1:
         return longest
@@ -240,15 +240,16 @@ def together(found: Mapping[str, float], overlap: float) -> float:
     return longest * shares
 
 
-def _two(found: Mapping[str, float]) -> tuple[float, float]:
-    """Return the seconds of the CPU and of the network."""
+def _cpu_and_network(found: Mapping[str, float]) -> tuple[float, float]:
+    """Return the seconds of either."""
     cpu = max(found.get(stage, 0.0) for stage in _CPU)
-    return cpu, found[WAITS] + max((found[stage] for stage in found if stage not in (WAITS, *_CPU)), default=0.0)
+    others = (seconds for stage, seconds in found.items() if stage not in (WAITS, *_CPU))
+    return cpu, found[WAITS] + max(others, default=0.0)
 
 
 def _is_bound_by_cpu(cell: MeasuredCell) -> bool:
     ((found, _),) = _own([cell], _PLAIN)
-    cpu, network = _two(found)
+    cpu, network = _cpu_and_network(found)
     return cpu > network
 
 
