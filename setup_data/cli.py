@@ -25,6 +25,7 @@ from harness.datasets.array import ArrayInfo
 from harness.datasets.manifest import CODECS, DTYPES, SUBCHUNK_ORDERS, DatasetSpec
 from harness.errors import AnswerIsNoError, BadUseError, unknown
 from harness.machine import memory
+from harness.machine.cpu import cores
 from harness.machine.environment import admit
 from harness.results.text import number
 from harness.targets.client import open_store, reaching
@@ -32,7 +33,7 @@ from harness.targets.resolve import resolve
 from harness.targets.target import EMBEDDED, Target
 from harness.targets.timeouts import silence_allowed
 from harness.workload.patterns import Parameters
-from setup_data import cluster, presets, repository, verify, write
+from setup_data import cluster, presets, repository, verify, workers, write
 from setup_data.bucket import ensure_bucket
 
 KINDS = ("icechunk",)
@@ -98,14 +99,13 @@ def create(
     ensure_bucket(target)
     # A cloud may refuse writes for minutes until it has made room for so many.
     click.get_current_context().with_resource(silence_allowed(_WRITING_SECONDS))
-    # The embedded store fails for good reasons only, such as a full disk: there is nothing to wait for.
-    store = open_store(target, retry=target.name != EMBEDDED)
+    store = write.open_to_write(target)
     reports = []
-    with _spread(dask, target, in_flight) as store_shards:
+    with _spread(dask, target, in_flight) as storing:
         for spec in specs:
             with reaching(target), _progress(f"write {spec.key}", spec.nbytes) as advance:
                 report = write.write(
-                    store, spec, in_flight=in_flight, overwrite=overwrite, advance=advance, store_shards=store_shards
+                    store, spec, in_flight=in_flight, overwrite=overwrite, advance=advance, store_shards=storing(spec)
                 )
             if measure_put_rate and report.write_mb_s:
                 with reaching(target):
@@ -247,13 +247,16 @@ def _chosen(target: Target, preset: str | None, names: tuple[str, ...]) -> list[
 
 
 @contextlib.contextmanager
-def _spread(dask: str | None, target: Target, in_flight: int) -> Iterator[write.StoreShards | None]:
-    """Connect to the cluster that shall store the shards; yields None where this process does."""
+def _spread(
+    dask: str | None, target: Target, in_flight: int
+) -> Iterator[Callable[[DatasetSpec], write.StoreShards | None]]:
+    """Connect to the cluster that shall store the shards; yields who stores a data set's, None for this process."""
     if dask is None:
-        yield None
+        processes = workers.Workers(target, in_flight=in_flight).store_shards
+        yield lambda spec: processes if spec.nbytes >= workers.LEAST_NBYTES and cores() > 1 else None
         return
     with cluster.Cluster(dask, target, in_flight=in_flight) as connected:
-        yield connected.store_shards
+        yield lambda _: connected.store_shards
 
 
 @contextlib.contextmanager

@@ -19,11 +19,11 @@ from obstore.store import ObjectStore
 
 from harness.datasets.manifest import VERSION, DatasetSpec
 from harness.errors import BadUseError, StoreError, ZcbError
-from harness.targets.client import open_store, reaching
-from harness.targets.target import EMBEDDED, Target
+from harness.targets.client import reaching
+from harness.targets.target import Target
 from setup_data.encode import Coordinates, EncodedShard
 from setup_data.ledger import Ledger
-from setup_data.write import Advance, Numbered, store_shard
+from setup_data.write import Advance, Numbered, open_to_write, store_shard
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -185,7 +185,7 @@ def _makers() -> dict[str, str]:
 @functools.cache
 def _store_of(target: Target) -> ObjectStore:
     """Return the store of `target`, the same for all tasks of a process, so that connections are kept."""
-    return open_store(target, retry=target.name != EMBEDDED)
+    return open_to_write(target)
 
 
 def _task(target: Target, spec: DatasetSpec, shard: Coordinates, makers: Mapping[str, str]) -> EncodedShard:

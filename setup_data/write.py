@@ -1,6 +1,6 @@
 """The streaming writer: encodes in threads, uploads many shards at once, bounded in memory, resumable.
 
-Threads, not processes: sending the encoded bytes back costs more than Python's lock (docs/data.md has the figures).
+Processes that encode and upload (`setup_data.workers`) and a cluster (`setup_data.cluster`) take the threads' place.
 
 The order makes every state safe: shards, part by part their checksums, the manifest, and ``zarr.json`` last, so
 that nothing unfinished can be opened.
@@ -11,7 +11,7 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -23,6 +23,8 @@ from obstore.store import ObjectStore
 from harness.datasets.manifest import DatasetSpec, Manifest, read
 from harness.errors import BadUseError
 from harness.machine.cpu import cores
+from harness.targets.client import open_store
+from harness.targets.target import EMBEDDED, Target
 from setup_data.encode import (
     Coordinates,
     EncodedShard,
@@ -39,8 +41,8 @@ from setup_data.ledger import Ledger
 IN_FLIGHT = 100
 """Uploads under way at once, by default."""
 
-_BUDGET = 1 << 30
-"""Bytes of shards held at once, whatever their size and number."""
+BUDGET = 1 << 30
+"""Bytes of shards that one process holds at once, whatever their size and number."""
 
 _WHOLE_NBYTES = 128 << 20
 """A shard up to this decoded size is one PUT; a larger one is a multipart upload that is encoded as it goes, to bound
@@ -85,6 +87,12 @@ class Report(msgspec.Struct, kw_only=True):
     raw_put_mb_s: float | None = None
     """The same of bare PUTs of already encoded shards, as many in flight."""
     write_to_raw: float | None = None
+
+
+def open_to_write(target: Target) -> ObjectStore:
+    """Return the store of `target`."""
+    # The embedded store fails for good reasons only, such as a full disk: there is nothing to wait for.
+    return open_store(target, retry=target.name != EMBEDDED)
 
 
 def write(
@@ -157,8 +165,14 @@ def _here(store: ObjectStore, in_flight: int) -> StoreShards:
     """Return what stores shards from this process."""
 
     def store_shards(ledger: Ledger, remaining: Iterator[Numbered], advance: Advance) -> None:
-        with ThreadPoolExecutor(cores()) as encoders:
-            asyncio.run(_Uploader(store, ledger, encoders, in_flight, advance).run(remaining))
+        async def stored(number: int, encoded: EncodedShard) -> None:
+            advance(ledger.spec.shard_nbytes)
+            part = ledger.record(number, encoded)
+            if part is not None:
+                await obstore.put_async(store, ledger.part_key(number), part)
+
+        uploader = Uploader(store, ledger.spec, stored, threads=cores(), in_flight=in_flight)
+        asyncio.run(uploader.run(remaining))
 
     return store_shards
 
@@ -248,37 +262,61 @@ class _Budget:
             self._freed.notify_all()
 
 
-class _Uploader:
-    """Has shards encoded and stores them, within the limits on number and memory."""
+class Uploader:
+    """Has shards encoded and stores them, within the limits on number and memory.
+
+    Parameters
+    ----------
+    store
+        Root of the target.
+    spec
+        The dataset.
+    stored
+        Awaited with the number and the checksums of each shard that is stored.
+    threads
+        How many encode.
+    in_flight
+        Uploads under way at once.
+    budget
+        Bytes of shards held at once; a shard beyond them is held alone.
+    """
 
     def __init__(
-        self, store: ObjectStore, ledger: Ledger, encoders: ThreadPoolExecutor, in_flight: int, advance: Advance
+        self,
+        store: ObjectStore,
+        spec: DatasetSpec,
+        stored: Callable[[int, EncodedShard], Awaitable[None]],
+        *,
+        threads: int,
+        in_flight: int,
+        budget: int = BUDGET,
     ) -> None:
         self._store = store
-        self._ledger = ledger
-        self._encoders = encoders
-        self._advance = advance
-        self._tasks = asyncio.Semaphore(in_flight + 2 * cores())  # the encoders always have a next shard
+        self._spec = spec
+        self._stored = stored
+        self._threads = threads
+        self._tasks = asyncio.Semaphore(in_flight + 2 * threads)  # the encoders always have a next shard
         self._uploads = asyncio.Semaphore(in_flight)
-        self._budget = _Budget(_BUDGET)
+        self._budget = _Budget(budget)
 
     async def run(self, remaining: Iterable[Numbered]) -> None:
         """Store the `remaining` shards; the first error ends all."""
-        spec = self._ledger.spec
+        spec = self._spec
         reserved = _STREAM_NBYTES if _streams(spec) else spec.shard_nbytes
         try:
-            async with asyncio.TaskGroup() as group:
-                for number, shard in remaining:
-                    await self._tasks.acquire()
-                    await self._budget.take(reserved)
-                    group.create_task(self._store_shard(number, shard, reserved))
+            with ThreadPoolExecutor(self._threads) as encoders:
+                async with asyncio.TaskGroup() as group:
+                    for number, shard in remaining:
+                        await self._tasks.acquire()
+                        await self._budget.take(reserved)
+                        group.create_task(self._store_shard(number, shard, encoders, reserved))
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
 
-    async def _store_shard(self, number: int, shard: Coordinates, reserved: int) -> None:
-        spec = self._ledger.spec
+    async def _store_shard(self, number: int, shard: Coordinates, encoders: ThreadPoolExecutor, reserved: int) -> None:
+        spec = self._spec
         encoded = EncodedShard(spec)
-        bodies = _bodies(spec, shard, encoded, self._encoders)
+        bodies = _bodies(spec, shard, encoded, encoders)
         if _streams(spec):
             async with self._uploads:
                 await _put_streamed(self._store, spec, shard, bodies)
@@ -291,10 +329,7 @@ class _Uploader:
             del body
         await self._budget.give(reserved)
         self._tasks.release()
-        self._advance(spec.shard_nbytes)
-        part = self._ledger.record(number, encoded)
-        if part is not None:
-            await obstore.put_async(self._store, self._ledger.part_key(number), part)
+        await self._stored(number, encoded)
 
 
 async def _bodies(
