@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import click
 import msgspec
+from click.core import ParameterSource
 from rich import box
 from rich.console import Console
 from rich.progress import (
@@ -89,6 +90,7 @@ def create(
 
     Interrupted and started again, it goes on where it was; a finished data set is left alone.
     """
+    _demand_own_array(preset)
     specs = _specs(preset, names, custom)
     if gib is not None:
         specs = [presets.scaled(spec, gib) for spec in specs]
@@ -203,6 +205,14 @@ def _as_plain(found: places.Found) -> dict[str, object]:
         "has_manifest": found.has_manifest,
         "trouble": found.trouble,
     }
+
+
+def _demand_own_array(preset: str | None) -> None:
+    """Refuse options that a preset would not heed."""
+    context = click.get_current_context()
+    for option in ("dtype", "codec", "order", "seed") if preset is not None else ():
+        if context.get_parameter_source(option) is not ParameterSource.DEFAULT:
+            raise BadUseError(f"--preset and --{option} exclude each other: a preset has its own values")
 
 
 def _specs(

@@ -101,9 +101,19 @@ def _answer(found: Plateau, reader: str) -> str:
     doubled = found.doubled(reader)
     if doubled is None:
         return "nothing measured"
+    if _has_few_requests(found, reader):
+        few = "unknown: the workload has too few requests for more to be in flight, which a larger one would tell"
+        return f"{few} (twice the connections and threads take {_ratio(doubled)} of the time)."
     unsure = f"more --samples tell whether it is on a plateau ({1 - GAIN:g} or more)"
     said = {True: "on a plateau", False: "not on a plateau", None: unsure}[found.holds(reader)]
     return f"{said}: twice the connections and threads take {_ratio(doubled)} of the time."
+
+
+def _has_few_requests(found: Plateau, reader: str) -> bool:
+    """Whether no more requests were under way when twice as many were allowed, and fewer than were at first."""
+    first, doubled = found.of(reader)
+    seen, more = first.figure("connections"), doubled.figure("connections")
+    return seen is not None and more is not None and seen.median == more.median < first.in_flight
 
 
 def _ratio(ratio: Interval) -> str:

@@ -29,7 +29,9 @@ _UNTOLD = (
     "`taskset -c 0 zcb read ... --json` beside these tell, of any workload that the CPU binds."
 )
 
-_ABOVE = FiniteRange(min=0, min_open=True)
+_RATE = FiniteRange(min=0.001, max=1e6)
+_CORES = FiniteRange(min=0.01, max=1e5)
+_MS = FiniteRange(min=0.001, max=3.6e6)
 
 
 @click.command(
@@ -37,15 +39,15 @@ _ABOVE = FiniteRange(min=0, min_open=True)
     "  zcb project here.json --vm c6in.32xlarge --cores 128 --first-byte-ms 30"
 )
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--link-gbit-s", type=_ABOVE, help="Rate of the link, 10^9 bits per second.")
+@click.option("--link-gbit-s", type=_RATE, help="Rate of the link, 10^9 bits per second.")
 @click.option("--vm", metavar="TYPE", help="Take the link's rate from cloud/prices.toml, e.g. c6in.32xlarge.")
-@click.option("--cores", type=_ABOVE, required=True, help="Cores that the reader may use.")
-@click.option("--first-byte-ms", type=_ABOVE, help="Median time to the first byte (default: as measured).")
-@click.option("--connection-mb-s", type=_ABOVE, help="Rate of each connection (default: as measured).")
+@click.option("--cores", type=_CORES, required=True, help="Cores that the reader may use.")
+@click.option("--first-byte-ms", type=_MS, help="Median time to the first byte (default: as measured).")
+@click.option("--connection-mb-s", type=_RATE, help="Rate of each connection (default: as measured).")
 @click.option(
     "--requests-per-second-per-prefix",
     "per_prefix",
-    type=FiniteRange(min=0),
+    type=click.IntRange(0, 10**9),
     help="What a prefix is good for; 0 is no limit (default: that of s3 in cloud/prices.toml).",
 )
 @click.option(
@@ -67,7 +69,7 @@ def project(
     cores: float,
     first_byte_ms: float | None,
     connection_mb_s: float | None,
-    per_prefix: float | None,
+    per_prefix: int | None,
     in_flight: int | None,
     encrypted: bool | None,
     as_json: bool,
@@ -78,9 +80,9 @@ def project(
     projection and no measurement (docs/projection.md).
     """
     prices = cost.load_prices()
-    if link_gbit_s is None:
-        if vm is None:
-            raise BadUseError("say how fast the link is: --link-gbit-s, or --vm with a type of cloud/prices.toml")
+    if (link_gbit_s is None) == (vm is None):
+        raise BadUseError("say how fast the link is: either --link-gbit-s, or --vm with a type of cloud/prices.toml")
+    if vm is not None:
         link_gbit_s = prices.of_vm(vm).gbit_s
     limit = prices.of_storage("s3").gets_per_second if per_prefix is None else per_prefix
     changes = {
@@ -101,7 +103,7 @@ def project(
         report = {"schema": SCHEMA, "rows": found}
         click.echo(pretty(report))
     else:
-        _show(found, link_gbit_s, cores)
+        _show(found)
 
 
 def _place(row: Sequence[MeasuredCell], asked: dict[str, float | None]) -> Place:
@@ -114,17 +116,26 @@ def _place(row: Sequence[MeasuredCell], asked: dict[str, float | None]) -> Place
     return msgspec.structs.replace(place, first_byte_p99_ms=tail * place.first_byte_ms)
 
 
-def _show(found: Sequence[Projection], link_gbit_s: float, cores: float) -> None:
+def _show(found: Sequence[Projection]) -> None:
     """Print a table for each workload."""
     console = Console(highlight=False)
+    place = found[0].place  # what is asked for is the same in all
     by_tls = ", by TLS" if all(one.place.encrypted for one in found) else ""
-    console.print(f"Projection to {link_gbit_s:g} Gbit/s and {cores:g} cores{by_tls}, not a measurement")
+    console.print(f"Projection to {place.link_gbit_s:g} Gbit/s and {place.cores:g} cores{by_tls}, not a measurement")
+    console.print(f"Assumed of the store: {'; '.join(dict.fromkeys(_service(one.place) for one in found))}.")
     for label in dict.fromkeys(one.label for one in found):
         console.print(_table(label, [one for one in found if one.label == label]))
     untold = dict.fromkeys(one.reader for one in found if one.in_turns is None)
     if untold:
         console.print(f"{', '.join(untold)}: {_UNTOLD}", markup=False)
     console.print("Its model, and how far it was off where it was checked: docs/projection.md.")
+
+
+def _service(place: Place) -> str:
+    """Return how fast the store is that a projection is to."""
+    connection = "no limit on" if place.connection_mb_s is None else f"{place.connection_mb_s:g} MB/s of"
+    prefix = "no limit of" if place.requests_per_second is None else f"{place.requests_per_second:g}"
+    return f"first byte {place.first_byte_ms or 0:g} ms, {connection} a connection, {prefix} requests/s of a prefix"
 
 
 def _table(label: str, found: Sequence[Projection]) -> Table:

@@ -24,7 +24,7 @@ def rounds_options(command: Any) -> Any:
                 type=click.IntRange(1, 1000),
                 default=FEWEST,
                 show_default=True,
-                help="Rounds, in all sessions together.",
+                help="Rounds, in all sessions together; every session has as many.",
             ),
             click.option(
                 "--sessions",

@@ -40,7 +40,11 @@ def store() -> None:
     help="Service time: none; 20 ms, 90 MB/s per connection, 2 Gbit/s; or the same with a tail.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to serve on (default: any free one).")
-@click.option("--root", metavar="DIR", help="Directory of the objects (default: below the state directory).")
+@click.option(
+    "--root",
+    metavar="DIR",
+    help="Directory of the objects, made where it is not there (default: below the state directory).",
+)
 @click.option("--auth", is_flag=True, help="Demand signatures; keys from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.")
 @click.option(
     "--tls", is_flag=True, help="Serve by TLS; --json names the file of the authority to trust (docs/store.md)."

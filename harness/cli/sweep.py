@@ -220,7 +220,7 @@ def _failures(swept: InFlightSweep) -> list[str]:
 def _nothing(swept: InFlightSweep, failed: Sequence[str]) -> BadUseError | MeasurementError:
     if failed:
         return MeasurementError("; ".join(failed))
-    reasons = {reader.reader: value.na for reader in swept.readers for value in reader.values}
+    reasons = {reader.reader: value.na for reader in swept.readers for value in reader.values if value.na is not None}
     return BadUseError("; ".join(f"{name} cannot do this workload: {reason}" for name, reason in reasons.items()))
 
 
@@ -325,10 +325,14 @@ def _pays(cell: GapCell) -> str:
     found = cell.best_gap()
     if found is None:
         return "-"
+    known = [ratio for pair in cell.pairs if (ratio := pair.ratio()) is not None]
+    count = "" if any(ratio.sure for ratio in known) else f" (n={max(ratio.count for ratio in known)})"
     if found.above is None:
-        return f"below {_size(cell.pairs[0].gap_bytes)}"
-    return "at all gaps" if found.below is None else f"to {_size(found.above)}"
+        return f"below {_size(cell.pairs[0].gap_bytes)}{count}"
+    if found.below is not None:
+        return f"to {_size(found.above)}{count}"
+    return f"{'at all gaps' if len(known) > 1 else 'at this gap'}{count}"
 
 
 def _size(nbytes: float) -> str:
-    return f"{number(nbytes / 2**20)}M" if nbytes >= 2**20 else f"{number(nbytes / 2**10)}K"
+    return f"{number(nbytes / 2**20)} MiB" if nbytes >= 2**20 else f"{number(nbytes / 2**10)} KiB"

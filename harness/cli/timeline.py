@@ -41,6 +41,8 @@ def timeline(files: tuple[Path, ...], form: str, optimum: bool, output: Path | N
     """
     if form != "html" and len(files) > 1:
         raise BadUseError(f"{form} draws one timeline: name one file, or take --format html")
+    if output is not None and output.exists() and any(file.exists() and output.samefile(file) for file in files):
+        raise BadUseError(f"{str(output)[:200]!r} is the timeline to draw: name another file by -o")
     loaded = [load(file) for file in files]
     shown = [best_schedule(one) for one in loaded] if optimum else loaded
     drawn = html_page(shown).encode() if form == "html" else _ONE[form](shown[0])

@@ -7,7 +7,7 @@ import click
 
 from harness.cli.lengths import Lengths
 from harness.cli.values import FiniteRange, OutputFile, timeout_option, write_output
-from harness.errors import BadUseError
+from harness.errors import BadUseError, unknown
 from harness.machine.environment import admit
 from harness.measure.agreement import agreed_truth
 from harness.targets.resolve import resolve
@@ -17,7 +17,6 @@ from harness.workload import model as workloads
 from harness.workload import training as trainings
 from harness.workload.create import create_workload
 from harness.workload.patterns import DEFAULT_CROPS, DEFAULT_CROPS_AT_ONCE, DEFAULT_HEADLINE_READS, PATTERNS, Parameters
-from harness.workload.patterns import pattern as find_pattern
 from harness.workload.stream import DEFAULT_SECONDS, DEFAULT_WINDOW_MIB
 
 _TRAINING = {
@@ -27,6 +26,13 @@ _TRAINING = {
     "ahead": (trainings.DEFAULT_AHEAD, "Batches that an arm may have under way beside the one that is wanted."),
 }
 """Options of `training` alone: default, and what they are."""
+
+
+def _known(name: str) -> str:
+    """Return a pattern's name; a BadUseError lists the choices."""
+    if name not in (choices := [*PATTERNS, trainings.PATTERN]):
+        raise unknown("pattern", name, choices)
+    return name
 
 
 def _training_options(command: Any) -> Any:
@@ -50,7 +56,7 @@ def _training_options(command: Any) -> Any:
 @click.argument(
     "pattern",
     metavar="PATTERN",
-    callback=lambda _, __, name: name if name == trainings.PATTERN else find_pattern(name).name,
+    callback=lambda _, __, name: _known(name),
 )
 @click.option("--target", required=True, help="A name from targets.toml, or a URL: of data sets, or of one array.")
 @click.option(

@@ -202,8 +202,8 @@ def load(target: Target, dataset: str) -> Manifest:
     if manifest is None:
         preset = dataset.split("/")[0] if "/" in dataset else os.environ.get("ZCB_PRESET") or PRESETS[0]
         raise BadUseError(
-            f"target {target.name} holds no dataset {dataset!r}: "
-            f"write it with `zcb data create --target {target.name} --preset {preset}`"
+            f"target {target.name} holds no dataset {dataset!r}: `zcb data list --target {target.name}` lists those "
+            f"that are there, and `zcb data create --target {target.name} --preset {preset}` writes a preset's"
         )
     return manifest
 

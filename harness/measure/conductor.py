@@ -239,8 +239,9 @@ class Conductor:
     def _tell_of_round(self, workload: Workload, rows: Mapping[str, Row], rounds: int) -> None:
         plan = self._plan
         done = (self._session - 1) * plan.rounds_of_session + rounds
+        last = _last_round(rows.values())
         of_session = f" of session {self._session}" if plan.sessions > 1 else ""
-        said = f"{workload.label}: round {rounds}{of_session}: {_summary(rows.values())}"
+        said = f"{workload.label}: round {rounds}{of_session}: {_summary(rows.values(), self._session, last)}"
         log.report(_log, said, step=workload.label, share=done / (plan.sessions * plan.rounds_of_session))
 
     def _left(self, rows: dict[str, Row]) -> bool:
@@ -250,7 +251,7 @@ class Conductor:
 
     def _sits_out(self, row: Row) -> bool:
         """Whether a reader has had its time: one that is slow by itself must not stretch every pass."""
-        return bool(row.samples) and row.reader != NETWORK_LIMIT and row.seconds >= self._plan.patience
+        return row.seconds > 0 and row.reader != NETWORK_LIMIT and row.seconds >= self._plan.patience
 
     def _round(self, rows: dict[str, Row], probe: Probe) -> None:
         order = [name for name in self._readers if rows[name].measured and not self._sits_out(rows[name])]
@@ -426,6 +427,12 @@ def _last_round(rows: Iterable[Row]) -> int:
     return max((sample.round_number or 0 for row in rows for sample in row.samples), default=0)
 
 
-def _summary(rows: Iterable[Row]) -> str:
-    medians = ((row.reader, statistics.median(s.seconds for s in row.samples)) for row in rows if row.samples)
-    return ", ".join(f"{reader} {seconds * 1e3:.0f} ms" for reader, seconds in medians) or "nothing measured"
+def _summary(rows: Iterable[Row], session: int, number: int) -> str:
+    """Return what each row that had its turn in a round took, the median of its turns."""
+    turns = ((row.reader, [s.seconds for s in row.samples if _round_of(s) == (session, number)]) for row in rows)
+    said = [f"{reader} {statistics.median(seconds) * 1e3:.0f} ms" for reader, seconds in turns if seconds]
+    return ", ".join(said) or "nothing measured"
+
+
+def _round_of(sample: Sample) -> tuple[int | None, int | None]:
+    return sample.session, sample.round_number

@@ -240,7 +240,7 @@ class _Table:
             seat.seconds += time.monotonic() - begin
 
     def _sits_out(self, seat: _Seat) -> bool:
-        return seat.seconds >= self._rounds.patience
+        return seat.seconds > 0 and seat.seconds >= self._rounds.patience  # the first turn is never sat out
 
     def _warm(self, seat: _Seat) -> Sample:
         """Return the sample of a warm execution: the second of a fresh process, or where a connection was new.

@@ -76,7 +76,9 @@ def _of_json(path: Path) -> Iterator[MeasuredCell | None]:
         if isinstance(data, dict) and data.get("kind") == "in-flight":
             return of_sweep(msgspec.convert(data, InFlightSweep))
         reports = msgspec.convert(data if isinstance(data, list) else [data], list[_Report])
-    except (OSError, msgspec.MsgspecError, RecursionError) as error:
+    except OSError as error:
+        raise BadUseError(f"cannot read {path}: {error.strerror}") from error
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise BadUseError(
             f"{path} is neither an asv configuration nor what `zcb read --json` or `zcb sweep in-flight --json` "
             f"printed: {error}"

@@ -103,6 +103,7 @@ def start(settings: StoreSettings) -> StoreState:
         found = _running()
         if found:
             _demand_same(found, settings)
+            _demand_same_keys(found)
             _log.info(f"already running (pid {found.pid})")
             return found
         return _launch(rust.STORE.build(), _with_link(settings))
@@ -198,6 +199,18 @@ def _demand_same(found: _Record, wanted: StoreSettings) -> None:
         raise BadUseError(
             f"a store with other settings is running (profile {found.profile.name}, link {found.link.name}, "
             f"{found.endpoint}, root {found.root}): stop it first with `zcb store stop`"
+        )
+
+
+def _demand_same_keys(found: _Record) -> None:
+    """Refuse a store that demands other keys than the environment has; they are written down nowhere."""
+    if found.settings is None or not found.settings.auth:
+        return
+    given = Path(f"/proc/{found.pid}/environ").read_bytes().split(b"\0")
+    if any(os.fsencode(f"{name}={os.environ.get(name)}") not in given for name in KEY_VARIABLES):
+        raise BadUseError(
+            "a store that demands other keys is running: stop it first with `zcb store stop`, or set "
+            f"{' and '.join(KEY_VARIABLES)} to its own"
         )
 
 

@@ -1,6 +1,7 @@
 """The object store behind a target, for the harness's own reading and writing (not for readers under test)."""
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -39,6 +40,7 @@ _BAD_ANSWERS = {
     "Content-Length Header missing": "does not say how long an object is (no Content-Length)",
 }
 """What a library says of an answer that it cannot use -> what the server did."""
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 
 
@@ -114,13 +116,21 @@ def _complaint(target: Target, error: BaseException) -> str:
     code = _CODE.search(text)
     if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _REFUSED.search(text):
         what = "to be read" if target.is_http else "these credentials"
-        return f"{target.url} refuses {what}{f' ({code[1]})' if code else ''}"
+        return f"{target.url} refuses {what}{f' ({code[1]})' if code else ''}{_lacking(target)}"
     if lacks_bucket(error):
         return f"{target.url}: no such bucket"
     if isinstance(error, NotFoundError | FileNotFoundError):
         missing = _KEY.search(text)
         return f"{target.url} holds no {missing[1] if missing else 'such object'}"
     return _trouble(target, text, code) or _unreachable(target, error)
+
+
+def _lacking(target: Target) -> str:
+    """Return what the environment lacks of a bucket's credentials, which may also come from elsewhere."""
+    missing = [name for name in _KEYS if not os.environ.get(name)]
+    if not target.url.startswith("s3://") or target.anonymous or not missing:
+        return ""
+    return f": {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
 
 
 def _trouble(target: Target, text: str, code: re.Match[str] | None) -> str | None:

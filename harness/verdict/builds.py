@@ -138,10 +138,23 @@ def _clone(url: str, mirror: Path) -> None:
         made.rename(mirror)
 
 
+def demand(spec: str) -> None:
+    """Refuse what `overlay` would find no version of, before anything is cloned or built."""
+    if spec != AS_IT_IS and requirement(spec) is None and not _is_tree(spec):
+        demand_revision(spec)
+
+
+def demand_revision(word: str) -> None:
+    """Refuse what no repository would hold."""
+    if not word.strip() or word.startswith("-"):
+        raise BadUseError(f"{word!r} is not a revision")
+    if word.startswith((os.sep, f".{os.sep}", f"..{os.sep}")):
+        raise BadUseError(f"{word} is not a directory with sources to build")
+
+
 def commit_of(clone: Path, revision: str) -> str:
     """Return the full hash of a revision; a BadUseError says that the repository does not hold it."""
-    if revision.startswith("-"):
-        raise BadUseError(f"{revision!r} is not a revision")
+    demand_revision(revision)
     for candidate in (revision, f"refs/remotes/origin/{revision}"):
         found = git.ask(clone, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{candidate}^{{commit}}")
         if found:

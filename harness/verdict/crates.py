@@ -67,12 +67,19 @@ def make(spec: str, configured: Mapping[str, str]) -> Side:
     named = spec.removeprefix(PREFIX)
     if is_release(named):
         folder = _built(named, {_PACKAGE: f'version = "={named}"'}, "")
-    elif Path(named).is_dir():
+    elif named and Path(named).is_dir():
         tree = Path(named).resolve()
         folder = _built(f"tree-{builds.tree_digest(tree)}", *_members(tree))
     else:
         folder = _of_revision(named)
     return _side(spec, folder, {BINARY_VARIABLE: str(folder / ZARRS_READER.crate)})
+
+
+def demand(spec: str) -> None:
+    """Refuse what `make` would find no crate of, before anything is cloned or built."""
+    named = spec.removeprefix(PREFIX)
+    if is_crate(spec) and not is_release(named) and not (named and Path(named).is_dir()):
+        builds.demand_revision(named)
 
 
 def keep_main() -> Path:

@@ -46,6 +46,11 @@ def is_python(spec: str) -> bool:
     return spec.startswith(PREFIX)
 
 
+def demand(spec: str) -> None:
+    """Refuse what `make` would find no Python of, before anything is installed."""
+    _told(spec, _program(spec))
+
+
 def make(spec: str, configured: Mapping[str, str]) -> Side:
     """Return the side whose readers run in the Python that `spec` names.
 

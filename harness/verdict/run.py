@@ -159,6 +159,9 @@ def _compares_pythons(request: Request) -> bool:
 def prepare(request: Request) -> dict[str, Side]:
     """Build both sides; the errors are those of `builds.overlay` and `sides.make`."""
     made = {}
+    kind = crates if _compares_crates(request) else pythons if _compares_pythons(request) else builds
+    for spec in (request.base, request.head):
+        kind.demand(spec)
     for name, spec, configured in (
         ("base", request.base, request.base_config),
         ("head", request.head, request.head_config),

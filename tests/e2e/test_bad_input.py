@@ -188,7 +188,14 @@ COMMANDS = [
         ["0", "-1", "inf", "nan", "x", ""],
     ),
     *each(["project", BINARY, "--cores", "2", "--link-gbit-s", "1"], ["--in-flight"], ["0", HUGE, *NO_NUMBERS]),
+    *each(
+        ["project", BINARY, "--cores", "2", "--link-gbit-s", "1"],
+        ["--cores", "--link-gbit-s", "--first-byte-ms", "--connection-mb-s"],
+        ["1e-308", "1e300"],
+    ),
+    *each(["project", BINARY, "--cores", "2", "--link-gbit-s", "1"], ["--requests-per-second-per-prefix"], ["-1", "x"]),
     (["project", BINARY, "--cores", "2"], "say how fast the link is"),
+    (["project", BINARY, "--cores", "2", "--link-gbit-s", "1", "--vm", "c6in.32xlarge"], "say how fast the link is"),
     # zcb timeline
     *[(["timeline", name], name) for name in NO_FILES],
     *rows("--format", ["timeline", EMPTY, "--format"], ["gif", ""]),
@@ -214,6 +221,11 @@ COMMANDS = [
     *rows("name=value", [*COMPARE, "--base-config"], ["x", "=1", "a="]),
     *rows("NUMBER", ["pr"], ["0", "x", "1.5", ""]),
     (["pr", "1", "--repo", MISSING], "neither a directory nor a URL"),
+    *rows("is not a directory", ["compare", "="], ["/nope", "./nope", "../nope/x"], ["--repo", DIRECTORY]),
+    *rows("is not a revision", ["compare", "="], [""], ["--repo", DIRECTORY]),
+    (["compare", "=", "crate:"], "is not a revision"),
+    (["compare", "=", "crate:/nope"], "is not a directory"),
+    *rows("python9.9", ["compare"], ["python:3.13"], ["python:9.9"]),
     *rows("version", ["compare"], ["zarr==3.*", "zarr>=3", "a=b=c"], ["=", "--patterns", "chunks_of_one_shard"]),
     # the rest
     (["netns"], "COMMAND"),

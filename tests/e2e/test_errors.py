@@ -76,7 +76,7 @@ VERIFY = ["data", "verify", "--target"]
         ([*VERIFY, "missing"], 3, "no such bucket"),
         ([*WORKLOAD, "down"], 3, "cannot reach http://127.0.0.1:9"),
         ([*CREATE, "down"], 3, "cannot reach http://127.0.0.1:9"),
-        ([*WORKLOAD, "embedded"], 2, "holds no dataset 'small': write it with"),
+        ([*WORKLOAD, "embedded"], 2, "holds no dataset 'small': `zcb data list --target embedded`"),
         ([*WORKLOAD, "embedded:s3"], 2, "is 'embedded:loopback', not 'embedded:s3'"),
         ([*WORKLOAD, "nowhere"], 2, "unknown target 'nowhere'"),
         ([*WORKLOAD, "ftp://x/y"], 2, "is none of s3://bucket/prefix, gs://bucket/prefix"),

@@ -71,7 +71,7 @@ def test_what_is_thrown_away_was_fetched(work):
 
 def test_the_terminal_shows_shapes_and_answers(work, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    done = run(work(100), "--samples", 2)
+    done = run(work(4), "--samples", 2)
     assert done.exception is None, done.output
     lines = done.stdout.splitlines()
     assert max(map(len, lines[:-3])) <= 80
@@ -79,6 +79,18 @@ def test_the_terminal_shows_shapes_and_answers(work, monkeypatch):
     assert shown == ["kept"] * 2 + ["thrown"] * 2
     assert lines[-3].startswith("Kept: more --samples tell whether it is on a plateau")
     assert "(n=2: too few for an interval)" in lines[-1]
+
+
+def test_a_workload_of_few_requests_tells_of_no_plateau(work):
+    done = run(work(100), "--samples", 2)
+    assert done.exception is None, done.output
+    assert done.stdout.splitlines()[-3].startswith("Kept: unknown: the workload has too few requests")
+
+
+def test_the_first_round_is_measured_whatever_the_patience(work):
+    done = run(work(100), "--samples", 2, "--patience", 0, "--json")
+    assert done.exception is None, done.output
+    assert [len(shape["samples"]) for shape in json.loads(done.stdout)["shapes"]] == [1] * 4
 
 
 def test_more_than_may_be_in_flight_is_refused(work):

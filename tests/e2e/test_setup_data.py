@@ -556,6 +556,10 @@ def test_verify_answers_no_in_one_line(clean):
         (["--preset", "huge"], "unknown preset 'huge'"),
         (["--preset", "tiny", "--dataset", "x"], "has no dataset 'x'"),
         (["--preset", "tiny", "--shape", "1"], "exclude each other"),
+        *[
+            (["--preset", "tiny", option, value], f"--preset and {option} exclude each other")
+            for option, value in (("--codec", "none"), ("--dtype", "int8"), ("--order", "c"), ("--seed", "1"))
+        ],
         (["--name", "a", "--shape", "4"], "also needs --chunks, --shards"),
         ([*CUSTOM, "--chunks", "1,3,8"], "do not divide"),
         ([*CUSTOM, "--name", "../../etc"], "dataset name"),

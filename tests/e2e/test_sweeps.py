@@ -62,6 +62,12 @@ def test_the_terminal_holds_every_value(work, columns, monkeypatch):
     assert lines[-1].startswith("zarr-python+obstore  knee at ")
 
 
+def test_the_first_round_is_measured_whatever_the_patience(work):
+    done = run("in-flight", work, "--readers", "tensorstore", "--values", 4, "--samples", 2, "--patience", 0, "--json")
+    assert done.exit_code == 0, done.output
+    assert [len(value["samples"]) for value in json.loads(done.stdout)["readers"][0]["values"]] == [1]
+
+
 @pytest.fixture
 def own_work(own_state, tmp_path):
     lifecycle.start(StoreSettings(profile="loopback"))

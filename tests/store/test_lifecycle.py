@@ -276,6 +276,8 @@ def test_keys_are_on_no_command_line_and_in_no_file(own_state):
     files = [path for path in own_state.rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if b"to-look-for" in path.read_bytes()]
+    says(zcb("start", "--auth", **keys), 0, "already running")
+    says(zcb("start", "--auth", **keys | {"AWS_SECRET_ACCESS_KEY": "another"}), 2, "demands other keys")
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ def facts(timeline: Timeline, analysis: Analysis) -> str:
         f"{len(timeline.chunks)} chunks, {len(timeline.requests)} requests",
         f"{analysis.in_flight} in flight" + (f" of {allowed}" if allowed else ""),
         f"{analysis.fetched_bytes} bytes fetched for {analysis.wanted_bytes} wanted",
+        f"{analysis.index_bytes} of indexes" if analysis.index_bytes else "",
         lag(timeline),
         cost(timeline),
     ]

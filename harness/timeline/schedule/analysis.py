@@ -46,6 +46,8 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     """Stored bytes of the chunks wanted."""
     fetched_bytes: int
     """Bytes of the data requests' bodies; indexes and metadata apart."""
+    index_bytes: int
+    """Those of all other requests' bodies."""
     on_wire: bool
     """Whether packets tell when bytes arrived, and not only when the reader noticed."""
     repeats: Repeats | None = None
@@ -104,6 +106,7 @@ def analyse(timeline: Timeline) -> Analysis:
         in_flight=max((number for _, number in in_flight(timeline.requests)), default=0),
         wanted_bytes=sum(chunk.length for chunk in timeline.chunks),
         fetched_bytes=sum(request.bytes or 0 for request in timeline.requests if request.kind == "data"),
+        index_bytes=sum(request.bytes or 0 for request in timeline.requests if request.kind != "data"),
         on_wire=timeline.capture is not None,
         repeats=timeline.repeats,
     )

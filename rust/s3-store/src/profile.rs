@@ -3,8 +3,11 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// Seconds.
-const DAY: f64 = 86_400.0;
+// What can be paced and told: beyond these a clock of nanoseconds or a rate in whole bytes a second is off or overflows.
+const DELAYS_MS: (f64, f64) = (0.001, 3_600_000.0);
+const RATES: (f64, f64) = (0.001, 1_000_000.0);
+const REQUESTS: (f64, f64) = (0.001, 1_000_000_000.0);
+const IDLE_SECONDS: (f64, f64) = (0.001, 86_400.0);
 
 /// A named service time, as `--profile` takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -57,21 +60,22 @@ impl Profile {
     pub fn new(preset: Preset, overrides: Overrides, seed: u64) -> Result<Self, String> {
         let mut profile = Self::preset(preset, seed);
         let mut changed = false;
-        for (value, given, flag) in [
-            (&mut profile.first_byte_ms, overrides.first_byte_ms, "--first-byte-ms"),
-            (&mut profile.first_byte_p99_ms, overrides.first_byte_p99_ms, "--first-byte-p99-ms"),
-            (&mut profile.connection_mb_s, overrides.connection_mb_s, "--connection-mb-s"),
-            (&mut profile.link_gbit_s, overrides.link_gbit_s, "--link-gbit-s"),
+        for (value, given, flag, bounds) in [
+            (&mut profile.first_byte_ms, overrides.first_byte_ms, "--first-byte-ms", DELAYS_MS),
+            (&mut profile.first_byte_p99_ms, overrides.first_byte_p99_ms, "--first-byte-p99-ms", DELAYS_MS),
+            (&mut profile.connection_mb_s, overrides.connection_mb_s, "--connection-mb-s", RATES),
+            (&mut profile.link_gbit_s, overrides.link_gbit_s, "--link-gbit-s", RATES),
             (
                 &mut profile.requests_per_second_per_prefix,
                 overrides.requests_per_second_per_prefix,
                 "--requests-per-second-per-prefix",
+                REQUESTS,
             ),
-            (&mut profile.idle_seconds, overrides.idle_seconds, "--idle-seconds"),
+            (&mut profile.idle_seconds, overrides.idle_seconds, "--idle-seconds", IDLE_SECONDS),
         ] {
             let Some(given) = given else { continue };
-            if !given.is_finite() || given < 0.0 {
-                return Err(format!("{flag} must be a positive number, or 0 for none"));
+            if given != 0.0 && !(bounds.0..=bounds.1).contains(&given) {
+                return Err(format!("{flag} must be between {} and {}, or 0 for none", bounds.0, bounds.1));
             }
             *value = (given > 0.0).then_some(given);
             changed = true;
@@ -104,9 +108,6 @@ impl Profile {
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.idle_seconds.is_some_and(|idle| idle > DAY) {
-            return Err("--idle-seconds must be at most a day".into());
-        }
         match (self.first_byte_ms, self.first_byte_p99_ms) {
             (None, Some(_)) => Err("--first-byte-p99-ms needs --first-byte-ms, the median".into()),
             (Some(median), Some(p99)) if p99 < median => {
@@ -142,5 +143,18 @@ mod tests {
         let idle = |seconds| Overrides { idle_seconds: Some(seconds), ..Overrides::default() };
         assert!(Profile::new(Preset::S3, idle(1e300), 0).is_err());
         assert_eq!(Profile::new(Preset::S3, idle(5.0), 0).unwrap().name, "custom");
+    }
+
+    #[test]
+    fn what_could_not_be_paced_is_refused() {
+        let connection = |rate| Overrides { connection_mb_s: Some(rate), ..Overrides::default() };
+        let link = |rate| Overrides { link_gbit_s: Some(rate), ..Overrides::default() };
+        let first_byte = |ms| Overrides { first_byte_ms: Some(ms), ..Overrides::default() };
+        for overrides in [connection(1e-9), connection(1e300), link(1e-300), link(1e7), first_byte(1e12)] {
+            assert!(Profile::new(Preset::Loopback, overrides, 0).unwrap_err().contains("must be between"));
+        }
+        for overrides in [connection(0.001), link(1e6), first_byte(3_600_000.0)] {
+            assert!(Profile::new(Preset::Loopback, overrides, 0).is_ok());
+        }
     }
 }

@@ -211,7 +211,9 @@ def test_names_that_are_none(name):
 def test_load_from_the_store(embedded_store, bucket):
     there = embedded_store.endpoint
     target = Target(name="there", url=f"s3://{bucket}", endpoint=there, region="us-east-1", anonymous=True)
-    with pytest.raises(BadUseError, match="target there holds no dataset 'small': write it with `zcb data create "):
+    with pytest.raises(
+        BadUseError, match="target there holds no dataset 'small': `zcb data list --target there` lists"
+    ):
         manifest.load(target, "small")
     assert manifest.datasets(target) == []
 

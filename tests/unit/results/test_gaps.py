@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.cli import sweep
 from harness.results.gaps import BestGap, GapCell, GapPair, GapSweep, best_gap, report
 from harness.results.intervals import without_interval
 from harness.site import curves
@@ -47,6 +48,21 @@ def test_merging_pays_up_to_the_gap_before_the_turn():
 def test_few_rounds_are_sure_of_nothing():
     found = best_gap([(1, without_interval(0.5, 3)), (2, without_interval(2.0, 3))])
     assert found == BestGap(above=1, below=2, sure_above=None, sure_below=None)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        ([pair(1, [0.5] * 6), pair(3, [2.0] * 6)], "to 1 KiB"),
+        ([pair(1, [0.5] * 6), pair(3, [0.5] * 6)], "at all gaps"),
+        ([pair(1, [0.5] * 2), pair(3, [0.5] * 2)], "at all gaps (n=2)"),
+        ([pair(1, [0.5])], "at this gap (n=1)"),
+        ([pair(2048, [1.5] * 6)], "below 2 MiB"),
+        ([pair(1, [])], "-"),
+    ],
+)
+def test_the_answer_of_few_rounds_says_how_many(pairs, said):
+    assert sweep._pays(cell(*pairs)) == said
 
 
 def test_the_picture_marks_the_rule_where_it_lies_among_the_gaps():

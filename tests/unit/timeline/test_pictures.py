@@ -158,11 +158,14 @@ def test_timelines_are_drawn_from_files(tmp_path: Path):
         (["none.json"], "cannot read none.json"),
         (["w.json"], "is not a timeline"),
         (["t.json", "t.json"], "ascii draws one timeline"),
+        (["t.json", "-o", "t.json"], "'t.json' is the timeline to draw"),
+        (["t.json", "-o", "link.json"], "'link.json' is the timeline to draw"),
     ],
 )
 def test_wrong_use_is_a_line(tmp_path: Path, monkeypatch, arguments, complaint):
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "t.json", made(1))
+    (tmp_path / "link.json").symlink_to("t.json")
     (tmp_path / "w.json").write_text('{"schema": 1, "reads": []}')
     done = CliRunner().invoke(zcb, ["timeline", *arguments])
     assert isinstance(done.exception, BadUseError)
