@@ -148,7 +148,7 @@ def _next(results: Connection, running: dict[Connection, SpawnProcess]) -> tuple
     """Return what a process stored; None, and it is no longer among those `running`, when it has done its work."""
     try:
         result: Result = results.recv()
-    except EOFError:
+    except (EOFError, OSError):  # nothing more, or a message that was cut off
         process = running.pop(results)
         process.join()
         if process.exitcode:
