@@ -16,7 +16,7 @@ from harness.measure import plateau as measuring
 from harness.results import plateau
 from harness.results.intervals import Interval
 from harness.results.plateau import BODIES, GAIN, Held, Plateau
-from harness.results.sample import NETWORK_LIMIT
+from harness.results.sample import NETWORK_LIMIT, flags_of
 from harness.workload.model import MOST_IN_FLIGHT
 
 
@@ -73,6 +73,10 @@ def _show(found: Plateau) -> None:
     for shape in found.shapes:
         table.add_row(*_cells(found, shape))
     console.print(table)
+    for flag in flags_of(sample for shape in found.shapes for sample in shape.samples):
+        where = [f"{BODIES[one.reader]} {one.in_flight}" for one in found.shapes if flag in flags_of(one.samples)]
+        said = f"{flag.letter}  {flag.key}, in samples of {', '.join(where)}: {flag.meaning}"
+        console.print(said, markup=False, soft_wrap=True)
     for reader, bodies in BODIES.items():
         console.print(f"{bodies.capitalize()}: {_answer(found, reader)}", markup=False, soft_wrap=True)
     if (keeping := found.keeping()) is not None:

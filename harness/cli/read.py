@@ -30,7 +30,7 @@ from harness.readers.zarrs import built_with_main
 from harness.results.intervals import Interval
 from harness.results.metrics import METRICS, TIMES_SLOWER
 from harness.results.pilot import sentence
-from harness.results.sample import FLAG_IN_FLIGHT, FLAGS, NETWORK_LIMIT, Flag, Sample
+from harness.results.sample import FLAG_IN_FLIGHT, FLAGS, NETWORK_LIMIT, Sample, flags_of
 from harness.results.slower import slower
 from harness.results.text import number, times
 from harness.results.windows import over_time
@@ -250,14 +250,8 @@ def _distance(of: Interval) -> str:
     return f"{times(of.median)}x{rests} ({of.count} {values})"
 
 
-def _flags(samples: Iterable[Sample]) -> list[Flag]:
-    """Return every flag that any of the samples has."""
-    found = {flag for sample in samples for flag in sample.flags}
-    return [flag for key, flag in FLAGS.items() if key in found]
-
-
 def _letters(samples: Iterable[Sample]) -> str:
-    return " ".join(flag.letter for flag in _flags(samples))
+    return " ".join(flag.letter for flag in flags_of(samples))
 
 
 def _explain(console: Console, rows: list[Row]) -> None:
@@ -265,7 +259,7 @@ def _explain(console: Console, rows: list[Row]) -> None:
     for line in _conclusions(rows):
         console.print(line, markup=False)
     console.print(LIMIT_IS)
-    for flag in _flags(sample for row in rows for sample in row.samples):
+    for flag in flags_of(sample for row in rows for sample in row.samples):
         console.print(f"{flag.letter}  {flag.key}: {flag.meaning}")
     for row in rows:
         cause = why_few_in_flight(row.reader, row.samples, row.workload.in_flight)

@@ -1,5 +1,6 @@
 """One timed execution and everything that was counted around it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -104,6 +105,14 @@ _ALL = (
 )
 
 FLAGS = {flag.key: flag for flag in _ALL}
+
+
+def flags_of(samples: Iterable["Sample"]) -> list[Flag]:
+    """Return every flag that any of the samples has."""
+    found = {flag for sample in samples for flag in sample.flags}
+    return [flag for key, flag in FLAGS.items() if key in found]
+
+
 """Every flag that a sample can carry, by its key."""
 
 

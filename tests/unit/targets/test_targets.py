@@ -11,14 +11,15 @@ import msgspec
 import psutil
 import pytest
 import tensorstore
+from obstore.exceptions import PermissionDeniedError
 
-from harness.errors import BadUseError
+from harness.errors import BadUseError, StoreError
 from harness.machine import network
 from harness.machine.network import NicCounters
 from harness.measure.conductor import Conductor, Plan
 from harness.measure.evidence import Probe
 from harness.readers import benchmarked, reader_class
-from harness.targets.client import open_store
+from harness.targets.client import open_store, reaching
 from harness.targets.fsspec import fsspec_location
 from harness.targets.obstore import obstore_store
 from harness.targets.resolve import resolve, store_flags
@@ -323,3 +324,22 @@ def test_a_bucket_that_is_missing_is_said_alike_whatever_the_pattern(embedded_st
     for dataset in (None, "tiny/small"):
         with pytest.raises(Exception, match="no such bucket"):
             create_workload("whole_array", target, dataset=dataset)
+
+
+@pytest.mark.parametrize(
+    ("url", "keys", "said"),
+    [
+        ("s3://b", {}, "s3://b refuses these credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set"),
+        ("s3://b", {"AWS_ACCESS_KEY_ID": "a"}, "s3://b refuses these credentials: AWS_SECRET_ACCESS_KEY is not set"),
+        ("s3://b", {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}, "s3://b refuses these credentials"),
+        ("gs://b", {}, "gs://b refuses these credentials"),
+    ],
+)
+def test_keys_that_are_not_set_are_named_where_a_bucket_refuses(monkeypatch, url, keys, said):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StoreError) as error, reaching(Target(name="x", url=url)):
+        raise PermissionDeniedError("no")
+    assert str(error.value) == said
