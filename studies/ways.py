@@ -26,7 +26,7 @@ from harness.results.sample import Sample
 from harness.results.sessions import by_session
 from harness.results.slower import same_rounds
 from harness.results.text import number, times
-from harness.store.lifecycle import KEY_VARIABLES
+from harness.store.state import KEY_VARIABLES
 from studies.reports import Report, load
 
 WAYS: Mapping[str, tuple[str, ...]] = {"plain": (), "TLS": ("--tls",), "TLS, signed": ("--tls", "--auth")}

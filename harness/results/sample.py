@@ -105,15 +105,13 @@ _ALL = (
 )
 
 FLAGS = {flag.key: flag for flag in _ALL}
+"""Every flag that a sample can carry, by its key."""
 
 
 def flags_of(samples: Iterable["Sample"]) -> list[Flag]:
     """Return every flag that any of the samples has."""
     found = {flag for sample in samples for flag in sample.flags}
     return [flag for key, flag in FLAGS.items() if key in found]
-
-
-"""Every flag that a sample can carry, by its key."""
 
 
 class RequestCounts(msgspec.Struct, kw_only=True):

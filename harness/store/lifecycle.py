@@ -21,11 +21,9 @@ from harness.machine.environment import sealed
 from harness.machine.interrupts import terminated_with_cleaning
 from harness.paths import write_atomically
 from harness.store import state, veth
-from harness.store.state import PROFILES, Link, StoreState, state_file, store_dir, tls_dir
+from harness.store.state import KEY_VARIABLES, PROFILES, Link, StoreState, state_file, store_dir, tls_dir
 
 _log = logging.getLogger(__name__)
-
-KEY_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 _READY_WITHIN_S = 30.0
 _STOPS_WITHIN_S = 5.0

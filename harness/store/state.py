@@ -11,6 +11,9 @@ import msgspec
 from harness.errors import StoreError
 from harness.paths import state_dir
 
+KEY_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+"""Where a store that demands signatures takes its keys from, and a client its own."""
+
 _Z99 = 2.326_347_874_040_841  # 99th percentile of the normal distribution, as in the store
 
 

@@ -18,6 +18,7 @@ from obstore.store import ObjectStore
 
 from harness.errors import StoreError
 from harness.machine.environment import direct
+from harness.store.state import KEY_VARIABLES
 from harness.targets.obstore import Store, obstore_store
 from harness.targets.target import Target
 from harness.targets.timeouts import allowed_silence
@@ -40,7 +41,6 @@ _BAD_ANSWERS = {
     "Content-Length Header missing": "does not say how long an object is (no Content-Length)",
 }
 """What a library says of an answer that it cannot use -> what the server did."""
-_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 
 
@@ -127,7 +127,7 @@ def _complaint(target: Target, error: BaseException) -> str:
 
 def _lacking(target: Target) -> str:
     """Return what the environment lacks of a bucket's credentials, which may also come from elsewhere."""
-    missing = [name for name in _KEYS if not os.environ.get(name)]
+    missing = [name for name in KEY_VARIABLES if not os.environ.get(name)]
     if not target.url.startswith("s3://") or target.anonymous or not missing:
         return ""
     return f": {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"

@@ -14,7 +14,8 @@ from harness.readers import benchmarked, reader_class
 from harness.results.sample import NETWORK_LIMIT
 from harness.store import lifecycle
 from harness.store.control import StoreControl
-from harness.store.lifecycle import KEY_VARIABLES, StoreSettings
+from harness.store.lifecycle import StoreSettings
+from harness.store.state import KEY_VARIABLES
 from harness.targets.resolve import resolve
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
