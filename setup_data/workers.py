@@ -22,6 +22,7 @@ import psutil
 from harness.datasets.manifest import DatasetSpec
 from harness.errors import StoreError, ZcbError
 from harness.machine.cpu import cores
+from harness.machine.exit import run_then_exit
 from harness.machine.lifeline import die_with_parent
 from harness.machine.memory import keep_freed
 from harness.targets.client import reaching
@@ -166,16 +167,28 @@ def _work(task: _Task, results: Connection) -> None:
     """Encode and store the task's shards; runs in a process of its own."""
     die_with_parent(task.parent)
     keep_freed()
+    run_then_exit(lambda: _store(task, results))
+
+
+def _store(task: _Task, results: Connection) -> None:
     try:
         with silence_allowed(task.silence), reaching(task.target):
             asyncio.run(_uploader(task, results).run(task.shards))
     except ZcbError as error:
-        results.send(error)
+        _tell(results, error)
+
+
+def _tell(results: Connection, result: Result) -> None:
+    """Send a result. Where nobody is left to be told, the process ends, as the kernel is about to end it anyway."""
+    try:
+        results.send(result)
+    except BrokenPipeError:
+        os._exit(1)
 
 
 def _uploader(task: _Task, results: Connection) -> Uploader:
     async def stored(number: int, encoded: EncodedShard) -> None:
-        results.send((number, encoded))
+        _tell(results, (number, encoded))
 
     store = open_to_write(task.target)
     return Uploader(store, task.spec, stored, threads=1, in_flight=task.in_flight, budget=task.budget)
