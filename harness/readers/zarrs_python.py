@@ -82,7 +82,7 @@ class ZarrsPythonObstore(Reader):
         zarr.config.set(
             {
                 "codec_pipeline.path": _PIPELINE,
-                "codec_pipeline.strict": True,  # else it gives what it cannot do to zarr-python's without a word
+                "codec_pipeline.strict": True,  # else it gives what it cannot do to zarr-python's
                 "threading.max_workers": workload.in_flight,
                 "async.concurrency": workload.in_flight,
                 **self.chosen_of(ZARR_CONFIG),
