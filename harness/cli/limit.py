@@ -73,10 +73,10 @@ def _show(found: Plateau) -> None:
     for shape in found.shapes:
         table.add_row(*_cells(found, shape))
     console.print(table)
-    for flag in flags_of(sample for shape in found.shapes for sample in shape.samples):
-        where = [f"{BODIES[one.reader]} {one.in_flight}" for one in found.shapes if flag in flags_of(one.samples)]
-        said = f"{flag.letter}  {flag.key}, in samples of {', '.join(where)}: {flag.meaning}"
-        console.print(said, markup=False, soft_wrap=True)
+    every = [sample for shape in found.shapes for sample in shape.samples]
+    for flag in flags_of(every):
+        marked = sum(flag.key in sample.flags for sample in every)
+        console.print(f"{flag.key} ({marked} of {len(every)} samples): {flag.meaning}", markup=False)
     for reader, bodies in BODIES.items():
         console.print(f"{bodies.capitalize()}: {_answer(found, reader)}", markup=False, soft_wrap=True)
     if (keeping := found.keeping()) is not None:
