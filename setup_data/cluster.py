@@ -79,7 +79,6 @@ class Cluster:
             The object store, the scheduler or the workers are gone or refuse.
         """
         waiting: dict[Future[EncodedShard], int] = {}
-        store = _store_of(self._target)
         try:
             while True:
                 for number, shard in itertools.islice(remaining, self._in_flight - len(waiting)):
@@ -88,10 +87,8 @@ class Cluster:
                     return
                 for future in self._done(waiting):
                     number = waiting.pop(future)
-                    part = ledger.record(number, self._result(future))
+                    ledger.keep(number, self._result(future))
                     advance(ledger.spec.shard_nbytes)
-                    if part is not None:
-                        store.put(ledger.part_key(number), part)
         finally:
             if waiting and self._client.status == "running":
                 self._client.cancel(list(waiting))

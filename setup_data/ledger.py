@@ -83,6 +83,12 @@ class Ledger:
         arrays = (self.sizes[rows].astype("<u8"), self._stored[rows].astype("<u4"), self._decoded[rows].astype("<u4"))
         return pack(_MAGIC, header, *(array.tobytes() for array in arrays))
 
+    def keep(self, number: int, written: EncodedShard) -> None:
+        """Note that shard `number` is stored, and store its block's part if that is now complete."""
+        part = self.record(number, written)
+        if part is not None:
+            obstore.put(self._store, self.part_key(number), part)
+
     def part_key(self, number: int) -> str:
         """Return the key of the part that shard `number` belongs to."""
         return f"{self.parts}/{number // self._block:06d}"

@@ -16,7 +16,6 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import NamedTuple, cast
 
-import obstore
 import psutil
 
 from harness.datasets.manifest import DatasetSpec
@@ -80,7 +79,6 @@ class Workers:
         StoreError
             The store failed or refused, or a process died.
         """
-        store = open_to_write(self._target)
         running: dict[Connection, SpawnProcess] = {}
         try:
             for task in self._tasks(ledger.spec, list(remaining)):
@@ -91,10 +89,8 @@ class Workers:
                     done = _next(results, running)
                     if done is None:
                         continue
-                    part = ledger.record(*done)
+                    ledger.keep(*done)
                     advance(ledger.spec.shard_nbytes)
-                    if part is not None:
-                        obstore.put(store, ledger.part_key(done[0]), part)
         finally:
             for process in running.values():
                 process.kill()

@@ -222,7 +222,7 @@ class Conductor:
                 rounds += 1
                 probe.round_number += 1
                 self._round(rows, probe)
-                self._tell_of_round(workload, rows, rounds)
+                self._tell_of_round(workload, rows, rounds, probe.round_number)
         self._rotation = None
 
     def _rotation_of(self, workload: Workload) -> Rotation | None:
@@ -236,12 +236,11 @@ class Conductor:
                 _log.warning(f"{workload.label}: measured hot: {reason}")
         return self._rotations.get(workload.digest)
 
-    def _tell_of_round(self, workload: Workload, rows: Mapping[str, Row], rounds: int) -> None:
+    def _tell_of_round(self, workload: Workload, rows: Mapping[str, Row], rounds: int, number: int) -> None:
         plan = self._plan
         done = (self._session - 1) * plan.rounds_of_session + rounds
-        last = _last_round(rows.values())
         of_session = f" of session {self._session}" if plan.sessions > 1 else ""
-        said = f"{workload.label}: round {rounds}{of_session}: {_summary(rows.values(), self._session, last)}"
+        said = f"{workload.label}: round {rounds}{of_session}: {_summary(rows.values(), number)}"
         log.report(_log, said, step=workload.label, share=done / (plan.sessions * plan.rounds_of_session))
 
     def _left(self, rows: dict[str, Row]) -> bool:
@@ -427,12 +426,8 @@ def _last_round(rows: Iterable[Row]) -> int:
     return max((sample.round_number or 0 for row in rows for sample in row.samples), default=0)
 
 
-def _summary(rows: Iterable[Row], session: int, number: int) -> str:
+def _summary(rows: Iterable[Row], number: int) -> str:
     """Return what each row that had its turn in a round took, the median of its turns."""
-    turns = ((row.reader, [s.seconds for s in row.samples if _round_of(s) == (session, number)]) for row in rows)
+    turns = ((row.reader, [s.seconds for s in row.samples if s.round_number == number]) for row in rows)
     said = [f"{reader} {statistics.median(seconds) * 1e3:.0f} ms" for reader, seconds in turns if seconds]
     return ", ".join(said) or "nothing measured"
-
-
-def _round_of(sample: Sample) -> tuple[int | None, int | None]:
-    return sample.session, sample.round_number

@@ -1,6 +1,5 @@
 """Data sets written by a dask.distributed cluster: the same bytes as from here, whoever is killed in the middle."""
 
-import itertools
 import os
 import signal
 import subprocess
@@ -16,14 +15,12 @@ from harness.datasets import manifest
 from harness.errors import BadUseError, StoreError
 from harness.paths import ROOT
 from harness.targets.client import open_store
-from harness.targets.resolve import resolve
 from harness.targets.target import Target
 from setup_data import cluster as clusters
 from setup_data import presets, verify, write
-from setup_data.bucket import ensure_bucket
 from setup_data.cluster import Cluster
 from setup_data.encode import encode_shard, shard_key, shards
-from tests.e2e.test_setup_data import environment, make_spec, objects
+from tests.e2e.test_setup_data import emptied, environment, make_spec, objects, once_after
 
 SPEC = make_spec(name="spread", shape=(256, 256, 256), chunk_shape=(1, 64, 64), shard_shape=(16, 64, 64))
 SHARDS = 256  # in two blocks of the ledger
@@ -43,12 +40,7 @@ def cluster(embedded_store):
 
 @pytest.fixture
 def target(embedded_store):
-    """The embedded target, its bucket made and empty."""
-    found = resolve("embedded")
-    ensure_bucket(found)
-    for batch in obstore.list(open_store(found)):
-        obstore.delete(open_store(found), [meta["path"] for meta in batch])
-    return found
+    return emptied()
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +59,6 @@ def small_blocks(monkeypatch):
 def spread(cluster, target, *, spec=SPEC, in_flight=8, **options):
     with Cluster(cluster.scheduler_address, target, in_flight=in_flight) as connected:
         return write.write(open_store(target), spec, store_shards=connected.store_shards, **options)
-
-
-def once_after(count, act):
-    """What to call at each stored shard so that `act` is called once, at the `count`-th."""
-    calls = itertools.count(1)
-    return lambda _: act() if next(calls) == count else None
 
 
 def test_a_cluster_writes_the_same_bytes_and_this_process_no_shard(cluster, target, written_here, monkeypatch):

@@ -1,5 +1,6 @@
 """The data sets: laid out as zarr lays them out, read back as the truth, resumed, verified, within memory."""
 
+import itertools
 import json
 import math
 import os
@@ -474,15 +475,25 @@ def zcb_data(*arguments: str) -> list[str]:
     return [sys.executable, "-c", code, *arguments]
 
 
+def emptied() -> Target:
+    """Return the embedded target, its bucket made and empty."""
+    found = resolve("embedded")
+    ensure_bucket(found)
+    for batch in obstore.list(open_store(found)):
+        obstore.delete(open_store(found), [meta["path"] for meta in batch])
+    return found
+
+
+def once_after(count, act):
+    """What to call at each stored shard so that `act` is called once, at the `count`-th."""
+    calls = itertools.count(1)
+    return lambda _: act() if next(calls) == count else None
+
+
 @pytest.fixture
 def clean(embedded_store):
-    """The embedded target, its bucket made and empty."""
-    target = resolve("embedded")
-    ensure_bucket(target)
-    store = open_store(target)
-    for batch in obstore.list(store):
-        obstore.delete(store, [meta["path"] for meta in batch])
-    return store
+    """The embedded target's store, its bucket made and empty."""
+    return open_store(emptied())
 
 
 def test_create_and_verify_a_preset(clean):

@@ -1,6 +1,5 @@
 """Data sets written by processes of this machine: the same bytes as by threads, whoever is killed in the middle."""
 
-import itertools
 import os
 import signal
 import subprocess
@@ -17,12 +16,10 @@ from harness.errors import BadUseError, StoreError
 from harness.machine.cpu import cores
 from harness.paths import ROOT
 from harness.targets.client import open_store
-from harness.targets.resolve import resolve
 from harness.targets.target import Target
 from setup_data import cli, verify, workers, write
-from setup_data.bucket import ensure_bucket
 from setup_data.workers import Workers
-from tests.e2e.test_setup_data import environment, make_spec, objects
+from tests.e2e.test_setup_data import emptied, environment, make_spec, objects, once_after
 
 SPEC = make_spec(name="shared", shape=(1024, 256, 256), chunk_shape=(1, 64, 64), shard_shape=(16, 64, 64))
 SHARDS, BLOCK = 1024, 128  # 128 in a block of the ledger
@@ -37,12 +34,7 @@ command()
 
 @pytest.fixture
 def target(embedded_store):
-    """The embedded target, its bucket made and empty."""
-    found = resolve("embedded")
-    ensure_bucket(found)
-    for batch in obstore.list(open_store(found)):
-        obstore.delete(open_store(found), [meta["path"] for meta in batch])
-    return found
+    return emptied()
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +65,6 @@ def command_of(process):
 def has_a_part(target):
     """Whether a block is complete."""
     return len(obstore.list_with_delimiter(open_store(target), f"{SPEC.key}.manifest.parts/")["objects"]) > 1
-
-
-def once_after(count, act):
-    """What to call at each stored shard so that `act` is called once, at the `count`-th."""
-    calls = itertools.count(1)
-    return lambda _: act() if next(calls) == count else None
 
 
 def test_processes_write_the_same_bytes_and_this_one_no_shard(target, by_threads, monkeypatch):
