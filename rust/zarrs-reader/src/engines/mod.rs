@@ -71,7 +71,7 @@ pub trait Engine: Send + Sync {
         while let Some((place, arrays)) = under_way.try_next().await? {
             found[place] = arrays;
         }
-        Ok(found.concat())
+        Ok(found.into_iter().flatten().collect()) // moved: an array may be a million bodies
     }
 
     /// The ways of doing the work that compete.
