@@ -128,6 +128,11 @@ COMMANDS = [
     *each(OWN, ["--in-flight"], ["0", HUGE, *NO_NUMBERS]),
     *rows("seed", [*OWN, "--seed"], [str(2**64), HUGE, *NO_NUMBERS]),
     ([*OWN, "--preset", "tiny"], "exclude each other"),
+    *[
+        ([*CREATE, "--preset", "tiny", option, value], f"--preset and {option} exclude each other")
+        for option, value in (("--codec", "none"), ("--dtype", "int8"), ("--order", "c"), ("--seed", "1"))
+    ],
+    ([*CREATE, "--name", "new", "--shape", "4"], "also needs --chunks, --shards"),
     *rows("unknown preset", [*CREATE, "--preset"], ["../tiny", "", "TINY", LONG]),
     *rows("has no dataset", [*CREATE, "--preset", "tiny", "--dataset"], NAMES),
     *rows("is not the address", [*CREATE, "--preset", "tiny", "--dask"], ["", "nowhere", "ftp://x:1", "h:99999"]),
@@ -286,7 +291,6 @@ quick_seconds = 10
 full_seconds = 20
 """
 
-_HOME = {"embedded": {"url": "s3://bench"}}
 TARGETS = {
     "": "names none",
     "[x": "targets.toml",

@@ -79,13 +79,6 @@ VERIFY = ["data", "verify", "--target"]
         ([*WORKLOAD, "embedded"], 2, "holds no dataset 'small': `zcb data list --target embedded`"),
         ([*WORKLOAD, "embedded:s3"], 2, "is 'embedded:loopback', not 'embedded:s3'"),
         ([*WORKLOAD, "nowhere"], 2, "unknown target 'nowhere'"),
-        ([*WORKLOAD, "ftp://x/y"], 2, "is none of s3://bucket/prefix, gs://bucket/prefix"),
-        (["data", "create", "--preset", "gigantic", "--target", "embedded"], 2, "choose from tiny, demo, cloud"),
-        (["read", "nope", "w.json"], 2, "unknown reader 'nope'"),
-        (["read", "zarr-python+obstore", "nofile.json"], 2, "cannot read nofile.json"),
-        (["table", "--config", "nofile.json"], 2, "no asv configuration nofile.json"),
-        (["workload"], 2, "Missing argument"),
-        (["nonsense"], 2, "No such command"),
     ],
 )
 def test_an_error_is_one_line_with_its_exit_code(zcb, embedded_store, targets, tmp_path, arguments, code, complaint):

@@ -25,7 +25,6 @@ from harness.datasets import manifest
 from harness.datasets.manifest import CODECS, DTYPES, SUBCHUNK_ORDERS, DatasetSpec, Manifest
 from harness.errors import AnswerIsNoError, BadUseError, StoreError
 from harness.paths import ROOT
-from harness.store import lifecycle
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
 from harness.targets.target import Target
@@ -558,68 +557,6 @@ def test_verify_answers_no_in_one_line(clean):
     with pytest.raises(AnswerIsNoError, match=complaint) as error:
         run("verify", "--target", "embedded", "--dataset", "array")
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
-        ([], "say what to write"),
-        (["--preset", "huge"], "unknown preset 'huge'"),
-        (["--preset", "tiny", "--dataset", "x"], "has no dataset 'x'"),
-        (["--preset", "tiny", "--shape", "1"], "exclude each other"),
-        *[
-            (["--preset", "tiny", option, value], f"--preset and {option} exclude each other")
-            for option, value in (("--codec", "none"), ("--dtype", "int8"), ("--order", "c"), ("--seed", "1"))
-        ],
-        (["--name", "a", "--shape", "4"], "also needs --chunks, --shards"),
-        ([*CUSTOM, "--chunks", "1,3,8"], "do not divide"),
-        ([*CUSTOM, "--name", "../../etc"], "dataset name"),
-        ([*CUSTOM, "--shape", "8,16"], "differ in dimensions"),
-        ([*CUSTOM, "--shape", f"{4 * 10**40},16,16"], "2\\*\\*60 bytes"),
-        ([*CUSTOM, "--seed", str(2**64)], "seed"),
-    ],
-)
-def test_bad_use_is_refused_before_anything_is_written(clean, arguments, complaint):
-    with pytest.raises(BadUseError, match=complaint) as error:
-        run("create", "--target", "embedded", *arguments)
-    assert "\n" not in str(error.value)
-    assert objects(clean) == {}
-
-
-@pytest.mark.parametrize("shape", ["a,b", "", "1,,2", "9" * 5000])
-def test_shapes_that_are_none(shape):
-    result = CliRunner().invoke(data, ["create", "--target", "embedded", *CUSTOM, "--shape", shape])
-    assert result.exit_code == 2
-    assert "is not a list of lengths" in result.output
-
-
-def test_no_dataset_no_bucket_no_store(clean, embedded_store, tmp_path, monkeypatch):
-    with pytest.raises(BadUseError, match="holds no datasets: write them with"):
-        run("verify", "--target", "embedded")
-    with pytest.raises(BadUseError, match="holds no dataset 'array'"):
-        run("verify", "--target", "embedded", "--dataset", "array")
-    targets = tmp_path / "targets.toml"
-    entries = {"elsewhere": embedded_store.endpoint, "down": "http://127.0.0.1:1"}
-    text = (f'[{name}]\nurl = "s3://none"\nendpoint = "{url}"\nanonymous = true\n' for name, url in entries.items())
-    targets.write_text("".join(text))
-    monkeypatch.setenv("ZCB_TARGETS", str(targets))
-    for name, complaint in (("elsewhere", "s3://none: no such bucket"), ("down", "cannot reach http://127.0.0.1:1")):
-        for arguments in (["create", "--preset", "tiny"], ["verify"]):
-            with pytest.raises(StoreError, match=complaint) as error:
-                run(*arguments, "--target", name)
-            assert "\n" not in str(error.value)
-
-
-def test_wrong_credentials(own_state, monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "right")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "right-secret")
-    lifecycle.start(lifecycle.StoreSettings(profile="loopback", auth=True))
-    assert "written" in run("create", "--target", "embedded", *CUSTOM)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    for arguments in (["create", *CUSTOM], ["verify"]):
-        with pytest.raises(StoreError) as error:
-            run(*arguments, "--target", "embedded")
-        assert "\n" not in str(error.value)
 
 
 def test_killed_in_the_middle_it_resumes_to_the_same_bytes(clean):

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import zcb
-from harness.errors import AnswerIsNoError, BadUseError, MeasurementError
+from harness.errors import AnswerIsNoError, MeasurementError
 from harness.paths import ROOT, state_dir
 from harness.verdict import run as runs
 from harness.verdict.model import Verdict
@@ -199,18 +199,3 @@ def test_a_comparison_that_is_terminated_while_a_side_is_built_leaves_no_program
         assert process.wait(timeout=30) == 128 + signal.SIGTERM
     wait_for(lambda: not builder.is_running() or builder.status() == psutil.STATUS_ZOMBIE)
     assert not list((state_dir() / "sides").glob(".making-*"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [
-        (["--readers", "nobody"], "unknown reader 'nobody'"),
-        (["--patterns", "nothing"], "unknown pattern 'nothing'"),
-        (["--head-config", "async.concurrency"], "name=value"),
-        (["--head-config", "no.such=1"], "no setting 'no.such'"),
-    ],
-)
-def test_what_cannot_be_compared(store, arguments, reason):
-    done = CliRunner().invoke(zcb, ["compare", "=", "=", *arguments])
-    assert isinstance(done.exception, BadUseError)
-    assert reason in str(done.exception)

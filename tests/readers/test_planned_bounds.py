@@ -13,6 +13,7 @@ from harness.store.lifecycle import StoreSettings
 from harness.targets.resolve import resolve
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
+from tests.readers.test_zarrs_reader import Ranges
 from tests.support.data import create
 
 MIB = 2**20
@@ -86,7 +87,7 @@ def test_indexes_come_just_ahead_of_their_data(store, in_flight):
         "chunks_of_many_shards", target, dataset="custom/bounds", parameters=Parameters(shards=32)
     )
     assert workload.wanted_shards == 32
-    _, requests = read(store, ZarrsPlanned, msgspec.structs.replace(workload, in_flight=in_flight))
+    _, requests = read(store, Ranges, msgspec.structs.replace(workload, in_flight=in_flight))
     kinds = [r.kind for r in requests]
     data_per_shard = kinds.count("get_data") // 32
     assert (kinds.count("get_index"), data_per_shard * 32) == (32, kinds.count("get_data"))

@@ -9,10 +9,8 @@ import numpy as np
 import obstore
 import pytest
 import zarr
-from click.testing import CliRunner
 from zarr.storage import ObjectStore
 
-from harness.cli import zcb
 from harness.datasets import manifest
 from harness.datasets.indexes import read_indexes
 from harness.datasets.manifest import DatasetSpec
@@ -46,14 +44,16 @@ SPEC = DatasetSpec(
     subchunk_order="c",
     seed=0,
 )
+CROPS = 6
+"""Of one element each, where reads under way are counted: as many as two turns of three take."""
 HOLE = ["--shape", "16,32,32", "--chunks", "2,16,16", "--shards", "16,32,32", "--order", "morton"]
 
 
 @pytest.fixture(scope="module")
 def target(embedded_store):
-    create("--preset", "tiny", "--as", "icechunk")
+    create("--preset", "tiny")
     for dtype, codec in (("float32", "none"), ("int16", "blosc-lz4"), ("uint8", "zstd")):
-        create("--name", f"crops-{dtype}", *HOLE, "--as", "icechunk", "--dtype", dtype, "--codec", codec, "--seed", "9")
+        create("--name", f"crops-{dtype}", *HOLE, "--dtype", dtype, "--codec", codec, "--seed", "9")
     return resolve("embedded")
 
 
@@ -135,14 +135,6 @@ def test_without_a_shape_a_crop_is_as_large_as_a_chunk():
 def test_crops_that_cannot_be_made_are_refused(asked, complaint):
     with pytest.raises(BadUseError, match=complaint):
         crops(**asked)
-
-
-@pytest.mark.parametrize("option", [["--crop", "4,x"], ["--crop", "1,2"], ["--crop", "65,1,1"], ["--crops", "0"]])
-def test_the_command_refuses_bad_crops_in_a_line(target, option, tmp_path):
-    line = ["workload", "random_crops", "--target", "embedded", "--dataset", "tiny/small", *option]
-    done = CliRunner().invoke(zcb, [*line, "-o", str(tmp_path / "w.json")])
-    assert done.exit_code != 0
-    assert not (tmp_path / "w.json").exists()
 
 
 # Which part of which chunk lands where.
@@ -332,7 +324,7 @@ def under_way(store_binary, rust_reader, tmp_path_factory):
 
 
 def _crops_of_one_element(at_once):
-    asked = Parameters(crop=(1, 1, 1), crops=12, concurrent_reads=at_once)
+    asked = Parameters(crop=(1, 1, 1), crops=CROPS, concurrent_reads=at_once)
     return create_workload("random_crops", resolve("embedded"), dataset="tiny/small", parameters=asked)
 
 
@@ -345,8 +337,9 @@ def test_no_reader_has_more_reads_under_way_than_asked(under_way, at_once):
     assert set(in_flight) >= {"zarr-python+obstore", NETWORK_LIMIT}
     assert {reader: seen for reader, seen in in_flight.items() if seen > at_once} == {}
     assert in_flight[NETWORK_LIMIT] == at_once
-    least = 12 / at_once * 0.020  # a shard in one request for every crop of a turn, or an index and a chunk
-    assert all(row.samples[0].seconds > least * (1 if row.reader == NETWORK_LIMIT else 2) for row in rows)
+    for row in rows:  # an index and a chunk, or a shard in one request, for every crop of a turn
+        requests = 1 if row.reader in (NETWORK_LIMIT, "zarrs-planned") else 2
+        assert row.samples[0].seconds > CROPS / at_once * 0.020 * requests, row.reader
 
 
 def test_the_network_limit_starts_reads_in_their_order(target, monkeypatch):

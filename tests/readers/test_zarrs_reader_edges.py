@@ -24,7 +24,7 @@ from harness.store.lifecycle import StoreSettings
 from harness.targets.client import open_store
 from harness.targets.target import Target
 from tests.conftest import s3_client
-from tests.readers.test_zarrs_reader import cases, workload_of, write
+from tests.readers.test_zarrs_reader import Ranges, cases, workload_of, write
 
 CASE = {
     "chunk": (2, 3),
@@ -43,7 +43,7 @@ CASE = {
 }
 
 
-class TinyParts(ZarrsPlanned):
+class TinyParts(Ranges):
     """Requests of at most 7 bytes: every chunk and every group comes in parts."""
 
     @classmethod
@@ -51,7 +51,7 @@ class TinyParts(ZarrsPlanned):
         return [*super().command(environment), "--part-bytes", "7", "--max-gap-bytes", "3"]
 
 
-class Parts(ZarrsPlanned):
+class Parts(Ranges):
     """Requests of at most 3000 bytes."""
 
     @classmethod
@@ -59,7 +59,7 @@ class Parts(ZarrsPlanned):
         return [*super().command(environment), "--part-bytes", "3000"]
 
 
-class OneGroup(ZarrsPlanned):
+class OneGroup(Ranges):
     """Every gap is bridged."""
 
     @classmethod
@@ -135,17 +135,43 @@ def test_however_requests_are_cut_the_arrays_are_the_same(place, ways, case):
 
 
 @pytest.mark.parametrize("index_at", ["start", "end"])
-@pytest.mark.parametrize(("in_flight", "whole"), [(2, 4), (3, 0)])
-def test_whole_shards_come_whole_where_they_take_turns(place, worker, control, index_at, in_flight, whole):
+@pytest.mark.parametrize(("in_flight", "gets"), [(2, 4), (3, 8)])
+def test_whole_shards_come_whole_where_they_take_turns(place, worker, control, index_at, in_flight, gets):
     case = {**CASE, "shape": (8, 12), "reads": [((0, 8, 1), (0, 12, 1))], "index_at": index_at}
     _, workload = written(place, case)
-    ask = worker(ZarrsPlanned)
+    ask = worker(Ranges)
     ask(op="open", workload={**workload, "in_flight": in_flight})
-    control.mark("whole", log=True)
+    control.mark("whole")
     request_counts = ask(op="sample")["timed"]["request_counts"]
-    asked = control.requests("whole")
-    assert sum(r.range is None for r in asked) == whole
-    assert request_counts["requests"] == len(asked) == (4 if whole else 8)
+    assert request_counts["requests"] == control.since("whole").requests == gets
+
+
+@pytest.mark.parametrize("index_at", ["start", "end"])
+@pytest.mark.parametrize(("whole_bytes", "gets"), [(2 * 48, 2), (2 * 48 - 1, 4)])
+def test_small_shards_come_whole_however_few_chunks_are_wanted(place, worker, control, index_at, whole_bytes, gets):
+    # Of two shards of 48 bytes a chunk each.
+    _, workload = written(place, {**CASE, "reads": [((0, 1, 1), (0, 12, 6))], "index_at": index_at})
+    ask = worker(type("Whole", (Ranges,), {"whole_bytes": whole_bytes}))
+    ask(op="open", workload=workload)
+    control.mark("small")
+    ask(op="sample")
+    assert control.since("small").requests == gets
+
+
+@pytest.mark.parametrize("index_at", ["start", "end"])
+def test_a_shard_with_more_bytes_than_expected_is_not_fetched_whole(place, worker, control, index_at):
+    case = {**CASE, "codecs": "none", "index_at": index_at, "reads": [((0, 4, 3), (0, 6, 1))]}
+    key, workload = written(place, case)
+    store = open_store(place, prefix=key)
+    shard = obstore.get(store, "c/0/0").bytes().to_bytes()
+    index = 4 * 16 + 4
+    hole = bytes(100_000)
+    obstore.put(store, "c/0/0", shard[:-index] + hole + shard[-index:] if index_at == "end" else shard + hole)
+    ask = worker(ZarrsPlanned)
+    ask(op="open", workload=workload)
+    control.mark("larger", log=True)
+    assert ask(op="sample")["timed"]["array_bytes"] == workload["array_bytes"]
+    assert sum(r.bytes for r in control.requests("larger")) < 2 * len(shard)
 
 
 @pytest.mark.parametrize("index_at", ["start", "end"])
@@ -181,7 +207,7 @@ def test_adjacent_chunks_of_a_small_read_share_a_request_up_to_256_kib(place, wo
     chunk = 50 * 1024
     case = {**CASE, "chunk": (chunk,), "shard": (10 * chunk,), "shape": (10 * chunk,), "dtype": "uint16"}
     _, workload = written(place, {**case, "codecs": "none", "reads": [((0, 10 * chunk, 1),)]})
-    ask = worker(ZarrsPlanned)
+    ask = worker(Ranges)
     ask(op="open", workload={**workload, "in_flight": 100})
     control.mark("small", log=True)
     ask(op="sample")
@@ -193,7 +219,7 @@ def test_adjacent_chunks_of_a_small_read_share_a_request_up_to_256_kib(place, wo
 def test_gaps_are_bridged_only_where_chunks_outnumber_requests(place, worker, control, in_flight, gets):
     case = {**CASE, "chunk": (1, 4), "shard": (8, 4), "shape": (8, 4), "reads": [((0, 8, 2), (0, 4, 1))]}
     _, workload = written(place, case)
-    ask = worker(ZarrsPlanned)
+    ask = worker(Ranges)
     ask(op="open", workload={**workload, "in_flight": in_flight})
     control.mark("gaps")
     ask(op="sample")
@@ -248,7 +274,7 @@ def test_a_setting_that_there_is_not_is_refused(place, worker, reader, settings,
     assert words in worker(reader, **settings).raw(op="open", workload=workload)["error"]
 
 
-@pytest.mark.parametrize("reader", [Zarrs, ZarrsPlanned])
+@pytest.mark.parametrize("reader", [Zarrs, ZarrsPlanned, Ranges])
 def test_a_damaged_index_is_an_error(place, worker, reader):
     key, workload = written(place, {**CASE, "reads": [((0, 3, 2), (0, 13, 1))]})
     store = open_store(place, prefix=key)
@@ -262,7 +288,7 @@ def test_a_damaged_index_is_an_error(place, worker, reader):
 
 @pytest.mark.parametrize("bit", [20, 33, 62, 63])
 @pytest.mark.parametrize("word", [0, 1])
-@pytest.mark.parametrize("reader", [ZarrsPlanned, NetworkLimitRust])
+@pytest.mark.parametrize("reader", [ZarrsPlanned, Ranges, NetworkLimitRust])
 def test_an_index_with_a_right_checksum_is_not_believed_either(place, worker, reader, word, bit):
     case = {**CASE, "reads": [((0, 3, 2), (0, 13, 1))]}
     key, workload = written(place, case)
@@ -280,12 +306,13 @@ def test_an_index_with_a_right_checksum_is_not_believed_either(place, worker, re
     assert "versions" in ask(op="open", workload=workload)  # the worker is as good as before
 
 
-def test_a_shard_that_ends_early_is_an_error(place, worker):
+@pytest.mark.parametrize("reader", [ZarrsPlanned, Ranges])
+def test_a_shard_that_ends_early_is_an_error(place, worker, reader):
     key, workload = written(place, {**CASE, "index_at": "start", "codecs": "none"})
     store = open_store(place, prefix=key)
     shard = obstore.get(store, "c/0/0").bytes().to_bytes()
     obstore.put(store, "c/0/0", shard[: 4 * 16 + 4 + 20])
-    ask = worker(ZarrsPlanned)
+    ask = worker(reader)
     ask(op="open", workload=workload)
     assert "error" in ask.raw(op="sample")
 

@@ -280,22 +280,6 @@ def test_keys_are_on_no_command_line_and_in_no_file(own_state):
     says(zcb("start", "--auth", **keys | {"AWS_SECRET_ACCESS_KEY": "another"}), 2, "demands other keys")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--link", "bond0"], ["bond0", "veth"]),
-        (["--profile", "s4"], ["s4", "s3-tail"]),
-        (["--port", "70000"], ["70000"]),
-        (["--first-byte-ms", "-1"], ["-1"]),
-        (["--first-byte-ms", "20", "--first-byte-p99-ms", "10"], ["p99"]),
-        (["--root", "/dev/null/objects"], ["/dev/null"]),
-    ],
-)
-def test_bad_use(arguments, words):
-    says(zcb("start", *arguments), 2, *words)
-    assert state.running() is None
-
-
 def test_a_state_directory_that_cannot_be_written():
     says(zcb("start", ZCB_STATE_DIR="/proc/nowhere"), 2, "/proc/nowhere")
 

@@ -237,8 +237,3 @@ def test_a_network_of_ones_own_needs_neither_root_nor_programs(own_state, tmp_pa
         pytest.skip(f"user namespaces are switched off here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     assert '"name":"veth"' in done.stdout
-
-
-def test_a_command_that_is_not_there():
-    done = CliRunner().invoke(zcb, ["netns", "--", "no-such-command"])
-    assert isinstance(done.exception, BadUseError)

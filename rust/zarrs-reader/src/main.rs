@@ -90,6 +90,9 @@ struct How {
     /// Planned: the largest request; a longer chunk is fetched in parts, and small reads make smaller requests.
     #[arg(long, value_name = "BYTES", default_value_t = 8 << 20, value_parser = clap::value_parser!(u64).range(1..=MOST_PART_BYTES))]
     part_bytes: u64,
+    /// Planned: bytes that all shards of a read may have, decoded, for each to come whole with one request.
+    #[arg(long, value_name = "BYTES", default_value_t = 2 << 20)]
+    whole_bytes: u64,
     /// Planned: MiB of stored bytes that may be on their way or wait to be decoded; one request always may.
     #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=MOST_BUFFER_MIB))]
     buffer_mib: u64,
@@ -103,6 +106,7 @@ impl How {
         Limits {
             max_gap_bytes: self.max_gap_bytes,
             part_bytes: self.part_bytes,
+            whole_bytes: self.whole_bytes,
             buffer_bytes: self.buffer_mib << 20,
             keeps_indexes: false,
         }

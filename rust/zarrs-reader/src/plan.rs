@@ -9,6 +9,8 @@ pub struct Limits {
     pub max_gap_bytes: u64,
     /// Largest request: a longer range is fetched in several parts.
     pub part_bytes: u64,
+    /// What the shards of which a read wants chunks may have together, decoded, for each to come whole.
+    pub whole_bytes: u64,
     /// Whether shard indexes are kept from one read to the next; a benchmark of reads never does.
     pub keeps_indexes: bool,
     /// Stored bytes asked for or come, and not yet decoded.
@@ -20,6 +22,15 @@ const PLAN_BYTES_PER_CHUNK: u64 = 64;
 
 /// Up to here adjacent chunks share a request, however few requests that makes.
 const SHARED_BYTES: u64 = 256 << 10;
+
+/// Which shards come with one GET that brings the index along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whole {
+    None,
+    /// Those of which all chunks are wanted.
+    Wanted,
+    All,
+}
 
 /// Which chunks of a shard share a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,18 +49,42 @@ impl Grouping {
     }
 }
 
+/// How the chunks of a read are shared out among its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sharing {
+    max_gap_bytes: u64,
+    /// Chunks of a request, where it has no more than `most_bytes` then.
+    chunks: u64,
+    least_bytes: u64,
+    most_bytes: u64,
+}
+
+impl Sharing {
+    /// How to group chunks of one shard: bytes count, and what a chunk takes is known by now.
+    pub fn grouping<T>(&self, stored: &[Stored<T>]) -> Grouping {
+        let bytes = stored.iter().fold(0u64, |sum, chunk| sum.saturating_add(chunk.span.end - chunk.span.start));
+        // Half a chunk more: with `chunks` of them a request is not to lack one because they are a little long.
+        let share = bytes.saturating_mul(2 * self.chunks + 1) / (2 * stored.len() as u64).max(1);
+        Grouping { max_gap_bytes: self.max_gap_bytes, most_bytes: share.clamp(self.least_bytes, self.most_bytes) }
+    }
+}
+
 impl Limits {
-    /// How to group the chunks of a read that may have `permits` requests under way.
+    /// How to share out the `chunks` of a read that may have `permits` requests under way, others like it beside it.
     ///
     /// Where there is a request for each chunk at once, bridging gaps would only cost bytes. And a connection has its own
-    /// top speed, so few long requests are slower than many: requests grow only as far as half of the permits stay in
-    /// use, by what is wanted and by what the buffer holds (twice as much decoded), but at least to `SHARED_BYTES`.
-    pub fn grouping(&self, chunks: u64, decoded_bytes: u64, permits: usize) -> Grouping {
+    /// top speed, so few long requests are slower than many, and hold their part of the buffer for longer: requests grow
+    /// only as far as all permits stay in use, by what is wanted and by what the buffer holds, but at least to
+    /// `SHARED_BYTES`.
+    pub fn sharing(&self, chunks: u64, permits: usize, reads_at_once: usize) -> Sharing {
         let permits = (permits as u64).max(1);
-        let spread = decoded_bytes.min(2 * self.buffer_bytes) / permits.div_ceil(2);
-        Grouping {
+        let held_bytes = self.buffer_bytes / permits.saturating_mul(reads_at_once as u64).max(1);
+        let least_bytes = SHARED_BYTES.min(self.part_bytes);
+        Sharing {
             max_gap_bytes: if chunks <= permits { 0 } else { self.max_gap_bytes },
-            most_bytes: spread.max(SHARED_BYTES).min(self.part_bytes),
+            chunks: chunks.div_ceil(permits),
+            least_bytes,
+            most_bytes: held_bytes.clamp(least_bytes, self.part_bytes),
         }
     }
 
@@ -62,12 +97,21 @@ impl Limits {
         planned.clamp(1, 2 * in_flight as u64) as usize
     }
 
-    /// Whether shards of which all chunks are wanted come with one GET that brings the index along.
+    /// Which of the shards of a read come whole, where it may have `permits` requests under way and others go on beside
+    /// it.
     ///
-    /// That saves a round trip for each, but nothing can be decoded before its end. So it pays only where shards have to
-    /// take turns anyway: then the one before is decoded while the next comes.
-    pub fn takes_whole_shards(&self, shards: usize, shard_bytes: u64, permits: usize) -> bool {
-        shards >= 2 * permits.max(1) && shard_bytes <= self.part_bytes
+    /// That saves a round trip for each, but nothing can be decoded before its end. So it pays where shards have to take
+    /// turns anyway: then the one before is decoded while the next comes. And it pays where all of them come in less
+    /// than a round trip, however little of them is wanted; not where their indexes may be known.
+    pub fn whole(&self, shards: usize, shard_bytes: u64, permits: usize, reads_at_once: usize) -> Whole {
+        let together = (shards as u64).saturating_mul(shard_bytes).saturating_mul(reads_at_once as u64);
+        if together <= self.whole_bytes && !self.keeps_indexes {
+            Whole::All
+        } else if shards >= 2 * permits.max(1) && shard_bytes <= self.part_bytes {
+            Whole::Wanted
+        } else {
+            Whole::None
+        }
     }
 }
 
@@ -128,7 +172,8 @@ mod tests {
         groups.iter().map(|group| group.span.clone()).collect()
     }
 
-    const LIMITS: Limits = Limits { max_gap_bytes: 0, part_bytes: 0, keeps_indexes: false, buffer_bytes: 128 << 20 };
+    const LIMITS: Limits =
+        Limits { max_gap_bytes: 0, part_bytes: 0, whole_bytes: 0, keeps_indexes: false, buffer_bytes: 128 << 20 };
     const GROUPING: Grouping = Grouping { max_gap_bytes: 10, most_bytes: 100 };
 
     #[test]
@@ -141,24 +186,38 @@ mod tests {
 
     #[test]
     fn requests_are_long_only_where_enough_of_them_are_left() {
-        let limits = Limits { max_gap_bytes: 7, part_bytes: 8 << 20, ..LIMITS };
-        let most = |bytes, permits| limits.grouping(1000, bytes, permits).most_bytes;
-        assert_eq!(most(4 << 20, 100), SHARED_BYTES);
-        assert_eq!(most(200 << 20, 100), 4 << 20);
-        assert_eq!(most(256 << 20, 100), (256 << 20) / 50);
-        assert_eq!(most(1 << 40, 100), (256 << 20) / 50, "by the buffer, which is to hold 50 of them");
-        assert_eq!(most(200 << 20, 1), 8 << 20);
-        assert_eq!(most(200 << 20, 0), 8 << 20);
-        assert_eq!(Limits { part_bytes: 100, ..limits }.grouping(1, 4 << 20, 100).most_bytes, 100);
+        let limits = Limits { part_bytes: 8 << 20, ..LIMITS };
+        let chunks: Vec<_> = (0..64).map(|i| stored(i << 15..(i + 1) << 15)).collect();
+        let most = |wanted, permits, reads| limits.sharing(wanted, permits, reads).grouping(&chunks).most_bytes;
+        assert_eq!(most(700, 100, 1), SHARED_BYTES, "7 chunks");
+        assert_eq!(most(2000, 100, 1), 20 << 15 | 1 << 14, "20 of them, and half a one");
+        assert_eq!(most(1 << 30, 100, 1), (128 << 20) / 100, "by the buffer, which is to hold 100 of them");
+        assert_eq!(most(1 << 30, 100, 4), (128 << 20) / 400);
+        assert_eq!(most(1 << 30, 1, 1), 8 << 20);
+        assert_eq!(most(1 << 30, 0, 0), 8 << 20);
+        assert_eq!(limits.sharing(8, 1, 1).grouping(&chunks[..0]).most_bytes, SHARED_BYTES);
+        let short = Limits { part_bytes: 100, ..limits };
+        assert_eq!(short.sharing(1 << 30, 100, 1).grouping(&chunks).most_bytes, 100);
     }
 
     #[test]
     fn whole_shards_are_taken_where_they_take_turns_and_fit_a_part() {
-        let limits = Limits { max_gap_bytes: 0, part_bytes: 100, ..LIMITS };
-        assert!(limits.takes_whole_shards(20, 100, 10));
-        assert!(!limits.takes_whole_shards(19, 100, 10));
-        assert!(!limits.takes_whole_shards(20, 101, 10));
-        assert!(!limits.takes_whole_shards(1, 100, 0));
+        let limits = Limits { part_bytes: 100, ..LIMITS };
+        assert_eq!(limits.whole(20, 100, 10, 1), Whole::Wanted);
+        assert_eq!(limits.whole(19, 100, 10, 1), Whole::None);
+        assert_eq!(limits.whole(20, 101, 10, 1), Whole::None);
+        assert_eq!(limits.whole(1, 100, 0, 1), Whole::None);
+    }
+
+    #[test]
+    fn shards_come_whole_where_that_takes_less_than_a_round_trip() {
+        let limits = Limits { whole_bytes: 400, ..LIMITS };
+        assert_eq!(limits.whole(4, 100, 10, 1), Whole::All);
+        assert_eq!(limits.whole(4, 101, 10, 1), Whole::None);
+        assert_eq!(limits.whole(4, 100, 10, 2), Whole::None, "reads beside it share the link");
+        assert_eq!(limits.whole(usize::MAX, u64::MAX, 10, 2), Whole::None);
+        let keeps = Limits { keeps_indexes: true, ..limits };
+        assert_eq!(keeps.whole(4, 100, 10, 1), Whole::None, "a round trip that is made once");
     }
 
     #[test]
@@ -172,8 +231,8 @@ mod tests {
     #[test]
     fn gaps_are_bridged_only_where_requests_run_out() {
         let limits = Limits { max_gap_bytes: 7, part_bytes: 8 << 20, ..LIMITS };
-        assert_eq!(limits.grouping(100, 1, 100).max_gap_bytes, 0);
-        assert_eq!(limits.grouping(101, 1, 100).max_gap_bytes, 7);
+        assert_eq!(limits.sharing(100, 100, 1).max_gap_bytes, 0);
+        assert_eq!(limits.sharing(101, 100, 1).max_gap_bytes, 7);
     }
 
     #[test]

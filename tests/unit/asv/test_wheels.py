@@ -42,19 +42,6 @@ def test_a_commit_that_does_not_exist_is_said(repository, tmp_path, monkeypatch)
         wheels.build(repository[0], tmp_path / "wheels")
 
 
-def test_a_path_that_is_no_repository_is_said(tmp_path, monkeypatch):
-    plan(monkeypatch, "0" * 40)
-    with pytest.raises(BadUseError, match="is no repository"):
-        wheels.build(tmp_path / "nothing", tmp_path / "wheels")
-
-
-@pytest.mark.parametrize("text", ["x = ", "['1.0']\nbranch = 'main'", "['1.0']\ncommit = 3"])
-def test_a_malformed_plan_is_refused_in_a_line(tmp_path, text):
-    (tmp_path / "wheels.toml").write_text(text)
-    with pytest.raises(BadUseError, match=r"wheels\.toml"):
-        wheels.planned(tmp_path / "wheels.toml")
-
-
 @pytest.mark.skipif("ZCB_ZARR_REPO" not in os.environ, reason="ZCB_ZARR_REPO names no clone of zarr-python")
 def test_3004_and_its_merge_base_become_wheels_that_say_what_they_are(tmp_path):
     made = wheels.build(Path(os.environ["ZCB_ZARR_REPO"]), tmp_path)

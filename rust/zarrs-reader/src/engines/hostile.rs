@@ -108,7 +108,7 @@ fn nowhere() -> Origin {
 }
 
 fn limits(part_bytes: u64) -> Limits {
-    Limits { max_gap_bytes: 16, part_bytes, buffer_bytes: 128 << 20, keeps_indexes: false }
+    Limits { max_gap_bytes: 16, part_bytes, whole_bytes: 0, buffer_bytes: 128 << 20, keeps_indexes: false }
 }
 
 fn narrow(part_bytes: u64, buffer_bytes: u64) -> Limits {

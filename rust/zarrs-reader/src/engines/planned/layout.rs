@@ -164,9 +164,14 @@ impl Index {
 
     /// What to ask a shard for.
     pub fn range(&self) -> GetRange {
+        self.range_with(self.bytes)
+    }
+
+    /// A range of `bytes` that begins or ends with it.
+    pub fn range_with(&self, bytes: u64) -> GetRange {
         match self.location {
-            ShardingIndexLocation::Start => GetRange::Bounded(0..self.bytes),
-            ShardingIndexLocation::End => GetRange::Suffix(self.bytes),
+            ShardingIndexLocation::Start => GetRange::Bounded(0..bytes),
+            ShardingIndexLocation::End => GetRange::Suffix(bytes),
         }
     }
 
@@ -178,7 +183,7 @@ impl Index {
         }
     }
 
-    /// The index in a whole shard; all of it where it is shorter than an index.
+    /// The index in what came of a shard by `range_with`; all of it where it is shorter than an index.
     pub fn part_of<'a>(&self, shard: &'a [u8]) -> &'a [u8] {
         let bytes = self.bytes as usize;
         let part = match self.location {

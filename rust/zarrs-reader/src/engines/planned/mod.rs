@@ -26,7 +26,7 @@ use crate::clocks::{memory_share, now_ns};
 use crate::cutting::Cutting;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
-use crate::plan::{Group, Grouping, Limits, Stored, groups, parts};
+use crate::plan::{Group, Limits, Sharing, Stored, Whole, groups, parts};
 use crate::recording::Place;
 use crate::selection::{Chunks, shape_of};
 use crate::workload::Workload;
@@ -58,8 +58,8 @@ struct ShardIndex {
 struct Reading {
     inner: Arc<Inner>,
     objects: Chunks,
-    grouping: Grouping,
-    takes_whole_shards: bool,
+    sharing: Sharing,
+    whole: Whole,
     output: Arc<Output>,
 }
 
@@ -114,12 +114,13 @@ impl Inner {
         Ok(Some(known))
     }
 
-    /// All of an object; None where there is none.
-    async fn whole(&self, path: &Path, held: &mut Held) -> Outcome<Option<Bytes>> {
+    /// What lies in a range of an object, or all of it, and the bytes of the object; None where there is none.
+    async fn piece(&self, path: &Path, range: Option<GetRange>, held: &mut Held) -> Outcome<Option<(Bytes, u64)>> {
         let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
-        let Some(answer) = self.ask(path, None).await? else { return Ok(None) };
+        let Some(answer) = self.ask(path, range).await? else { return Ok(None) };
         held.resize(answer.range.end - answer.range.start);
-        Ok(Some(body_of(answer).await?))
+        let object_bytes = answer.meta.size;
+        Ok(Some((body_of(answer).await?, object_bytes)))
     }
 
     /// A range of an object, in several requests where it is longer than a part, each into its place.
@@ -177,14 +178,14 @@ impl Reading {
     fn new(inner: &Arc<Inner>, number: usize) -> Self {
         let (read, limits, layout) = (&inner.workload.reads[number], inner.limits, &inner.layout);
         let objects = Chunks::of(read, &layout.object_shape);
-        let permits = inner.workload.in_flight / inner.workload.concurrent_reads;
-        let (chunks, chunk_bytes) =
-            (Chunks::of(read, &layout.unit.sizes).len() as u64, layout.unit.decoded_bytes() as u64);
-        let shard_bytes = layout.chunks().saturating_mul(chunk_bytes);
+        let reads_at_once = inner.workload.concurrent_reads;
+        let permits = inner.workload.in_flight / reads_at_once;
+        let chunks = Chunks::of(read, &layout.unit.sizes).len() as u64;
+        let shard_bytes = layout.chunks().saturating_mul(layout.unit.decoded_bytes() as u64);
         Self {
             inner: Arc::clone(inner),
-            grouping: limits.grouping(chunks, chunks.saturating_mul(chunk_bytes), permits),
-            takes_whole_shards: limits.takes_whole_shards(objects.len(), shard_bytes, permits),
+            sharing: limits.sharing(chunks, permits, reads_at_once),
+            whole: limits.whole(objects.len(), shard_bytes, permits, reads_at_once),
             objects,
             output: Output::new(shape_of(read), layout.unit.element),
         }
@@ -196,10 +197,14 @@ impl Reading {
         let path = inner.client.path(inner.array.chunk_key(&coordinates).as_str());
         let key = path.as_ref().strip_prefix(inner.client.prefix.as_ref()).unwrap_or_default().trim_start_matches('/');
         let (key, chunks) = (key.into(), self.objects.inside(&piece, &inner.layout.unit.sizes));
-        let wants_all = chunks.len() as u64 == inner.layout.chunks();
+        let comes_whole = match self.whole {
+            Whole::None => false,
+            Whole::Wanted => chunks.len() as u64 == inner.layout.chunks(),
+            Whole::All => true,
+        };
         let object = Arc::new(Object { reading: Arc::clone(self), path, key, chunks });
         match &inner.layout.index {
-            Some(index) if !(self.takes_whole_shards && wants_all) => object.read_ranges(index, &coordinates).await,
+            Some(index) if !comes_whole => object.read_ranges(index, &coordinates).await,
             index => object.read_whole(index.as_ref()).await,
         }
     }
@@ -210,15 +215,22 @@ impl Object {
         &self.reading.inner.layout.unit
     }
 
-    /// Fetches all of it with one request.
+    /// Fetches all of it with one request: of a shard as much as there should be, the index included.
     async fn read_whole(self: Arc<Self>, index: Option<&Index>) -> Outcome<()> {
         let inner = &self.reading.inner;
-        let mut held = inner.buffer.reserve(inner.layout.object_bytes()).await;
-        let Some(body) = inner.whole(&self.path, &mut held).await? else {
+        let expected = inner.layout.object_bytes();
+        let mut held = inner.buffer.reserve(expected).await;
+        let range = index.map(|index| index.range_with(expected));
+        let Some((body, object_bytes)) = inner.piece(&self.path, range, &mut held).await? else {
             drop(held);
             return fill(&self, Plan::of_nothing(&self.chunks).missing).await;
         };
-        let Plan { stored, missing } = self.plan_of_whole(index, &body)?;
+        let plan = self.plan_of_whole(index, &body, object_bytes)?;
+        if (body.len() as u64) < object_bytes {
+            drop((body, held)); // what others wrote may have holes, or compress to more than is expected
+            return self.read_plan(plan).await;
+        }
+        let Plan { stored, missing } = plan;
         let mut decoding = Decoding::new(&self, held);
         for Stored { span, item } in stored {
             decoding.add(item, span.start, body.slice(span.start as usize..span.end as usize));
@@ -228,27 +240,32 @@ impl Object {
         Ok(())
     }
 
-    fn plan_of_whole(&self, index: Option<&Index>, body: &Bytes) -> Outcome<Plan> {
-        let bytes = body.len() as u64;
+    fn plan_of_whole(&self, index: Option<&Index>, body: &Bytes, object_bytes: u64) -> Outcome<Plan> {
         let Some(index) = index else {
-            return Ok(Plan { stored: vec![Stored { span: 0..bytes, item: 0 }], missing: Vec::new() });
+            return Ok(Plan { stored: vec![Stored { span: 0..object_bytes, item: 0 }], missing: Vec::new() });
         };
         let plan = index.entries(index.part_of(body));
-        let plan = plan.and_then(|entries| self.reading.inner.layout.plan(index, &entries, bytes, &self.chunks));
+        let plan = plan.and_then(|entries| self.reading.inner.layout.plan(index, &entries, object_bytes, &self.chunks));
         plan.map_err(|why| nonsense(&self.path, &why))
     }
 
     /// Fetches its index, then the ranges of its chunks.
     async fn read_ranges(self: Arc<Self>, index: &Index, shard: &[u64]) -> Outcome<()> {
-        let (reading, inner) = (&self.reading, &self.reading.inner);
+        let inner = &self.reading.inner;
         let plan = match inner.shard_index(index, shard, &self.path).await? {
             Some(ShardIndex { entries, object_bytes }) => {
                 inner.layout.plan(index, &entries, object_bytes, &self.chunks).map_err(|why| nonsense(&self.path, &why))
             }
             None => Ok(Plan::of_nothing(&self.chunks)),
         };
-        let Plan { stored, missing } = plan?;
-        let groups = groups(stored, reading.grouping).map(|one| Arc::clone(&self).read_group(one));
+        self.read_plan(plan?).await
+    }
+
+    /// Fetches the ranges of its chunks.
+    async fn read_plan(self: Arc<Self>, Plan { stored, missing }: Plan) -> Outcome<()> {
+        let (reading, inner) = (&self.reading, &self.reading.inner);
+        let grouping = reading.sharing.grouping(&stored);
+        let groups = groups(stored, grouping).map(|one| Arc::clone(&self).read_group(one));
         try_join!(at_most(2 * inner.workload.in_flight, groups), fill(&self, missing))?;
         Ok(())
     }
