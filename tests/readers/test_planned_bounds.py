@@ -3,16 +3,21 @@
 import itertools
 
 import msgspec
+import numpy as np
+import obstore
 import pytest
 
+from harness.machine.cpu import cores
 from harness.measure.process import WorkerProcess
 from harness.readers.zarrs import ZarrsPlanned
 from harness.store import lifecycle
 from harness.store.control import StoreControl
 from harness.store.lifecycle import StoreSettings
+from harness.targets.client import open_store
 from harness.targets.resolve import resolve
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
+from harness.workload.truth import Truth, checksums
 from tests.readers.test_zarrs_reader import Ranges
 from tests.support.data import create
 
@@ -78,6 +83,24 @@ def test_an_array_of_600_mib_is_read_through_16(store, in_flight, whole):
     if whole:  # of ranges, what is decoded is given back while the rest of a request is still on its way
         assert most_under_way(requests) <= BUFFER_MIB * MIB
     assert timed["peak_rss_bytes"] - timed["array_bytes"] < (BUFFER_MIB + BESIDE_MIB) * MIB
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.skipif(cores() < 2, reason="one core fills alone")
+def test_all_cores_fill_what_is_missing_of_one_shard(store):
+    target = written("128,1024,1024", "1,256,256", "128,1024,1024")
+    made = create_workload("whole_array", target, dataset="custom/bounds")
+    obstore.delete(open_store(target, prefix="custom/bounds"), "c/0/0/0")
+    zeros = Truth(reads_crc32c=checksums(made.array, made.reads, [np.zeros(made.array.shape, "<u2")]))
+    worker = WorkerProcess(ZarrsPlanned)
+    try:
+        worker.open(msgspec.structs.replace(made, truth=zeros), timeout=60)
+        samples = [worker.require({"op": "sample"}, timeout=120)["timed"] for _ in range(5)]
+    finally:
+        worker.stop()
+    assert all(timed["verified"] for timed in samples)
+    assert max(timed["cpu_seconds"] / timed["seconds"] for timed in samples) > 1.1
 
 
 @pytest.mark.parametrize("in_flight", [4, 32])
