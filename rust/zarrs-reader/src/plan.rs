@@ -73,16 +73,17 @@ impl Limits {
     /// How to share out the `chunks` of a read that may have `permits` requests under way, others like it beside it.
     ///
     /// Where there is a request for each chunk at once, bridging gaps would only cost bytes. And a connection has its own
-    /// top speed, so few long requests are slower than many, and hold their part of the buffer for longer: requests grow
-    /// only as far as all permits stay in use, by what is wanted and by what the buffer holds, but at least to
-    /// `SHARED_BYTES`.
+    /// top speed, so few long requests are slower than many, and hold their part of the buffer for longer; but each has a
+    /// connection, whose memory no buffer counts. So requests grow only as far as half of the permits stay in use, by what
+    /// is wanted and by what the buffer holds, but at least to `SHARED_BYTES`.
     pub fn sharing(&self, chunks: u64, permits: usize, reads_at_once: usize) -> Sharing {
         let permits = (permits as u64).max(1);
-        let held_bytes = self.buffer_bytes / permits.saturating_mul(reads_at_once as u64).max(1);
+        let requests = permits.div_ceil(2);
+        let held_bytes = self.buffer_bytes / requests.saturating_mul(reads_at_once as u64).max(1);
         let least_bytes = SHARED_BYTES.min(self.part_bytes);
         Sharing {
             max_gap_bytes: if chunks <= permits { 0 } else { self.max_gap_bytes },
-            chunks: chunks.div_ceil(permits),
+            chunks: chunks.div_ceil(requests),
             least_bytes,
             most_bytes: held_bytes.clamp(least_bytes, self.part_bytes),
         }
@@ -189,10 +190,10 @@ mod tests {
         let limits = Limits { part_bytes: 8 << 20, ..LIMITS };
         let chunks: Vec<_> = (0..64).map(|i| stored(i << 15..(i + 1) << 15)).collect();
         let most = |wanted, permits, reads| limits.sharing(wanted, permits, reads).grouping(&chunks).most_bytes;
-        assert_eq!(most(700, 100, 1), SHARED_BYTES, "7 chunks");
-        assert_eq!(most(2000, 100, 1), 20 << 15 | 1 << 14, "20 of them, and half a one");
-        assert_eq!(most(1 << 30, 100, 1), (128 << 20) / 100, "by the buffer, which is to hold 100 of them");
-        assert_eq!(most(1 << 30, 100, 4), (128 << 20) / 400);
+        assert_eq!(most(350, 100, 1), SHARED_BYTES, "7 chunks");
+        assert_eq!(most(1000, 100, 1), 20 << 15 | 1 << 14, "20 of them, and half a one");
+        assert_eq!(most(1 << 30, 100, 1), (128 << 20) / 50, "by the buffer, which is to hold 50 of them");
+        assert_eq!(most(1 << 30, 100, 4), (128 << 20) / 200);
         assert_eq!(most(1 << 30, 1, 1), 8 << 20);
         assert_eq!(most(1 << 30, 0, 0), 8 << 20);
         assert_eq!(limits.sharing(8, 1, 1).grouping(&chunks[..0]).most_bytes, SHARED_BYTES);
