@@ -19,11 +19,6 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
     """None where it varied from execution to execution or nobody counts it."""
     head: int | None
 
-    @property
-    def differs(self) -> bool:
-        """Whether both sides are known and unequal."""
-        return self.base is not None and self.head is not None and self.base != self.head
-
 
 class PlanChange(msgspec.Struct, frozen=True, kw_only=True):
     """How the requests of one execution differ, by the store's log: method, key and byte range."""

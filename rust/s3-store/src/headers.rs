@@ -1,16 +1,17 @@
 //! Headers that S3 understands and s3s refuses: lists of ETags, dates that are none, ranges beyond what it can count.
 //!
 //! They are taken out of s3s's sight and kept beside the request. Where signatures are checked that comes after the
-//! check, since a signature is one of the headers as they were sent: such a request passes s3s a second time.
+//! check, since a signature is one of the headers as they were sent: such a request passes s3s a second time, without
+//! its signature.
 
-use http::header::RANGE;
+use http::header::{AUTHORIZATION, RANGE};
+use http::uri::PathAndQuery;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri};
 use s3s::dto::Range;
 use s3s::route::S3Route;
 use s3s::service::S3Service;
 use s3s::{Body, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
-use crate::anonymous::remove_signature;
 use crate::backend::CONDITION_HEADERS;
 
 /// The condition headers of a request as they were sent, in its extensions.
@@ -95,6 +96,27 @@ impl PartialOrd for Decimal<'_> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some((self.0.len(), self.0).cmp(&(other.0.len(), other.0)))
     }
+}
+
+/// Takes the signature off, wherever it stands.
+pub fn remove_signature<B>(request: &mut Request<B>) {
+    request.headers_mut().remove(AUTHORIZATION);
+    if let Some(uri) = unsigned_uri(request.uri()) {
+        *request.uri_mut() = uri;
+    }
+}
+
+/// The address without the parameters that make it a presigned one; `None` when it is not.
+fn unsigned_uri(uri: &Uri) -> Option<Uri> {
+    let is_signature = |pair: &&str| pair.starts_with("X-Amz-Signature=") || pair.starts_with("Signature=");
+    let query = uri.query()?;
+    if !query.split('&').any(|pair| is_signature(&pair)) {
+        return None;
+    }
+    let kept: Vec<&str> = query.split('&').filter(|pair| !is_signature(pair)).collect();
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(format!("{}?{}", uri.path(), kept.join("&"))).ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 /// Behind the check of signatures: requests with such headers, for the service that checks none.
@@ -184,5 +206,12 @@ mod tests {
             let expected = (first < size).then(|| first as u64..(last.min(size - 1) + 1) as u64);
             prop_assert_eq!(selected, expected);
         }
+    }
+
+    #[test]
+    fn presigned_addresses_lose_their_signature() {
+        let uri = "/b/k?a=1&X-Amz-Signature=00&X-Amz-Expires=5".parse().unwrap();
+        assert_eq!(unsigned_uri(&uri).unwrap(), "/b/k?a=1&X-Amz-Expires=5");
+        assert!(unsigned_uri(&"/b/k?a=1".parse().unwrap()).is_none());
     }
 }
