@@ -82,7 +82,8 @@ def test_every_arm_feeds_the_same_samples(listed):
     for name, each in by_arm.items():
         if name not in (MEMORY, CACHE_POOL) and each["na"] is None:
             assert each["requests_per_sample"] >= 2, name
-            assert each["index_requests_per_sample"] >= 1, name
+            small_shards_come_whole = name == "zarrs-planned"
+            assert each["index_requests_per_sample"] >= (not small_shards_come_whole), name
             assert {epoch["index"] for epoch in each["epochs"]} == {"cold"}
 
 

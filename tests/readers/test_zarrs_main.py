@@ -18,9 +18,10 @@ from harness.targets.resolve import resolve
 from harness.verdict import crates
 from harness.workload.create import create_workload
 from harness.workload.patterns import Parameters
-from tests.readers.test_zarrs_reader import ENGINES, cases, demand_the_truth, workload_of, write
+from tests.readers.test_zarrs_reader import cases, demand_the_truth, workload_of, write
 from tests.support.data import create
 
+ENGINES = ("zarrs", "zarrs-planned")
 REAL = os.environ.get(crates.REPOSITORY_VARIABLE, "")
 pytestmark = [
     pytest.mark.slow,

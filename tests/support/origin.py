@@ -69,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
         if asked is None:
             self.answer(200, found)
             return
-        begin = len(found) - int(asked[2]) if not asked[1] else int(asked[1])
+        begin = max(0, len(found) - int(asked[2])) if not asked[1] else int(asked[1])
         end = min(len(found), int(asked[2]) + 1) if asked[1] and asked[2] else len(found)
         self.answer(206, found[begin:end], content_range=f"bytes {begin}-{end - 1}/{len(found)}")
 
