@@ -167,8 +167,11 @@ def test_every_reader_returns_the_truth_and_counts_like_the_store(target, measur
             few and row.reader != NETWORK_LIMIT
         ):  # nothing is kept from one read to the next: neither an index nor a chunk
             assert len({(s.requests, s.index_requests, s.fetched_bytes) for s in row.samples}) == 1, row.reader
-            shards = workload.wanted_shards  # each has its index asked for, or comes whole
-            assert all(shards in (s.requests, min(s.index_requests, shards)) for s in row.samples), row.reader
+            for sample in row.samples:
+                if row.reader == "zarrs-planned" and not sample.index_requests:  # small shards come whole
+                    assert (sample.requests, sample.fetched_bytes) == (workload.wanted_shards, workload.object_bytes)
+                else:
+                    assert sample.index_requests >= workload.wanted_shards, row.reader
         # A busy machine can make a client open one more connection; then the sample has to say so.
         assert all((s.new_connections > 0) == (FLAG_NEW_CONNECTIONS in s.flags) for s in row.samples), row.reader
 

@@ -205,7 +205,8 @@ def test_the_comparison_can_fail(target, workers):
 
 
 @pytest.mark.parametrize(
-    ("engine", "variant"), [(Ranges, 0), (NetworkLimitRust, 0), (NetworkLimitRust, 1), (NetworkLimitRust, 2)]
+    ("engine", "variant"),
+    [(ZarrsPlanned, 0), (Ranges, 0), (NetworkLimitRust, 0), (NetworkLimitRust, 1), (NetworkLimitRust, 2)],
 )
 @pytest.mark.parametrize(
     ("pattern", "asked"),

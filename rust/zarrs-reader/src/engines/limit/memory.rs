@@ -1,5 +1,6 @@
 //! Where the network limit keeps what it fetches.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::available_parallelism;
 
@@ -12,6 +13,8 @@ const BLOCK_BYTES: usize = 64 << 20;
 /// A thread's part of a block: four pages of 2 MiB. Where a thread's would be less than one it has none.
 const PART_BYTES: usize = 8 << 20;
 const LEAST_PART_BYTES: usize = 2 << 20;
+/// Asked for once: the answer comes from files, and a workload may have many reads.
+static THREADS: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, usize::from));
 
 /// Newly allocated memory for the bodies of one read, in blocks: as large as a reader's final array, and like it in
 /// 2 MiB pages where the kernel has them.
@@ -32,7 +35,7 @@ struct Part(Mutex<BytesMut>);
 
 impl Memory {
     pub fn new(expected_bytes: usize) -> Self {
-        Self::of_threads(expected_bytes, available_parallelism().map_or(1, usize::from))
+        Self::of_threads(expected_bytes, *THREADS)
     }
 
     fn of_threads(expected_bytes: usize, threads: usize) -> Self {
@@ -80,8 +83,8 @@ fn split(memory: &mut BytesMut, bytes: usize) -> BytesMut {
 
 /// Threads in the order in which they first asked.
 fn thread_number() -> usize {
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static NUMBER: usize = THREADS.fetch_add(1, Relaxed));
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static NUMBER: usize = NEXT.fetch_add(1, Relaxed));
     NUMBER.with(|number| *number)
 }
 
