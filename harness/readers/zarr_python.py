@@ -88,7 +88,7 @@ ZARR_SETTINGS = (
 )
 
 _SUFFIX = "bytes=-"
-_FAILURE, _TOO_MANY = 500, 429
+_PARTIAL, _FAILURE, _TOO_MANY = 206, 500, 429
 
 
 class ZarrPython(Reader):
@@ -415,7 +415,6 @@ class _HttpCounts:
     async def _headers_sent(self, _session: Any, _context: Any, params: aiohttp.TraceRequestHeadersSentParams) -> None:
         self._sent.requests += 1
         self._sent.head_requests += params.method == "HEAD"
-        self._sent.index_requests += params.headers.get("Range", "").startswith(_SUFFIX)
 
     async def _redirected(self, _session: Any, _context: Any, params: aiohttp.TraceRequestRedirectParams) -> None:
         self._good += 1
@@ -424,6 +423,8 @@ class _HttpCounts:
     async def _answered(self, _session: Any, _context: Any, params: aiohttp.TraceRequestEndParams) -> None:
         status = params.response.status
         self._good += status < _FAILURE and status != _TOO_MANY
+        is_suffix = params.headers.get("Range", "").startswith(_SUFFIX)
+        self._sent.index_requests += is_suffix and status == _PARTIAL
         self._bodies.append(params.response.content)
 
 

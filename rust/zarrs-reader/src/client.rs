@@ -91,7 +91,8 @@ impl Counters {
     }
 
     pub fn answered(&self, status: StatusCode, range: Option<&ContentRange>) {
-        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        let is_passing = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
+        if status.is_server_error() || is_passing {
             self.failures.fetch_add(1, Relaxed);
         }
         if range.is_some_and(ContentRange::is_index) {

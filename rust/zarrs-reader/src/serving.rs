@@ -141,7 +141,7 @@ fn answer(head: &str, objects: &HashMap<String, Bytes>) -> (String, Bytes) {
     let mut words = head.split_whitespace();
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let Some(object) = objects.get(path.split('?').next().unwrap_or_default().trim_start_matches('/')) else {
-        return ("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned(), Bytes::new());
+        return ("HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\n".to_owned(), Bytes::from_static(b"gone"));
     };
     let total = object.len();
     if method == "HEAD" {

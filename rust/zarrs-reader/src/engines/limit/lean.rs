@@ -150,13 +150,9 @@ impl LeanClient {
             }
             filled += self.read(&mut connection, &mut &mut first[filled..]).await?;
         };
-        if head.status == StatusCode::NOT_FOUND.as_u16() {
-            self.counters.answered(StatusCode::NOT_FOUND, None);
-            return Ok(None); // and the connection ends: its body is of no use
-        }
-        if head.is_passing() {
-            self.counters.answered(StatusCode::SERVICE_UNAVAILABLE, None);
-            return Err(Refusal::Passing(format!("status {}", head.status)));
+        if let Some(nothing) = head.brings_nothing() {
+            self.pass_over(connection, first, (&head, filled), wanted).await;
+            return nothing;
         }
         let (body, object_bytes) = match wanted {
             Wanted::Size => (Bytes::new(), head.demand_size().map_err(Refusal::Final)?),
@@ -174,18 +170,46 @@ impl LeanClient {
                         self.finish(&mut connection, &mut body, head.body_bytes).await?;
                         body.freeze()
                     }
-                    None => self.skip(&mut connection, &mut first, head.body_bytes - there).await?,
+                    None => {
+                        let left = head.body_bytes - there;
+                        skip(&mut connection, &mut first, left).await.map_err(|error| self.failed(&error))?;
+                        Bytes::new()
+                    }
                 };
                 self.counters.answered(StatusCode::PARTIAL_CONTENT, Some(&range));
                 self.counters.fetched(head.body_bytes);
                 (body, object_bytes)
             }
         };
+        self.done(connection, first, head.keeps_connection);
+        Ok(Some((body, object_bytes)))
+    }
+
+    /// Counts an answer that brings nothing, and reads its body: the next request finds the connection open.
+    async fn pass_over(
+        &self,
+        mut connection: Connection,
+        mut first: Box<[u8]>,
+        (head, filled): (&Head, usize),
+        wanted: Wanted<'_>,
+    ) {
+        self.counters.answered(StatusCode::from_u16(head.status).unwrap_or_default(), None);
+        let bytes = if wanted.method() == Method::HEAD { 0 } else { head.body_bytes };
+        self.counters.fetched(bytes); // where it is longer than a reason is, it is on its way
+        let left = bytes.checked_sub(filled - head.bytes).filter(|left| *left <= first.len());
+        let is_read = match left {
+            Some(left) => skip(&mut connection, &mut first, left).await.is_ok(),
+            None => false,
+        };
+        self.done(connection, first, is_read && head.keeps_connection);
+    }
+
+    /// Gives back what an answer took.
+    fn done(&self, connection: Connection, first: Box<[u8]>, keeps_connection: bool) {
         self.buffers.lock().push(first);
-        if head.keeps_connection {
+        if keeps_connection {
             self.origin.keep(connection);
         }
-        Ok(Some((body, object_bytes)))
     }
 
     /// Reads what is missing of a body.
@@ -195,16 +219,6 @@ impl LeanClient {
             self.read(connection, &mut (&mut *body).limit(left)).await?;
         }
         Ok(())
-    }
-
-    /// Reads what is missing of a body over and over into the same memory.
-    async fn skip(&self, connection: &mut Connection, over: &mut [u8], bytes: usize) -> Result<Bytes, Refusal> {
-        let mut left = bytes;
-        while left > 0 {
-            let most = left.min(over.len());
-            left -= self.read(connection, &mut &mut over[..most]).await?;
-        }
-        Ok(Bytes::new())
     }
 
     /// Sends a request and waits for the first bytes of its answer.
@@ -245,6 +259,16 @@ impl LeanClient {
 async fn send(connection: &mut Connection, request: &[u8], mut first: &mut [u8]) -> std::io::Result<usize> {
     connection.send(request).await?;
     some(connection, &mut first).await
+}
+
+/// Reads what is missing of a body over and over into the same memory.
+async fn skip(connection: &mut Connection, over: &mut [u8], bytes: usize) -> std::io::Result<()> {
+    let mut left = bytes;
+    while left > 0 {
+        let most = left.min(over.len());
+        left -= some(connection, &mut &mut over[..most]).await?;
+    }
+    Ok(())
 }
 
 /// The number of bytes that a read yields, none of which means that the server ended the connection.
@@ -295,10 +319,15 @@ impl Head {
         }))
     }
 
-    /// Whether the server was too busy, or failed: it may do better the next time.
-    fn is_passing(&self) -> bool {
-        self.status >= 500
-            || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].iter().any(|one| *one == self.status)
+    /// What an answer amounts to that has no part of an object: there is none, or the server was too busy, or failed,
+    /// and may do better the next time.
+    fn brings_nothing(&self) -> Option<Result<Found, Refusal>> {
+        let is = |status: StatusCode| status == self.status;
+        if is(StatusCode::NOT_FOUND) {
+            return Some(Ok(None));
+        }
+        let is_passing = self.status >= 500 || is(StatusCode::TOO_MANY_REQUESTS) || is(StatusCode::REQUEST_TIMEOUT);
+        is_passing.then(|| Err(Refusal::Passing(format!("status {}", self.status))))
     }
 
     /// Checks that the answer tells an object's size, and returns it.
@@ -399,6 +428,8 @@ mod tests {
     async fn what_a_server_could_not_do_in_that_moment_is_asked_for_again() {
         for busy in [
             "HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 503 Slow Down\r\ncontent-length: 4\r\n\r\n", // and ends before it said why
+            "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n",
             "HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n",
             "HTTP/1.1 206 P\r\ncontent-length: 3\r\ncontent-range: bytes 2-4/9\r\n\r\nc",
             "",
@@ -407,7 +438,8 @@ mod tests {
             let (got, counters) = fetch(answers, 1).await;
             assert!(matches!(got.as_slice(), [Ok(Some((body, 9)))] if body.as_ref() == b"cde"), "{busy}: {got:?}");
             let counts = counters.request_counts();
-            assert_eq!((counts.requests, counts.retries, counts.fetched_bytes), (2, 1, 3), "{busy}");
+            let reason = if busy.contains("length: 4") { 4 } else { 0 };
+            assert_eq!((counts.requests, counts.retries, counts.fetched_bytes), (2, 1, 3 + reason), "{busy}");
         }
     }
 
@@ -422,7 +454,16 @@ mod tests {
     async fn an_object_that_is_not_there_is_nothing() {
         let (got, counters) = fetch(&["HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\ngone", RIGHT], 2).await;
         assert!(matches!(got.as_slice(), [Ok(None), Ok(Some(_))]), "{got:?}");
-        assert_eq!((counters.request_counts().requests, counters.request_counts().fetched_bytes), (2, 3));
+        assert_eq!((counters.request_counts().requests, counters.request_counts().fetched_bytes), (2, 7));
+
+        let there = HashMap::from([("there".to_owned(), Bytes::from_static(b"abcdefghi"))]);
+        let server = Server::start(there, Manners::default()).await;
+        let client = client(&server.url(), None);
+        for (key, found) in [("gone", false), ("gone too", false), ("there", true)] {
+            let got = client.get(&Path::from(key), &PIECE, None).await;
+            assert_eq!(got.expect("an answer").is_some(), found, "{key}");
+        }
+        assert_eq!(server.seen().connections.len(), 1, "the answers that brought nothing were read to their ends");
     }
 
     #[tokio::test]
