@@ -93,7 +93,7 @@ struct How {
     /// Planned: bytes that all shards of a read may have, decoded, for each to come whole with one request.
     #[arg(long, value_name = "BYTES", default_value_t = 2 << 20)]
     whole_bytes: u64,
-    /// Planned: MiB of stored bytes that may be on their way or wait to be decoded; one request always may.
+    /// Planned: MiB of stored bytes that may come in or wait to be decoded; up to half of them are connections' own.
     #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=MOST_BUFFER_MIB))]
     buffer_mib: u64,
     /// Stock: settings of zarrs, as JSON (docs/tuning.md).

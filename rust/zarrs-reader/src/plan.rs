@@ -13,12 +13,16 @@ pub struct Limits {
     pub whole_bytes: u64,
     /// Whether shard indexes are kept from one read to the next; a benchmark of reads never does.
     pub keeps_indexes: bool,
-    /// Stored bytes asked for or come, and not yet decoded.
+    /// Stored bytes that connections read ahead, that come in, or that have come and are not yet decoded.
     pub buffer_bytes: u64,
 }
 
 /// What a chunk of a shard takes while its shard is read: its entry in the index, stored and decoded, and in the plan.
 const PLAN_BYTES_PER_CHUNK: u64 = 64;
+
+/// What the HTTP client may hold of an answer that nobody takes from it: what it reads at once is up to 0.4 MB (hyper's
+/// default), some of it twice. Measured (docs/zarrs-reader.md).
+const READ_AHEAD_BYTES: u64 = 640 << 10;
 
 /// Up to here adjacent chunks share a request, however few requests that makes.
 const SHARED_BYTES: u64 = 256 << 10;
@@ -73,20 +77,22 @@ impl Limits {
     /// How to share out the `chunks` of a read that may have `permits` requests under way, others like it beside it.
     ///
     /// Where there is a request for each chunk at once, bridging gaps would only cost bytes. And a connection has its own
-    /// top speed, so few long requests are slower than many, and hold their part of the buffer for longer; but each has a
-    /// connection, whose memory no buffer counts. So requests grow only as far as half of the permits stay in use, by what
-    /// is wanted and by what the buffer holds, but at least to `SHARED_BYTES`.
-    pub fn sharing(&self, chunks: u64, permits: usize, reads_at_once: usize) -> Sharing {
+    /// top speed, so few long requests are slower than many. But requests that are all under way at once end at once too,
+    /// and what ends last is decoded last. So they grow as far as half of the permits stay in use, at least to
+    /// `SHARED_BYTES` (docs/zarrs-reader.md).
+    pub fn sharing(&self, chunks: u64, permits: usize) -> Sharing {
         let permits = (permits as u64).max(1);
-        let requests = permits.div_ceil(2);
-        let held_bytes = self.buffer_bytes / requests.saturating_mul(reads_at_once as u64).max(1);
-        let least_bytes = SHARED_BYTES.min(self.part_bytes);
         Sharing {
             max_gap_bytes: if chunks <= permits { 0 } else { self.max_gap_bytes },
-            chunks: chunks.div_ceil(requests),
-            least_bytes,
-            most_bytes: held_bytes.clamp(least_bytes, self.part_bytes),
+            chunks: chunks.div_ceil(permits.div_ceil(2)),
+            least_bytes: SHARED_BYTES.min(self.part_bytes),
+            most_bytes: self.part_bytes,
         }
+    }
+
+    /// How much of the buffer is for what connections read ahead, with `in_flight` of them: at most half.
+    pub fn ahead_bytes(&self, in_flight: usize) -> u64 {
+        (in_flight as u64).saturating_mul(READ_AHEAD_BYTES).min(self.buffer_bytes / 2)
     }
 
     /// How many objects, of `chunks` chunks each, a read has under way at once, decoding included.
@@ -152,6 +158,11 @@ pub fn groups<T>(mut chunks: Vec<Stored<T>>, grouping: Grouping) -> impl Iterato
     })
 }
 
+/// What is read ahead of an answer of so many bytes at most.
+pub fn read_ahead(bytes: u64) -> u64 {
+    bytes.min(READ_AHEAD_BYTES)
+}
+
 /// Splits a range into parts of at most `part_bytes`, in order; an empty range has none.
 pub fn parts(span: &Range<u64>, part_bytes: u64) -> Vec<Range<u64>> {
     (span.start..span.end)
@@ -189,16 +200,14 @@ mod tests {
     fn requests_are_long_only_where_enough_of_them_are_left() {
         let limits = Limits { part_bytes: 8 << 20, ..LIMITS };
         let chunks: Vec<_> = (0..64).map(|i| stored(i << 15..(i + 1) << 15)).collect();
-        let most = |wanted, permits, reads| limits.sharing(wanted, permits, reads).grouping(&chunks).most_bytes;
-        assert_eq!(most(350, 100, 1), SHARED_BYTES, "7 chunks");
-        assert_eq!(most(1000, 100, 1), 20 << 15 | 1 << 14, "20 of them, and half a one");
-        assert_eq!(most(1 << 30, 100, 1), (128 << 20) / 50, "by the buffer, which is to hold 50 of them");
-        assert_eq!(most(1 << 30, 100, 4), (128 << 20) / 200);
-        assert_eq!(most(1 << 30, 1, 1), 8 << 20);
-        assert_eq!(most(1 << 30, 0, 0), 8 << 20);
-        assert_eq!(limits.sharing(8, 1, 1).grouping(&chunks[..0]).most_bytes, SHARED_BYTES);
+        let most = |wanted, permits| limits.sharing(wanted, permits).grouping(&chunks).most_bytes;
+        assert_eq!(most(350, 100), SHARED_BYTES, "7 chunks");
+        assert_eq!(most(1000, 100), 20 << 15 | 1 << 14, "20 of them, and half a one");
+        assert_eq!(most(1 << 30, 100), 8 << 20);
+        assert_eq!(most(1 << 30, 0), 8 << 20);
+        assert_eq!(limits.sharing(8, 1).grouping(&chunks[..0]).most_bytes, SHARED_BYTES);
         let short = Limits { part_bytes: 100, ..limits };
-        assert_eq!(short.sharing(1 << 30, 100, 1).grouping(&chunks).most_bytes, 100);
+        assert_eq!(short.sharing(1 << 30, 100).grouping(&chunks).most_bytes, 100);
     }
 
     #[test]
@@ -230,10 +239,17 @@ mod tests {
     }
 
     #[test]
+    fn many_connections_leave_half_of_the_buffer_to_chunks() {
+        assert_eq!(LIMITS.ahead_bytes(8), 5 << 20);
+        assert_eq!(LIMITS.ahead_bytes(400), 64 << 20);
+        assert_eq!(LIMITS.ahead_bytes(usize::MAX), 64 << 20);
+    }
+
+    #[test]
     fn gaps_are_bridged_only_where_requests_run_out() {
         let limits = Limits { max_gap_bytes: 7, part_bytes: 8 << 20, ..LIMITS };
-        assert_eq!(limits.sharing(100, 100, 1).max_gap_bytes, 0);
-        assert_eq!(limits.sharing(101, 100, 1).max_gap_bytes, 7);
+        assert_eq!(limits.sharing(100, 100).max_gap_bytes, 0);
+        assert_eq!(limits.sharing(101, 100).max_gap_bytes, 7);
     }
 
     #[test]

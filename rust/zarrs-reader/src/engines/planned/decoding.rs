@@ -20,8 +20,9 @@ const BATCH_BYTES: usize = 256 << 10;
 pub struct Decoding {
     object: Arc<Object>,
     /// Of the buffer, for what has not been handed over.
-    held: Held,
-    at_once: usize,
+    held: Option<Held>,
+    /// Chunks that are handed over at once.
+    pub at_once: usize,
     batch: Vec<Encoded>,
     under_way: Vec<oneshot::Receiver<Outcome<()>>>,
 }
@@ -34,9 +35,14 @@ pub struct Encoded {
 }
 
 impl Decoding {
-    pub fn new(object: &Arc<Object>, held: Held) -> Self {
+    pub fn new(object: &Arc<Object>) -> Self {
         let at_once = at_once(object);
-        Self { object: Arc::clone(object), held, at_once, batch: Vec::new(), under_way: Vec::new() }
+        Self { object: Arc::clone(object), held: None, at_once, batch: Vec::new(), under_way: Vec::new() }
+    }
+
+    /// Takes the room of chunks that are added next.
+    pub fn hold(&mut self, held: Held) {
+        self.held = Some(held);
     }
 
     pub fn add(&mut self, number: u32, offset: u64, bytes: Bytes) {
@@ -48,7 +54,8 @@ impl Decoding {
 
     fn hand_over(&mut self) {
         let (object, batch) = (Arc::clone(&self.object), std::mem::take(&mut self.batch));
-        let held = self.held.split(batch.iter().map(|chunk| chunk.bytes.len() as u64).sum());
+        let bytes = batch.iter().map(|chunk| chunk.bytes.len() as u64).sum();
+        let held = self.held.as_mut().and_then(|held| held.split(bytes));
         self.under_way.push(on_all_cores(move || {
             let _held = held;
             batch.iter().try_for_each(|chunk| object.decode(chunk))

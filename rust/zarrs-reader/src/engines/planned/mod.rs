@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures::future::try_join_all;
-use futures::{TryStreamExt, try_join};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::try_join;
 use object_store::path::Path;
 use object_store::{GetRange, GetResult};
 use parking_lot::Mutex;
@@ -23,10 +23,10 @@ use crate::array::{self, OpenArray};
 use crate::buffer::{Buffer, Held};
 use crate::client::{Client, body_of, longer};
 use crate::clocks::{memory_share, now_ns};
-use crate::cutting::Cutting;
+use crate::cutting::{Cut, Cutting};
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
-use crate::plan::{Group, Limits, Sharing, Stored, Whole, groups, parts};
+use crate::plan::{Group, Limits, Sharing, Stored, Whole, groups, parts, read_ahead};
 use crate::recording::Place;
 use crate::selection::{Chunks, shape_of};
 use crate::workload::Workload;
@@ -42,7 +42,10 @@ struct Inner {
     layout: Layout,
     limits: Limits,
     permits: Semaphore,
-    buffer: Arc<Buffer>,
+    /// For what connections read ahead. It is taken before permits and `room` after them, so nobody waits in a circle.
+    ahead: Buffer,
+    /// For chunks that come in or wait to be decoded.
+    room: Buffer,
     /// The indexes of shards by their coordinates, where they are kept from one read to the next.
     kept: Option<Mutex<HashMap<Vec<u64>, ShardIndex>>>,
 }
@@ -52,6 +55,13 @@ struct Inner {
 struct ShardIndex {
     entries: Arc<Vec<[u64; 2]>>,
     object_bytes: u64,
+}
+
+/// What an answer brought, and the room that it takes.
+struct Piece {
+    body: Bytes,
+    object_bytes: u64,
+    held: Held,
 }
 
 /// One read that is under way.
@@ -77,9 +87,10 @@ impl Planned {
         let array = array::open(&workload, &client).await?;
         let layout = Layout::of(&array)?;
         let permits = Semaphore::new(workload.in_flight);
-        let buffer = Buffer::new(limits.buffer_bytes);
+        let ahead_bytes = limits.ahead_bytes(workload.in_flight);
+        let (ahead, room) = (Buffer::new(ahead_bytes), Buffer::new(limits.buffer_bytes - ahead_bytes));
         let kept = limits.keeps_indexes.then(Mutex::default);
-        Ok(Self { inner: Arc::new(Inner { workload, client, array, layout, limits, permits, buffer, kept }) })
+        Ok(Self { inner: Arc::new(Inner { workload, client, array, layout, limits, permits, ahead, room, kept }) })
     }
 }
 
@@ -114,37 +125,44 @@ impl Inner {
         Ok(Some(known))
     }
 
-    /// What lies in a range of an object, or all of it, and the bytes of the object; None where there is none.
-    async fn piece(&self, path: &Path, range: Option<GetRange>, held: &mut Held) -> Outcome<Option<(Bytes, u64)>> {
+    /// What lies in a range of an object, or all of it, and should have so many bytes; None where there is none.
+    async fn piece(&self, path: &Path, range: Option<GetRange>, expected: u64) -> Outcome<Option<Piece>> {
+        let _ahead = self.ahead.reserve(read_ahead(expected)).await?;
         let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
         let Some(answer) = self.ask(path, range).await? else { return Ok(None) };
-        held.resize(answer.range.end - answer.range.start);
+        let held = self.room.reserve(answer.range.end - answer.range.start).await?;
         let object_bytes = answer.meta.size;
-        Ok(Some((body_of(answer).await?, object_bytes)))
+        Ok(Some(Piece { body: body_of(answer).await?, object_bytes, held }))
     }
 
     /// A range of an object, in several requests where it is longer than a part, each into its place.
-    async fn range(&self, path: &Path, span: &Range<u64>) -> Outcome<Bytes> {
+    ///
+    /// All of its requests are allowed before it takes room: whoever has room waits for no permit.
+    async fn range(&self, path: &Path, span: &Range<u64>) -> Outcome<(Bytes, Held)> {
         let bytes = span.end - span.start;
         if bytes > memory_share() {
             return Err(Failure::Store(format!("{path}: {bytes} bytes are more than a quarter of the memory")));
         }
+        let parts = parts(span, self.limits.part_bytes);
+        let at_once = parts.len().clamp(1, self.workload.in_flight);
+        let _ahead = self.ahead.reserve(read_ahead(self.limits.part_bytes).saturating_mul(at_once as u64)).await?;
+        let _permits = self.permits.acquire_many(at_once as u32).await.map_err(Failure::measurement)?;
+        let held = self.room.reserve(bytes).await?;
         let mut rest = BytesMut::with_capacity(bytes as usize);
-        let gets = parts(span, self.limits.part_bytes).into_iter().map(|part| {
+        let gets = parts.into_iter().map(|part| {
             let behind = rest.split_off((part.end - part.start) as usize);
             self.part(path, part, std::mem::replace(&mut rest, behind))
         });
-        let whole = try_join_all(gets).await?.into_iter().reduce(|mut before, part| {
+        let whole = stream::iter(gets).buffered(at_once).try_fold(BytesMut::new(), |mut before, part| async {
             before.unsplit(part);
-            before
+            Ok(before)
         });
-        Ok(whole.unwrap_or_default().freeze())
+        Ok((whole.await?.freeze(), held))
     }
 
     /// A part of an object, which fills the memory that is there for it.
     async fn part(&self, path: &Path, part: Range<u64>, mut place: BytesMut) -> Outcome<BytesMut> {
         let bytes = (part.end - part.start) as usize;
-        let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
         let answer = self.ask(path, Some(GetRange::Bounded(part))).await?.ok_or_else(|| gone(path))?;
         let mut frames = answer.into_stream();
         while let Some(frame) = frames.try_next().await? {
@@ -184,7 +202,7 @@ impl Reading {
         let shard_bytes = layout.chunks().saturating_mul(layout.unit.decoded_bytes() as u64);
         Self {
             inner: Arc::clone(inner),
-            sharing: limits.sharing(chunks, permits, reads_at_once),
+            sharing: limits.sharing(chunks, permits),
             whole: limits.whole(objects.len(), shard_bytes, permits, reads_at_once),
             objects,
             output: Output::new(shape_of(read), layout.unit.element),
@@ -219,10 +237,8 @@ impl Object {
     async fn read_whole(self: Arc<Self>, index: Option<&Index>) -> Outcome<()> {
         let inner = &self.reading.inner;
         let expected = inner.layout.object_bytes();
-        let mut held = inner.buffer.reserve(expected).await;
         let range = index.map(|index| index.range_with(expected));
-        let Some((body, object_bytes)) = inner.piece(&self.path, range, &mut held).await? else {
-            drop(held);
+        let Some(Piece { body, object_bytes, held }) = inner.piece(&self.path, range, expected).await? else {
             return fill(&self, Plan::of_nothing(&self.chunks).missing).await;
         };
         let plan = self.plan_of_whole(index, &body, object_bytes)?;
@@ -231,7 +247,8 @@ impl Object {
             return self.read_plan(plan).await;
         }
         let Plan { stored, missing } = plan;
-        let mut decoding = Decoding::new(&self, held);
+        let mut decoding = Decoding::new(&self);
+        decoding.hold(held);
         for Stored { span, item } in stored {
             decoding.add(item, span.start, body.slice(span.start as usize..span.end as usize));
         }
@@ -273,12 +290,12 @@ impl Object {
     /// Fetches one group's range and decodes its chunks, each as soon as its bytes are there.
     async fn read_group(self: Arc<Self>, one: Group<u32>) -> Outcome<()> {
         let (inner, span) = (&self.reading.inner, one.span.clone());
-        let held = inner.buffer.reserve(span.end - span.start).await;
-        let mut decoding = Decoding::new(&self, held);
+        let mut decoding = Decoding::new(&self);
         if parts(&span, inner.limits.part_bytes).len() == 1 && one.is_disjoint() {
             self.stream_group(one, &mut decoding).await?;
         } else {
-            let body = inner.range(&self.path, &span).await?;
+            let (body, held) = inner.range(&self.path, &span).await?;
+            decoding.hold(held);
             for Stored { span: chunk, item } in one.chunks {
                 let at = (chunk.start - span.start) as usize..(chunk.end - span.start) as usize;
                 decoding.add(item, chunk.start, body.slice(at));
@@ -291,15 +308,21 @@ impl Object {
     ///
     /// Connections share the link, so all of a shard tends to be complete late: decoding must not wait for that.
     async fn stream_group(&self, one: Group<u32>, decoding: &mut Decoding) -> Outcome<()> {
-        let inner = &self.reading.inner;
+        let (inner, mut left) = (&self.reading.inner, one.span.end - one.span.start);
+        let _ahead = inner.ahead.reserve(read_ahead(left)).await?;
         let _permit = inner.permits.acquire().await.map_err(Failure::measurement)?;
         let range = GetRange::Bounded(one.span.clone());
         let answer = inner.ask(&self.path, Some(range)).await?.ok_or_else(|| gone(&self.path))?;
-        let mut left = one.span.end - one.span.start;
-        let (mut frames, mut cutting) = (answer.into_stream(), Cutting::new(one));
+        let (mut frames, mut cutting) = (answer.into_stream(), Cutting::new(one, decoding.at_once));
         while let Some(frame) = frames.try_next().await? {
             left = left.checked_sub(frame.len() as u64).ok_or_else(|| longer(&self.path))?;
-            cutting.came(&frame, |chunk, bytes| decoding.add(chunk.item, chunk.span.start, bytes));
+            let mut came = &frame[..];
+            while let Some(cut) = cutting.next(&mut came) {
+                match cut {
+                    Cut::Batch(bytes) => decoding.hold(inner.room.reserve(bytes).await?), // the one before is handed over
+                    Cut::Chunk(chunk, bytes) => decoding.add(chunk.item, chunk.span.start, bytes),
+                }
+            }
         }
         if cutting.is_done() { Ok(()) } else { Err(gone(&self.path)) }
     }
