@@ -58,6 +58,10 @@ fn pieces(bytes: u64) -> u32 {
 mod tests {
     use super::*;
     use futures::FutureExt;
+    use futures::future::try_join_all;
+    use proptest::prelude::*;
+    use tokio::runtime::Runtime;
+    use tokio::task::yield_now;
 
     const KIB: u64 = 1 << 10;
 
@@ -103,5 +107,30 @@ mod tests {
         drop(held); // it is told, and gone before it hears
         drop(waiting);
         assert!(now(&buffer, 10 * KIB).is_some());
+    }
+
+    proptest! {
+        /// Whatever is asked for: everybody gets it, never more than fits unless one alone has it, all is given back.
+        #[test]
+        fn no_more_is_held_than_fits(asked in proptest::collection::vec(0u64..30, 0..20), kib in 1u64..20) {
+            let buffer = Arc::new(Buffer::new(kib * KIB));
+            let runtime = Runtime::new().expect("threads");
+            let request = |asked: u64| {
+                let buffer = Arc::clone(&buffer);
+                async move {
+                    let mut held = buffer.reserve(asked * KIB).await?;
+                    assert_eq!(held.0.num_permits() as u64, asked.min(kib), "all of it, or alone");
+                    yield_now().await;
+                    drop(held.split(asked * KIB / 3));
+                    yield_now().await;
+                    Outcome::Ok(())
+                }
+            };
+            let tasks: Vec<_> = asked.into_iter().map(|asked| runtime.spawn(request(asked))).collect();
+            for done in runtime.block_on(try_join_all(tasks)).expect("all of them") {
+                done.expect("nobody closes it");
+            }
+            prop_assert_eq!(buffer.room.available_permits() as u64, kib);
+        }
     }
 }

@@ -91,8 +91,7 @@ impl Counters {
     }
 
     pub fn answered(&self, status: StatusCode, range: Option<&ContentRange>) {
-        let is_passing = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
-        if status.is_server_error() || is_passing {
+        if is_passing(status) {
             self.failures.fetch_add(1, Relaxed);
         }
         if range.is_some_and(ContentRange::is_index) {
@@ -104,6 +103,11 @@ impl Counters {
     pub fn fetched(&self, bytes: usize) {
         self.fetched_bytes.fetch_add(bytes as u64, Relaxed);
     }
+}
+
+/// Whether a server was too busy, or failed: it may do better the next time. object_store asks again after the same.
+pub fn is_passing(status: StatusCode) -> bool {
+    status.is_server_error() || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status)
 }
 
 /// An object store rooted at the array of a workload.

@@ -15,7 +15,7 @@ use object_store::path::Path;
 use parking_lot::Mutex;
 
 use super::memory::Memory;
-use crate::client::{Client, Counters, TIMEOUT};
+use crate::client::{Client, Counters, TIMEOUT, is_passing};
 use crate::content_range::ContentRange;
 use crate::failure::{Failure, Outcome};
 use crate::origin::{Connection, Origin};
@@ -193,7 +193,7 @@ impl LeanClient {
         (head, filled): (&Head, usize),
         wanted: Wanted<'_>,
     ) {
-        self.counters.answered(StatusCode::from_u16(head.status).unwrap_or_default(), None);
+        self.counters.answered(head.status, None);
         let bytes = if wanted.method() == Method::HEAD { 0 } else { head.body_bytes };
         self.counters.fetched(bytes); // where it is longer than a reason is, it is on its way
         let left = bytes.checked_sub(filled - head.bytes).filter(|left| *left <= first.len());
@@ -289,7 +289,7 @@ fn refused(body: &[u8]) -> String {
 /// What the headers of an answer say.
 #[derive(Debug)]
 struct Head {
-    status: u16,
+    status: StatusCode,
     /// Length of the headers themselves.
     bytes: usize,
     body_bytes: usize,
@@ -310,7 +310,7 @@ impl Head {
         };
         let body_bytes = header("content-length").and_then(|text| text.parse().ok());
         Ok(Some(Self {
-            status: response.code.unwrap_or_default(),
+            status: StatusCode::from_u16(response.code.unwrap_or_default()).map_err(|error| error.to_string())?,
             bytes: length,
             body_bytes: body_bytes.ok_or("an answer without a length")?,
             content_range: header("content-range").map(str::to_owned),
@@ -322,18 +322,17 @@ impl Head {
     /// What an answer amounts to that has no part of an object: there is none, or the server was too busy, or failed,
     /// and may do better the next time.
     fn brings_nothing(&self) -> Option<Result<Found, Refusal>> {
-        let is = |status: StatusCode| status == self.status;
-        if is(StatusCode::NOT_FOUND) {
-            return Some(Ok(None));
+        match self.status {
+            StatusCode::NOT_FOUND => Some(Ok(None)),
+            status if is_passing(status) => Some(Err(Refusal::Passing(format!("status {}", status.as_str())))),
+            _ => None,
         }
-        let is_passing = self.status >= 500 || is(StatusCode::TOO_MANY_REQUESTS) || is(StatusCode::REQUEST_TIMEOUT);
-        is_passing.then(|| Err(Refusal::Passing(format!("status {}", self.status))))
     }
 
     /// Checks that the answer tells an object's size, and returns it.
     fn demand_size(&self) -> Result<u64, String> {
-        if self.status != StatusCode::OK.as_u16() {
-            return Err(format!("status {}", self.status));
+        if self.status != StatusCode::OK {
+            return Err(format!("status {}", self.status.as_str()));
         }
         Ok(self.body_bytes as u64)
     }
@@ -341,8 +340,8 @@ impl Head {
     /// Checks that the answer is the range that was asked for, and returns it with the bytes of the whole object; `said`
     /// is what a refusal adds to its status.
     fn demand(&self, asked: &GetRange, said: impl FnOnce() -> String) -> Result<(ContentRange, u64), String> {
-        if self.status != StatusCode::PARTIAL_CONTENT.as_u16() {
-            return Err(format!("status {}{}", self.status, said()));
+        if self.status != StatusCode::PARTIAL_CONTENT {
+            return Err(format!("status {}{}", self.status.as_str(), said()));
         }
         let said = self.content_range.as_deref().unwrap_or("nothing");
         let range = ContentRange::parse(said).filter(|range| range.covers(asked));
