@@ -2,10 +2,12 @@
 
 Each read waits for a first byte twice, for its index and for its data in any ranges, or once where a request brings a
 whole shard. What many shards wait for is the longest of their waits. The bytes pass the link and the connections in
-flight. What decoding, the CPU and the network itself cost is not in it: the difference to the measured network limit is
-that.
+flight. Reads under way at once may share what they want alike, so one that begins after another's end waits only for
+what no other read wants. What decoding, the CPU and the network itself cost is not in it: the difference to the
+measured network limit is that.
 """
 
+import collections
 import math
 
 import msgspec
@@ -15,6 +17,7 @@ import numpy.typing as npt
 from harness.store import state
 from harness.store.state import Profile, log_normal_sigma
 from harness.workload.model import Workload
+from harness.workload.selections import wanted_chunks
 
 _ROUNDS = 1000
 _SEED = 0
@@ -65,13 +68,25 @@ def _floor(workload: Workload, profile: Profile, *, trips: int, nbytes: int) -> 
     rounds = _ROUNDS if profile.first_byte_p99_ms is not None else 1
     waits = first_bytes(profile, (rounds, trips, workload.wanted_shards))
     of_shard = waits.sum(axis=1)
-    turns = math.ceil(workload.executed_reads / workload.concurrent_reads)
     connection = profile.connection_bytes_per_second
     one_by_one = of_shard + (workload.object_bytes / workload.wanted_shards / connection if trips == 1 else 0.0)
-    last = one_by_one.max(axis=1) if turns == 1 else turns * one_by_one.mean(axis=1)
+    if workload.executed_reads <= workload.concurrent_reads:
+        last = one_by_one.max(axis=1)
+    elif workload.concurrent_reads == 1 or workload.stream is not None:
+        last = math.ceil(workload.executed_reads / workload.concurrent_reads) * one_by_one.mean(axis=1)
+    else:
+        later = math.ceil(_reads_of_their_own(workload) / workload.concurrent_reads) - 1
+        last = one_by_one.mean(axis=1) + (max(0, later) * waits[:, -1].mean(axis=1) if trips > 1 else 0.0)
     carried = of_shard.min(axis=1) + nbytes / min(profile.link_bytes_per_second, workload.in_flight * connection)
     busy = (waits.sum(axis=(1, 2)) + nbytes / connection) / workload.in_flight
     return float(np.median(np.maximum(np.maximum(last, carried), busy)))
+
+
+def _reads_of_their_own(workload: Workload) -> int:
+    """Return how many reads want a chunk that no other read wants."""
+    wanted = [set(wanted_chunks(workload.array, read)) for read in workload.reads]
+    wanting = collections.Counter(chunk for chunks in wanted for chunk in chunks)
+    return sum(any(wanting[chunk] == 1 for chunk in chunks) for chunks in wanted)
 
 
 def first_bytes(profile: Profile, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:

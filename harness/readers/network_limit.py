@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, override
 
@@ -29,9 +30,11 @@ T = TypeVar("T")
 Span = tuple[int, int]
 Plan = Callable[[Sequence[Span]], list[Span]]
 Wanted = tuple[str, Span | None]
-"""The key of a shard and the range that is wanted of it; None is its index."""
+"""The key of an object and the range that is wanted of it; None is its index, or all of it where it comes whole."""
+Held = list[asyncio.Task[Any]]
+"""What a read fetches, or gets from another one under way, until it ends."""
 
-WHOLE, SHARED = "whole", "shared"
+WHOLE = "whole"
 _PARTS = "exact"
 """The plan for objects without an index, which has no ranges to merge."""
 
@@ -48,9 +51,8 @@ class NetworkLimit(Reader):
     """obstore fetching indexes and chunks with the workload's requests in flight, bodies kept, nothing decoded.
 
     Several plans compete, as does a client in Rust: the conductor tries all and measures the fastest. `PLANS` fetch
-    ranges once the index is there; `WHOLE` fetches shards whole, which brings the index along; `SHARED` fetches exact
-    ranges, and what reads want at the same moment once. What it counts are calls of obstore, which hides retries and
-    redirects.
+    ranges once the index is there; `WHOLE` fetches shards whole, which brings the index along. What reads under way at
+    once want alike is fetched once. What it counts are calls of obstore, which hides retries and redirects.
     """
 
     name = NETWORK_LIMIT
@@ -63,7 +65,7 @@ class NetworkLimit(Reader):
         self._request_counts = RequestCounts()
         self._loop = asyncio.new_event_loop()
         self._variant, self._variants = "exact", tuple(PLANS)
-        self._under_way: dict[Wanted, asyncio.Task[Any]] = {}
+        self._fetched: weakref.WeakValueDictionary[Wanted, asyncio.Task[Any]] = weakref.WeakValueDictionary()
 
     @override
     def open(self, workload: Workload) -> None:
@@ -77,6 +79,7 @@ class NetworkLimit(Reader):
         self._array = array
         self._permits = asyncio.Semaphore(workload.in_flight)
         self._turns = asyncio.Semaphore(workload.concurrent_reads)
+        self._reads_meet = workload.concurrent_reads > 1 and len(workload.reads) > 1
         self._variants = _plans_for(workload)
 
     @override
@@ -122,19 +125,21 @@ class NetworkLimit(Reader):
         async with self._turns:
             in_parts = self._fetch_shard if self._array.is_sharded else self._fetch_object
             fetch = self._fetch_whole if self._variant == WHOLE else in_parts
-            fetched = await asyncio.gather(*map(fetch, shards))
+            held: Held = []
+            fetched = await asyncio.gather(*(fetch(shard, held) for shard in shards))
         return [body for bodies in fetched for body in bodies]
 
-    async def _fetch_whole(self, shard: _Shard) -> list[bytes]:
+    async def _fetch_whole(self, shard: _Shard, held: Held) -> list[bytes]:
         """Fetch the object of a shard by one request."""
-        return [body for body, _ in await self._asked(shard.key)]
+        found = await self._once((shard.key, None), functools.partial(self._asked, shard.key), held)
+        return [body for body, _ in found]
 
-    async def _fetch_object(self, shard: _Shard) -> list[bytes]:
+    async def _fetch_object(self, shard: _Shard, held: Held) -> list[bytes]:
         """Fetch an object in parts: the first one's answer says how many there are."""
         begin = (0, PART_BYTES)
-        first = await self._once((shard.key, begin), functools.partial(self._asked, shard.key, begin))
+        first = await self._once((shard.key, begin), functools.partial(self._asked, shard.key, begin), held)
         rest = exact([(PART_BYTES, size) for _, size in first if size > PART_BYTES])
-        return [*(body for body, _ in first), *await self._fetch_spans(shard.key, rest)]
+        return [*(body for body, _ in first), *await self._fetch_spans(shard.key, rest, held)]
 
     async def _asked(self, key: str, asked: Span | None = None) -> list[tuple[bytes, int]]:
         """Return an object, or a range from its first byte, and its size; nothing where no such object is stored."""
@@ -148,10 +153,10 @@ class NetworkLimit(Reader):
         self._count(body)
         return [(body, response.meta["size"])]
 
-    async def _fetch_shard(self, shard: _Shard) -> list[bytes]:
+    async def _fetch_shard(self, shard: _Shard, held: Held) -> list[bytes]:
         from harness.datasets.shards import MISSING
 
-        index = await self._once((shard.key, None), functools.partial(self._fetch_index, shard.key))
+        index = await self._once((shard.key, None), functools.partial(self._fetch_index, shard.key), held)
         if index is None:
             return []
         begins, lengths = index.offsets[shard.inner], index.lengths[shard.inner]
@@ -160,21 +165,22 @@ class NetworkLimit(Reader):
             raise MeasurementError(f"the index of {shard.key} has a chunk longer than all that the workload wants")
         spans = sorted(zip(begins[stored].tolist(), (begins + lengths)[stored].tolist(), strict=True))
         plan = PLANS.get(self._variant, exact)
-        return await self._fetch_spans(shard.key, plan(spans))
+        return await self._fetch_spans(shard.key, plan(spans), held)
 
-    async def _fetch_spans(self, key: str, spans: Sequence[Span]) -> list[bytes]:
+    async def _fetch_spans(self, key: str, spans: Sequence[Span], held: Held) -> list[bytes]:
         """Fetch ranges of an object, each by a request."""
         fetches = {span: functools.partial(self._fetch_span, key, *span) for span in spans}
-        return list(await asyncio.gather(*(self._once((key, span), fetch) for span, fetch in fetches.items())))
+        return list(await asyncio.gather(*(self._once((key, span), fetch, held) for span, fetch in fetches.items())))
 
-    async def _once(self, wanted: Wanted, fetch: Callable[[], Coroutine[None, None, T]]) -> T:
-        """Return what `fetch` does; where reads share, what is under way already is waited for and not asked again."""
-        if self._variant != SHARED:
+    async def _once(self, wanted: Wanted, fetch: Callable[[], Coroutine[None, None, T]], held: Held) -> T:
+        """Return what `fetch` does, or did for a read that is under way beside this one."""
+        if not self._reads_meet:
             return await fetch()
-        if wanted not in self._under_way:
-            task = self._under_way[wanted] = self._loop.create_task(fetch())
-            task.add_done_callback(lambda _: self._under_way.pop(wanted))
-        found: T = await self._under_way[wanted]
+        task = self._fetched.get(wanted)
+        if task is None:
+            task = self._fetched[wanted] = self._loop.create_task(fetch())
+        held.append(task)
+        found: T = await task
         return found
 
     async def _fetch_index(self, key: str) -> ShardIndex | None:
@@ -248,4 +254,4 @@ def _plans_for(workload: Workload) -> tuple[str, ...]:
     small = workload.object_bytes <= max(_WHOLE_BYTES, _WHOLE_TIMES * workload.wanted_bytes)
     whole = (WHOLE,) if workload.object_bytes and small else ()
     ranges = tuple(PLANS) if workload.array.is_sharded else (_PARTS,)
-    return (*ranges, *whole, *((SHARED,) if workload.concurrent_reads > 1 and len(workload.reads) > 1 else ()))
+    return (*ranges, *whole)

@@ -23,6 +23,7 @@ from tests.support.data import create
 
 MIB = 2**20
 BUFFER_MIB = 16
+BOUNDS = "custom/bounds"
 BESIDE_MIB = 96
 """What the process takes beside its array and its buffer: programs, threads, holes in the allocator's memory."""
 AHEAD_BYTES = 640 * 1024
@@ -44,7 +45,7 @@ def store(own_state, rust_reader):
 
 
 def written(shape, chunks, shards):
-    asked = ["--shape", shape, "--chunks", chunks, "--shards", shards, "--name", "bounds"]
+    asked = ["--shape", shape, "--chunks", chunks, "--shards", shards, "--name", BOUNDS.removeprefix("custom/")]
     create(*asked)
     return resolve("embedded")
 
@@ -74,7 +75,7 @@ def most_under_way(requests, size):
 @pytest.mark.parametrize(("in_flight", "whole"), [(20, True), (100, False)])
 def test_an_array_of_600_mib_is_read_through_16(store, in_flight, whole):
     target = written("600,512,1024", "4,128,128", "40,256,256")
-    workload = create_workload("whole_array", target, dataset="custom/bounds", in_flight=in_flight)
+    workload = create_workload("whole_array", target, dataset=BOUNDS, in_flight=in_flight)
     assert workload.array_bytes == 600 * MIB
     timed, requests = read(store, Narrow, workload)
     assert timed["verified"]
@@ -93,8 +94,8 @@ def test_an_array_of_600_mib_is_read_through_16(store, in_flight, whole):
 @pytest.mark.skipif(cores() < 2, reason="one core fills alone")
 def test_all_cores_fill_what_is_missing_of_one_shard(store):
     target = written("128,1024,1024", "1,256,256", "128,1024,1024")
-    made = create_workload("whole_array", target, dataset="custom/bounds")
-    obstore.delete(open_store(target, prefix="custom/bounds"), "c/0/0/0")
+    made = create_workload("whole_array", target, dataset=BOUNDS)
+    obstore.delete(open_store(target, prefix=BOUNDS), "c/0/0/0")
     zeros = Truth(reads_crc32c=checksums(made.array, made.reads, [np.zeros(made.array.shape, "<u2")]))
     worker = WorkerProcess(ZarrsPlanned)
     try:
@@ -106,12 +107,26 @@ def test_all_cores_fill_what_is_missing_of_one_shard(store):
     assert max(timed["cpu_seconds"] / timed["seconds"] for timed in samples) > 1.1
 
 
+@pytest.mark.alone
+@pytest.mark.parametrize(("reader", "indexes"), [(ZarrsPlanned, 0), (Ranges, 4)])
+def test_what_reads_under_way_at_once_want_is_fetched_once(own_state, rust_reader, reader, indexes):
+    store = lifecycle.start(StoreSettings(profile="s3", first_byte_ms=500))  # within which all reads begin
+    target = written("16,64,64", "2,16,16", "16,32,32")
+    found = []
+    for crops in (1, 4):  # each is the whole array
+        asked = Parameters(crop=(16, 64, 64), crops=crops, concurrent_reads=crops)
+        timed, requests = read(store, reader, create_workload("random_crops", target, parameters=asked, dataset=BOUNDS))
+        assert timed["verified"]
+        assert timed["request_counts"]["fetched_bytes"] == sum(r.bytes for r in requests)
+        assert sum(r.kind == "get_index" for r in requests) == indexes
+        found.append(sum(r.bytes for r in requests))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("in_flight", [4, 32])
 def test_indexes_come_just_ahead_of_their_data(store, in_flight):
     target = written("64,128,128", "1,16,16", "64,16,16")  # 64 shards of one request for data each
-    workload = create_workload(
-        "chunks_of_many_shards", target, dataset="custom/bounds", parameters=Parameters(shards=32)
-    )
+    workload = create_workload("chunks_of_many_shards", target, dataset=BOUNDS, parameters=Parameters(shards=32))
     assert workload.wanted_shards == 32
     _, requests = read(store, Ranges, msgspec.structs.replace(workload, in_flight=in_flight))
     kinds = [r.kind for r in requests]

@@ -358,15 +358,18 @@ def test_the_limit_tries_whole_shards_which_bring_their_index_along(target, fetc
     assert "whole" not in limit_variants(unknown)
 
 
-def test_the_limit_tries_to_share_what_reads_want_at_the_same_moment(target, fetch):
+@pytest.mark.parametrize("variant", ["exact", "merged", "whole"])
+def test_the_limit_fetches_once_what_reads_want_at_the_same_moment(target, fetch, variant):
     asked = Parameters(crop=(64, 128, 256), crops=3, concurrent_reads=3)  # three times the whole array
     workload = create_workload("random_crops", target, dataset="tiny/large", parameters=asked)
-    assert "shared" in limit_variants(workload)
-    shared, exact = (fetch(NETWORK_LIMIT, workload, variant) for variant in ("shared", "exact"))
-    assert len(exact) == 3 * len({(r.key, r.range) for r in exact})
-    assert len({(r.key, r.range) for r in shared}) <= len(shared) < len(exact)
-    in_turn = msgspec.structs.replace(workload, concurrent_reads=1)
-    assert "shared" not in limit_variants(in_turn)
+    in_turn = fetch(NETWORK_LIMIT, msgspec.structs.replace(workload, concurrent_reads=1), variant)
+    at_once, two = (
+        fetch(NETWORK_LIMIT, msgspec.structs.replace(workload, concurrent_reads=n), variant) for n in (3, 2)
+    )
+    found = {(r.key, r.range) for r in in_turn}
+    assert len(in_turn) == 3 * len(found)
+    assert len(at_once) == len({(r.key, r.range) for r in at_once}) == len(found)
+    assert len(found) <= len(two) < len(in_turn)  # the third begins when another ends, with what that leaves
 
 
 def test_a_workload_knows_the_size_of_its_objects(target):

@@ -260,12 +260,12 @@ def test_the_limit_in_rust_tries_whole_shards_which_bring_their_index_along(targ
     assert sum(request.bytes for request in requests) == workload.object_bytes > workload.wanted_bytes
 
 
-def test_the_limit_in_rust_tries_to_share_what_reads_want_at_the_same_moment(target, limit):
+def test_the_limit_in_rust_fetches_once_what_reads_want_at_the_same_moment(target, limit):
     asked = Parameters(crop=(64, 128, 256), crops=3, concurrent_reads=3)  # three times the whole array
     workload = create_workload("random_crops", target, dataset="tiny/large", parameters=asked)
-    shared, exact = (limit(workload, variant) for variant in ("shared", "exact"))
-    assert len(exact) == 3 * len({(r.key, r.range) for r in exact})
-    assert len({(r.key, r.range) for r in shared}) <= len(shared) < len(exact)
+    at_once, in_turn = (limit(msgspec.structs.replace(workload, concurrent_reads=n), "exact") for n in (3, 1))
+    assert len(in_turn) == 3 * len({(r.key, r.range) for r in in_turn})
+    assert len({(r.key, r.range) for r in at_once}) <= len(at_once) < len(in_turn)
 
 
 def test_both_clients_of_the_limit_try_the_same_plans(target, rust_reader):

@@ -47,6 +47,7 @@ pub struct Counters {
     head_requests: AtomicU64,
     failures: AtomicU64,
     fetched_bytes: AtomicU64,
+    shared_bytes: AtomicU64,
 }
 
 /// What the counters say; fields as in docs/workload.md.
@@ -62,8 +63,8 @@ pub struct RequestCounts {
 
 impl Counters {
     pub fn reset(&self) {
-        for counter in [&self.requests, &self.index_requests, &self.head_requests, &self.failures, &self.fetched_bytes]
-        {
+        let requests = [&self.requests, &self.index_requests, &self.head_requests, &self.failures];
+        for counter in requests.into_iter().chain([&self.fetched_bytes, &self.shared_bytes]) {
             counter.store(0, Relaxed);
         }
     }
@@ -102,6 +103,16 @@ impl Counters {
     /// Counts bytes of a body.
     pub fn fetched(&self, bytes: usize) {
         self.fetched_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Counts bytes that a read got of another one's request.
+    pub fn shared(&self, bytes: u64) {
+        self.shared_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes that reads got, by whosoever request.
+    pub fn got_bytes(&self) -> u64 {
+        self.fetched_bytes.load(Relaxed) + self.shared_bytes.load(Relaxed)
     }
 }
 

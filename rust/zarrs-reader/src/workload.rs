@@ -307,6 +307,11 @@ impl Workload {
         self.stream.is_some()
     }
 
+    /// Whether several reads are under way at once that may want the same.
+    pub fn has_reads_that_meet(&self) -> bool {
+        self.concurrent_reads > 1 && self.reads.len() > 1 && !self.is_stream()
+    }
+
     /// The reads that are executed before their arrays are compared and given up: all, or of a stream those that may be
     /// under way at once.
     pub fn steps(&self) -> impl Iterator<Item = Range<usize>> {

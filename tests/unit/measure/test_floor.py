@@ -44,9 +44,16 @@ def test_requests_that_wait_for_a_place_in_flight_wait_in_turn():
 
 
 def test_reads_in_turn_wait_in_turn():
-    reads = (((0, 4, 1),),) * 64
-    made = work(reads=reads, concurrent_reads=16, wanted_shards=8, wanted_bytes=1000)
-    assert floor(made) == pytest.approx(4 * 0.040)
+    made = work(reads=(((0, 4, 1),),) * 64, wanted_shards=8, wanted_bytes=1000)
+    assert floor(made) == pytest.approx(64 * 0.040)
+
+
+def test_later_reads_wait_for_what_is_theirs_alone():
+    same = work(reads=(((0, 1, 1),),) * 64, concurrent_reads=16, wanted_shards=8, wanted_bytes=1000)
+    assert floor(same) == pytest.approx(0.040, rel=1e-3)  # they may find it under way
+    own = tuple(((n, n + 1, 1),) for n in range(1, 34))
+    known = msgspec.structs.replace(same, reads=(*own, *same.reads[33:]))
+    assert floor(known) == pytest.approx(0.040 + 2 * 0.020, rel=1e-3)
 
 
 def test_with_a_tail_many_shards_wait_for_the_longest_of_their_waits():

@@ -55,11 +55,13 @@ fn metadata(compressor: Option<&str>, index_at: &str) -> Value {
     })
 }
 
-fn workload(step: u64, in_flight: usize) -> Workload {
+/// So many reads of the same, all at once.
+fn workload(step: u64, in_flight: usize, reads: usize) -> Workload {
     Workload::from_value(json!({
         "schema": 1, "target": {"name": "t", "url": "s3://b"}, "in_flight": in_flight,
         "array": {"key": "a", "shape": [16], "chunk_shape": [4], "shard_shape": [16]},
-        "reads": [[[0, 16, step]]], "array_bytes": ARRAY_BYTES / step as usize, "wanted_bytes": ARRAY_BYTES,
+        "reads": vec![[[0, 16, step]]; reads], "concurrent_reads": reads,
+        "array_bytes": reads * ARRAY_BYTES / step as usize, "wanted_bytes": reads * ARRAY_BYTES,
     }))
     .expect("a workload")
 }
@@ -94,9 +96,10 @@ async fn read(way: Way, metadata: &Value, shard: Vec<u8>, workload: Workload, li
         _ => nowhere(),
     };
     let client = Client::over(Arc::new(store) as Arc<dyn ObjectStore>, "a", origin);
+    let reads = 0..workload.reads.len();
     let engine = open(way.0, Arc::new(workload), client, limits, way.1).await?;
     let variant = engine.variants()[0];
-    tokio::time::timeout(Duration::from_secs(20), engine.read(0..1, variant)).await.expect("it ends")
+    tokio::time::timeout(Duration::from_secs(20), engine.read(reads, variant)).await.expect("it ends")
 }
 
 fn origin(url: &str) -> Origin {
@@ -118,7 +121,7 @@ fn narrow(part_bytes: u64, buffer_bytes: u64) -> Limits {
 fn read_with(way: Way, entries: &[[u64; 2]]) -> Outcome<Arrays> {
     let shard = [data(), index(entries)].concat();
     let runtime = Runtime::new().expect("threads");
-    runtime.block_on(read(way, &metadata(None, "end"), shard, workload(1, 8), limits(8 << 20)))
+    runtime.block_on(read(way, &metadata(None, "end"), shard, workload(1, 8, 1), limits(8 << 20)))
 }
 
 #[test]
@@ -219,7 +222,7 @@ fn an_array_that_is_not_the_workloads_is_refused() {
         *other.pointer_mut(pointer).expect("it is there") = value;
         for way in [STOCK, BY_SHARD, PLANNED] {
             let shard = [data(), index(&honest())].concat();
-            let outcome = runtime.block_on(read(way, &other, shard, workload(1, 8), limits(8 << 20)));
+            let outcome = runtime.block_on(read(way, &other, shard, workload(1, 8, 1), limits(8 << 20)));
             let why = outcome.expect_err("another array").to_string();
             assert!(why.contains(words), "{why}");
         }
@@ -260,18 +263,19 @@ proptest! {
     fn any_shard_is_an_array_or_one_line(
         (shard, index_at) in shard(),
         compressor in prop_oneof![Just(None), Just(Some("zstd"))],
-        (step, in_flight) in (prop_oneof![Just(1u64), Just(2)], prop_oneof![Just(1usize), Just(8)]),
+        step in prop_oneof![Just(1u64), Just(2)],
+        (in_flight, reads) in prop_oneof![Just((1usize, 1usize)), Just((8, 1)), Just((8, 3))],
         part_bytes in prop_oneof![Just(7u64), Just(8 << 20)],
         buffer_bytes in prop_oneof![Just(1u64), Just(40), Just(128 << 20)],
     ) {
         let runtime = Runtime::new().expect("threads");
         for way in [PLANNED, LIMIT] {
-            let outcome = runtime.block_on(read(
-                way, &metadata(compressor, index_at), shard.clone(), workload(step, in_flight), narrow(part_bytes, buffer_bytes),
-            ));
+            let (work, limits) = (workload(step, in_flight, reads), narrow(part_bytes, buffer_bytes));
+            let outcome = runtime.block_on(read(way, &metadata(compressor, index_at), shard.clone(), work, limits));
             match outcome {
                 Ok(arrays) if way == PLANNED => {
-                    prop_assert_eq!(arrays.iter().map(Bytes::len).sum::<usize>(), ARRAY_BYTES / step as usize);
+                    prop_assert_eq!(arrays.len(), reads);
+                    prop_assert!(arrays.iter().all(|array| *array == arrays[0] && array.len() == ARRAY_BYTES / step as usize));
                 }
                 Ok(bodies) => prop_assert!(bodies.iter().all(|body| body.len() <= shard.len())),
                 Err(failure) => prop_assert!(!failure.line().contains("panic"), "{}", failure),
@@ -280,27 +284,32 @@ proptest! {
     }
 }
 
-/// One request at a time, and the first chunk cannot be decoded: the others are not fetched after the answer.
+/// One request at a time, and the first chunk cannot be decoded: the others are not fetched after the answer, and other
+/// reads that wait for them are gone too.
 #[test]
 fn nothing_lives_on_after_an_error() {
-    let runtime = Runtime::new().expect("threads");
-    runtime.block_on(async {
-        let store = InMemory::new();
-        let shard = [data(), index(&honest())].concat();
-        for (key, body) in [("a/zarr.json", metadata(Some("zstd"), "end").to_string().into_bytes()), ("a/c/0", shard)] {
-            store.put(&Path::from(key), body.into()).await.expect("memory");
-        }
-        let slow = ThrottleConfig { wait_get_per_call: Duration::from_millis(500), ..ThrottleConfig::default() };
-        let client = Client::over(Arc::new(ThrottledStore::new(store, slow)), "a", nowhere());
-        let held = Arc::clone(&client.recorder);
-        let engine = open(Kind::Planned, Arc::new(workload(1, 1)), client, limits(8), PLAIN).await.expect("an array");
-        let why = engine.read(0..1, "").await.expect_err("no zstd").to_string();
-        assert!(why.contains("cannot be decoded"), "{why}");
-        drop(engine);
-        let begun = Instant::now();
-        while Arc::strong_count(&held) > 1 && begun.elapsed() < Duration::from_millis(300) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        assert_eq!(Arc::strong_count(&held), 1, "tasks of the read are still there");
-    });
+    for reads in [1, 3] {
+        Runtime::new().expect("threads").block_on(fails_and_is_gone(reads));
+    }
+}
+
+async fn fails_and_is_gone(reads: usize) {
+    let store = InMemory::new();
+    let shard = [data(), index(&honest())].concat();
+    for (key, body) in [("a/zarr.json", metadata(Some("zstd"), "end").to_string().into_bytes()), ("a/c/0", shard)] {
+        store.put(&Path::from(key), body.into()).await.expect("memory");
+    }
+    let slow = ThrottleConfig { wait_get_per_call: Duration::from_millis(500), ..ThrottleConfig::default() };
+    let client = Client::over(Arc::new(ThrottledStore::new(store, slow)), "a", nowhere());
+    let held = Arc::clone(&client.recorder);
+    let engine =
+        open(Kind::Planned, Arc::new(workload(1, 1, reads)), client, limits(8), PLAIN).await.expect("an array");
+    let why = engine.read(0..reads, "").await.expect_err("no zstd").to_string();
+    assert!(why.contains("cannot be decoded"), "{why}");
+    drop(engine);
+    let begun = Instant::now();
+    while Arc::strong_count(&held) > 1 && begun.elapsed() < Duration::from_millis(300) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(Arc::strong_count(&held), 1, "tasks of the read are still there");
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::{BoxFuture, Shared, try_join_all};
+use futures::future::{BoxFuture, Shared, WeakShared, try_join_all};
 use object_store::GetRange;
 use object_store::path::Path;
 use parking_lot::Mutex;
@@ -47,19 +47,16 @@ enum Plan {
     Merged,
     /// Each object by one GET, which brings its index along.
     Whole,
-    /// As `Exact`, and what two reads want at the same moment once.
-    Shared,
 }
 
 impl Plan {
-    const ALL: [Self; 4] = [Self::Exact, Self::Merged, Self::Whole, Self::Shared];
+    const ALL: [Self; 3] = [Self::Exact, Self::Merged, Self::Whole];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Exact => "exact",
             Self::Merged => "merged",
             Self::Whole => "whole",
-            Self::Shared => "shared",
         }
     }
 
@@ -76,7 +73,6 @@ impl Plan {
                 let most = WHOLE_BYTES.max((work.wanted_bytes / work.loops).saturating_mul(WHOLE_TIMES));
                 (1..=most).contains(&work.object_bytes)
             }
-            Self::Shared => work.concurrent_reads > 1 && work.reads.len() > 1 && !work.is_stream(),
         }
     }
 }
@@ -102,7 +98,8 @@ type Fetched = Outcome<Option<(Bytes, u64)>>;
 
 /// Index GETs, then the chunks' own ranges or merged ones; objects without an index in parts; or objects whole.
 ///
-/// It fetches read by read and keeps nothing between reads, like a reader that is called several times.
+/// It fetches read by read, like a reader that is called several times: what reads under way at once want alike it fetches
+/// once, and it keeps nothing beyond them.
 pub struct NetworkLimit {
     inner: Arc<Inner>,
 }
@@ -116,8 +113,8 @@ struct Inner {
     /// The shards that each read touches.
     reads: Vec<Vec<Shard>>,
     index_bytes: u64,
-    /// Of reads that share: GETs that have been sent and not answered, by object and range.
-    under_way: Mutex<HashMap<String, Shared<BoxFuture<'static, Fetched>>>>,
+    /// GETs that reads under way have made, by object and range, where others may want the same.
+    made: Mutex<HashMap<String, WeakShared<BoxFuture<'static, Fetched>>>>,
 }
 
 #[derive(Clone)]
@@ -138,8 +135,8 @@ impl NetworkLimit {
             Bodies::Kept => LeanClient::new(&client),
             Bodies::ThrownAway => LeanClient::throwing_away(&client),
         };
-        let under_way = Mutex::default();
-        Self { inner: Arc::new(Inner { permits, reads, index_bytes, client, lean, bodies, workload, under_way }) }
+        let made = Mutex::default();
+        Self { inner: Arc::new(Inner { permits, reads, index_bytes, client, lean, bodies, workload, made }) }
     }
 }
 
@@ -147,14 +144,17 @@ impl NetworkLimit {
 struct Reading {
     inner: Arc<Inner>,
     plan: Plan,
-    memory: Memory,
+    memory: Arc<Memory>,
+    /// Its GETs that others may want too, until it ends.
+    shared: Mutex<Vec<Shared<BoxFuture<'static, Fetched>>>>,
 }
 
 impl Reading {
     fn new(inner: &Arc<Inner>, plan: Plan) -> Self {
         let all_reads = inner.workload.loops.saturating_mul(inner.reads.len() as u64).max(1);
         let of_read = inner.workload.wanted_bytes.div_ceil(all_reads) as usize;
-        Self { inner: Arc::clone(inner), plan, memory: Memory::new(of_read) }
+        let memory = Arc::new(Memory::new(of_read));
+        Self { inner: Arc::clone(inner), plan, memory, shared: Mutex::default() }
     }
 
     async fn fetch(self: Arc<Self>, number: usize) -> Outcome<Arrays> {
@@ -228,31 +228,49 @@ impl Reading {
         all(gets).await
     }
 
-    /// One GET; where reads share, one that is under way already is waited for and not sent again.
-    async fn get(self: &Arc<Self>, path: &Path, range: GetRange, part: Part) -> Fetched {
-        if self.plan != Plan::Shared {
-            return self.send(path, range, part).await;
+    /// One GET, but for what another read under way has asked for.
+    async fn get(&self, path: &Path, range: GetRange, part: Part) -> Fetched {
+        if !self.inner.workload.has_reads_that_meet() {
+            return self.inner.send(path, range, part, &self.memory).await;
         }
-        let wanted = format!("{path} {range}");
-        let fetch = || {
-            let (reading, path, wanted) = (Arc::clone(self), path.clone(), wanted.clone());
-            async move {
-                let fetched = reading.send(&path, range, part).await;
-                reading.inner.under_way.lock().remove(&wanted);
-                fetched
-            }
-            .boxed()
-            .shared()
-        };
-        let under_way = self.inner.under_way.lock().entry(wanted.clone()).or_insert_with(fetch).clone();
-        under_way.await
+        let (get, is_anothers) = self.shared_get(path, &range, part);
+        self.shared.lock().push(get.clone());
+        let fetched = get.await;
+        if is_anothers && let Ok(Some((_, object_bytes))) = &fetched {
+            let got = range.as_range(*object_bytes).map_err(Failure::measurement)?;
+            self.inner.client.counters.shared(got.end - got.start);
+        }
+        fetched
     }
 
+    /// A GET that others may want too, and whether another read has made it.
+    fn shared_get(&self, path: &Path, range: &GetRange, part: Part) -> (Shared<BoxFuture<'static, Fetched>>, bool) {
+        let wanted = format!("{path} {range}");
+        let mut made = self.inner.made.lock();
+        if let Some(get) = made.get(&wanted).and_then(WeakShared::upgrade) {
+            return (get, true);
+        }
+        let (inner, path, memory) = (Arc::clone(&self.inner), path.clone(), Arc::clone(&self.memory));
+        let range = range.clone();
+        let get = async move { inner.send(&path, range, part, &memory).await }.boxed().shared();
+        made.extend(get.downgrade().map(|get| (wanted, get)));
+        (get, false)
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.shared.get_mut().clear();
+        self.inner.made.lock().retain(|_, get| get.upgrade().is_some());
+    }
+}
+
+impl Inner {
     /// One GET with a permit.
-    async fn send(&self, path: &Path, range: GetRange, part: Part) -> Fetched {
-        let _permit = self.inner.permits.acquire().await.map_err(Failure::measurement)?;
-        let is_kept = part == Part::Index || self.inner.bodies == Bodies::Kept;
-        self.inner.lean.get(path, &range, is_kept.then_some(&self.memory)).await
+    async fn send(&self, path: &Path, range: GetRange, part: Part, memory: &Memory) -> Fetched {
+        let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
+        let is_kept = part == Part::Index || self.bodies == Bodies::Kept;
+        self.lean.get(path, &range, is_kept.then_some(memory)).await
     }
 }
 
@@ -334,7 +352,7 @@ impl Engine for NetworkLimit {
     fn check(&self, reads: Range<usize>, arrays: &Arrays) -> Outcome<bool> {
         let (fetched, reads) = match self.inner.bodies {
             Bodies::Kept => (arrays.iter().map(|body| body.len() as u64).sum(), reads),
-            Bodies::ThrownAway => (self.inner.client.counters.request_counts().fetched_bytes, 0..reads.end),
+            Bodies::ThrownAway => (self.inner.client.counters.got_bytes(), 0..reads.end),
         };
         let wanted = self.inner.workload.wanted_by(reads.clone());
         if fetched < wanted {

@@ -81,10 +81,8 @@ pub async fn fill(object: &Arc<Object>, missing: Vec<u32>) -> Outcome<()> {
         return Ok(());
     }
     let (object, at_once) = (Arc::clone(object), at_once(object));
-    let filled = on_all_cores(move || {
-        missing.par_iter().with_min_len(at_once).for_each(|number| object.fill(*number));
-        Ok(())
-    });
+    let filled =
+        on_all_cores(move || missing.par_iter().with_min_len(at_once).try_for_each(|number| object.fill(*number)));
     filled.await.map_err(Failure::measurement)?
 }
 

@@ -1,9 +1,9 @@
 //! How an array is stored, as far as a plan has to know: what is decoded at once, and the index that says where it lies.
 
+use std::borrow::Cow;
 use std::num::NonZeroU64;
 use std::ops::Range;
 
-use bytes::Bytes;
 use object_store::GetRange;
 use zarrs::array::codec::{ShardingCodecConfiguration, ShardingCodecConfigurationV1, ShardingIndexLocation};
 use zarrs::array::{BytesRepresentation, FillValue, data_type};
@@ -11,11 +11,9 @@ use zarrs::metadata::ConfigurationSerialize;
 use zarrs_codec::CodecOptions;
 
 use crate::array::{OpenArray, element_size, fill_bytes};
-use crate::clocks::now_ns;
 use crate::failure::{Failure, Outcome, one_line};
-use crate::output::Output;
 use crate::plan::Stored;
-use crate::selection::{Chunks, Piece};
+use crate::selection::Chunks;
 use crate::shard_index::{ChunkBytes, MISSING, check_apart, span};
 use crate::zarrs_api::{Codecs, is_exclusively_sharded};
 
@@ -37,13 +35,6 @@ pub struct Plan {
     /// In the order in which they lie.
     pub stored: Vec<Stored<u32>>,
     pub missing: Vec<u32>,
-}
-
-impl Plan {
-    /// Of an object that is not stored.
-    pub fn of_nothing(chunks: &Chunks) -> Self {
-        Self { stored: Vec::new(), missing: (0..chunks.len() as u32).collect() }
-    }
 }
 
 /// What is decoded at once: an inner chunk of a shard, or a whole object where nothing smaller can be.
@@ -113,10 +104,10 @@ impl Layout {
         index: &Index,
         entries: &[[u64; 2]],
         object_bytes: u64,
-        chunks: &Chunks,
+        (chunks, wanted): (&Chunks, Vec<u32>),
     ) -> Result<Plan, String> {
-        let mut plan = Plan { stored: Vec::with_capacity(chunks.len()), missing: Vec::new() };
-        for (item, piece) in (0..chunks.len()).map(|number| (number as u32, chunks.piece(number))) {
+        let mut plan = Plan { stored: Vec::with_capacity(wanted.len()), missing: Vec::new() };
+        for (item, piece) in wanted.into_iter().map(|number| (number, chunks.piece(number as usize))) {
             let entry = entries.get(piece.position(&index.per_shard)).ok_or("it has too few entries")?;
             let found = span(*entry, object_bytes, self.unit.stored_bytes);
             match found.map_err(|why| format!("chunk {:?}: {why}", piece.chunk()))? {
@@ -232,17 +223,15 @@ impl Unit {
         self.sizes.iter().product::<u64>() as usize * self.element
     }
 
-    /// Decodes a chunk and puts it into its place; returns when it was decoded, by the monotonic clock.
+    /// Decodes a chunk.
     ///
-    /// zarrs could decode into a view of that place, but copies there run by run as we do, and finds the runs at a
-    /// fifth of all CPU time where they are short.
-    pub fn decode(&self, encoded: &Bytes, piece: &Piece, output: &Output) -> Outcome<u64> {
+    /// zarrs could decode into a view of its place, but copies there run by run as we do, and finds the runs at a fifth
+    /// of all CPU time where they are short.
+    pub fn decode<'a>(&self, encoded: &'a [u8]) -> Outcome<Cow<'a, [u8]>> {
         let decoded = self
             .codecs
             .decode(encoded, &self.shape, &self.options)
             .map_err(|error| Failure::measurement(one_line(&error)))?;
-        let decoded_ns = now_ns();
-        output.copy(piece, &self.sizes, &decoded.into_fixed().map_err(Failure::measurement)?)?;
-        Ok(decoded_ns)
+        decoded.into_fixed().map_err(Failure::measurement)
     }
 }

@@ -3,8 +3,8 @@
 
 mod decoding;
 mod layout;
+mod meeting;
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use futures::try_join;
 use object_store::path::Path;
 use object_store::{GetRange, GetResult};
-use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use self::decoding::{Decoding, Encoded, fill};
 use self::layout::{Index, Layout, Plan, Unit};
+use self::meeting::{Claims, InUse};
 use super::{Arrays, Engine, Hooks, at_most};
 use crate::array::{self, OpenArray};
 use crate::buffer::{Buffer, Held};
@@ -28,7 +28,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::plan::{Group, Limits, Sharing, Stored, Whole, groups, parts, read_ahead};
 use crate::recording::Place;
-use crate::selection::{Chunks, shape_of};
+use crate::selection::{Chunks, Piece, shape_of};
 use crate::workload::Workload;
 
 pub struct Planned {
@@ -46,19 +46,23 @@ struct Inner {
     ahead: Buffer,
     /// For chunks that come in or wait to be decoded.
     room: Buffer,
-    /// The indexes of shards by their coordinates, where they are kept from one read to the next.
-    kept: Option<Mutex<HashMap<Vec<u64>, ShardIndex>>>,
+    /// Shards' indexes; None where a shard is not stored.
+    indexes: InUse<Option<ShardIndex>>,
+    /// Chunks under way, where other reads may want them too.
+    claims: Option<Claims<Target>>,
 }
 
+/// A chunk of an object, by its number there, in the array of a read.
+type Target = (Arc<Object>, u32);
+
 /// What is known of a shard.
-#[derive(Clone)]
 struct ShardIndex {
-    entries: Arc<Vec<[u64; 2]>>,
+    entries: Vec<[u64; 2]>,
     object_bytes: u64,
 }
 
 /// What an answer brought, and the room that it takes.
-struct Piece {
+struct Came {
     body: Bytes,
     object_bytes: u64,
     held: Held,
@@ -79,7 +83,15 @@ struct Object {
     path: Path,
     /// Below the array's.
     key: Arc<str>,
+    coordinates: Vec<u64>,
     chunks: Chunks,
+    comes_whole: bool,
+}
+
+/// Chunks that a read claimed: they are free again when it ends, also where it fails.
+struct Claimed {
+    object: Arc<Object>,
+    numbers: Vec<u32>,
 }
 
 impl Planned {
@@ -89,8 +101,10 @@ impl Planned {
         let permits = Semaphore::new(workload.in_flight);
         let ahead_bytes = limits.ahead_bytes(workload.in_flight);
         let (ahead, room) = (Buffer::new(ahead_bytes), Buffer::new(limits.buffer_bytes - ahead_bytes));
-        let kept = limits.keeps_indexes.then(Mutex::default);
-        Ok(Self { inner: Arc::new(Inner { workload, client, array, layout, limits, permits, ahead, room, kept }) })
+        let indexes = InUse::new(limits.keeps_indexes);
+        let claims = workload.has_reads_that_meet().then(Claims::new);
+        let inner = Inner { workload, client, array, layout, limits, permits, ahead, room, indexes, claims };
+        Ok(Self { inner: Arc::new(inner) })
     }
 }
 
@@ -110,29 +124,22 @@ impl Inner {
     }
 
     /// The index of a shard; None where the shard is not stored.
-    async fn shard_index(&self, index: &Index, shard: &[u64], path: &Path) -> Outcome<Option<ShardIndex>> {
-        if let Some(known) = self.kept.as_ref().and_then(|kept| kept.lock().get(shard).cloned()) {
-            return Ok(Some(known));
-        }
+    async fn shard_index(&self, index: &Index, path: &Path) -> Outcome<Option<ShardIndex>> {
         let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
         let Some(answer) = self.ask(path, Some(index.range())).await? else { return Ok(None) };
         let object_bytes = answer.meta.size;
         let entries = index.entries(&body_of(answer).await?).map_err(|why| nonsense(path, &why))?;
-        let known = ShardIndex { entries: Arc::new(entries), object_bytes };
-        if let Some(kept) = &self.kept {
-            kept.lock().insert(shard.to_vec(), known.clone());
-        }
-        Ok(Some(known))
+        Ok(Some(ShardIndex { entries, object_bytes }))
     }
 
     /// What lies in a range of an object, or all of it, and should have so many bytes; None where there is none.
-    async fn piece(&self, path: &Path, range: Option<GetRange>, expected: u64) -> Outcome<Option<Piece>> {
+    async fn fetch(&self, path: &Path, range: Option<GetRange>, expected: u64) -> Outcome<Option<Came>> {
         let _ahead = self.ahead.reserve(read_ahead(expected)).await?;
         let _permit = self.permits.acquire().await.map_err(Failure::measurement)?;
         let Some(answer) = self.ask(path, range).await? else { return Ok(None) };
         let held = self.room.reserve(answer.range.end - answer.range.start).await?;
         let object_bytes = answer.meta.size;
-        Ok(Some(Piece { body: body_of(answer).await?, object_bytes, held }))
+        Ok(Some(Came { body: body_of(answer).await?, object_bytes, held }))
     }
 
     /// A range of an object, in several requests where it is longer than a part, each into its place.
@@ -220,11 +227,8 @@ impl Reading {
             Whole::Wanted => chunks.len() as u64 == inner.layout.chunks(),
             Whole::All => true,
         };
-        let object = Arc::new(Object { reading: Arc::clone(self), path, key, chunks });
-        match &inner.layout.index {
-            Some(index) if !comes_whole => object.read_ranges(index, &coordinates).await,
-            index => object.read_whole(index.as_ref()).await,
-        }
+        let object = Arc::new(Object { reading: Arc::clone(self), path, key, coordinates, chunks, comes_whole });
+        object.read_all().await
     }
 }
 
@@ -233,15 +237,46 @@ impl Object {
         &self.reading.inner.layout.unit
     }
 
+    /// Reads all of its wanted chunks, of which other reads may have some under way.
+    async fn read_all(self: Arc<Self>) -> Outcome<()> {
+        let all = 0..self.chunks.len() as u32;
+        let Some(claims) = &self.reading.inner.claims else { return self.read(all.collect()).await };
+        let mut others = Vec::new();
+        let mut claimed = Claimed { object: Arc::clone(&self), numbers: Vec::new() };
+        for number in all {
+            match claims.claim(self.chunks.piece(number as usize).chunk(), || (Arc::clone(&self), number)) {
+                None => claimed.numbers.push(number),
+                Some(told) => others.push((number, told)),
+            }
+        }
+        Arc::clone(&self).read(claimed.numbers.clone()).await?;
+        claimed.numbers.clear(); // they are released
+        drop(claimed);
+        let left = left_of(others).await;
+        self.read(left).await
+    }
+
+    /// Reads some of its wanted chunks.
+    async fn read(self: Arc<Self>, wanted: Vec<u32>) -> Outcome<()> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let inner = Arc::clone(&self.reading.inner);
+        match &inner.layout.index {
+            Some(index) if !self.comes_whole => self.read_ranges(index, wanted).await,
+            index => self.read_whole(index.as_ref(), wanted).await,
+        }
+    }
+
     /// Fetches all of it with one request: of a shard as much as there should be, the index included.
-    async fn read_whole(self: Arc<Self>, index: Option<&Index>) -> Outcome<()> {
+    async fn read_whole(self: Arc<Self>, index: Option<&Index>, wanted: Vec<u32>) -> Outcome<()> {
         let inner = &self.reading.inner;
         let expected = inner.layout.object_bytes();
         let range = index.map(|index| index.range_with(expected));
-        let Some(Piece { body, object_bytes, held }) = inner.piece(&self.path, range, expected).await? else {
-            return fill(&self, Plan::of_nothing(&self.chunks).missing).await;
+        let Some(Came { body, object_bytes, held }) = inner.fetch(&self.path, range, expected).await? else {
+            return fill(&self, wanted).await;
         };
-        let plan = self.plan_of_whole(index, &body, object_bytes)?;
+        let plan = self.plan_of_whole(index, &body, object_bytes, wanted)?;
         if (body.len() as u64) < object_bytes {
             drop((body, held)); // what others wrote may have holes, or compress to more than is expected
             return self.read_plan(plan).await;
@@ -257,25 +292,30 @@ impl Object {
         Ok(())
     }
 
-    fn plan_of_whole(&self, index: Option<&Index>, body: &Bytes, object_bytes: u64) -> Outcome<Plan> {
+    fn plan_of_whole(&self, index: Option<&Index>, body: &[u8], object_bytes: u64, wanted: Vec<u32>) -> Outcome<Plan> {
         let Some(index) = index else {
             return Ok(Plan { stored: vec![Stored { span: 0..object_bytes, item: 0 }], missing: Vec::new() });
         };
-        let plan = index.entries(index.part_of(body));
-        let plan = plan.and_then(|entries| self.reading.inner.layout.plan(index, &entries, object_bytes, &self.chunks));
+        let entries = index.entries(index.part_of(body)).map_err(|why| nonsense(&self.path, &why))?;
+        self.plan(index, &ShardIndex { entries, object_bytes }, wanted)
+    }
+
+    /// What to fetch and what to fill, by the index of its shard.
+    fn plan(&self, index: &Index, shard: &ShardIndex, wanted: Vec<u32>) -> Outcome<Plan> {
+        let plan = self.reading.inner.layout.plan(index, &shard.entries, shard.object_bytes, (&self.chunks, wanted));
         plan.map_err(|why| nonsense(&self.path, &why))
     }
 
     /// Fetches its index, then the ranges of its chunks.
-    async fn read_ranges(self: Arc<Self>, index: &Index, shard: &[u64]) -> Outcome<()> {
-        let inner = &self.reading.inner;
-        let plan = match inner.shard_index(index, shard, &self.path).await? {
-            Some(ShardIndex { entries, object_bytes }) => {
-                inner.layout.plan(index, &entries, object_bytes, &self.chunks).map_err(|why| nonsense(&self.path, &why))
-            }
-            None => Ok(Plan::of_nothing(&self.chunks)),
+    async fn read_ranges(self: Arc<Self>, index: &Index, wanted: Vec<u32>) -> Outcome<()> {
+        let inner = Arc::clone(&self.reading.inner);
+        let shard = inner.indexes.of(self.coordinates.clone());
+        let plan = match shard.known.get_or_try_init(|| inner.shard_index(index, &self.path)).await? {
+            Some(known) => self.plan(index, known, wanted)?,
+            None => Plan { stored: Vec::new(), missing: wanted },
         };
-        self.read_plan(plan?).await
+        let _in_use = inner.claims.as_ref().map(|_| shard); // else nobody else will want it
+        self.read_plan(plan).await
     }
 
     /// Fetches the ranges of its chunks.
@@ -327,26 +367,69 @@ impl Object {
         if cutting.is_done() { Ok(()) } else { Err(gone(&self.path)) }
     }
 
-    /// Decodes a chunk and puts it into its place; on a thread of the cores.
+    /// Decodes a chunk and puts it into its places; on a thread of the cores.
     fn decode(&self, chunk: &Encoded) -> Outcome<()> {
-        let (piece, recorder) = (self.chunks.piece(chunk.number as usize), &self.reading.inner.client.recorder);
+        let (unit, recorder) = (self.unit(), &self.reading.inner.client.recorder);
+        let fails = |error: Failure| {
+            let chunk = self.chunks.piece(chunk.number as usize).chunk();
+            Failure::measurement(format!("chunk {chunk:?} in {} cannot be decoded: {error}", self.key))
+        };
         let begin_ns = now_ns();
-        let decoded = self.unit().decode(&chunk.bytes, &piece, &self.reading.output);
-        let decoded_ns = decoded.map_err(|error| {
-            Failure::measurement(format!("chunk {:?} in {} cannot be decoded: {error}", piece.chunk(), self.key))
-        })?;
-        if recorder.is_on() {
-            let place = Place { key: Arc::clone(&self.key), offset: chunk.offset, length: chunk.bytes.len() as u64 };
-            recorder.copied(piece.chunk(), place, begin_ns, decoded_ns);
+        let decoded = unit.decode(&chunk.bytes).map_err(fails)?;
+        let decoded_ns = now_ns();
+        let put = |output: &Output, piece: &Piece| {
+            output.copy(piece, &unit.sizes, &decoded)?;
+            if recorder.is_on() {
+                let length = chunk.bytes.len() as u64;
+                let place = Place { key: Arc::clone(&self.key), offset: chunk.offset, length };
+                recorder.copied(piece.chunk(), place, begin_ns, decoded_ns);
+            }
+            Ok(())
+        };
+        self.put(chunk.number, put).map_err(fails)
+    }
+
+    /// Writes the fill value into the places of a chunk.
+    fn fill(&self, number: u32) -> Outcome<()> {
+        let unit = self.unit();
+        self.put(number, |output, piece| {
+            output.fill(piece, &unit.sizes, &unit.fill_bytes);
+            Ok(())
+        })
+    }
+
+    /// Puts a chunk into its place, and into those of reads that wait for it.
+    fn put(&self, number: u32, put: impl Fn(&Output, &Piece) -> Outcome<()>) -> Outcome<()> {
+        let piece = self.chunks.piece(number as usize);
+        put(&self.reading.output, &piece)?;
+        let claims = self.reading.inner.claims.as_ref();
+        for ((object, number), tell) in claims.map(|claims| claims.release(&piece.chunk())).unwrap_or_default() {
+            put(&object.reading.output, &object.chunks.piece(number as usize))?;
+            drop(object); // whoever waits for its last chunk owns the array alone
+            let _ = tell.send(());
         }
         Ok(())
     }
+}
 
-    /// Writes the fill value into the place of a chunk.
-    fn fill(&self, number: u32) {
-        let unit = self.unit();
-        self.reading.output.fill(&self.chunks.piece(number as usize), &unit.sizes, &unit.fill_bytes);
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        let Some(claims) = &self.object.reading.inner.claims else { return };
+        for number in &self.numbers {
+            drop(claims.release(&self.object.chunks.piece(*number as usize).chunk()));
+        }
     }
+}
+
+/// Waits for chunks that other reads have under way, and returns those that did not come.
+async fn left_of(others: Vec<(u32, oneshot::Receiver<()>)>) -> Vec<u32> {
+    let mut left = Vec::new();
+    for (number, told) in others {
+        if told.await.is_err() {
+            left.push(number);
+        }
+    }
+    left
 }
 
 #[async_trait::async_trait]
