@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, override
@@ -31,7 +32,13 @@ Span = tuple[int, int]
 Plan = Callable[[Sequence[Span]], list[Span]]
 Wanted = tuple[str, Span | None]
 """The key of an object and the range that is wanted of it; None is its index, or all of it where it comes whole."""
-Held = list[asyncio.Task[Any]]
+
+
+class _Tasks(list[asyncio.Task[Any]]):
+    """What brings something that is wanted, as long as a read that uses it is under way."""
+
+
+Held = list[_Tasks]
 """What a read fetches, or gets from another one under way, until it ends."""
 
 WHOLE = "whole"
@@ -65,7 +72,7 @@ class NetworkLimit(Reader):
         self._request_counts = RequestCounts()
         self._loop = asyncio.new_event_loop()
         self._variant, self._variants = "exact", tuple(PLANS)
-        self._fetched: weakref.WeakValueDictionary[Wanted, asyncio.Task[Any]] = weakref.WeakValueDictionary()
+        self._fetched: weakref.WeakValueDictionary[Wanted, _Tasks] = weakref.WeakValueDictionary()
 
     @override
     def open(self, workload: Workload) -> None:
@@ -164,8 +171,24 @@ class NetworkLimit(Reader):
         if int(lengths[stored].max(initial=0)) > self._most_nbytes:
             raise MeasurementError(f"the index of {shard.key} has a chunk longer than all that the workload wants")
         spans = sorted(zip(begins[stored].tolist(), (begins + lengths)[stored].tolist(), strict=True))
+        return await self._fetch_chunks(shard.key, spans, held)
+
+    async def _fetch_chunks(self, key: str, spans: Sequence[Span], held: Held) -> list[bytes]:
+        """Fetch chunks of a shard by the plan: all, or what no other read under way has asked for."""
         plan = PLANS.get(self._variant, exact)
-        return await self._fetch_spans(shard.key, plan(spans), held)
+        if not self._reads_meet:
+            return await self._fetch_spans(key, plan(spans), held)
+        known = {span: self._fetched.get((key, span)) for span in spans}
+        held.extend(tasks for tasks in known.values() if tasks is not None)
+        left = [span for span, tasks in known.items() if tasks is None]
+        new = [(part, self._loop.create_task(self._fetch_span(key, *part))) for part in plan(left)]
+        for begin, end in left:
+            own = _Tasks(task for part, task in new if part[0] < end and begin < part[1])
+            self._fetched[key, (begin, end)] = own
+            held.append(own)
+        found = (tasks for tasks in known.values() if tasks is not None)
+        tasks = dict.fromkeys([*itertools.chain.from_iterable(found), *(task for _, task in new)])
+        return list(await asyncio.gather(*tasks))
 
     async def _fetch_spans(self, key: str, spans: Sequence[Span], held: Held) -> list[bytes]:
         """Fetch ranges of an object, each by a request."""
@@ -176,11 +199,11 @@ class NetworkLimit(Reader):
         """Return what `fetch` does, or did for a read that is under way beside this one."""
         if not self._reads_meet:
             return await fetch()
-        task = self._fetched.get(wanted)
-        if task is None:
-            task = self._fetched[wanted] = self._loop.create_task(fetch())
-        held.append(task)
-        found: T = await task
+        tasks = self._fetched.get(wanted)
+        if tasks is None:
+            tasks = self._fetched[wanted] = _Tasks([self._loop.create_task(fetch())])
+        held.append(tasks)
+        found: T = await tasks[0]
         return found
 
     async def _fetch_index(self, key: str) -> ShardIndex | None:

@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Arrays, Engine, Hooks};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
-use crate::plan::{Grouping, Stored, groups, parts};
+use crate::plan::{Group, Grouping, Stored, groups, parts};
 use crate::selection::{Axis, pieces};
 use crate::shard_index::{ChunkBytes, span};
 use crate::workload::{ArrayInfo, Endian, IndexLocation, Workload};
@@ -96,6 +96,9 @@ enum Part {
 /// A body, and the bytes of the whole object; None where there is no such object.
 type Fetched = Outcome<Option<(Bytes, u64)>>;
 
+/// A request that several reads may wait for.
+type Get = Shared<BoxFuture<'static, Fetched>>;
+
 /// Index GETs, then the chunks' own ranges or merged ones; objects without an index in parts; or objects whole.
 ///
 /// It fetches read by read, like a reader that is called several times: what reads under way at once want alike it fetches
@@ -114,7 +117,7 @@ struct Inner {
     reads: Vec<Vec<Shard>>,
     index_bytes: u64,
     /// GETs that reads under way have made, by object and range, where others may want the same.
-    made: Mutex<HashMap<String, WeakShared<BoxFuture<'static, Fetched>>>>,
+    made: Mutex<HashMap<String, Vec<WeakShared<BoxFuture<'static, Fetched>>>>>,
 }
 
 #[derive(Clone)]
@@ -146,7 +149,7 @@ struct Reading {
     plan: Plan,
     memory: Arc<Memory>,
     /// Its GETs that others may want too, until it ends.
-    shared: Mutex<Vec<Shared<BoxFuture<'static, Fetched>>>>,
+    shared: Mutex<Vec<Get>>,
 }
 
 impl Reading {
@@ -185,9 +188,12 @@ impl Reading {
             return Err(Failure::measurement(format!("the index of {path}: {TOO_SHORT}")));
         }
         let bounds = (object_bytes, ChunkBytes::AtMost(work.wanted_bytes));
-        let ranges = ranges((&index, work.array.index_endian), &shard.wanted, bounds, self.plan == Plan::Merged)
+        let stored = stored((&index, work.array.index_endian), &shard.wanted, bounds)
             .map_err(|why| Failure::measurement(format!("the index of {path}: {why}")))?;
-        let requests = ranges.iter().flat_map(|span| parts(span, PART_BYTES)).collect();
+        if work.has_reads_that_meet() {
+            return all(self.shared_gets(&path, stored).into_iter().map(|get| body(path.clone(), get))).await;
+        }
+        let requests = grouped(stored, self.plan).iter().flat_map(|one| parts(&one.span, PART_BYTES)).collect();
         self.fetch_parts(path, requests).await
     }
 
@@ -220,12 +226,40 @@ impl Reading {
     async fn fetch_parts(self: Arc<Self>, path: Path, spans: Vec<Range<u64>>) -> Outcome<Vec<Bytes>> {
         let gets = spans.into_iter().map(|range| {
             let (reading, path) = (Arc::clone(&self), path.clone());
-            async move {
-                let gone = || Failure::Store(format!("{path} vanished while it was read"));
-                Ok(reading.get(&path, GetRange::Bounded(range), Part::Body).await?.ok_or_else(gone)?.0)
-            }
+            body(path.clone(), async move { reading.get(&path, GetRange::Bounded(range), Part::Body).await })
         });
         all(gets).await
+    }
+
+    /// The GETs that bring chunks of a shard: those that reads under way have made, and others for what these lack.
+    fn shared_gets(&self, path: &Path, chunks: Vec<Stored<()>>) -> Vec<Get> {
+        let mut made = self.inner.made.lock();
+        let mut gets: Vec<Get> = Vec::new();
+        let mut left = Vec::new();
+        for chunk in chunks {
+            let Some(anothers) = made.get(&wanted(path, &chunk.span.clone().into())).and_then(|gets| upgraded(gets))
+            else {
+                left.push(chunk);
+                continue;
+            };
+            self.inner.client.counters.shared(chunk.span.end - chunk.span.start);
+            gets.extend(
+                anothers.into_iter().filter(|get| !gets.iter().any(|other| other.ptr_eq(get))).collect::<Vec<_>>(),
+            );
+        }
+        for one in grouped(left, self.plan) {
+            let new: Vec<_> = parts(&one.span, PART_BYTES)
+                .into_iter()
+                .map(|part| (part.clone(), self.new_get(path, part.into(), Part::Body)))
+                .collect();
+            for Stored { span, .. } in one.chunks {
+                let its = new.iter().filter(|(part, _)| part.start < span.end && span.start < part.end);
+                made.insert(wanted(path, &span.clone().into()), its.filter_map(|(_, get)| get.downgrade()).collect());
+            }
+            gets.extend(new.into_iter().map(|(_, get)| get));
+        }
+        self.shared.lock().extend(gets.iter().cloned());
+        gets
     }
 
     /// One GET, but for what another read under way has asked for.
@@ -244,24 +278,43 @@ impl Reading {
     }
 
     /// A GET that others may want too, and whether another read has made it.
-    fn shared_get(&self, path: &Path, range: &GetRange, part: Part) -> (Shared<BoxFuture<'static, Fetched>>, bool) {
-        let wanted = format!("{path} {range}");
+    fn shared_get(&self, path: &Path, range: &GetRange, part: Part) -> (Get, bool) {
+        let wanted = wanted(path, range);
         let mut made = self.inner.made.lock();
-        if let Some(get) = made.get(&wanted).and_then(WeakShared::upgrade) {
+        if let Some(get) = made.get(&wanted).and_then(|gets| upgraded(gets)?.pop()) {
             return (get, true);
         }
-        let (inner, path, memory) = (Arc::clone(&self.inner), path.clone(), Arc::clone(&self.memory));
-        let range = range.clone();
-        let get = async move { inner.send(&path, range, part, &memory).await }.boxed().shared();
-        made.extend(get.downgrade().map(|get| (wanted, get)));
+        let get = self.new_get(path, range.clone(), part);
+        made.insert(wanted, get.downgrade().into_iter().collect());
         (get, false)
     }
+
+    fn new_get(&self, path: &Path, range: GetRange, part: Part) -> Get {
+        let (inner, path, memory) = (Arc::clone(&self.inner), path.clone(), Arc::clone(&self.memory));
+        async move { inner.send(&path, range, part, &memory).await }.boxed().shared()
+    }
+}
+
+/// What is asked for, as other reads know it.
+fn wanted(path: &Path, range: &GetRange) -> String {
+    format!("{path} {range}")
+}
+
+/// GETs that some read still uses, if that holds for all of them.
+fn upgraded(gets: &[WeakShared<BoxFuture<'static, Fetched>>]) -> Option<Vec<Get>> {
+    gets.iter().map(WeakShared::upgrade).collect()
+}
+
+/// The body of an answer that there has to be.
+async fn body(path: Path, get: impl Future<Output = Fetched>) -> Outcome<Bytes> {
+    let gone = || Failure::Store(format!("{path} vanished while it was read"));
+    Ok(get.await?.ok_or_else(gone)?.0)
 }
 
 impl Drop for Reading {
     fn drop(&mut self) {
         self.shared.get_mut().clear();
-        self.inner.made.lock().retain(|_, get| get.upgrade().is_some());
+        self.inner.made.lock().retain(|_, gets| upgraded(gets).is_some());
     }
 }
 
@@ -285,16 +338,15 @@ where
     try_join_all(tasks.into_iter().map(|task| async { task.await? })).await
 }
 
-/// The byte ranges to fetch for the wanted chunks that are stored.
+/// Where the wanted chunks lie that are stored.
 ///
 /// # Errors
 /// In words what cannot be: an index that ends too early, or an entry beyond the `bounds` of object and chunk.
-fn ranges(
+fn stored(
     (index, endian): (&[u8], Endian),
     wanted: &[usize],
     (object_bytes, chunk): (u64, ChunkBytes),
-    merged: bool,
-) -> Result<Vec<Range<u64>>, String> {
+) -> Result<Vec<Stored<()>>, String> {
     let word = |at: usize| {
         let bytes = index.get(at..at + 8)?.try_into().ok()?;
         Some(match endian {
@@ -309,11 +361,15 @@ fn ranges(
             stored.push(Stored { span, item: () });
         }
     }
-    if !merged {
-        return Ok(stored.into_iter().map(|chunk| chunk.span).collect());
+    Ok(stored)
+}
+
+/// Chunks of a shard by the requests that bring them.
+fn grouped(stored: Vec<Stored<()>>, plan: Plan) -> Vec<Group<()>> {
+    if plan != Plan::Merged {
+        return stored.into_iter().map(|one| Group { span: one.span.clone(), chunks: vec![one] }).collect();
     }
-    let grouping = Grouping { max_gap_bytes: MERGE_GAP_BYTES, most_bytes: u64::MAX };
-    Ok(groups(stored, grouping).map(|one| one.span).collect())
+    groups(stored, Grouping { max_gap_bytes: MERGE_GAP_BYTES, most_bytes: u64::MAX }).collect()
 }
 
 fn per_shard(array: &ArrayInfo) -> Vec<u64> {
@@ -373,22 +429,26 @@ mod tests {
         let words = [0, 10, MISSING, MISSING, 20, 10, 4 << 20, 10];
         let index: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let far = 4 << 20..(4 << 20) + 10;
-        let found = |wanted: &[usize], merged| {
-            ranges((&index, Endian::Little), wanted, (5 << 20, ChunkBytes::AtMost(30)), merged)
-        };
-        assert_eq!(found(&[0, 1, 2, 3], false), Ok(vec![0..10, 20..30, far.clone()]));
-        assert_eq!(found(&[0, 1, 2, 3], true), Ok(vec![0..30, far]));
-        assert!(found(&[4], false).is_err_and(|why| why == TOO_SHORT));
-        let big: Vec<u8> = [20u64, 10, 40, 5].iter().flat_map(|word| word.to_be_bytes()).collect();
         let bounds = (5 << 20, ChunkBytes::AtMost(30));
-        assert_eq!(ranges((&big, Endian::Big), &[0, 1], bounds, false), Ok(vec![20..30, 40..45]));
+        let found = |index, wanted: &[usize], plan| {
+            let groups = grouped(stored(index, wanted, bounds)?, plan);
+            Ok::<_, String>(groups.into_iter().map(|one| one.span).collect::<Vec<_>>())
+        };
+        let little = (index.as_slice(), Endian::Little);
+        assert_eq!(found(little, &[0, 1, 2, 3], Plan::Exact), Ok(vec![0..10, 20..30, far.clone()]));
+        assert_eq!(found(little, &[0, 1, 2, 3], Plan::Merged), Ok(vec![0..30, far]));
+        assert!(found(little, &[4], Plan::Exact).is_err_and(|why| why == TOO_SHORT));
+        let big: Vec<u8> = [20u64, 10, 40, 5].iter().flat_map(|word| word.to_be_bytes()).collect();
+        assert_eq!(found((&big, Endian::Big), &[0, 1], Plan::Exact), Ok(vec![20..30, 40..45]));
     }
 
     #[test]
     fn an_index_that_asks_for_more_than_there_is_is_refused() {
         let index: Vec<u8> = [0, 10 | 1 << 33].iter().flat_map(|word: &u64| word.to_le_bytes()).collect();
-        let found =
-            |object_bytes| ranges((&index, Endian::Little), &[0], (object_bytes, ChunkBytes::AtMost(30)), false);
+        let found = |object_bytes| {
+            let stored = stored((&index, Endian::Little), &[0], (object_bytes, ChunkBytes::AtMost(30)));
+            stored.map(|stored| stored.len())
+        };
         assert!(found(1000).is_err_and(|why| why.contains("reach beyond the object")));
         assert!(found(1 << 40).is_err_and(|why| why.contains("where its codecs yield at most 30")));
     }
