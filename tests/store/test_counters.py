@@ -182,12 +182,14 @@ def test_a_round_has_first_byte_times_of_its_own_and_brings_them_again(start):
 
 def test_reset_draws_repeats_the_first_byte_times(start):
     endpoint, control = start(profile="loopback", first_byte_ms=5, first_byte_p99_ms=50)
-    control.reset_draws()
-    first = _first_byte_ms(control, endpoint, 30)
-    other = _first_byte_ms(control, endpoint, 30)
-    control.reset_draws()
-    again = _first_byte_ms(control, endpoint, 30)
 
+    def drawn() -> tuple[list[float], list[float]]:
+        control.reset_draws()
+        return _first_byte_ms(control, endpoint, 30), _first_byte_ms(control, endpoint, 30)
+
+    # A busy machine makes answers late and none early: of two passes the earlier one counts.
+    found = [[list(map(min, *pair)) for pair in zip(drawn(), drawn(), strict=True)] for _ in range(2)]
+    (first, other), (again, _) = found
     assert _distance(first, again) < _distance(first, other) / 4
     slow = sorted(range(30), key=first.__getitem__)[-3:]
     assert set(slow) <= set(sorted(range(30), key=again.__getitem__)[-6:])

@@ -42,7 +42,7 @@ def answer(request):
         print("last words", file=sys.stderr)
         os._exit(9)
     if HOW == "slow":
-        time.sleep(0.3)
+        time.sleep(1)
     if HOW == "hangs":
         time.sleep(600)
     if HOW == "closes":
