@@ -72,11 +72,13 @@ def _floor(workload: Workload, profile: Profile, *, trips: int, nbytes: int) -> 
     one_by_one = of_shard + (workload.object_bytes / workload.wanted_shards / connection if trips == 1 else 0.0)
     if workload.executed_reads <= workload.concurrent_reads:
         last = one_by_one.max(axis=1)
-    elif workload.concurrent_reads == 1 or workload.stream is not None:
+    elif not workload.has_reads_that_meet:
         last = math.ceil(workload.executed_reads / workload.concurrent_reads) * one_by_one.mean(axis=1)
     else:
-        later = math.ceil(_reads_of_their_own(workload) / workload.concurrent_reads) - 1
-        last = one_by_one.mean(axis=1) + (max(0, later) * waits[:, -1].mean(axis=1) if trips > 1 else 0.0)
+        last = one_by_one.mean(axis=1)
+        if trips > 1:  # a whole shard may come for all reads that want some of it
+            later = math.ceil(_reads_of_their_own(workload) / workload.concurrent_reads) - 1
+            last += max(0, later) * waits[:, -1].mean(axis=1)
     carried = of_shard.min(axis=1) + nbytes / min(profile.link_bytes_per_second, workload.in_flight * connection)
     busy = (waits.sum(axis=(1, 2)) + nbytes / connection) / workload.in_flight
     return float(np.median(np.maximum(np.maximum(last, carried), busy)))

@@ -86,7 +86,7 @@ class NetworkLimit(Reader):
         self._array = array
         self._permits = asyncio.Semaphore(workload.in_flight)
         self._turns = asyncio.Semaphore(workload.concurrent_reads)
-        self._reads_meet = workload.concurrent_reads > 1 and len(workload.reads) > 1
+        self._reads_meet = workload.has_reads_that_meet
         self._variants = _plans_for(workload)
 
     @override

@@ -101,6 +101,11 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return math.prod(math.ceil((stop - start) / size) for (start, stop, _), size in along)
 
     @property
+    def has_reads_that_meet(self) -> bool:
+        """Whether several reads are under way at once that may want the same; the Rust reader has the same rule."""
+        return self.concurrent_reads > 1 and len(self.reads) > 1 and self.stream is None
+
+    @property
     def executed_reads(self) -> int:
         """Reads of one execution: of a stream, the windows of all loops."""
         return len(self.reads) if self.stream is None else self.windows * self.stream.loops
