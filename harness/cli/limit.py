@@ -17,6 +17,7 @@ from harness.results import plateau
 from harness.results.intervals import Interval
 from harness.results.plateau import BODIES, GAIN, Held, Plateau
 from harness.results.sample import NETWORK_LIMIT, flags_of
+from harness.results.text import cores_in_words
 from harness.workload.model import MOST_IN_FLIGHT
 
 
@@ -65,7 +66,7 @@ def _demand_all(found: Plateau) -> None:
 def _show(found: Plateau) -> None:
     console = Console(highlight=False)
     link = f", a link of {found.link_gbit_s:g} Gbit/s" if found.link_gbit_s else ""
-    console.print(f"{found.label} at {found.target}, {found.cores} cores{link}", markup=False)
+    console.print(f"{found.label} at {found.target}, {cores_in_words(found.cores)}{link}", markup=False)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("bodies", no_wrap=True)
     for heading in ("in\nflight", "seen", "threads", "ms", "+-", "Gbit/s", "of the\nlink", "cores", "store's\ncores"):

@@ -16,7 +16,7 @@ from harness.errors import BadUseError
 from harness.results import measured_cells, projection
 from harness.results.costs import MeasuredCell, Place, by_row
 from harness.results.projection import Projection
-from harness.results.text import number
+from harness.results.text import cores_in_words, number
 from harness.workload.model import MOST_IN_FLIGHT
 
 SCHEMA = 1
@@ -121,7 +121,8 @@ def _show(found: Sequence[Projection]) -> None:
     console = Console(highlight=False)
     place = found[0].place  # what is asked for is the same in all
     by_tls = ", by TLS" if all(one.place.encrypted for one in found) else ""
-    console.print(f"Projection to {place.link_gbit_s:g} Gbit/s and {place.cores:g} cores{by_tls}, not a measurement")
+    where = f"{place.link_gbit_s:g} Gbit/s and {cores_in_words(place.cores)}{by_tls}"
+    console.print(f"Projection to {where}, not a measurement")
     console.print(f"Assumed of the store: {'; '.join(dict.fromkeys(_service(one.place) for one in found))}.")
     for label in dict.fromkeys(one.label for one in found):
         console.print(_table(label, [one for one in found if one.label == label]))

@@ -34,7 +34,7 @@ from harness.results.knee import NEARLY, Knee
 from harness.results.records import configuration
 from harness.results.sample import NETWORK_LIMIT
 from harness.results.sweeps import InFlightSweep, SweptReader, SweptValue
-from harness.results.text import BAR, bar, number, times
+from harness.results.text import BAR, bar, cores_in_words, number, times
 from harness.site import curves
 from harness.workload.model import MOST_IN_FLIGHT
 
@@ -226,7 +226,7 @@ def _nothing(swept: InFlightSweep, failed: Sequence[str]) -> BadUseError | Measu
 
 def _show(swept: InFlightSweep) -> None:
     console = Console(highlight=False)
-    console.print(f"{swept.label} at {swept.target}, {swept.cores} cores", markup=False)
+    console.print(f"{swept.label} at {swept.target}, {cores_in_words(swept.cores)}", markup=False)
     most = sweeps.best(swept)
     for reader in swept.readers:
         console.print(_table(swept, reader, most))
@@ -287,7 +287,8 @@ def _show_gaps(swept: GapSweep) -> None:
     """Print, of each reader, the merged range's time over that of separate ones, by service time and gap."""
     console = Console(highlight=False)
     console.print(
-        f"{swept.label}, {swept.in_flight} in flight, {swept.cores} cores: one merged range over separate ranges",
+        f"{swept.label}, {swept.in_flight} in flight, {cores_in_words(swept.cores)}: "
+        "one merged range over separate ranges",
         markup=False,
     )
     for reader in dict.fromkeys(cell.reader for cell in swept.cells):

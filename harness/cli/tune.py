@@ -16,6 +16,7 @@ from harness.measure.tuning import DEFAULT_SECONDS, PAIRS, Search
 from harness.readers import reader_class, tuned
 from harness.readers.settings import TUNED, in_words
 from harness.readers.tunings import Trial, Tuning, keep
+from harness.results.text import cores_in_words
 
 
 @click.command(epilog="Example: zcb tune zarrs w.json --seconds 300")
@@ -54,7 +55,8 @@ def tune(reader: str, workload: Path, seconds: float, timeout: float, env: tuple
 
 
 def _show(found: Tuning) -> None:
-    title = f"{found.reader}: {found.workload} at {found.target}, {found.in_flight} in flight, {found.cores} cores"
+    given = f"{found.in_flight} in flight, {cores_in_words(found.cores)}"
+    title = f"{found.reader}: {found.workload} at {found.target}, {given}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("candidate", "beside", "time", "pairs", "outcome"):
         table.add_column(heading, justify="right" if heading in ("time", "pairs") else "left", overflow="fold")

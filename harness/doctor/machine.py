@@ -23,6 +23,7 @@ from harness.machine import rust
 from harness.machine.cpu import allowed_cores, quota
 from harness.machine.memory import is_given_to_host
 from harness.paths import ROOT, in_repository, state_dir
+from harness.results.text import cores_in_words
 from harness.store import state, veth
 from harness.targets.target import EMBEDDED
 
@@ -228,7 +229,7 @@ def _cores() -> Seen:
     count, limit = allowed_cores(), quota()
     if limit is None or limit >= count:
         return Seen(count > 1, str(count))
-    return Seen(False, f"{count} core{'s' if count > 1 else ''}, quota of {limit:g}")
+    return Seen(False, f"{cores_in_words(count)}, quota of {limit:g}")
 
 
 def _governor() -> Seen:
@@ -238,7 +239,7 @@ def _governor() -> Seen:
 
 def _other_load() -> Seen:
     load, count = os.getloadavg()[0], os.cpu_count() or 1
-    return Seen(load <= _BUSY * count, f"{load:.1f} of {count} cores")
+    return Seen(load <= _BUSY * count, f"{load:.1f} of {cores_in_words(count)}")
 
 
 def _free_pages() -> Seen:

@@ -1,6 +1,7 @@
 """The conductor's part in a timeline: one recorded execution between counters, checked, with what recording costs."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from types import MappingProxyType, TracebackType
@@ -9,12 +10,13 @@ from typing import Any
 from harness.errors import UnsupportedError
 from harness.measure.evidence import Probe
 from harness.measure.execution import OPEN_SECONDS, turn_deadline
+from harness.measure.floor import service_of
 from harness.measure.process import WorkerProcess, told
 from harness.readers import reader_class
 from harness.readers.tunings import given_for
 from harness.results.sample import Timed
-from harness.store import state
 from harness.store.control import StoreCounters
+from harness.store.state import Profile
 from harness.targets.target import Target
 from harness.timeline import overhead
 from harness.timeline.linking import Decode, link, link_decodes
@@ -251,12 +253,14 @@ def with_header(timeline: Timeline, workload: Workload, *, reader: str, versions
     timeline.reader, timeline.versions = reader, versions
     timeline.workload = workload.summary() | {"label": workload.label}
     timeline.target = workload.target.identity
-    timeline.link_bytes_per_second = _link(workload.target)
+    _put_rates(timeline, service_of(workload))
     return timeline
 
 
-def _link(target: Target) -> float | None:
-    """Return the bytes per second that all connections to the embedded store share; None elsewhere."""
-    store = state.running() if target.profile is not None else None
-    gbit_s = store.profile.link_gbit_s if store is not None else None
-    return None if gbit_s is None else gbit_s * 1e9 / 8
+def _put_rates(timeline: Timeline, service: Profile | None) -> None:
+    """Note what the link and each connection to the embedded store carry; nothing is known elsewhere."""
+    if service is None:
+        return
+    link, connection = service.link_bytes_per_second, service.connection_bytes_per_second
+    timeline.link_bytes_per_second = link if math.isfinite(link) else None
+    timeline.connection_bytes_per_second = min(link, connection) if math.isfinite(min(link, connection)) else None

@@ -31,6 +31,11 @@ def bar(share: float) -> str:
     return "█" * whole + (_EIGHTHS[part] if part else "")
 
 
+def cores_in_words(count: float) -> str:
+    """Return a number of cores with its noun."""
+    return f"{count:g} core{'s' if count != 1 else ''}"
+
+
 def number(value: float) -> str:
     """Return a value with three digits, a whole number as it is."""
     if value == round(value) or abs(value) >= 99.95:

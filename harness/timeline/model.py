@@ -184,6 +184,8 @@ class Timeline(msgspec.Struct, kw_only=True):
     """Cores the reader could use."""
     link_bytes_per_second: Annotated[float, msgspec.Meta(ge=1)] | None = None
     """What all connections share; None where it is not known."""
+    connection_bytes_per_second: Annotated[float, msgspec.Meta(ge=1)] | None = None
+    """What a connection carries with the link to itself; None where it is not known."""
     overhead: Overhead | None = None
     repeats: Repeats | None = None
     """None where it was recorded once."""

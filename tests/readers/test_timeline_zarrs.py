@@ -100,4 +100,5 @@ def test_the_optimum_of_planned_is_what_planned_does(own_state, pattern):
     _, timeline = recorded("zarrs-planned", pattern, resolve("embedded"))
     analysis = analyse(timeline)
     assert timeline.valid.failures == []
+    assert (timeline.connection_bytes_per_second, timeline.link_bytes_per_second) == (90e6, 250e6)
     assert 0.9 < analysis.seconds / analysis.optimum_seconds < 1.5, analysis.sentence

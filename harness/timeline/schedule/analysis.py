@@ -15,7 +15,7 @@ _LEAST_SHARE = 0.05
 _MOST = 0.5
 
 
-OPTIMUM_IS = "Optimum: computed, the best schedule of this recording's own requests."
+OPTIMUM_IS = "Optimum: computed, this recording's own requests, none in another's way."
 LIMIT_IS = "Network limit: measured, the same bytes fetched without decoding."
 
 
@@ -60,7 +60,7 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def times_optimum(self) -> float | None:
-        """How many times longer than the optimal schedule; 1 leaves nothing to gain.
+        """How many times longer than the optimal schedule; near 1 there is little to gain.
 
         None without the wire: what a reader noticed late would count as the network's time, and flatter it.
         """

@@ -1,9 +1,11 @@
 """The optimal schedule: the recorded requests, decodes and copies replayed with nothing in each other's way.
 
 A model of a reader that has `in_flight` requests under way, decodes each chunk on any free core once its bytes are
-there, and copies it once. A request keeps the time to its first byte and its rate, as recorded (on the wire, where that
-was captured); it is sent when its shard's index is there and a place in flight is free, in the recorded order.
-Connections share the link's rate fairly, where that is known.
+there, and copies it once. A request keeps the time to its first byte, as recorded (on the wire, where that was
+captured); it is sent when its shard's index is there and a place in flight is free, in the recorded order. Its body
+comes at the rate of a connection, or at its recorded one where that is not known. Where the link's rate is known
+bodies share it fairly or have it in the order of their GETs, whatever ends earlier: fair shares make equal requests end
+together, and the link then waits for the next ones; in turn, the last of few long ones has a connection's rate alone.
 """
 
 import heapq
@@ -25,7 +27,7 @@ class _Times(NamedTuple):
 
 
 class _Cost(NamedTuple):
-    """What a request took when it was recorded."""
+    """What a request takes with the link to itself."""
 
     wait_ns: float
     bytes: float
@@ -34,7 +36,7 @@ class _Cost(NamedTuple):
 
 
 def optimum(timeline: Timeline, *, in_flight: int, cores: int) -> Timeline:
-    """Return the timeline that the same requests and costs would have had in the optimal schedule.
+    """Return the timeline that the same requests and costs would have had in the better of two schedules.
 
     Parameters
     ----------
@@ -45,9 +47,17 @@ def optimum(timeline: Timeline, *, in_flight: int, cores: int) -> Timeline:
     cores
         Threads that decode and copy.
     """
+    schedules = (_schedule(timeline, in_flight, cores, in_turn=in_turn) for in_turn in (False, True))
+    return min(schedules, key=lambda schedule: schedule.end_ns)
+
+
+def _schedule(timeline: Timeline, in_flight: int, cores: int, *, in_turn: bool) -> Timeline:
     requests = sorted((r for r in timeline.requests if _known(r)), key=lambda r: r.sent_ns or 0)
-    rate = None if timeline.link_bytes_per_second is None else timeline.link_bytes_per_second / 1e9
-    times = _Network(requests, in_flight, rate).run()
+    link, connection = (
+        None if rate is None else rate / 1e9
+        for rate in (timeline.link_bytes_per_second, timeline.connection_bytes_per_second)
+    )
+    times = _Network(requests, in_flight, link=link, connection=connection, in_turn=in_turn).run()
     chunks = list(_decoded(timeline.chunks, requests, times, cores, timeline.begin_ns))
     ends = [chunk.copied_ns or 0 for chunk in chunks] or [timeline.begin_ns + round(t.last) for t in times.values()]
     return Timeline(
@@ -59,6 +69,7 @@ def optimum(timeline: Timeline, *, in_flight: int, cores: int) -> Timeline:
         end_ns=max(ends, default=timeline.begin_ns),
         cores=cores,
         link_bytes_per_second=timeline.link_bytes_per_second,
+        connection_bytes_per_second=timeline.connection_bytes_per_second,
         valid=Validity(ok=True, chunks_wanted=len(chunks), chunks_linked=len(chunks), requests_recorded=len(requests)),
         requests=[_request(request, times[request.id], timeline.begin_ns) for request in requests],
         chunks=chunks,
@@ -84,21 +95,32 @@ def _last(request: Request) -> int | None:
     return request.wire.last_byte_ns if request.wire and request.wire.last_byte_ns is not None else request.last_byte_ns
 
 
-def _cost(request: Request) -> _Cost:
+def _cost(request: Request, connection: float | None) -> _Cost:
+    """Return what a request takes: a body that others or its reader kept back when recorded comes without that here."""
     sent, first, last = _sent(request) or 0, _first(request) or 0, _last(request) or 0
     first = min(max(first, sent), last)
     size = request.bytes or (request.range[1] - request.range[0] if request.range else 0)
-    return _Cost(first - sent, size, size / (last - first) if last > first else float("inf"))
+    recorded = size / (last - first) if last > first else float("inf")
+    return _Cost(first - sent, size, max(recorded, connection or 0))
 
 
 class _Network:
-    """Requests with a bound on how many are in flight, over connections that share a link fairly."""
+    """Requests with a bound on how many are in flight, over connections that share a link fairly or go in turn."""
 
-    def __init__(self, requests: Sequence[Request], in_flight: int, link: float | None) -> None:
-        self._costs = {request.id: _cost(request) for request in requests}
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        in_flight: int,
+        *,
+        link: float | None,
+        connection: float | None,
+        in_turn: bool,
+    ) -> None:
+        self._costs = {request.id: _cost(request, connection) for request in requests}
         self._order = {request.id: number for number, request in enumerate(requests)}
         self._free = in_flight
         self._link = link
+        self._in_turn = in_turn
         self._after: dict[int, list[int]] = defaultdict(list)
         self._ready: list[tuple[int, int]] = []
         indexes: dict[str, list[Request]] = defaultdict(list)
@@ -122,7 +144,7 @@ class _Network:
         while self._send(now) or self._left:
             rates = self._rates()
             first = self._waiting[0][0] if self._waiting else float("inf")
-            ends = {one: now + self._left[one] / rates[one] for one in self._left}
+            ends = {one: now + self._left[one] / rate for one, rate in rates.items() if rate > 0}
             later = min(first, min(ends.values(), default=float("inf")))
             for one in self._left:
                 self._left[one] -= rates[one] * (later - now) if rates[one] < float("inf") else self._left[one]
@@ -151,13 +173,14 @@ class _Network:
         return bool(self._waiting)
 
     def _rates(self) -> dict[int, float]:
-        """Share the link: nobody gets more than its recorded rate, and what one leaves the others take."""
-        own = sorted((self._costs[one].rate, one) for one in self._left)
+        """Share the link: nobody gets more than its own rate; in turn it gets all that others before it leave."""
+        own = {one: self._costs[one].rate for one in self._left}
         if self._link is None:
-            return {one: rate for rate, one in own}
+            return own
+        turn = (lambda one: (self._sent[one], self._order[one])) if self._in_turn else (lambda one: (own[one], one))
         rates, left = {}, self._link
-        for position, (rate, one) in enumerate(own):
-            rates[one] = min(rate, left / (len(own) - position))
+        for position, one in enumerate(sorted(own, key=turn)):
+            rates[one] = min(own[one], left if self._in_turn else left / (len(own) - position))
             left -= rates[one]
         return rates
 
@@ -173,7 +196,10 @@ def _index_before(request: Request, indexes: Sequence[Request]) -> int | None:
 def _decoded(
     chunks: Sequence[Chunk], requests: Sequence[Request], times: dict[int, _Times], cores: int, begin_ns: int
 ) -> Iterator[Chunk]:
-    """Yield the chunks decoded on the first core that is free, in the order in which their bytes are there."""
+    """Yield the chunks decoded on the first core that is free, in the order in which their bytes are there.
+
+    Of a chunk that was decoded once for several reads, all but the first cost a copy.
+    """
     sharing = _sharing(chunks)
     by_key: dict[str, list[Request]] = defaultdict(list)
     for request in requests:
@@ -181,12 +207,15 @@ def _decoded(
             by_key[request.key].append(request)
     arriving = sorted(_arriving(chunks, by_key, times), key=lambda one: one[1].last)
     free = [0.0] * cores
+    decodes: dict[tuple[object, ...], tuple[float, float]] = {}
     for chunk, arrival in arriving:
-        decode_ns, copy_ns = _decode_ns(chunk), _copy_ns(chunk, sharing)
-        begin = max(heapq.heappop(free), arrival.last)
-        heapq.heappush(free, begin + decode_ns + copy_ns)
+        begin, copy_ns = max(heapq.heappop(free), arrival.last), _copy_ns(chunk, sharing)
+        decode = (chunk.key, chunk.offset, chunk.decode_start_ns, chunk.decoded_ns)
+        is_first = decode not in decodes
+        decoding = decodes.setdefault(decode, (begin, begin + _decode_ns(chunk)))
+        heapq.heappush(free, (decoding[1] if is_first else begin) + copy_ns)
         sent, first, last, start, decoded, copied = (
-            begin_ns + round(time) for time in (*arrival, begin, begin + decode_ns, begin + decode_ns + copy_ns)
+            begin_ns + round(time) for time in (*arrival, *decoding, max(begin, decoding[1]) + copy_ns)
         )
         yield Chunk(
             chunk=chunk.chunk,

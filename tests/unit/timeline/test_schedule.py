@@ -104,6 +104,60 @@ def test_a_link_is_shared_fairly_between_unequal_connections():
     assert best[0].last_byte_ns - BEGIN == pytest.approx(20 * MS)
 
 
+def test_equal_requests_do_not_wait_for_each_other_in_rounds():
+    # 20 + 10 ms each where the link carries one body at a time, two in flight: fair shares end at 40 and 80 ms,
+    # in turn at 30, 40, 60 and 70
+    found = serial()
+    found.chunks = []
+    found.link_bytes_per_second = found.connection_bytes_per_second = 10_000
+    assert ms(optimum(found, in_flight=2, cores=1)) == pytest.approx(70)
+
+
+def test_of_few_long_bodies_none_is_left_to_a_connection_alone():
+    # 100 bytes each, 10 a ms over a connection and 15 over the link: in turn the second has 50 left when 10 ms are over
+    requests = [request(n, 0, 0, 20, span=(100 * n, 100 * n + 100)) for n in range(2)]
+    found = timeline(requests, [], end=20, link_bytes_per_second=15_000, connection_bytes_per_second=10_000)
+    assert ms(optimum(found, in_flight=2, cores=1)) == pytest.approx(200 / 15)
+
+
+def test_a_body_that_was_kept_back_comes_at_the_rate_of_its_connection():
+    # 100 bytes each, of which the link carries 10 a ms: two at once took 20 ms each, though each could have taken 10
+    requests = [request(n, 0, 20, 40, span=(100 * n, 100 * n + 100)) for n in range(2)]
+    found = timeline(requests, [], end=40, link_bytes_per_second=10_000)
+    assert ms(optimum(found, in_flight=1, cores=1)) == pytest.approx(80)  # not known: as recorded
+    found.connection_bytes_per_second = 10_000
+    assert ms(optimum(found, in_flight=1, cores=1)) == pytest.approx(60)
+    assert ms(optimum(found, in_flight=2, cores=1)) == pytest.approx(40)
+    found.connection_bytes_per_second = 1_000  # it came faster than that
+    assert ms(optimum(found, in_flight=1, cores=1)) == pytest.approx(80)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 5_000), min_size=1, max_size=12),
+    rates=st.tuples(st.integers(1, 50), st.integers(1, 100)),
+    held=st.floats(1, 10),
+)
+def test_however_long_its_bodies_were_kept_back_a_recording_has_the_same_optimum(sizes, rates, held):
+    connection, link = rates
+
+    def recorded(times: float) -> Timeline:
+        requests = [
+            request(n, 0, 20, 20 + times * size / min(connection, link), span=(10_000 * n, 10_000 * n + size))
+            for n, size in enumerate(sizes)
+        ]
+        return timeline(
+            requests,
+            [],
+            end=20 + times * sum(sizes),
+            link_bytes_per_second=1e3 * link,
+            connection_bytes_per_second=1e3 * min(connection, link),
+        )
+
+    assert ms(optimum(recorded(held), in_flight=3, cores=1)) == pytest.approx(
+        ms(optimum(recorded(1), in_flight=3, cores=1)), rel=1e-3
+    )
+
+
 def test_data_follow_the_index_of_their_shard_and_metadata_is_spared():
     requests = [
         request(0, 0, 20, 20, kind="metadata"),
@@ -131,9 +185,21 @@ def test_of_two_copies_one_remains_and_a_shared_copy_is_divided():
     copies = {"shard_copy_start_ns": BEGIN + 61 * MS, "shard_copy_ns": BEGIN + 62 * MS}
     two = chunk(0, (0, 20, 30, 50, 60, 90), **copies, copy_start_ns=BEGIN + 70 * MS)
     assert ms(optimum(timeline([request(0, 0, 20, 30)], [two], end=90), in_flight=1, cores=1)) == pytest.approx(41)
-    shared = [chunk(n, (0, 20, 30, 30, 40, 60), copy_start_ns=BEGIN + 50 * MS) for n in range(2)]
+    shared = [
+        chunk(n, (0, 20, 30, 30, 40, 60), offset=50 * n, length=50, copy_start_ns=BEGIN + 50 * MS) for n in range(2)
+    ]
     found = timeline([request(0, 0, 20, 30)], shared, end=60)
-    assert ms(optimum(found, in_flight=1, cores=1)) == pytest.approx(30 + 2 * (10 + 5))
+    assert ms(optimum(found, in_flight=1, cores=1)) == pytest.approx(25 + 2 * (10 + 5))
+
+
+def test_a_chunk_that_was_decoded_once_for_several_reads_is_decoded_once():
+    # 30 ms for its bytes, one decode of 10 ms, and a copy of 5 ms into each of three arrays; on three cores at once
+    reads = [chunk(n, (0, 20, 30, 30, 40, 45 + 5 * n), copy_start_ns=BEGIN + (40 + 5 * n) * MS) for n in range(3)]
+    found = timeline([request(0, 0, 20, 30)], reads, end=55)
+    assert ms(optimum(found, in_flight=1, cores=1)) == pytest.approx(30 + 10 + 3 * 5)
+    best = optimum(found, in_flight=1, cores=3)
+    assert ms(best) == pytest.approx(30 + 10 + 5)
+    assert {(c.decode_start_ns - BEGIN, c.decoded_ns - BEGIN) for c in best.chunks} == {(30 * MS, 40 * MS)}
 
 
 def test_time_in_codecs_counts_where_a_library_goes_codec_by_codec():

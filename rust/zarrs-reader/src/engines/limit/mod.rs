@@ -4,7 +4,8 @@
 mod lean;
 mod memory;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hasher as _};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -243,10 +244,10 @@ impl Reading {
                 continue;
             };
             self.inner.client.counters.shared(chunk.span.end - chunk.span.start);
-            gets.extend(
-                anothers.into_iter().filter(|get| !gets.iter().any(|other| other.ptr_eq(get))).collect::<Vec<_>>(),
-            );
+            gets.extend(anothers);
         }
+        let mut known = HashSet::new();
+        gets.retain(|get| known.insert(identity(get))); // a merged range brings many chunks, and counts once
         for one in grouped(left, self.plan) {
             let new: Vec<_> = parts(&one.span, PART_BYTES)
                 .into_iter()
@@ -293,6 +294,12 @@ impl Reading {
         let (inner, path, memory) = (Arc::clone(&self.inner), path.clone(), Arc::clone(&self.memory));
         async move { inner.send(&path, range, part, &memory).await }.boxed().shared()
     }
+}
+
+fn identity(get: &Get) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    get.ptr_hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What is asked for, as other reads know it.
