@@ -103,7 +103,7 @@ def analyse(timeline: Timeline) -> Analysis:
         stages=_stages(timeline),
         critical_seconds=critical,
         cause=_cause(timeline),
-        in_flight=max((number for _, number in in_flight(timeline.requests)), default=0),
+        in_flight=_most_in_flight(timeline),
         wanted_bytes=sum(chunk.length for chunk in timeline.chunks),
         fetched_bytes=sum(request.bytes or 0 for request in timeline.requests if request.kind == "data"),
         index_bytes=sum(request.bytes or 0 for request in timeline.requests if request.kind != "data"),
@@ -113,9 +113,13 @@ def analyse(timeline: Timeline) -> Analysis:
 
 
 def best_schedule(timeline: Timeline) -> Timeline:
-    """Return the optimal schedule with the workload's requests in flight and the reader's cores."""
+    """Return the optimal schedule with the workload's requests in flight, or those that the reader had if more."""
     allowed = int(timeline.workload.get("in_flight") or max(1, len(timeline.requests)))
-    return optimum(timeline, in_flight=allowed, cores=timeline.cores)
+    return optimum(timeline, in_flight=max(allowed, _most_in_flight(timeline)), cores=timeline.cores)
+
+
+def _most_in_flight(timeline: Timeline) -> int:
+    return max((number for _, number in in_flight(timeline.requests)), default=0)
 
 
 def _stages(timeline: Timeline) -> dict[str, StageTime]:

@@ -58,7 +58,7 @@ def _schedule(timeline: Timeline, in_flight: int, cores: int, *, in_turn: bool) 
         for rate in (timeline.link_bytes_per_second, timeline.connection_bytes_per_second)
     )
     times = _Network(requests, in_flight, link=link, connection=connection, in_turn=in_turn).run()
-    chunks = list(_decoded(timeline.chunks, requests, times, cores, timeline.begin_ns))
+    chunks = list(_decoded(timeline, requests, times, cores))
     ends = [chunk.copied_ns or 0 for chunk in chunks] or [timeline.begin_ns + round(t.last) for t in times.values()]
     return Timeline(
         reader=f"optimum of {timeline.reader}",
@@ -193,19 +193,13 @@ def _index_before(request: Request, indexes: Sequence[Request]) -> int | None:
     return max(before, key=lambda other: other.last_byte_ns or 0).id if before else None
 
 
-def _decoded(
-    chunks: Sequence[Chunk], requests: Sequence[Request], times: dict[int, _Times], cores: int, begin_ns: int
-) -> Iterator[Chunk]:
+def _decoded(timeline: Timeline, requests: Sequence[Request], times: dict[int, _Times], cores: int) -> Iterator[Chunk]:
     """Yield the chunks decoded on the first core that is free, in the order in which their bytes are there.
 
     Of a chunk that was decoded once for several reads, all but the first cost a copy.
     """
-    sharing = _sharing(chunks)
-    by_key: dict[str, list[Request]] = defaultdict(list)
-    for request in requests:
-        if request.kind == "data":
-            by_key[request.key].append(request)
-    arriving = sorted(_arriving(chunks, by_key, times), key=lambda one: one[1].last)
+    sharing, begin_ns = _sharing(timeline.chunks), timeline.begin_ns
+    arriving = sorted(_arriving(timeline, requests, times), key=lambda one: one[1].last)
     free = [0.0] * cores
     decodes: dict[tuple[object, ...], tuple[float, float]] = {}
     for chunk, arrival in arriving:
@@ -233,17 +227,42 @@ def _decoded(
 
 
 def _arriving(
-    chunks: Sequence[Chunk], by_key: dict[str, list[Request]], times: dict[int, _Times]
+    timeline: Timeline, requests: Sequence[Request], times: dict[int, _Times]
 ) -> Iterator[tuple[Chunk, _Times]]:
     """Yield when a chunk's bytes are there: its part of the request, or of the last of those that brought it."""
+    by_key: dict[str, list[Request]] = defaultdict(list)
+    for request in requests:
+        if request.kind == "data":
+            by_key[request.key].append(request)
     by_id = {request.id: request for requests in by_key.values() for request in requests}
-    for chunk in chunks:
+    with_index = _with_index(timeline)
+    for chunk in timeline.chunks:
         linked = by_id.get(chunk.request) if chunk.request is not None else None
         whole = linked is not None and _covers(linked, chunk)
         brought = [linked] if whole and linked else [r for r in by_key[chunk.key] if _overlaps(r, chunk)]
-        parts = [_part(request, times[request.id], chunk) for request in brought]
+        parts = [
+            times[request.id] if request.id in with_index else _part(request, times[request.id], chunk)
+            for request in brought
+        ]
         if parts:
             yield chunk, max(parts, key=lambda part: part.last)
+
+
+def _with_index(timeline: Timeline) -> set[int]:
+    """Return the requests that bring a shard whole, its index last: no chunk of it can be found before."""
+    array = timeline.workload.get("array") or {}
+    if array.get("index_location", "end") != "end":
+        return set()
+    asked = {request.key for request in timeline.requests if request.kind == "index"}
+    ends: dict[str, int] = defaultdict(int)
+    for chunk in timeline.chunks:
+        ends[chunk.key] = max(ends[chunk.key], chunk.offset + chunk.length)
+    return {
+        request.id
+        for request in timeline.requests
+        if request.kind == "data" and request.key in ends and request.key not in asked
+        if request.range is None or (request.range[0] == 0 and request.range[1] > ends[request.key])
+    }
 
 
 def _covers(request: Request, chunk: Chunk) -> bool:

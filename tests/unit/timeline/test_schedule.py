@@ -181,6 +181,33 @@ def test_chunks_of_a_merged_range_are_decoded_as_their_part_arrives():
     assert ms(optimum(timeline([request(0, 0, 20, 60)], chunks, end=100), in_flight=1, cores=1)) == pytest.approx(70)
 
 
+@pytest.mark.parametrize(
+    ("array", "span", "index", "ms_needed"),
+    [
+        ({}, (0, 104), False, 70),  # the index comes last: all four are decoded after 60 ms, by four cores
+        ({"index_location": "start"}, (0, 104), False, 20 + 40 * 100 / 104 + 10),
+        ({}, (0, 100), False, 70),  # no index in it, which was known before; the last chunk comes last
+        ({}, (0, 200), True, 20 + 20 + 20 + 10),  # the index was asked for, and half of the body is a gap
+    ],
+)
+def test_chunks_of_a_shard_that_comes_whole_are_found_when_its_index_is_there(array, span, index, ms_needed):
+    indexes = [request(1, 0, 20, 20, kind="index", span=(200, 300))] if index else []
+    begin = 20 if index else 0
+    chunks = [
+        chunk(n, (begin, 20, 60, 60 + 10 * n, 70 + 10 * n, 70 + 10 * n), offset=25 * n, length=25) for n in range(4)
+    ]
+    found = timeline([*indexes, request(0, begin, begin + 20, begin + 60, span=span)], chunks, end=100)
+    found.workload["array"] = array
+    assert ms(optimum(found, in_flight=2, cores=4)) == pytest.approx(ms_needed)
+
+
+def test_a_reader_that_had_more_in_flight_than_it_may_is_held_against_as_many():
+    requests = [request(n, 0, 20, 30, span=(100 * n, 100 * n + 100)) for n in range(4)]
+    found = timeline(requests, [], end=30)
+    found.workload["in_flight"] = 2
+    assert analyse(found).times_optimum == pytest.approx(1)
+
+
 def test_of_two_copies_one_remains_and_a_shared_copy_is_divided():
     copies = {"shard_copy_start_ns": BEGIN + 61 * MS, "shard_copy_ns": BEGIN + 62 * MS}
     two = chunk(0, (0, 20, 30, 50, 60, 90), **copies, copy_start_ns=BEGIN + 70 * MS)
