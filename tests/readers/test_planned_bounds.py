@@ -6,6 +6,8 @@ import msgspec
 import numpy as np
 import obstore
 import pytest
+import zarr
+from zarr.storage import ObjectStore
 
 from harness.machine.cpu import cores
 from harness.measure.process import WorkerProcess
@@ -121,6 +123,38 @@ def test_what_reads_under_way_at_once_want_is_fetched_once(own_state, rust_reade
         assert sum(r.kind == "get_index" for r in requests) == indexes
         found.append(sum(r.bytes for r in requests))
     assert found[0] == found[1]
+
+
+class WithoutRoom(Ranges):
+    """zarrs-planned that can keep no chunk of 1 MiB for other reads: half of its buffer is less."""
+
+    @classmethod
+    def command(cls, environment):
+        return [*super().command(environment), "--buffer-mib", "1"]
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize(("reader", "is_kept"), [(Ranges, True), (WithoutRoom, False)])
+def test_a_chunk_is_there_for_who_comes_while_a_read_uses_it(own_state, rust_reader, reader, is_kept):
+    """Two at once, a request at a time: the third begins when the second has its chunk, long before the first ends."""
+    store = lifecycle.start(StoreSettings(profile="s3", first_byte_ms=100))
+    target = written("8,512,1024", "1,512,1024", "2,512,1024")
+    made = create_workload("whole_array", target, dataset=BOUNDS, in_flight=1)
+    whole = zarr.open_array(ObjectStore(open_store(target, prefix=BOUNDS), read_only=True), mode="r")[:]
+    first_of_each_shard, chunk = ((0, 8, 2), (0, 512, 1), (0, 1024, 1)), ((0, 1, 1), (0, 512, 1), (0, 1024, 1))
+    reads, arrays = (first_of_each_shard, chunk, chunk), [whole[::2], whole[:1], whole[:1]]
+    work = msgspec.structs.replace(
+        made,
+        reads=reads,
+        concurrent_reads=2,
+        array_bytes=sum(array.nbytes for array in arrays),
+        truth=Truth(reads_crc32c=checksums(made.array, reads, arrays)),
+    )
+    timed, requests = read(store, reader, work)
+    assert timed["verified"]
+    data = [(request.key, request.range) for request in requests if request.kind != "get_index"]
+    assert len(set(data)) == 4
+    assert len(data) == (4 if is_kept else 5)
 
 
 @pytest.mark.parametrize("in_flight", [4, 32])

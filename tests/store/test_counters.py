@@ -166,6 +166,11 @@ def test_a_connection_without_a_request_is_closed_and_a_busy_one_is_not(start):
     assert Raw(endpoint)("GET", "/bench/k", Range="bytes=0-9")[0] == 206
 
 
+def _earlier(one: list[float], two: list[float]) -> list[float]:
+    """Return the earlier of two passes: a busy machine makes answers late and none early."""
+    return list(map(min, one, two))
+
+
 def _distance(one: list[float], two: list[float]) -> float:
     return statistics.median(abs(math.log(a / b)) for a, b in zip(one, two, strict=True))
 
@@ -173,10 +178,10 @@ def _distance(one: list[float], two: list[float]) -> float:
 def test_a_round_has_first_byte_times_of_its_own_and_brings_them_again(start):
     endpoint, control = start(profile="loopback", first_byte_ms=5, first_byte_p99_ms=50)
     times = []
-    for number in (1, 2, 1):
+    for number in (1, 2, 1, 2, 1, 1):
         control.reset_draws(number)
         times.append(_first_byte_ms(control, endpoint, 30))
-    first, other, again = times
+    first, other, again = (_earlier(times[one], times[two]) for one, two in ((0, 2), (1, 3), (4, 5)))
     assert _distance(first, again) < _distance(first, other) / 4
 
 
@@ -187,8 +192,7 @@ def test_reset_draws_repeats_the_first_byte_times(start):
         control.reset_draws()
         return _first_byte_ms(control, endpoint, 30), _first_byte_ms(control, endpoint, 30)
 
-    # A busy machine makes answers late and none early: of two passes the earlier one counts.
-    found = [[list(map(min, *pair)) for pair in zip(drawn(), drawn(), strict=True)] for _ in range(2)]
+    found = [[_earlier(*pair) for pair in zip(drawn(), drawn(), strict=True)] for _ in range(2)]
     (first, other), (again, _) = found
     assert _distance(first, again) < _distance(first, other) / 4
     slow = sorted(range(30), key=first.__getitem__)[-3:]

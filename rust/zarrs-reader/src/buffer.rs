@@ -37,6 +37,11 @@ impl Buffer {
         Ok(Held(room.await.map_err(Failure::measurement)?))
     }
 
+    /// Takes room if so many bytes fit at once.
+    pub fn try_reserve(&self, bytes: u64) -> Option<Held> {
+        Arc::clone(&self.room).try_acquire_many_owned(pieces(bytes)).ok().map(Held)
+    }
+
     fn pieces_of(&self, bytes: u64) -> u32 {
         pieces(bytes).min(self.pieces)
     }
@@ -96,6 +101,16 @@ mod tests {
         assert!(now(&buffer, 1).is_none(), "all of it was handed over");
         drop(part);
         assert!(now(&buffer, 10 * KIB).is_some());
+    }
+
+    #[tokio::test]
+    async fn room_that_is_not_there_at_once_may_be_done_without() {
+        let buffer = Buffer::new(10 * KIB);
+        let held = buffer.try_reserve(10 * KIB).expect("it fits");
+        assert!(buffer.try_reserve(1).is_none());
+        drop(held);
+        assert!(buffer.try_reserve(11 * KIB).is_none(), "it never fits");
+        assert!(buffer.try_reserve(1).is_some());
     }
 
     #[tokio::test]

@@ -95,6 +95,11 @@ impl Limits {
         (in_flight as u64).saturating_mul(READ_AHEAD_BYTES).min(self.buffer_bytes / 2)
     }
 
+    /// Decoded bytes that are kept for other reads under way.
+    pub fn kept_bytes(&self) -> u64 {
+        self.buffer_bytes / 2
+    }
+
     /// How many objects, of `chunks` chunks each, a read has under way at once, decoding included.
     ///
     /// Twice as many as requests, so that there is a request to send while others are being decoded; and no more than

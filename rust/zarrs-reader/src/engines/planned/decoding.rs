@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rayon::prelude::*;
 use tokio::sync::oneshot;
 
-use super::Object;
+use super::{Decoded, Object};
 use crate::buffer::Held;
 use crate::failure::{Failure, Outcome, panicked};
 
@@ -84,6 +84,16 @@ pub async fn fill(object: &Arc<Object>, missing: Vec<u32>) -> Outcome<()> {
     let filled =
         on_all_cores(move || missing.par_iter().with_min_len(at_once).try_for_each(|number| object.fill(*number)));
     filled.await.map_err(Failure::measurement)?
+}
+
+/// Puts chunks that other reads have brought into their places.
+pub async fn take(object: &Arc<Object>, there: Vec<(u32, Arc<Decoded<'static>>)>) -> Outcome<()> {
+    if there.is_empty() {
+        return Ok(());
+    }
+    let object = Arc::clone(object);
+    let taken = on_all_cores(move || there.iter().try_for_each(|(number, chunk)| object.take(*number, chunk)));
+    taken.await.map_err(Failure::measurement)?
 }
 
 /// Chunks that one thread takes at once.

@@ -5,6 +5,7 @@ mod decoding;
 mod layout;
 mod meeting;
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,11 +14,12 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use futures::try_join;
 use object_store::path::Path;
 use object_store::{GetRange, GetResult};
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
-use self::decoding::{Decoding, Encoded, fill};
+use self::decoding::{Decoding, Encoded, fill, take};
 use self::layout::{Index, Layout, Plan, Unit};
-use self::meeting::{Claims, InUse};
+use self::meeting::{Claim, Claims, Coordinates, InUse, Waiting};
 use super::{Arrays, Engine, Hooks, at_most};
 use crate::array::{self, OpenArray};
 use crate::buffer::{Buffer, Held};
@@ -28,7 +30,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::plan::{Group, Limits, Sharing, Stored, Whole, groups, parts, read_ahead};
 use crate::recording::Place;
-use crate::selection::{Chunks, Piece, shape_of};
+use crate::selection::{Chunks, shape_of};
 use crate::workload::Workload;
 
 pub struct Planned {
@@ -48,12 +50,24 @@ struct Inner {
     room: Buffer,
     /// Shards' indexes; None where a shard is not stored.
     indexes: InUse<Option<ShardIndex>>,
-    /// Chunks under way, where other reads may want them too.
-    claims: Option<Claims<Target>>,
+    /// Chunks of reads under way, where other reads may want them too.
+    claims: Option<Claims<Target, Decoded<'static>>>,
+    /// For decoded chunks that reads under way have taken.
+    kept: Buffer,
 }
 
 /// A chunk of an object, by its number there, in the array of a read.
 type Target = (Arc<Object>, u32);
+
+/// A chunk, and of its decode what a timeline tells.
+struct Decoded<'a> {
+    bytes: Cow<'a, [u8]>,
+    place: Place,
+    begin_ns: u64,
+    decoded_ns: u64,
+    /// None where it is not kept for other reads.
+    _room: Option<Held>,
+}
 
 /// What is known of a shard.
 struct ShardIndex {
@@ -75,6 +89,8 @@ struct Reading {
     sharing: Sharing,
     whole: Whole,
     output: Arc<Output>,
+    /// Chunks in it that other reads may take until it ends.
+    used: Mutex<Vec<(Coordinates, Arc<Decoded<'static>>)>>,
 }
 
 /// An object, and its chunks that a read wants.
@@ -88,7 +104,7 @@ struct Object {
     comes_whole: bool,
 }
 
-/// Chunks that a read claimed: they are free again when it ends, also where it fails.
+/// Chunks that a read is to fetch: they are free again where it fails.
 struct Claimed {
     object: Arc<Object>,
     numbers: Vec<u32>,
@@ -103,7 +119,8 @@ impl Planned {
         let (ahead, room) = (Buffer::new(ahead_bytes), Buffer::new(limits.buffer_bytes - ahead_bytes));
         let indexes = InUse::new(limits.keeps_indexes);
         let claims = workload.has_reads_that_meet().then(Claims::new);
-        let inner = Inner { workload, client, array, layout, limits, permits, ahead, room, indexes, claims };
+        let kept = Buffer::new(limits.kept_bytes());
+        let inner = Inner { workload, client, array, layout, limits, permits, ahead, room, indexes, claims, kept };
         Ok(Self { inner: Arc::new(inner) })
     }
 }
@@ -213,6 +230,7 @@ impl Reading {
             whole: limits.whole(objects.len(), shard_bytes, permits, reads_at_once),
             objects,
             output: Output::new(shape_of(read), layout.unit.element),
+            used: Mutex::default(),
         }
     }
 
@@ -241,15 +259,17 @@ impl Object {
     async fn read_all(self: Arc<Self>) -> Outcome<()> {
         let all = 0..self.chunks.len() as u32;
         let Some(claims) = &self.reading.inner.claims else { return self.read(all.collect()).await };
-        let mut others = Vec::new();
+        let (mut there, mut others) = (Vec::new(), Vec::new());
         let mut claimed = Claimed { object: Arc::clone(&self), numbers: Vec::new() };
-        for number in all {
-            match claims.claim(self.chunks.piece(number as usize).chunk(), || (Arc::clone(&self), number)) {
-                None => claimed.numbers.push(number),
-                Some(told) => others.push((number, told)),
+        let wanted = all.clone().map(|number| (self.coordinates_of(number), (Arc::clone(&self), number)));
+        for (number, claim) in all.zip(claims.claim(wanted)) {
+            match claim {
+                Claim::Fetch => claimed.numbers.push(number),
+                Claim::Wait(told) => others.push((number, told)),
+                Claim::Take(chunk) => there.push((number, chunk)),
             }
         }
-        Arc::clone(&self).read(claimed.numbers.clone()).await?;
+        try_join!(take(&self, there), Arc::clone(&self).read(claimed.numbers.clone()))?;
         claimed.numbers.clear(); // they are released
         drop(claimed);
         let left = left_of(others).await;
@@ -369,54 +389,94 @@ impl Object {
 
     /// Decodes a chunk and puts it into its places; on a thread of the cores.
     fn decode(&self, chunk: &Encoded) -> Outcome<()> {
-        let (unit, recorder) = (self.unit(), &self.reading.inner.client.recorder);
         let fails = |error: Failure| {
-            let chunk = self.chunks.piece(chunk.number as usize).chunk();
+            let chunk = self.coordinates_of(chunk.number);
             Failure::measurement(format!("chunk {chunk:?} in {} cannot be decoded: {error}", self.key))
         };
         let begin_ns = now_ns();
-        let decoded = unit.decode(&chunk.bytes).map_err(fails)?;
+        let bytes = self.unit().decode(&chunk.bytes).map_err(fails)?;
         let decoded_ns = now_ns();
-        let put = |output: &Output, piece: &Piece| {
-            output.copy(piece, &unit.sizes, &decoded)?;
-            if recorder.is_on() {
-                let length = chunk.bytes.len() as u64;
-                let place = Place { key: Arc::clone(&self.key), offset: chunk.offset, length };
-                recorder.copied(piece.chunk(), place, begin_ns, decoded_ns);
-            }
-            Ok(())
+        let place = Place { key: Arc::clone(&self.key), offset: chunk.offset, length: chunk.bytes.len() as u64 };
+        let decoded = Decoded { bytes, place, begin_ns, decoded_ns, _room: None };
+        self.copy(chunk.number, &decoded).map_err(fails)?;
+        self.give(chunk.number, decoded).map_err(fails)
+    }
+
+    /// Gives a chunk that is in its place to the reads that wait for it, and keeps it for those that come.
+    fn give(&self, number: u32, decoded: Decoded<'_>) -> Outcome<()> {
+        let inner = &self.reading.inner;
+        let Some(claims) = &inner.claims else { return Ok(()) };
+        let chunk = self.coordinates_of(number);
+        let Some(room) = inner.kept.try_reserve(decoded.bytes.len() as u64) else {
+            return told(claims.release(&chunk), |object, number| object.copy(number, &decoded));
         };
-        self.put(chunk.number, put).map_err(fails)
+        let Decoded { bytes, place, begin_ns, decoded_ns, .. } = decoded;
+        let bytes = Cow::Owned(bytes.into_owned());
+        let decoded = Arc::new(Decoded { bytes, place, begin_ns, decoded_ns, _room: Some(room) });
+        self.use_till_end(&chunk, &decoded);
+        told(claims.keep(chunk, &decoded), |object, number| object.take(number, &decoded))
+    }
+
+    /// Puts a chunk that another read has brought into its place.
+    fn take(&self, number: u32, decoded: &Arc<Decoded<'static>>) -> Outcome<()> {
+        self.use_till_end(&self.coordinates_of(number), decoded);
+        self.copy(number, decoded)
+    }
+
+    fn use_till_end(&self, chunk: &[u64], decoded: &Arc<Decoded<'static>>) {
+        self.reading.used.lock().push((chunk.into(), Arc::clone(decoded)));
+    }
+
+    fn copy(&self, number: u32, decoded: &Decoded<'_>) -> Outcome<()> {
+        let (piece, recorder) = (self.chunks.piece(number as usize), &self.reading.inner.client.recorder);
+        self.reading.output.copy(&piece, &self.unit().sizes, &decoded.bytes)?;
+        if recorder.is_on() {
+            recorder.copied(piece.chunk(), decoded.place.clone(), decoded.begin_ns, decoded.decoded_ns);
+        }
+        Ok(())
     }
 
     /// Writes the fill value into the places of a chunk.
     fn fill(&self, number: u32) -> Outcome<()> {
-        let unit = self.unit();
-        self.put(number, |output, piece| {
-            output.fill(piece, &unit.sizes, &unit.fill_bytes);
+        let write = |object: &Self, number: u32| {
+            let unit = object.unit();
+            object.reading.output.fill(&object.chunks.piece(number as usize), &unit.sizes, &unit.fill_bytes);
             Ok(())
-        })
+        };
+        write(self, number)?;
+        let claims = self.reading.inner.claims.as_ref();
+        told(claims.map(|claims| claims.release(&self.coordinates_of(number))).unwrap_or_default(), write)
     }
 
-    /// Puts a chunk into its place, and into those of reads that wait for it.
-    fn put(&self, number: u32, put: impl Fn(&Output, &Piece) -> Outcome<()>) -> Outcome<()> {
-        let piece = self.chunks.piece(number as usize);
-        put(&self.reading.output, &piece)?;
-        let claims = self.reading.inner.claims.as_ref();
-        for ((object, number), tell) in claims.map(|claims| claims.release(&piece.chunk())).unwrap_or_default() {
-            put(&object.reading.output, &object.chunks.piece(number as usize))?;
-            drop(object); // whoever waits for its last chunk owns the array alone
-            let _ = tell.send(());
-        }
-        Ok(())
+    fn coordinates_of(&self, number: u32) -> Coordinates {
+        self.chunks.piece(number as usize).chunk()
     }
+}
+
+/// Puts a chunk into the places that wait for it, and tells who waits.
+fn told(waiting: Vec<Waiting<Target>>, put: impl Fn(&Object, u32) -> Outcome<()>) -> Outcome<()> {
+    for ((object, number), tell) in waiting {
+        put(&object, number)?;
+        drop(object); // whoever waits for its last chunk owns the array alone
+        let _ = tell.send(());
+    }
+    Ok(())
 }
 
 impl Drop for Claimed {
     fn drop(&mut self) {
         let Some(claims) = &self.object.reading.inner.claims else { return };
         for number in &self.numbers {
-            drop(claims.release(&self.object.chunks.piece(*number as usize).chunk()));
+            drop(claims.release(&self.object.coordinates_of(*number)));
+        }
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let Some(claims) = &self.inner.claims else { return };
+        for (chunk, used) in self.used.get_mut().drain(..) {
+            claims.end_use(&chunk, used);
         }
     }
 }
