@@ -76,9 +76,10 @@ impl<P, C> Claims<P, C> {
         let mut all = self.0.lock();
         let is_last = Arc::strong_count(&used) == 2;
         if is_last && matches!(all.get(chunk), Some(State::There(kept)) if Arc::ptr_eq(kept, &used)) {
-            all.remove(chunk);
+            all.remove(chunk); // its memory is freed when others may go on
+        } else {
+            drop(used); // while nobody else counts
         }
-        drop(used); // while nobody else counts
     }
 
     fn waiting(state: Option<State<P, C>>) -> Vec<Waiting<P>> {

@@ -52,7 +52,7 @@ struct Inner {
     indexes: InUse<Option<ShardIndex>>,
     /// Chunks of reads under way, where other reads may want them too.
     claims: Option<Claims<Target, Decoded<'static>>>,
-    /// For decoded chunks that reads under way have taken.
+    /// For decoded chunks that stay for other reads.
     kept: Buffer,
 }
 
@@ -89,7 +89,7 @@ struct Reading {
     sharing: Sharing,
     whole: Whole,
     output: Arc<Output>,
-    /// Chunks in it that other reads may take until it ends.
+    /// Chunks in its array that other reads may take until it ends.
     used: Mutex<Vec<(Coordinates, Arc<Decoded<'static>>)>>,
 }
 
