@@ -43,7 +43,7 @@ def test_zarrs_planned_tells_all_five_events(target, pattern, dataset):
     assert timeline.valid.chunks_linked == workload.wanted_chunks
     for chunk in timeline.chunks:
         assert chunk.sent_ns < chunk.first_byte_ns <= chunk.last_byte_ns <= chunk.decode_start_ns
-        assert chunk.decode_start_ns < chunk.decoded_ns <= chunk.copied_ns <= timeline.end_ns
+        assert chunk.decode_start_ns < chunk.decoded_ns <= chunk.copy_start_ns <= chunk.copied_ns <= timeline.end_ns
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

@@ -47,7 +47,8 @@ def optimum(timeline: Timeline, *, in_flight: int, cores: int) -> Timeline:
     cores
         Threads that decode and copy.
     """
-    schedules = (_schedule(timeline, in_flight, cores, in_turn=in_turn) for in_turn in (False, True))
+    orders = (False,) if timeline.link_bytes_per_second is None else (False, True)  # nothing to share, one schedule
+    schedules = (_schedule(timeline, in_flight, cores, in_turn=in_turn) for in_turn in orders)
     return min(schedules, key=lambda schedule: schedule.end_ns)
 
 

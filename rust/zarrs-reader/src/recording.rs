@@ -90,6 +90,7 @@ struct Decoded {
     place: Place,
     begin_ns: u64,
     decoded_ns: u64,
+    copy_start_ns: u64,
     copied_ns: u64,
     thread: u64,
 }
@@ -142,10 +143,13 @@ impl Recorder {
         Some(Stamping { recorder: Arc::clone(self), request })
     }
 
-    /// Keeps a chunk whose decode began at `begin_ns`, ended at `decoded_ns`, and which is in its place now.
-    pub fn copied(&self, chunk: Vec<u64>, place: Place, begin_ns: u64, decoded_ns: u64) {
-        let copied_ns = now_ns();
-        self.events.lock().chunks.push(Decoded { chunk, place, begin_ns, decoded_ns, copied_ns, thread: thread_id() });
+    /// Keeps a chunk whose decode began and ended, whose copy began, and which is in its place now.
+    ///
+    /// What another read has decoded may be copied long after that.
+    pub fn copied(&self, chunk: Vec<u64>, place: Place, (begin_ns, decoded_ns): (u64, u64), copy_start_ns: u64) {
+        let (copied_ns, thread) = (now_ns(), thread_id());
+        let copied = Decoded { chunk, place, begin_ns, decoded_ns, copy_start_ns, copied_ns, thread };
+        self.events.lock().chunks.push(copied);
     }
 
     /// Stamps a codec that is about to decode; None while nothing is recorded.
@@ -264,7 +268,8 @@ impl Decoded {
             "sent_ns": brought.map(|request| request.sent_ns),
             "first_byte_ns": brought.and_then(|request| request.came_at(*offset)),
             "last_byte_ns": brought.and_then(|request| last_byte(request)),
-            "decode_start_ns": self.begin_ns, "decoded_ns": self.decoded_ns, "copied_ns": self.copied_ns,
+            "decode_start_ns": self.begin_ns, "decoded_ns": self.decoded_ns,
+            "copy_start_ns": self.copy_start_ns, "copied_ns": self.copied_ns,
             "thread": self.thread,
         })
     }
@@ -295,7 +300,7 @@ mod tests {
         recorder.begin();
         stamped(&recorder, "bytes 100-399/1000", &[100, 100, 100]);
         let place = Place { key: "c/0".into(), offset: 200, length: 100 };
-        recorder.copied(vec![1], place, now_ns(), now_ns());
+        recorder.copied(vec![1], place, (now_ns(), now_ns()), now_ns());
         let times: Vec<u64> = recorder.events.lock().requests[0].frames.iter().map(|(_, time)| *time).collect();
         let found = recorder.timeline(0, 1);
         assert_eq!(found["requests"][0]["range"], json!([100, 400]));
@@ -327,7 +332,7 @@ mod tests {
         stamped(&recorder, "bytes 100-199/1000", &[100]);
         stamped(&recorder, "bytes 0-99/1000", &[100]);
         stamped(&recorder, "bytes 300-399/1000", &[100]);
-        recorder.copied(vec![0], Place { key: "c/0".into(), offset: 0, length: 200 }, now_ns(), now_ns());
+        recorder.copied(vec![0], Place { key: "c/0".into(), offset: 0, length: 200 }, (now_ns(), now_ns()), now_ns());
         assert_eq!(recorder.timeline(0, 1)["chunks"][0]["request"], json!(1));
     }
 }

@@ -62,7 +62,8 @@ type Target = (Arc<Object>, u32);
 /// A chunk, and of its decode what a timeline tells.
 struct Decoded<'a> {
     bytes: Cow<'a, [u8]>,
-    place: Place,
+    /// None where nothing is recorded.
+    place: Option<Place>,
     begin_ns: u64,
     decoded_ns: u64,
     /// None where it is not kept for other reads.
@@ -396,7 +397,9 @@ impl Object {
         let begin_ns = now_ns();
         let bytes = self.unit().decode(&chunk.bytes).map_err(fails)?;
         let decoded_ns = now_ns();
-        let place = Place { key: Arc::clone(&self.key), offset: chunk.offset, length: chunk.bytes.len() as u64 };
+        let (offset, length) = (chunk.offset, chunk.bytes.len() as u64);
+        let is_recorded = self.reading.inner.client.recorder.is_on();
+        let place = is_recorded.then(|| Place { key: Arc::clone(&self.key), offset, length });
         let decoded = Decoded { bytes, place, begin_ns, decoded_ns, _room: None };
         self.copy(chunk.number, &decoded).map_err(fails)?;
         self.give(chunk.number, decoded).map_err(fails)
@@ -408,13 +411,13 @@ impl Object {
         let Some(claims) = &inner.claims else { return Ok(()) };
         let chunk = self.coordinates_of(number);
         let Some(room) = inner.kept.try_reserve(decoded.bytes.len() as u64) else {
-            return told(claims.release(&chunk), |object, number| object.copy(number, &decoded));
+            return serve(claims.release(&chunk), |object, number| object.copy(number, &decoded));
         };
         let Decoded { bytes, place, begin_ns, decoded_ns, .. } = decoded;
         let bytes = Cow::Owned(bytes.into_owned());
         let decoded = Arc::new(Decoded { bytes, place, begin_ns, decoded_ns, _room: Some(room) });
         self.use_till_end(&chunk, &decoded);
-        told(claims.keep(chunk, &decoded), |object, number| object.take(number, &decoded))
+        serve(claims.keep(chunk, &decoded), |object, number| object.take(number, &decoded))
     }
 
     /// Puts a chunk that another read has brought into its place.
@@ -428,10 +431,11 @@ impl Object {
     }
 
     fn copy(&self, number: u32, decoded: &Decoded<'_>) -> Outcome<()> {
-        let (piece, recorder) = (self.chunks.piece(number as usize), &self.reading.inner.client.recorder);
+        let (piece, begin_ns) = (self.chunks.piece(number as usize), now_ns());
         self.reading.output.copy(&piece, &self.unit().sizes, &decoded.bytes)?;
-        if recorder.is_on() {
-            recorder.copied(piece.chunk(), decoded.place.clone(), decoded.begin_ns, decoded.decoded_ns);
+        if let Some(place) = &decoded.place {
+            let recorder = &self.reading.inner.client.recorder;
+            recorder.copied(piece.chunk(), place.clone(), (decoded.begin_ns, decoded.decoded_ns), begin_ns);
         }
         Ok(())
     }
@@ -445,7 +449,7 @@ impl Object {
         };
         write(self, number)?;
         let claims = self.reading.inner.claims.as_ref();
-        told(claims.map(|claims| claims.release(&self.coordinates_of(number))).unwrap_or_default(), write)
+        serve(claims.map(|claims| claims.release(&self.coordinates_of(number))).unwrap_or_default(), write)
     }
 
     fn coordinates_of(&self, number: u32) -> Coordinates {
@@ -454,7 +458,7 @@ impl Object {
 }
 
 /// Puts a chunk into the places that wait for it, and tells who waits.
-fn told(waiting: Vec<Waiting<Target>>, put: impl Fn(&Object, u32) -> Outcome<()>) -> Outcome<()> {
+fn serve(waiting: Vec<Waiting<Target>>, put: impl Fn(&Object, u32) -> Outcome<()>) -> Outcome<()> {
     for ((object, number), tell) in waiting {
         put(&object, number)?;
         drop(object); // whoever waits for its last chunk owns the array alone
