@@ -38,7 +38,7 @@ class Field:
         self._seed = seed
         self._dtype = np.dtype(dtype)
 
-    def box(self, start: tuple[int, ...], shape: tuple[int, ...], out: Box | None = None) -> Box:
+    def box(self, start: tuple[int, ...], shape: tuple[int, ...]) -> Box:
         """Return the field's values in a box of the array.
 
         Parameters
@@ -47,15 +47,13 @@ class Field:
             Coordinates of the box's first element.
         shape
             Elements per axis, each at least 1.
-        out
-            Where to write them: C-contiguous, of `shape` and the field's dtype. By default a new array.
 
         Returns
         -------
         numpy.ndarray
             Array of `shape` and the field's dtype.
         """
-        out = np.empty(shape, self._dtype) if out is None else out
+        out = np.empty(shape, self._dtype)
         rows = out.reshape(-1, shape[-1])
         row_levels, row_keys = self._rows(start[:-1], shape[:-1])
         column_levels = self._levels(len(shape) - 1, start[-1], shape[-1])

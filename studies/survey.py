@@ -4,11 +4,8 @@
 ``python -m studies.survey --in-flight 100 -o survey.json``: tables on stdout, every report in the file, from which
 ``python -m studies.survey_tables survey.json`` makes the tables again. Each row rests on fresh processes, all workloads
 of a session in the same ones; an interval is over their medians.
-``--pairs tensorstore,zarrs-planned`` adds how the second of two readers stands against the first: the median of the
-ratios of the same rounds, with its interval.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -16,12 +13,10 @@ import msgspec
 
 from harness.errors import BadUseError
 from harness.machine.log import show_progress
-from harness.measure.conductor import SESSIONS, Conductor, Plan, Row
+from harness.measure.conductor import SESSIONS, Conductor, Plan
 from harness.measure.report import read_reports
 from harness.paths import write_atomically
 from harness.readers import benchmarked, reader_class
-from harness.results.intervals import interval
-from harness.results.text import times
 from harness.targets.resolve import resolve
 from harness.workload import cases
 from harness.workload.create import create_workload
@@ -39,11 +34,8 @@ _SECONDS_OF_SESSION = 10.0
 @click.option("--sessions", type=click.IntRange(1, 1000), default=SESSIONS, show_default=True, help="Fresh processes.")
 @click.option("--readers", default=",".join(benchmarked()), metavar="A,B", help="Who takes part (default: all).")
 @click.option("--only", multiple=True, default=[""], metavar="TEXT", help="Workloads whose name contains one of these.")
-@click.option("--pairs", metavar="A,B", help="Show B's time over A's, by rounds.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
-def survey(
-    target: str, in_flight: int, sessions: int, readers: str, only: tuple[str, ...], pairs: str | None, output: Path
-) -> None:
+def survey(target: str, in_flight: int, sessions: int, readers: str, only: tuple[str, ...], output: Path) -> None:
     """Measure every reader on every case of workloads.toml that has a title for it."""
     show_progress(lambda line: click.echo(line, err=True))
     names = [reader_class(name).name for name in readers.split(",")]
@@ -69,19 +61,6 @@ def survey(
     write_atomically(output, msgspec.json.encode(reports) + b"\n")
     for line in survey_tables.lines(survey_tables.by_workload(load(output))):
         click.echo(line)
-    if pairs:
-        click.echo(_ratios(found, *pairs.split(",")))
-
-
-def _ratios(found: Mapping[str, list[Row]], base: str, other: str) -> str:
-    lines = [f"| | {other} over {base} | interval | rounds |", "|---|---|---|---|"]
-    for title, rows in found.items():
-        by_name = {row.reader: row.samples for row in rows}
-        ratio = interval(b.seconds / a.seconds for a, b in zip(by_name[base], by_name[other], strict=False))
-        if ratio is not None:
-            span = f"{times(ratio.low)} to {times(ratio.high)} ({ratio.coverage:.0%})" if ratio.sure else ""
-            lines.append(f"| {title} | {times(ratio.median)} | {span} | {ratio.count} |")
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

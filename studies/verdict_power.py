@@ -115,8 +115,8 @@ _SIDE = click.option("--side", default="3.3.0", show_default=True, help="What is
 _TARGET = click.option("--target", default="embedded:s3", show_default=True)
 
 
-def _workload(pattern: str, piece: int, target: str) -> Workload:
-    case = of_pattern(pattern)[piece]
+def _workload(pattern: str, target: str) -> Workload:
+    case = of_pattern(pattern)[0]
     return create_workload(pattern, resolve(target), dataset=case.dataset, parameters=case.parameters)
 
 
@@ -150,15 +150,14 @@ def power() -> None:
 
 @power.command()
 @click.argument("pattern", type=click.Choice(list(PATTERNS)))
-@click.option("--piece", type=int, default=0, help="Which of the pattern's workloads (0 is the first).")
 @_READER
 @_SIDE
 @_TARGET
 @click.option("-n", "--pairs", type=click.IntRange(min=2), default=1000, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
-def record(pattern: str, piece: int, reader: str, side: str, target: str, pairs: int, output: Path) -> None:
-    """Take pairs of one version against itself."""
-    workload, one = _workload(pattern, piece, target), _side(side)
+def record(pattern: str, reader: str, side: str, target: str, pairs: int, output: Path) -> None:
+    """Take pairs of one version against itself, on a pattern's first workload."""
+    workload, one = _workload(pattern, target), _side(side)
     taken: list[RecordedPair] = []
     try:
         with PairedRuns(reader, workload, {"base": one, "head": one}) as runs:
@@ -214,7 +213,7 @@ def live(
     comparisons: int, seconds: float, output: Path,
 ) -> None:  # fmt: skip
     """Take verdicts of one version against itself, built a second time, or against itself held up."""
-    works = [_workload(pattern, 0, target) for pattern in patterns]
+    works = [_workload(pattern, target) for pattern in patterns]
     rules = Rules(comparisons=comparisons, seconds=seconds)
     taken = _load(output, list[Taken]) if output.exists() else []
     with tempfile.TemporaryDirectory() as folder:

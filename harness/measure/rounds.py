@@ -58,8 +58,6 @@ class Rounds:
     """Fresh processes of each point."""
     patience: float = math.inf
     """Seconds that a point's turns may take in a session before it sits the session's other rounds out."""
-    seed: int = 0
-    """Of the order of turns."""
 
 
 @dataclass(kw_only=True)
@@ -172,7 +170,7 @@ class _Table:
     ) -> None:
         self._seats, self._rounds, self._probe = seats, rounds, probe
         self._environment, self._label = environment, label
-        self._random = random.Random(rounds.seed)  # noqa: S311 - an order of turns
+        self._random = random.Random(0)  # noqa: S311 - an order of turns
 
     def run(self) -> None:
         """Take all rounds of all sessions."""

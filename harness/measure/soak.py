@@ -257,9 +257,9 @@ def _traces(store: StoreState, left: list[str]) -> Iterator[None]:
         left.append(f"{still - connections} connections of the store are still open")
 
 
-def _connections_left(control: StoreControl, expected: int, within: float = 5.0) -> int:
-    """Return the store's open connections, once they are as few as `expected` or after `within` seconds."""
-    until = time.monotonic() + within
+def _connections_left(control: StoreControl, expected: int) -> int:
+    """Return the store's open connections, once they are as few as `expected` or after five seconds."""
+    until = time.monotonic() + 5.0
     while (now := control.counters().connections_open) > expected and time.monotonic() < until:
         time.sleep(0.05)
     return now

@@ -102,11 +102,11 @@ def knee_in_words(found: Knee | None) -> str:
     return f"knee at {found.value}{within}{', still rising' if found.is_last else ''}"
 
 
-def of_gaps(sweep: GapSweep, *, name: str = "gaps", width: int = 860) -> str:
+def of_gaps(sweep: GapSweep) -> str:
     """Return a merged range's time over that of separate ranges as an SVG document: a plot per service time."""
     title = f"One merged range over separate ranges, by gap: {sweep.label}"
     plots = [_gap_plot(cell) for cell in sweep.cells]
-    return svg(plots, title=title, name=name, width=width, x="KiB of gap", y="merged/separate")
+    return svg(plots, title=title, name="gaps", width=860, x="KiB of gap", y="merged/separate")
 
 
 def _gap_plot(cell: GapCell) -> Plot:

@@ -173,7 +173,7 @@ class PullRequest(NamedTuple):
     """None where no commit tells."""
 
 
-def pull_request(clone: Path, number: int, trunk: str = "main") -> PullRequest:
+def pull_request(clone: Path, number: int) -> PullRequest:
     """Return base and head of a pull request: merge base and head, or, once merged, its commit's parent and its commit.
 
     A squashed or merged pull request is found by the number that its commit's subject carries, and has its title there
@@ -184,7 +184,7 @@ def pull_request(clone: Path, number: int, trunk: str = "main") -> PullRequest:
     BadUseError
         The repository holds no such pull request.
     """
-    main = commit_of(clone, trunk)
+    main = commit_of(clone, "main")
     subject = rf"(\(#{number}\)$|^Merge pull request #{number} )"
     merged = git.ask(clone, "log", main, "--first-parent", "-1", "--format=%H", "-E", f"--grep={subject}")
     if merged:
@@ -196,7 +196,7 @@ def pull_request(clone: Path, number: int, trunk: str = "main") -> PullRequest:
         )
     base = git.ask(clone, "merge-base", main, head)
     if base is None:
-        raise BadUseError(f"pull request {number} and {trunk} have no commit in common")
+        raise BadUseError(f"pull request {number} and main have no commit in common")
     commits = git.run(clone, "log", "--format=%s", f"{base}..{head}").splitlines()
     return PullRequest(base, head, commits[0] if len(commits) == 1 else None)
 

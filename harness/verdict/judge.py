@@ -15,7 +15,6 @@ from harness.verdict.model import Finding, PlanChange, counts
 from harness.verdict.pairs import Pair, PairedRuns
 from harness.verdict.sides import Side
 from harness.verdict.statistics import (
-    ERROR_RATE,
     LOOKS,
     PAIRS_PER_BLOCK,
     SMALLEST_EFFECT,
@@ -37,7 +36,6 @@ class Rules:
     seconds: float
     """Budget of one workload and reader."""
     smallest: float = SMALLEST_EFFECT
-    error_rate: float = ERROR_RATE
 
 
 def judge(finding: Finding, pairs: Iterator[Pair], rules: Rules, clock: Callable[[], float] = time.monotonic) -> None:
@@ -64,7 +62,7 @@ def judge(finding: Finding, pairs: Iterator[Pair], rules: Rules, clock: Callable
 
 def look(finding: Finding, rules: Rules) -> None:
     """Compute interval and answer from the blocks so far."""
-    said = judge_blocks(finding.blocks(), rules.comparisons, smallest=rules.smallest, error_rate=rules.error_rate)
+    said = judge_blocks(finding.blocks(), rules.comparisons, smallest=rules.smallest)
     finding.answer = said.answer
     if said.interval is not None:
         finding.ratio, finding.low, finding.high = said.interval.median, said.interval.low, said.interval.high

@@ -249,10 +249,10 @@ def _empty(request: Request, made: Mapping[str, Side], comparisons: int) -> Verd
     )
 
 
-def keeper(folder: Path | None = None) -> tuple[Path, Callable[[Verdict], None]]:
+def keeper() -> tuple[Path, Callable[[Verdict], None]]:
     """Return a new file for a verdict, and the function that writes it there, whole or not at all."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    path = (folder or state_dir() / "verdicts") / f"{stamp}.json"
+    path = state_dir() / "verdicts" / f"{stamp}.json"
 
     def keep(verdict: Verdict) -> None:
         write_atomically(path, msgspec.json.encode(verdict) + b"\n")

@@ -50,17 +50,15 @@ class Judgement:
     """Of the ratio of head's seconds to base's; it covers the confidence that was asked for."""
 
 
-def confidence_of_a_look(comparisons: int = 1, *, error_rate: float = ERROR_RATE) -> float:
-    """Return the confidence that each interval needs so that all looks together err at most at `error_rate`.
+def confidence_of_a_look(comparisons: int = 1) -> float:
+    """Return the confidence that each interval needs so that all looks together err at most at `ERROR_RATE`.
 
     Parameters
     ----------
     comparisons
         Workloads times readers that share the error rate (Bonferroni: valid however they depend on each other).
-    error_rate
-        Of all of them together.
     """
-    return 1.0 - error_rate / (max(1, comparisons) * len(LOOKS))
+    return 1.0 - ERROR_RATE / (max(1, comparisons) * len(LOOKS))
 
 
 def interval(medians: Sequence[float], confidence: float) -> Interval | None:
@@ -91,11 +89,7 @@ def interval(medians: Sequence[float], confidence: float) -> Interval | None:
 
 
 def judge_blocks(
-    blocks: Sequence[Sequence[float]],
-    comparisons: int,
-    *,
-    smallest: float = SMALLEST_EFFECT,
-    error_rate: float = ERROR_RATE,
+    blocks: Sequence[Sequence[float]], comparisons: int, *, smallest: float = SMALLEST_EFFECT
 ) -> Judgement:
     """Return what the blocks so far allow to say; nothing before the first of `LOOKS`.
 
@@ -110,16 +104,14 @@ def judge_blocks(
         Workloads times readers of the verdict, which share the error rate.
     smallest
         The smallest relative difference that matters.
-    error_rate
-        Chance that the verdict calls any of its comparisons faster or slower although nothing differs.
     """
     if len(blocks) < LOOKS[0]:
         return Judgement(answer=Answer.UNKNOWN, interval=None)
     medians = [statistics.median(block) for block in blocks]
-    own = interval(medians, confidence_of_a_look(error_rate=error_rate))
+    own = interval(medians, confidence_of_a_look())
     if own is not None and is_within(own, smallest):
         return Judgement(answer=Answer.SAME, interval=own)
-    shared = interval(medians, confidence_of_a_look(comparisons, error_rate=error_rate))
+    shared = interval(medians, confidence_of_a_look(comparisons))
     answer = Answer.UNKNOWN if shared is None else side_of_equal(shared)
     return Judgement(answer=answer, interval=own if answer is Answer.UNKNOWN else shared)
 

@@ -113,7 +113,7 @@ def test_nothing_is_said_before_the_first_look():
 
 
 def test_the_share_of_every_look_adds_up_to_the_error_rate():
-    alone = confidence_of_a_look(12, error_rate=0.01)
+    alone = confidence_of_a_look(12)
     assert (1 - alone) * 12 * len(LOOKS) == pytest.approx(0.01)
     assert confidence_of_a_look() < alone
 
