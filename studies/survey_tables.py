@@ -2,6 +2,7 @@
 
 ``python -m studies.survey_tables s3.json`` prints a survey; with the file of a second target, its times stand beside
 those of the first, with their 95th percentiles, and the rankings that turn over between the two are listed.
+``--short`` prints a survey with a row for each workload and a column for each reader.
 """
 
 import itertools
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from harness.readers import reader_class
 from harness.readers.settings import in_words
 from harness.results.intervals import Interval
 from harness.results.sample import FLAG_IN_FLIGHT, NETWORK_LIMIT, Sample
@@ -30,9 +32,14 @@ Survey = Mapping[str, Mapping[str, Report]]
 @click.command(name="survey_tables")
 @click.argument("survey", type=click.Path(path_type=Path, exists=True))
 @click.argument("beside", required=False, type=click.Path(path_type=Path, exists=True))
-def survey_tables(survey: Path, beside: Path | None) -> None:
+@click.option("--short", is_flag=True, help="A row for each workload instead of a table.")
+def survey_tables(survey: Path, beside: Path | None, short: bool) -> None:
     """Print the tables of a survey, and of one at another target beside it."""
-    for line in lines(by_workload(load(survey)), None if beside is None else by_workload(load(beside))):
+    if short and beside is not None:
+        raise click.UsageError("--short prints one survey: leave the second out")
+    one = by_workload(load(survey))
+    other = None if beside is None else by_workload(load(beside))
+    for line in short_lines(one) if short else lines(one, other):
         click.echo(line)
 
 
@@ -49,6 +56,35 @@ def lines(survey: Survey, beside: Survey | None = None) -> Iterator[str]:
         yield from _table(workload, readers, others)
     if beside is not None:
         yield from _turned(survey, beside)
+
+
+def short_lines(survey: Survey) -> Iterator[str]:
+    """Yield the lines of two tables for all readers as documented, and of two for those with tuned settings."""
+    measured = {workload: {n: of for n, of in readers.items() if of.samples} for workload, readers in survey.items()}
+    names = dict.fromkeys(name for readers in measured.values() for name in readers)
+    for is_tuned in (False, True):
+        if chosen := [name for name in names if bool(reader_class(name).tuned_of) is is_tuned]:
+            rows = {of: readers for of, readers in measured.items() if any(name in readers for name in chosen)}
+            yield from _short("ms; times slower", rows, chosen, lambda cells: f"{cells[0]}; {cells[1]}", _limit)
+            yield from _short(
+                "requests, in flight; CPU s/GiB: reader, store", rows, chosen, lambda cells: f"{cells[2]}; {cells[3]}"
+            )
+
+
+def _short(
+    what: str,
+    rows: Survey,
+    names: Sequence[str],
+    cell: Callable[[Sequence[str]], str],
+    limit: Callable[[Mapping[str, Report]], str] | None = None,
+) -> Iterator[str]:
+    """Yield a table with a column for each of `names`, and one for what `limit` says of a row's readers."""
+    headings = [what, *names, *([NETWORK_LIMIT] if limit else [])]
+    yield from (_line(headings), f"|{'---|' * len(headings)}")
+    for workload, readers in rows.items():
+        cells = [cell([*_cells(readers[name])]) if name in readers else "-" for name in names]
+        yield _line([workload, *cells, *([limit(readers)] if limit else [])])
+    yield ""
 
 
 def by_workload(reports: Sequence[Report]) -> Survey:

@@ -43,11 +43,11 @@ def report(reader, median, *, target="embedded:s3", seed=1, settings=None, **rea
 
 @pytest.fixture
 def printed(tmp_path):
-    def run(*surveys):
+    def run(*surveys, options=()):
         names = [tmp_path / f"{number}.json" for number, _ in enumerate(surveys)]
         for name, reports in zip(names, surveys, strict=True):
             name.write_text(json.dumps(reports))
-        result = CliRunner().invoke(survey_tables, list(map(str, names)), catch_exceptions=False)
+        result = CliRunner().invoke(survey_tables, [*map(str, names), *options], catch_exceptions=False)
         assert result.exit_code == 0, result.output
         return result.output.splitlines()
 
@@ -77,6 +77,21 @@ def test_a_table_has_medians_ratios_and_reasons(printed):
     assert row(lines, "network-limit")[1] == "40"
     assert "`zarrs+tuned`: task_per_shard=True. `dask+tuned`: n/a: not tuned." in lines
     assert not any(line.startswith("| dask+tuned") for line in lines)
+
+
+def test_a_short_table_has_a_row_for_each_workload_and_tuned_readers_apart(printed):
+    here = [report("zarrs", 0.08), report("tensorstore", 0.06, seed=2), report("zarrs+tuned", 0.05, seed=3)]
+    long, lines = printed(here), printed(here, options=["--short"])
+    of = {name: row(long, name)[1:] for name in ("zarrs", "tensorstore", "zarrs+tuned")}
+    tables = [line.strip("| ").split(" | ") for line in lines if line.startswith("| chunks_of_one_shard")]
+    assert tables[0][1:] == [*("; ".join(of[name][:2]) for name in ("zarrs", "tensorstore")), "40"]
+    assert tables[1][1:] == ["; ".join(of[name][2:]) for name in ("zarrs", "tensorstore")]
+    assert tables[2][1:] == ["; ".join(of["zarrs+tuned"][:2]), "40"]
+    assert tables[3][1:] == ["; ".join(of["zarrs+tuned"][2:])]
+    assert [line for line in lines if line.startswith("| ms")] == [
+        "| ms; times slower | zarrs | tensorstore | network-limit |",
+        "| ms; times slower | zarrs+tuned | network-limit |",
+    ]
 
 
 def test_a_second_target_stands_beside_with_its_tail_and_what_turns_over(printed):
