@@ -8,6 +8,7 @@ import msgspec
 from harness.results.intervals import Interval, of_processes
 from harness.results.sample import Sample
 from harness.results.sessions import by_session
+from harness.workload.patterns import Parameters
 
 
 class Report(msgspec.Struct):
@@ -25,7 +26,8 @@ class Report(msgspec.Struct):
     @property
     def label(self) -> str:
         """Pattern, data set and parameters of the workload, as a table names it."""
-        values = (f"{name} {value}" for name, value in self.workload["parameters"].items())
+        given = self.workload["parameters"].items()
+        values = (f"{name} {Parameters.text(tuple(of) if isinstance(of, list) else of)}" for name, of in given)
         return ", ".join([self.workload["pattern"], self.workload["array"]["key"], *values])
 
     @property
