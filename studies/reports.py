@@ -26,8 +26,7 @@ class Report(msgspec.Struct):
     @property
     def label(self) -> str:
         """Pattern, data set and parameters of the workload, as a table names it."""
-        given = self.workload["parameters"].items()
-        values = (f"{name} {Parameters.text(tuple(of) if isinstance(of, list) else of)}" for name, of in given)
+        values = (f"{name} {Parameters.text(value)}" for name, value in self.workload["parameters"].items())
         return ", ".join([self.workload["pattern"], self.workload["array"]["key"], *values])
 
     @property

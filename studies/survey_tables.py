@@ -59,31 +59,25 @@ def lines(survey: Survey, beside: Survey | None = None) -> Iterator[str]:
 
 
 def short_lines(survey: Survey) -> Iterator[str]:
-    """Yield the lines of two tables for all readers as documented, and of two for those with tuned settings."""
+    """Yield two tables of all readers as documented and two of tuned ones, then settings, and why a row is missing."""
     measured = {workload: {n: of for n, of in readers.items() if of.samples} for workload, readers in survey.items()}
     names = dict.fromkeys(name for readers in measured.values() for name in readers)
     for is_tuned in (False, True):
         if chosen := [name for name in names if bool(reader_class(name).tuned_of) is is_tuned]:
             rows = {of: readers for of, readers in measured.items() if any(name in readers for name in chosen)}
-            yield from _short("ms; times slower", rows, chosen, lambda cells: f"{cells[0]}; {cells[1]}", _limit)
-            yield from _short(
-                "requests, in flight; CPU s/GiB: reader, store", rows, chosen, lambda cells: f"{cells[2]}; {cells[3]}"
-            )
+            yield from _short(rows, chosen, slice(0, 2), [NETWORK_LIMIT])
+            yield from _short(rows, chosen, slice(2, 4), [])
+    for workload, readers in survey.items():
+        yield from (f"{workload}: {note}" for note in _notes(readers) if note)
 
 
-def _short(
-    what: str,
-    rows: Survey,
-    names: Sequence[str],
-    cell: Callable[[Sequence[str]], str],
-    limit: Callable[[Mapping[str, Report]], str] | None = None,
-) -> Iterator[str]:
-    """Yield a table with a column for each of `names`, and one for what `limit` says of a row's readers."""
-    headings = [what, *names, *([NETWORK_LIMIT] if limit else [])]
+def _short(rows: Survey, names: Sequence[str], figures: slice, last: Sequence[str]) -> Iterator[str]:
+    """Yield a table with a column for each of `names`, which has these of `_HEADINGS`, and one for the limit's time."""
+    headings = ["; ".join(_HEADINGS[figures]), *names, *last]
     yield from (_line(headings), f"|{'---|' * len(headings)}")
     for workload, readers in rows.items():
-        cells = [cell([*_cells(readers[name])]) if name in readers else "-" for name in names]
-        yield _line([workload, *cells, *([limit(readers)] if limit else [])])
+        cells = ["; ".join([*_cells(readers[name])][figures]) if name in readers else "-" for name in names]
+        yield _line([workload, *cells, *(_limit(readers) for _ in last)])
     yield ""
 
 

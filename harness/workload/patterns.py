@@ -54,9 +54,9 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
 
     @staticmethod
-    def text(value: float | tuple[int, ...]) -> str:
+    def text(value: float | Sequence[int]) -> str:
         """Return a parameter's value as it is shown, e.g. ``4x64x64``."""
-        if isinstance(value, tuple):
+        if isinstance(value, Sequence):
             return "x".join(map(str, value))
         return f"{value:g}" if isinstance(value, float) else str(value)
 

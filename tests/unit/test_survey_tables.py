@@ -81,6 +81,7 @@ def test_a_table_has_medians_ratios_and_reasons(printed):
 
 def test_a_short_table_has_a_row_for_each_workload_and_tuned_readers_apart(printed):
     here = [report("zarrs", 0.08), report("tensorstore", 0.06, seed=2), report("zarrs+tuned", 0.05, seed=3)]
+    here.append(report("dask", 0, error="it broke"))
     long, lines = printed(here), printed(here, options=["--short"])
     of = {name: row(long, name)[1:] for name in ("zarrs", "tensorstore", "zarrs+tuned")}
     tables = [line.strip("| ").split(" | ") for line in lines if line.startswith("| chunks_of_one_shard")]
@@ -92,6 +93,7 @@ def test_a_short_table_has_a_row_for_each_workload_and_tuned_readers_apart(print
         "| ms; times slower | zarrs | tensorstore | network-limit |",
         "| ms; times slower | zarrs+tuned | network-limit |",
     ]
+    assert lines[-1] == "chunks_of_one_shard, demo/small, gap 3: `dask`: failed: it broke."
 
 
 def test_a_second_target_stands_beside_with_its_tail_and_what_turns_over(printed):
