@@ -10,8 +10,8 @@ ACTIVE := . $(VENV)/bin/activate &&
 
 # The main job: releases of zarr without and with #3004, on the embedded store, in a quick profile.
 # What is there is kept: the store, its data, the environments, and results of releases measured before.
-# `make bench FULL=1` measures every case and reader at every release, `REMEASURE=1` measures again, `SAMPLES=15 SECONDS=0`
-# takes 15 samples of everything, and `LINK=lo` stays on loopback, where bytes on the wire cannot be counted.
+# `make bench FULL=1` measures every case and reader at every release, `REMEASURE=1` measures again, with `SAMPLES=15
+# SECONDS=0` 15 samples of everything, and `LINK=lo` stays on loopback, where bytes on the wire cannot be counted.
 RELEASES := 3.2.1,3.3.0,latest
 LINK     := auto
 

@@ -3,8 +3,9 @@
 ``python -m studies.ways record -o ways.json --readers A,B --only large`` starts a store for each way in a state
 directory of its own, writes the preset demo into each, and lets the ways take turns: each session has one survey of
 every way, in random order, all of it in fresh processes. ``--way plain@2 --way plain@10 --way TLS@10`` sets links of so
-many Gbit/s; the first way is what others are held against. ``python -m studies.ways table ways.json`` prints the tables
-of docs/results.md. Ratios are of the same sessions, so that an hour in which the machine is slow is in none of them.
+many Gbit/s. ``python -m studies.ways table ways.json`` prints the tables of docs/results.md: TLS is held against plain
+HTTP behind the same link, where it took part, and all else against the first way. Ratios are of the same sessions, so
+that an hour in which the machine is slow is in none of them.
 """
 
 import os
@@ -29,7 +30,8 @@ from harness.results.text import number, times
 from harness.store.state import KEY_VARIABLES
 from studies.reports import Report, load
 
-WAYS: Mapping[str, tuple[str, ...]] = {"plain": (), "TLS": ("--tls",), "TLS, signed": ("--tls", "--auth")}
+_PLAIN = "plain"
+WAYS: Mapping[str, tuple[str, ...]] = {_PLAIN: (), "TLS": ("--tls",), "TLS, signed": ("--tls", "--auth")}
 """What `zcb store start` is told."""
 _GIB = 2**30
 
@@ -97,22 +99,29 @@ def _run(place: Path, *words: str) -> None:
 
 @main.command()
 @click.argument("recorded", type=click.Path(path_type=Path, exists=True))
-@click.option("--base", metavar="WAY", help="What the others are held against (default: the first).")
-def table(recorded: Path, base: str | None) -> None:
+def table(recorded: Path) -> None:
     """Print what was recorded, a table for each workload."""
     found = msgspec.json.decode(contents(recorded), type=Recorded)
-    if base is not None and base not in found:
-        raise click.BadParameter(f"{base!r} is none of {', '.join(found)}", param_hint="--base")
-    found = {way: found[way] for way in sorted(found, key=lambda way: way != base)}
-    base, *others = found
     for workload, readers in _by_workload(found).items():
         click.echo(f"**{workload}**\n")
-        titles = ["reader", f"{base}: ms", *(f"{way}: times {base}" for way in others)]
+        titles = ["reader", *(f"{way}: {'ms' if base is None else f'times {base}'}" for way, base in _columns(found))]
         titles += ["CPU s/GiB of the reader", "of the store", "requests"]
         click.echo(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
         for reader, row in readers.items():
             click.echo(f"| {' | '.join([reader, *_cells(row)])} |")
         click.echo("")
+
+
+def _columns(ways: Mapping[str, object]) -> Iterator[tuple[str, str | None]]:
+    """Yield what the columns of times show: a way by itself, or held against another."""
+    first = next(iter(ways))
+    for way in ways:
+        name, *link = way.split("@")
+        plain = "@".join([_PLAIN, *link])
+        if way in (first, plain):
+            yield way, None
+        if way != first:
+            yield way, plain if way != plain and plain in ways else first
 
 
 def _by_workload(found: Recorded) -> dict[str, dict[str, Row]]:
@@ -136,10 +145,11 @@ def _per_gib(sample: Sample, session: int, gib: float) -> Sample:
 
 
 def _cells(row: Row) -> Iterator[str]:
-    base, *others = row.values()
-    yield _spread(of_processes([1e3 * s.seconds for s in of] for of in by_session(base)), number)
-    for samples in others:
-        yield _spread(same_rounds(samples, base), times)
+    for way, base in _columns(row):
+        if base is None:
+            yield _spread(of_processes([1e3 * s.seconds for s in of] for of in by_session(row[way])), number)
+        else:
+            yield _spread(same_rounds(row[way], row[base]), times)
     for of in (lambda s: s.cpu_seconds, lambda s: s.store_cpu_seconds, lambda s: s.requests):
         medians = [_median(samples, of) for samples in row.values()]
         yield medians[0] if len(set(medians)) == 1 else " → ".join(medians)

@@ -26,10 +26,13 @@ from harness.readers import clients, reader_class
 from harness.readers.settings import Given, Value, given
 from harness.readers.tunings import given_for
 from harness.results.sample import Sample
+from harness.results.text import number
 from harness.workload.model import Workload
 
 _log = logging.getLogger(__name__)
 
+_WORTH_A_LINE = 5.0
+"""Seconds of an execution after which whoever watches hears of it: a round of such ones takes minutes."""
 _TRIALS = 3
 """Executions of each client and plan of the network limit, of which the fastest measures."""
 
@@ -178,10 +181,10 @@ class _Table:
         for session in range(1, self._rounds.sessions + 1):
             try:
                 self._open()
-                for number in range(1, of_session + 1):
+                for count in range(1, of_session + 1):
                     self._probe.round_number += 1
                     self._round(session)
-                    done = (session - 1) * of_session + number
+                    done = (session - 1) * of_session + count
                     self._tell(done, self._rounds.sessions * of_session)
             finally:
                 for seat in self._seats:
@@ -255,7 +258,10 @@ class _Table:
 
     def _executed(self, seat: _Seat, candidate: Candidate) -> Sample:
         work = seat.point.workload
-        return executed(seat.workers[candidate.reader], candidate, work, self._probe, deadline=_deadline(work))
+        sample = executed(seat.workers[candidate.reader], candidate, work, self._probe, deadline=_deadline(work))
+        if sample.seconds >= _WORTH_A_LINE:
+            _log.info(f"{self._label}: {candidate}, {work.in_flight} in flight: {number(sample.seconds)} s")
+        return sample
 
     @contextlib.contextmanager
     def _guard(self, seat: _Seat) -> Iterator[None]:

@@ -8,6 +8,7 @@ import pytest
 
 from harness import readers
 from harness.errors import BadUseError
+from harness.machine.log import progress_to
 from harness.measure import rounds, sweep
 from harness.measure.rounds import Point, Rounds, take
 from harness.readers.settings import Setting
@@ -60,6 +61,16 @@ def test_a_slow_value_sits_out_and_keeps_a_sample(workload, turns):  # noqa: F81
         [*points(workload, "slow", (1,)), *points(workload, "good", (2,))], Rounds(samples=4, patience=0.9)
     )
     assert (len(slow.samples), len(good.samples)) == (1, 4)
+
+
+def test_long_executions_are_told_of_during_a_round(workload, turns, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(rounds, "_WORTH_A_LINE", 0.1)
+    said = []
+    with progress_to(said.append):
+        take(
+            [*points(workload, "slow", (1,)), *points(workload, "good", (2,))], Rounds(samples=1, patience=0.1), label="w"
+        )
+    assert said == ["w: slow, 1 in flight: 1.00 s", "w: round 1 of 1"]
 
 
 @pytest.mark.parametrize(
