@@ -38,7 +38,6 @@ FILES = {
 }
 """What each file measures, and where: those of a kind differ by the target, and share environments and results."""
 
-_PYTHON = "3.13"
 _LOCK = ROOT / "requirements.lock"
 _UNDER_TEST = "zarr"
 _MEASURED = ("benchmarks", "harness.readers")  # what runs in asv's environments
@@ -86,7 +85,6 @@ def make(kind: str, target: str) -> dict[str, Any]:
         "plugins": [".harness.asv.plugin"],
         **({key: [] for key in _COMMANDS} if kind == "matrix" else _COMMANDS),
         "environment_type": "virtualenv",
-        "pythons": [_PYTHON],
         "benchmark_dir": "benchmarks",
         "env_dir": f".asv/{kind}/env",
         "results_dir": f"results/{kind}",
@@ -142,15 +140,14 @@ def _declared() -> Iterator[str]:
 
 
 def _with_dependencies(names: Iterable[str]) -> set[str]:
-    """Return packages and all that they require in asv's Python, as their installed metadata say."""
-    environment = {"extra": "", "python_version": _PYTHON, "python_full_version": f"{_PYTHON}.0"}
+    """Return packages and all that they require, as their installed metadata say."""
     found: set[str] = set()
     todo = set(names)
     while todo:
         name = todo.pop()
         found.add(name)
         needed = map(Requirement, importlib.metadata.requires(name) or ())
-        todo |= {canonicalize_name(one.name) for one in needed if not one.marker or one.marker.evaluate(environment)}
+        todo |= {canonicalize_name(one.name) for one in needed if not one.marker or one.marker.evaluate({"extra": ""})}
         todo -= found
     return found
 

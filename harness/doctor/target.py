@@ -11,7 +11,7 @@ from harness.doctor.checks import Row, Seen, Verdict
 from harness.errors import ZcbError
 from harness.machine import network
 from harness.targets.resolve import resolve
-from harness.targets.target import EMBEDDED, Target
+from harness.targets.target import DEFAULT_REGION, EMBEDDED, Target
 
 _GCP_FILE = Path(".config/gcloud/application_default_credentials.json")
 _AZURE_VARIABLES = (
@@ -46,7 +46,6 @@ class TargetChecks:
         """Return what is looked at, in the order in which a person would mend things."""
         place = "name a table of targets.toml or a URL; `zcb store start` makes `embedded`"
         clock = "let the system set its clock: `timedatectl set-ntp true`"
-        elsewhere = "measure on a VM in {where}: other traffic is charged by the byte"
         target = Row("target", "everything there", self._see_target, place, "missing")
         interface = Row("network interface", "raw network rates", self._see_interface, "{cure}")
         if self._name is None:
@@ -55,7 +54,7 @@ class TargetChecks:
             return [target]
         rows = [target, Row("credentials", "reading the target", self._see_credentials, "{cure}"), interface]
         if self._is_cloud:
-            rows.append(Row("region", "free traffic, latency", self._see_region, elsewhere))
+            rows.append(Row("region", "free traffic, latency", self._see_region, "{cure}"))
             rows.append(Row("clock, against store", "signed requests", self._see_clock, clock))
         return rows
 
@@ -134,8 +133,13 @@ class TargetChecks:
         there = f"bucket in {bucket}" if bucket else "bucket's region not told"
         same = vm is not None and vm.region == bucket and vm.cloud == _CLOUDS[self._scheme]
         unsure = vm is None or (bucket is None and vm.cloud == _CLOUDS[self._scheme])
-        where = bucket or "the bucket`s region"
-        return Seen(same, f"{there}, {here}", "warn" if unsure else "wrong", {"where": where})
+        told = self._place.region or DEFAULT_REGION
+        if self._scheme == "s3" and self._bucket.region not in (None, "", told):
+            cure = f"readers are told {told}: export AWS_REGION={bucket}, or say `region` in targets.toml"
+            return Seen(False, f"{there}, {here}", "wrong", {"cure": cure})
+        where = bucket or "the bucket's region"
+        cure = f"measure on a VM in {where}: other traffic is charged by the byte"
+        return Seen(same, f"{there}, {here}", "warn" if unsure else "wrong", {"cure": cure})
 
     def _see_clock(self) -> Seen:
         """Whether the clocks agree, which signatures need."""

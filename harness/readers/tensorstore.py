@@ -30,7 +30,7 @@ _NO_JSON = "Invalid JSON"
 class TensorStoreReader(Reader):
     """The zarr3 driver over its own driver of the cloud, without a cache, so that each read fetches its indexes anew.
 
-    Its requests cannot be counted from Python: the store counts them.
+    What it counts itself is experimental and of the whole process, so the store counts its requests.
     """
 
     name = "tensorstore"

@@ -43,14 +43,14 @@ ZARRS_OPTIONS = (
         of=CALLS,
         default="False",
         values=(True,),
-        meaning="Whether each shard of a read is a call, or the calls for its chunks a task, of its own.",
+        meaning="Whether each shard of a box is a call of its own.",
     ),
 )
 """Of zarrs, whatever the language that it is called from."""
 
 HOLDS_BACK = (
-    "zarrs has `chunk_concurrent_minimum` shards of a call under way (4 unless it is set); before a partial read it "
-    "asks for the shard's size, and object_store joins ranges and sends 10 at once"
+    "zarrs has `chunk_concurrent_minimum` shards of a call under way (4 unless it is set), and asks for a shard's size "
+    "before each partial read"
 )
 
 

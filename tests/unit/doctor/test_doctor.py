@@ -234,6 +234,17 @@ def test_the_command_prints_no_secret(cloud):
         assert "AKIA-PLANTED" not in done.stdout + done.stderr
 
 
+def test_readers_that_are_told_another_region_than_the_buckets_are_named(cloud, monkeypatch):
+    cloud.bucket_region = cloud.region = "eu-west-1"
+    region = looked_at(BUCKET)["region"]
+    assert (region.verdict, region.cure) == (
+        "wrong",
+        "readers are told us-east-1: export AWS_REGION=eu-west-1, or say `region` in targets.toml",
+    )
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert looked_at(BUCKET)["region"].verdict == "ok"
+
+
 def test_a_vm_in_another_region_must_not_measure(cloud):
     cloud.region = "eu-west-1"
     region = looked_at(BUCKET)["region"]

@@ -313,3 +313,28 @@ async fn fails_and_is_gone(reads: usize) {
     }
     assert_eq!(Arc::strong_count(&held), 1, "tasks of the read are still there");
 }
+
+/// What one task polls is decoded by one thread.
+#[tokio::test]
+async fn what_zarrs_has_under_way_at_once_are_tasks() {
+    for (step, reads, tasks) in [(1, 4, 4), (2, 1, 1 + CHUNKS)] {
+        let store = InMemory::new();
+        for (key, body) in [
+            ("a/zarr.json", metadata(None, "end").to_string().into_bytes()),
+            ("a/c/0", [data(), index(&honest())].concat()),
+        ] {
+            store.put(&Path::from(key), body.into()).await.expect("memory");
+        }
+        let slow = ThrottleConfig { wait_get_per_call: Duration::from_millis(200), ..ThrottleConfig::default() };
+        let client = Client::over(Arc::new(ThrottledStore::new(store, slow)), "a", nowhere());
+        let engine =
+            open(Kind::Stock, Arc::new(workload(step, 8, reads)), client, limits(8), PLAIN).await.expect("an array");
+        let counted = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::runtime::Handle::current().metrics().num_alive_tasks()
+        };
+        let (arrays, alive) = tokio::join!(engine.read(0..reads, ""), counted);
+        arrays.expect("what is stored");
+        assert_eq!(alive, tasks, "step {step}");
+    }
+}

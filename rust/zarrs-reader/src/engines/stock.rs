@@ -1,21 +1,21 @@
 //! zarrs as its documentation tells a user to write it: its public async API over its own object store adapter.
 //!
 //! The adapter asks for an object's size before each partial read, the cache of shard indexes reads one index after
-//! another, and what one call retrieves is decoded on one task: all of it stays visible, since that is what users get.
-//! `Settings` change what a user can change of it.
+//! another, and no call spawns tasks: all of it stays visible, since that is what users get. Calls that are under way at
+//! once are tasks of their own, as the documentation advises. `Settings` change what a user can change of it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 use zarrs::array::ArraySubset;
 use zarrs_codec::CodecOptions;
 
 use super::settings::{Settings, ShardCache};
-use super::{Arrays, Engine, Hooks, all};
+use super::{Arrays, Engine, Hooks, all, at_most};
 use crate::array::{self, boxed, element_size, failed, is_box};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
@@ -29,7 +29,7 @@ pub struct Stock {
     workload: Arc<Workload>,
     calls: Calls,
     settings: Settings,
-    /// Calls of tasks of our own that are under way: the only way to bound their requests in flight.
+    /// Calls for shards that are under way: the only way to bound their requests in flight.
     permits: Arc<Semaphore>,
     element: usize,
     shard_shape: Vec<u64>,
@@ -80,54 +80,30 @@ impl Stock {
         output.finish()
     }
 
-    /// One call per chunk, all under way at once, since zarrs' selections cannot stride.
+    /// A task per chunk, all under way at once, since zarrs' selections cannot stride.
     async fn read_chunks(&self, read: &[Axis]) -> Outcome<Bytes> {
         let output = Output::new(shape_of(read), self.element);
-        let calls = self.calls_of(read);
-        let chunks = stream::iter(0..calls.len()).map(|number| self.read_chunk(&calls[number].1, &output));
-        chunks.buffer_unordered(self.workload.in_flight).try_collect::<()>().await?;
-        output.finish()
-    }
-
-    /// The same with a task per shard, which decodes what its calls retrieve.
-    async fn read_chunks_by_shard(&self, read: &[Axis]) -> Outcome<Bytes> {
-        let output = Output::new(shape_of(read), self.element);
-        let mut by_shard: BTreeMap<Vec<u64>, Vec<Call>> = BTreeMap::new();
-        for (shard, call) in self.calls_of(read) {
-            by_shard.entry(shard).or_default().push(call);
-        }
-        let mut tasks = JoinSet::new();
-        for calls in by_shard.into_values() {
+        let tasks = self.calls_of(read).into_iter().map(|call| {
             let (this, output) = (self.clone(), Arc::clone(&output));
-            tasks.spawn(async move {
-                let chunks = stream::iter(0..calls.len()).map(|number| {
-                    let (this, call, output) = (&this, &calls[number], &output);
-                    async move {
-                        let _permit = this.permits.acquire().await.map_err(Failure::measurement)?;
-                        this.read_chunk(call, output).await
-                    }
-                });
-                chunks.buffer_unordered(this.workload.in_flight).try_collect::<()>().await
-            });
-        }
-        all(tasks).await?;
+            async move { this.read_chunk(&call, &output).await }
+        });
+        at_most(self.workload.in_flight, tasks).await?;
         output.finish()
     }
 
-    /// The calls for the chunks of a read, in C order of the grid, each with the coordinates of its shard.
-    fn calls_of(&self, read: &[Axis]) -> Vec<(Vec<u64>, Call)> {
+    /// The calls for the chunks of a read, in C order of the grid.
+    fn calls_of(&self, read: &[Axis]) -> Vec<Call> {
         let chunk_shape = &self.workload.array.chunk_shape;
         let per_shard: Vec<u64> =
             self.shard_shape.iter().zip(chunk_shape).map(|(shard, chunk)| shard / chunk).collect();
         let mut caches: BTreeMap<_, Arc<Indexes>> = BTreeMap::new();
         let calls = pieces(read, chunk_shape).map(|piece| {
-            let shard = piece.shard(&per_shard);
             let shares = match self.settings.shard_cache {
                 ShardCache::Read => Vec::new(),
-                ShardCache::Shard => shard.clone(),
+                ShardCache::Shard => piece.shard(&per_shard),
             };
             let indexes = Arc::clone(caches.entry(shares).or_insert_with(|| Arc::new(self.calls.indexes())));
-            (shard, Call { piece, indexes })
+            Call { piece, indexes }
         });
         calls.collect()
     }
@@ -160,14 +136,16 @@ impl Engine for Stock {
     }
 
     async fn read_one(&self, number: usize, _variant: &str) -> Outcome<Arrays> {
-        let read = &self.workload.reads[number];
-        let array = match (is_box(read), self.settings.task_per_shard) {
-            (true, false) => self.read_box(read).await,
-            (true, true) => self.read_box_by_shard(read).await,
-            (false, false) => self.read_chunks(read).await,
-            (false, true) => self.read_chunks_by_shard(read).await,
-        };
-        Ok(vec![array?])
+        let this = self.clone();
+        let reading = tokio::spawn(async move {
+            let read = &this.workload.reads[number];
+            match (is_box(read), this.settings.task_per_shard) {
+                (true, false) => this.read_box(read).await,
+                (true, true) => this.read_box_by_shard(read).await,
+                (false, _) => this.read_chunks(read).await,
+            }
+        });
+        Ok(vec![AbortOnDropHandle::new(reading).await??])
     }
 
     fn calls(&self) -> u64 {
