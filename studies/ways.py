@@ -116,7 +116,7 @@ def _columns(ways: Mapping[str, object]) -> Iterator[tuple[str, str | None]]:
     """Yield what the columns of times show: a way by itself, or held against another."""
     first = next(iter(ways))
     for way in ways:
-        name, *link = way.split("@")
+        _, *link = way.split("@")
         plain = "@".join([_PLAIN, *link])
         if way in (first, plain):
             yield way, None

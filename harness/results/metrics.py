@@ -117,7 +117,8 @@ _ALL = (
         unit="x",
         better="lower",
         meaning="Median time over the median of the network limit in the same rounds, which fetches the same without "
-        "decoding: at 1 it is as fast as the best of the limit's plans. None where more requests were in flight than asked for.",
+        "decoding: at 1 it is as fast as the best of the limit's plans. None where more requests were in flight than "
+        "asked for.",
         of=lambda s, _: s.times_slower,
         needs_limit=True,
         asv=AsvTrack(unit="x network limit"),

@@ -114,7 +114,9 @@ def test_importing_a_benchmark_is_cheap(module):
 
 def test_asv_asks_for_no_row_that_is_not_there():
     of_asv = [(name, use) for name in PATTERNS for use in ("asv", "quick", "plain")]
-    timed_by_asv = {module for module, _, name in (key.partition(".") for key in PARAMETERS) if name.startswith("Plain")}
+    timed_by_asv = {
+        module for module, _, name in (key.partition(".") for key in PARAMETERS) if name.startswith("Plain")
+    }
     for name, use in (pair for pair in of_asv if pair[1] != "plain" or pair[0] in timed_by_asv):
         for part in ({"only": "large"}, {"without": "large"}) if name == "chunks_of_many_shards" else ({},):
             grid = cases.grid(name, use, **part)

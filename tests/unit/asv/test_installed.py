@@ -174,7 +174,7 @@ def test_a_second_asv_in_the_same_folder_is_refused_in_a_line(tmp_path, another,
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "__init__.py").touch()
     configuration = {"version": 1, "project": "p", "repo": "project", "branches": ["main"], "dvcs": "git"}
-    configuration |= {"environment_type": "virtualenv", "pythons": ["3.13"], "env_dir": str(tmp_path / "env")}
+    configuration |= {"environment_type": "virtualenv", "env_dir": str(tmp_path / "env")}
     configuration |= {"plugins": [".harness.asv.plugin"]}
     (tmp_path / "asv.conf.json").write_bytes(msgspec.json.encode(configuration))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

@@ -64,13 +64,14 @@ def test_a_slow_value_sits_out_and_keeps_a_sample(workload, turns):  # noqa: F81
 
 
 def test_long_executions_are_told_of_during_a_round(workload, turns, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(rounds, "_WORTH_A_LINE", 0.1)
     said = []
     with progress_to(said.append):
-        take(
-            [*points(workload, "slow", (1,)), *points(workload, "good", (2,))], Rounds(samples=1, patience=0.1), label="w"
-        )
-    assert said == ["w: slow, 1 in flight: 1.00 s", "w: round 1 of 1"]
+        take(points(workload, "good", (7,)), Rounds(samples=1), label="w")
+        monkeypatch.setattr(rounds, "_WORTH_A_LINE", 0)
+        take(points(workload, "good", (7,)), Rounds(samples=1), label="w")
+    end, *during, again = said
+    assert end == again == "w: round 1 of 1"
+    assert [line.partition(":")[2].startswith(" good, 7 in flight: ") for line in during] == [True, True]
 
 
 @pytest.mark.parametrize(
