@@ -20,6 +20,7 @@
 : "${ZCB_TARGET:?where are the data sets, or where shall they be written? e.g. s3://my-bucket/zarr-cloud-bench}"
 : "${ZCB_PRESET:=cloud}"                       # which data sets (docs/data.md)
 : "${ZCB_ALSO=headline}"                       # a preset beside it: what the pattern headline_3004 reads; empty: none
+: "${AWS_REGION:=us-east-1}"                   # of a bucket at AWS: by it every reader finds the bucket
 : "${ZCB_HOURS:=3}"                            # for arm and cost
 : "${ZCB_DOLLARS:=60}"                         # for cost
 : "${ZCB_VM:=}"                                # type of the VM, for its price; empty: asked of the metadata service
@@ -34,7 +35,7 @@
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export ZCB_TARGET ZCB_PRESET
+export ZCB_TARGET ZCB_PRESET AWS_REGION
 
 STATE=${ZCB_STATE_DIR:-.zcb}/cloud
 STEPS=(arm install check cost data warm bench)

@@ -96,7 +96,6 @@ def pr(number: int, repo: str | None, **given: Any) -> None:
     Of a merged pull request its commit is compared with the parent. Exit code 1 means slower, 4 that something could
     not be measured or that data were wrong.
     """
-    resolve(given["target"])  # which takes no time, before all of zarr-python is cloned
     clone = builds.local_clone(repo)
     base, head, title = builds.pull_request(clone, number)
     subject = f"#{number} {title or ''}".rstrip()
