@@ -24,8 +24,8 @@ from harness.results.text import short_label
 SMALLEST = 0.03
 """Medians that differ by less are taken for equal where their intervals overlap."""
 
-ONE_PROCESS = 0.05
-"""What two processes of the same code can differ by: an interval within a single one says nothing of that."""
+ONE_PROCESS = 0.2
+"""What two processes of the same code can differ by (docs/metrics.md): an interval within one says nothing of that."""
 
 _MOST_NAMES = 3
 """Patterns, and readers, that a comparison is told to make: with more of them it takes hours."""

@@ -10,7 +10,7 @@ import pytest
 
 from harness.cli.compare import compare
 from harness.readers import all_readers, under_test
-from harness.results.answer import SMALLEST, answer, distance
+from harness.results.answer import ONE_PROCESS, SMALLEST, answer, distance
 from harness.results.answer_lines import MOST, lines
 from harness.results.intervals import interval
 from harness.results.sample import FLAG_CPU_BOUND, FLAG_IN_FLIGHT, NETWORK_LIMIT
@@ -68,9 +68,9 @@ def test_what_is_faster_is_told_with_its_interval_times_and_requests():
 
 def test_what_is_slower_is_told_by_a_number_above_one_and_before_what_is_faster():
     old = [row(OBSTORE, 0.05), row(OBSTORE, 0.10, label=MANY)]
-    new = [row(OBSTORE, 0.03), row(OBSTORE, 0.12, label=MANY)]
+    new = [row(OBSTORE, 0.03), row(OBSTORE, 0.14, label=MANY)]
     slower, faster = told(versions(old, new), "slower", "faster")
-    assert slower.startswith("v3.2.1 -> v3.3.0, chunks of many shards: 1.20x slower [1.18, 1.22], 100 -> 120 ms (")
+    assert slower.startswith("v3.2.1 -> v3.3.0, chunks of many shards: 1.40x slower [1.37, 1.43], 100 -> 140 ms (")
     assert faster.startswith("v3.2.1 -> v3.3.0, chunks of one shard: 1.67x faster [1.6")
 
 
@@ -94,8 +94,8 @@ def test_equal_findings_of_a_pattern_are_one_line():
         (0.1 * (1 + SMALLEST) + 1e-6, 0.05, "undecided"),
         (0.1 / (1 + SMALLEST) - 1e-6, 0.05, "undecided"),
         (0.101, 0.001, "same"),  # what two processes of the same code can differ by
-        (0.104, 0.001, "undecided"),
-        (0.106, 0.001, "slower"),
+        (0.1 * (1 + ONE_PROCESS) - 1e-6, 0.001, "undecided"),
+        (0.1 * (1 + ONE_PROCESS) + 1e-6, 0.001, "slower"),
         (0.2, 0.4, "undecided"),
         (0.2, 0.3, "slower"),
         (0.05, 0.3, "faster"),
@@ -136,10 +136,10 @@ def test_readers_that_do_not_change_with_the_version_are_not_compared():
 
 
 def test_each_release_is_compared_with_the_one_before_it_and_the_newest_comes_first():
-    found = versions([row(OBSTORE, 0.10)], [row(OBSTORE, 0.05)], [row(OBSTORE, 0.06)])
+    found = versions([row(OBSTORE, 0.10)], [row(OBSTORE, 0.05)], [row(OBSTORE, 0.07)])
     assert [(step.before, step.after) for step in said(found).steps] == [("v3.2.1", "v3.3.0"), ("v3.3.0", "v3.4.2")]
     newest, older = told(found, "slower", "faster")
-    assert newest.startswith("v3.3.0 -> v3.4.2, chunks of one shard: 1.20x slower")
+    assert newest.startswith("v3.3.0 -> v3.4.2, chunks of one shard: 1.40x slower")
     assert older.startswith("v3.2.1 -> v3.3.0, chunks of one shard: 2.0x faster")
 
 
