@@ -39,7 +39,7 @@ WORKERS := 4
 PYTEST  := pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.ready-dev
-	@echo "make test: some 17 minutes on two cores, and at first some six more to compile; make test-quick: two"
+	@echo "make test: some 20 minutes on two cores, and at first some six more to compile; make test-quick: two"
 	@$(MAKE) --no-print-directory test-rust test-python
 
 # The programs first: a test may start either, and `cargo test` leaves the Rust reader unlinked.
