@@ -20,7 +20,7 @@
 : "${ZCB_TARGET:?where are the data sets, or where shall they be written? e.g. s3://my-bucket/zarr-cloud-bench}"
 : "${ZCB_PRESET:=cloud}"                       # which data sets (docs/data.md)
 : "${ZCB_ALSO=headline}"                       # a preset beside it: what the pattern headline_3004 reads; empty: none
-: "${AWS_REGION:=us-east-1}"                   # of a bucket at AWS: by it every reader finds the bucket
+: "${AWS_REGION:=${AWS_DEFAULT_REGION:-us-east-1}}" # of a bucket at AWS: by it every reader finds the bucket
 : "${ZCB_HOURS:=3}"                            # for arm and cost
 : "${ZCB_DOLLARS:=60}"                         # for cost
 : "${ZCB_VM:=}"                                # type of the VM, for its price; empty: asked of the metadata service
