@@ -36,12 +36,12 @@ def _pairs(report: Report) -> Iterator[tuple[Interval, Interval]]:
 
 
 def _cells(pairs: list[tuple[Interval, Interval]]) -> list[str]:
-    sizes = sorted(times(one.median / other.median) - 1 for one, other in pairs)
-    apart = [times(one.median / other.median) - 1 for one, other in pairs if one.apart(other)]
+    sizes = [times(one.median / other.median) - 1 for one, other in pairs]
+    apart = [size for size, (one, other) in zip(sizes, pairs, strict=True) if one.apart(other)]
     ranks = (len(sizes) // 2, 9 * len(sizes) // 10, -1)
     return [
         str(len(sizes)),
-        *(f"{number(100 * sizes[rank])} %" for rank in ranks),
+        *(f"{number(100 * sorted(sizes)[rank])} %" for rank in ranks),
         str(len(apart)),
         str(sum(size > ONE_PROCESS for size in apart)),
     ]

@@ -135,14 +135,14 @@ def read(
         check_replaceable(timeline)
     click.get_current_context().with_resource(silence_allowed(timeout))
     require(loaded.target, loaded.array.metadata_key)
+    asked = samples or max(_SAMPLES, sessions)
+    check_sessions(asked, sessions)
     if timeline is not None:  # first: whether it can be recorded shows within seconds
         once = functools.partial(record_with_wire, names[0], loaded, wire=wire, environment=environment)
         record_into(
             timeline, names[0], lambda: record_several(lambda n: once(pairs=n), recordings=recordings, pairs=pairs)
         )
     if samples is not None or timeline is None:
-        asked = samples or max(_SAMPLES, sessions)
-        check_sessions(asked, sessions)
         plan = Plan(
             samples=asked,
             sessions=sessions,

@@ -134,7 +134,7 @@ class TargetChecks:
         same = vm is not None and vm.region == bucket and vm.cloud == _CLOUDS[self._scheme]
         unsure = vm is None or (bucket is None and vm.cloud == _CLOUDS[self._scheme])
         told = self._place.region or DEFAULT_REGION
-        if self._scheme == "s3" and self._bucket.region not in (None, "", told):
+        if self._scheme == "s3" and bucket not in (None, told):
             cure = f"readers are told {told}: export AWS_REGION={bucket}, or say `region` in targets.toml"
             return Seen(False, f"{there}, {here}", "wrong", {"cure": cure})
         where = bucket or "the bucket's region"

@@ -19,6 +19,12 @@ CHANGES = [
 ]
 
 
+def test_every_kind_of_example_is_looked_at():
+    changed = {path for path, _ in CHANGES}
+    assert changed > {"harness/results/metrics.py", "harness/workload/patterns.py", "workloads.toml"}
+    assert changed > {"harness/site/__init__.py", "harness/readers/zarr_python_serial.py"}
+
+
 @pytest.mark.parametrize(("path", "hunk"), CHANGES, ids=lambda value: value.partition("\n")[0])
 def test_what_an_example_changes_is_there(path, hunk):
     before = [line[1:] for line in hunk.splitlines() if not line.startswith("+")]

@@ -293,14 +293,19 @@ fn nothing_lives_on_after_an_error() {
     }
 }
 
-async fn fails_and_is_gone(reads: usize) {
+/// An honest shard behind a store that takes its time for each GET.
+async fn slow(compressor: Option<&str>, wait: Duration) -> Client {
     let store = InMemory::new();
     let shard = [data(), index(&honest())].concat();
-    for (key, body) in [("a/zarr.json", metadata(Some("zstd"), "end").to_string().into_bytes()), ("a/c/0", shard)] {
+    for (key, body) in [("a/zarr.json", metadata(compressor, "end").to_string().into_bytes()), ("a/c/0", shard)] {
         store.put(&Path::from(key), body.into()).await.expect("memory");
     }
-    let slow = ThrottleConfig { wait_get_per_call: Duration::from_millis(500), ..ThrottleConfig::default() };
-    let client = Client::over(Arc::new(ThrottledStore::new(store, slow)), "a", nowhere());
+    let config = ThrottleConfig { wait_get_per_call: wait, ..ThrottleConfig::default() };
+    Client::over(Arc::new(ThrottledStore::new(store, config)), "a", nowhere())
+}
+
+async fn fails_and_is_gone(reads: usize) {
+    let client = slow(Some("zstd"), Duration::from_millis(500)).await;
     let held = Arc::clone(&client.recorder);
     let engine =
         open(Kind::Planned, Arc::new(workload(1, 1, reads)), client, limits(8), PLAIN).await.expect("an array");
@@ -318,15 +323,7 @@ async fn fails_and_is_gone(reads: usize) {
 #[tokio::test]
 async fn what_zarrs_has_under_way_at_once_are_tasks() {
     for (step, reads, tasks) in [(1, 4, 4), (2, 1, 1 + CHUNKS)] {
-        let store = InMemory::new();
-        for (key, body) in [
-            ("a/zarr.json", metadata(None, "end").to_string().into_bytes()),
-            ("a/c/0", [data(), index(&honest())].concat()),
-        ] {
-            store.put(&Path::from(key), body.into()).await.expect("memory");
-        }
-        let slow = ThrottleConfig { wait_get_per_call: Duration::from_millis(200), ..ThrottleConfig::default() };
-        let client = Client::over(Arc::new(ThrottledStore::new(store, slow)), "a", nowhere());
+        let client = slow(None, Duration::from_millis(200)).await;
         let engine =
             open(Kind::Stock, Arc::new(workload(step, 8, reads)), client, limits(8), PLAIN).await.expect("an array");
         let counted = async {
