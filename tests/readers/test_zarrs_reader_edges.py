@@ -25,6 +25,7 @@ from harness.targets.client import open_store
 from harness.targets.target import Target
 from tests.conftest import s3_client
 from tests.readers.test_zarrs_reader import Ranges, cases, workload_of, write
+from tests.support.under_way import keep_to
 
 CASE = {
     "chunk": (2, 3),
@@ -402,13 +403,7 @@ def test_reads_are_under_way_as_many_at_once_as_asked(rust_reader, worker, own_s
                 ask(op="sample")
                 asked = control.requests("reads")
             assert len(asked) == 6
-            assert _most_at_once(asked) == at_once, reader.name
-
-
-def _most_at_once(requests):
-    events = [(r.received_ns, 1) for r in requests] + [(r.last_byte_ns, -1) for r in requests]
-    under_way = np.cumsum([step for _, step in sorted(events)])
-    return under_way.max()
+            assert keep_to(asked, at_once), reader.name
 
 
 def test_the_report_holds_the_workload_without_its_truth(rust_reader, place, tmp_path):
