@@ -96,7 +96,9 @@ def pr(number: int, repo: str | None, **given: Any) -> None:
     Of a merged pull request its commit is compared with the parent. Exit code 1 means slower, 4 that something could
     not be measured or that data were wrong.
     """
-    clone = builds.local_clone(repo)
+    named = builds.repository_named(repo)
+    resolve(given["target"])  # before a clone, which takes a minute
+    clone = builds.clone_of(named)
     base, head, title = builds.pull_request(clone, number)
     subject = f"#{number} {title or ''}".rstrip()
     _say(subject)

@@ -112,9 +112,9 @@ class Zarrs(_RustReader):
             name="shard_cache",
             of=CALLS,
             default="read",
-            values=("shard",),
-            meaning="Who shares a cache of shard indexes, which ends with the read: all of its calls, or those for a "
-            "shard.",
+            values=("shard", "none"),
+            meaning="Who shares a cache of shard indexes, which ends with the read: all of its calls, those for a "
+            "shard, or nobody.",
         ),
         TOKIO_THREADS,
     )

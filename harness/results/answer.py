@@ -38,7 +38,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Kind
     """``faster`` and ``slower`` are for sure: the intervals of the two medians are apart, and both rest on enough
-    samples, or processes; where one was measured in a single process, they differ by more than `ONE_PROCESS`.
+    samples, or processes; where one was measured in a single process, they differ by more than `ONE_PROCESS`,
+    and where the machine drifted, by more than the control that moved most.
     ``undecided`` has too few, or medians that differ while that is not so."""
     reader: str
     pattern: str
@@ -143,18 +144,20 @@ def answer(passes: Sequence[PassRecord], under_test: Collection[str]) -> Answer:
     versions = comparable(passes)
     found = {name: cells.newest(of) for name, of in versions.items()}
     newest = list(found.values())[-1]
+    moved = drift.control_changes(versions)
     ranked = sorted(_standings(newest), key=lambda standing: standing.slower)
     return Answer(
         place=cells.place(passes[0]),
         versions=list(versions),
         steps=[
-            _step(before, after, found, versions, under_test) for before, after in itertools.pairwise(list(versions))
+            _step(before, after, found, versions, under_test, drift.largest_move(moved, before, after))
+            for before, after in itertools.pairwise(versions)
         ],
         farthest=_farthest(newest, under_test),
         standings=[standing for standing in ranked if standing.reader not in drift.CONTROLS],
         possible=[standing for standing in ranked if standing.reader in drift.CONTROLS],
         patterns=len({cell.row.pattern for cell in newest}),
-        notices=drift.drift_notices(drift.control_changes(versions)),
+        notices=drift.drift_notices(moved),
     )
 
 
@@ -199,13 +202,14 @@ def _step(
     found: Mapping[str, Sequence[Cell]],
     versions: Mapping[str, Sequence[PassRecord]],
     under_test: Collection[str],
+    drifted: float,
 ) -> Step:
     old = {(cell.row.reader, *cell.workload): cell.row for cell in found[before]}
     new = [cell for cell in found[after] if cell.row.reader in under_test]
     findings = [
         finding
         for cell in new
-        if (base := old.get((cell.row.reader, *cell.workload))) and (finding := _finding(cell.row, base))
+        if (base := old.get((cell.row.reader, *cell.workload))) and (finding := _finding(cell.row, base, drifted))
     ]
     undecided = [finding for finding in findings if finding.kind == "undecided"]
     return Step(
@@ -216,7 +220,7 @@ def _step(
     )
 
 
-def _finding(row: RowRecord, base: RowRecord) -> Finding | None:
+def _finding(row: RowRecord, base: RowRecord, drifted: float) -> Finding | None:
     """Return what became of a row; None where one of the two has no figure and no later failure explains it."""
     if row.error is not None and base.samples:
         return Finding(
@@ -227,7 +231,7 @@ def _finding(row: RowRecord, base: RowRecord) -> Finding | None:
     if new is None or old is None or ratio is None:
         return None
     return Finding(
-        kind=_kind(new, old),
+        kind=_kind(new, old, drifted),
         reader=row.reader,
         pattern=row.pattern,
         workload=short_label(row),
@@ -239,11 +243,12 @@ def _finding(row: RowRecord, base: RowRecord) -> Finding | None:
     )
 
 
-def _kind(new: Interval, old: Interval) -> Kind:
+def _kind(new: Interval, old: Interval, drifted: float) -> Kind:
     if not (new.sure and old.sure):
         return "undecided"
     size = times(new.median / old.median)
-    if new.apart(old) and (1 not in (new.processes, old.processes) or size > 1 + ONE_PROCESS):
+    same_code = 1 + ONE_PROCESS if 1 in (new.processes, old.processes) else 1.0
+    if new.apart(old) and size > same_code * drifted:
         return "faster" if new.median < old.median else "slower"
     return "undecided" if size > 1 + SMALLEST else "same"
 

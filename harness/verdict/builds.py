@@ -101,17 +101,29 @@ def _is_tree(spec: str) -> bool:
 
 def local_clone(repository: str | None) -> Path:
     """Return a local repository of zarr-python with its pull requests, cloned or fetched where it is a URL."""
-    return clone_of(repository or os.environ.get(ZARR_REPOSITORY_VARIABLE) or _configured_repository())
+    return clone_of(repository_named(repository))
+
+
+def repository_named(repository: str | None) -> str:
+    """Return the path or URL of zarr-python that is meant; a BadUseError says that it is neither, without a clone."""
+    named = repository or os.environ.get(ZARR_REPOSITORY_VARIABLE) or _configured_repository()
+    _demand_repository(named)
+    return named
+
+
+def _demand_repository(named: str) -> None:
+    if Path(named).is_dir():
+        if git.ask(Path(named), "rev-parse", "--git-dir") is None:
+            raise BadUseError(f"{named} is not a git repository")
+    elif "://" not in named:
+        raise BadUseError(f"{named} is neither a directory nor a URL")
 
 
 def clone_of(named: str) -> Path:
     """Return a local repository from a URL or a path; a BadUseError says that there is none."""
+    _demand_repository(named)
     if Path(named).is_dir():
-        if git.ask(Path(named), "rev-parse", "--git-dir") is None:
-            raise BadUseError(f"{named} is not a git repository")
         return Path(named)
-    if "://" not in named:
-        raise BadUseError(f"{named} is neither a directory nor a URL")
     mirror = state_dir() / "repositories" / f"{hashlib.sha256(named.encode()).hexdigest()[:12]}.git"
     if not mirror.is_dir():
         _log.info(f"cloning {named} with its pull requests (once) ...")

@@ -157,7 +157,7 @@ def test_addresses_lose_their_passwords(text, shown):
 def test_a_repository_with_a_password_is_shown_without(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("ZCB_STATE_DIR", str(tmp_path))
     address = "https://me:planted-password@127.0.0.1:9/zarr.git"
-    monkeypatch.setattr(sys, "argv", ["zcb", "pr", "1", "--repo", address])
+    monkeypatch.setattr(sys, "argv", ["zcb", "pr", "1", "--repo", address, "--target", "s3://x"])
     with pytest.raises(SystemExit) as ended:
         main()
     _, err = capsys.readouterr()

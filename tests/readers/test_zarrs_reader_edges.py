@@ -101,7 +101,8 @@ def worker(rust_reader):
 @pytest.fixture(scope="module")
 def ways(rust_reader):
     by_shard = Worker(Zarrs, task_per_shard=True, shard_cache="shard")
-    started = [by_shard, Worker(Zarrs, shard_cache="shard"), Worker(TinyParts), Worker(OneGroup)]
+    without = Worker(Zarrs, shard_cache="none")
+    started = [by_shard, Worker(Zarrs, shard_cache="shard"), without, Worker(TinyParts), Worker(OneGroup)]
     yield started
     for one in started:
         one.process.stop()
@@ -243,8 +244,15 @@ def test_stock_asks_for_the_size_before_each_partial_read(place, worker, control
     assert timed["request_counts"]["requests"] == seen.requests == 20
 
 
-@pytest.mark.parametrize("settings", [{"shard_cache": "shard"}, {"shard_cache": "shard", "task_per_shard": True}])
-def test_a_cache_for_each_shard_sends_the_same_requests(place, worker, control, settings):
+@pytest.mark.parametrize(
+    ("settings", "sent"),
+    [
+        ({"shard_cache": "shard"}, (10, 2, 8)),
+        ({"shard_cache": "shard", "task_per_shard": True}, (10, 2, 8)),
+        ({"shard_cache": "none"}, (16, 8, 8)),  # an index and a chunk for each call
+    ],
+)
+def test_a_cache_for_each_shard_sends_what_one_sends_and_none_sends_more(place, worker, control, settings, sent):
     case = {**CASE, "chunk": (1, 4), "shard": (8, 4), "shape": (8, 8), "reads": [((0, 8, 2), (0, 8, 1))]}
     _, workload = written(place, case)
     ask = worker(Zarrs, **settings)
@@ -252,7 +260,7 @@ def test_a_cache_for_each_shard_sends_the_same_requests(place, worker, control, 
     control.mark("caches")
     assert ask(op="sample")["timed"]["calls"] == 8
     seen = control.since("caches")
-    assert (seen.head, seen.get_index, seen.get_data) == (10, 2, 8)
+    assert (seen.head, seen.get_index, seen.get_data) == sent
 
 
 def test_a_task_per_shard_is_a_call_per_shard(place, worker, control):

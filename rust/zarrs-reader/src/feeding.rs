@@ -109,10 +109,8 @@ impl Feeding {
             return Err(Failure::bad_use(format!("the training workload has schema {}", listed.schema)));
         }
         let keeps_indexes = listed.index != "cold";
-        if keeps_indexes && kind != Kind::Planned {
-            return Err(Failure::unsupported(
-                "it has no public way to keep shard indexes and nothing else between reads",
-            ));
+        if keeps_indexes && !matches!(kind, Kind::Stock | Kind::Planned) {
+            return Err(Failure::unsupported("it has no indexes to keep"));
         }
         let limits = Limits { keeps_indexes, ..limits };
         let counts = [listed.epochs, listed.batches, listed.batch];

@@ -105,6 +105,19 @@ def test_a_change_is_sure_where_intervals_are_apart(new, spread, kind):
     assert only(versions([row(OBSTORE, 0.1, spread=spread)], [row(OBSTORE, new, spread=spread)])).kind == kind
 
 
+@pytest.mark.parametrize("control", [0.1, 0.11, 0.1 / 1.1])  # still, and moved by a tenth either way
+def test_where_the_machine_drifted_a_change_is_sure_beyond_that_too(control):
+    def kind(new):
+        before = [row(OBSTORE, 0.1, spread=0.001), row("zarrs-planned", 0.1, spread=0.001)]
+        return only(
+            versions(before, [row(OBSTORE, new, spread=0.001), row("zarrs-planned", control, spread=0.001)])
+        ).kind
+
+    least = (1 + ONE_PROCESS) * max(control / 0.1, 0.1 / control)
+    assert [kind(0.1 * least * way) for way in (0.9999, 1.0001)] == ["undecided", "slower"]
+    assert [kind(0.1 / least * way) for way in (0.9999, 1.0001)] == ["faster", "undecided"]
+
+
 def test_what_seven_processes_tell_apart_is_sure_however_small():
     def seven(median):
         found = row(OBSTORE, median, spread=0.001)

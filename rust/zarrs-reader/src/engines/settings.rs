@@ -14,11 +14,11 @@ pub struct Settings {
     pub chunk_concurrent_minimum: Option<usize>,
     /// Whether each shard is read by a task of its own, so that shards are decoded on several threads.
     pub task_per_shard: bool,
-    /// How many caches of shard indexes the calls for the chunks of one read have.
+    /// Which calls for the chunks of one read share a cache of shard indexes.
     pub shard_cache: ShardCache,
 }
 
-/// Who shares a cache of shard indexes; it is made inside the read and ends with it.
+/// Who shares a cache of shard indexes; a cache is made inside the read and ends with it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ShardCache {
@@ -27,6 +27,8 @@ pub enum ShardCache {
     Read,
     /// The calls for one shard, so that the indexes of different shards come at once.
     Shard,
+    /// Nobody: each call reads the index for itself.
+    None,
 }
 
 impl Settings {
@@ -54,6 +56,6 @@ mod tests {
     #[test]
     fn a_setting_that_there_is_not_is_refused() {
         assert!(Settings::parse(r#"{"threads": 7}"#).is_err());
-        assert!(Settings::parse(r#"{"shard_cache": "none"}"#).is_err());
+        assert!(Settings::parse(r#"{"shard_cache": "all"}"#).is_err());
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use zarrs::array::ArraySubset;
-use zarrs_codec::CodecOptions;
+use zarrs_codec::{ArrayBytes, CodecOptions};
 
 use super::settings::{Settings, ShardCache};
 use super::{Arrays, Engine, Hooks, all, at_most};
@@ -31,32 +31,40 @@ pub struct Stock {
     settings: Settings,
     /// Calls for shards that are under way: the only way to bound their requests in flight.
     permits: Arc<Semaphore>,
+    /// Indexes that stay from one read to the next, where that is asked for.
+    kept: Option<Arc<Indexes>>,
     element: usize,
     shard_shape: Vec<u64>,
 }
 
-/// A call for one chunk, and the shard indexes that need not be read for it any more.
+/// A call for one chunk, and the shard indexes that need not be read for it any more, where it shares a cache.
 struct Call {
     piece: Piece,
-    indexes: Arc<Indexes>,
+    indexes: Option<Arc<Indexes>>,
 }
 
 impl Stock {
-    pub async fn open(workload: Arc<Workload>, client: Client, settings: Settings) -> Outcome<Self> {
+    pub async fn open(
+        workload: Arc<Workload>,
+        client: Client,
+        settings: Settings,
+        keeps_indexes: bool,
+    ) -> Outcome<Self> {
         let array = array::open(&workload, &client).await?;
         let element = element_size(array.data_type())?;
         let origin = vec![0; array.dimensionality()];
         let shard_shape = array.chunk_shape(&origin).map_err(Failure::unsupported)?.iter().map(|n| n.get()).collect();
         let permits = Arc::new(Semaphore::new(workload.in_flight));
         let calls = Calls::new(array, options(settings, workload.in_flight));
-        Ok(Self { workload, calls, settings, permits, element, shard_shape })
+        let kept = keeps_indexes.then(|| Arc::new(calls.indexes()));
+        Ok(Self { workload, calls, settings, permits, kept, element, shard_shape })
     }
 
     /// One call for all of it.
     async fn read_box(&self, read: &[Axis]) -> Outcome<Bytes> {
         let start = read.iter().map(|axis| axis.start).collect();
         let subset = ArraySubset::new_with_start_shape(start, shape_of(read)).map_err(Failure::measurement)?;
-        let bytes = self.calls.subset(&subset).await.map_err(failed)?;
+        let bytes = self.subset(self.kept.as_deref(), &subset).await?;
         Ok(bytes.into_fixed().map_err(Failure::measurement)?.into_owned().into())
     }
 
@@ -98,26 +106,38 @@ impl Stock {
             self.shard_shape.iter().zip(chunk_shape).map(|(shard, chunk)| shard / chunk).collect();
         let mut caches: BTreeMap<_, Arc<Indexes>> = BTreeMap::new();
         let calls = pieces(read, chunk_shape).map(|piece| {
+            if self.kept.is_some() {
+                return Call { piece, indexes: self.kept.clone() };
+            }
             let shares = match self.settings.shard_cache {
-                ShardCache::Read => Vec::new(),
-                ShardCache::Shard => piece.shard(&per_shard),
+                ShardCache::Read => Some(Vec::new()),
+                ShardCache::Shard => Some(piece.shard(&per_shard)),
+                ShardCache::None => None,
             };
-            let indexes = Arc::clone(caches.entry(shares).or_insert_with(|| Arc::new(self.calls.indexes())));
-            Call { piece, indexes }
+            let cache = |shares| Arc::clone(caches.entry(shares).or_insert_with(|| Arc::new(self.calls.indexes())));
+            Call { piece, indexes: shares.map(cache) }
         });
         calls.collect()
     }
 
     async fn read_chunk(&self, call: &Call, output: &Output) -> Outcome<()> {
-        let (piece, indexes) = (&call.piece, &call.indexes);
-        let chunk_shape = &self.workload.array.chunk_shape;
-        if self.workload.array.is_sharded() && piece.is_whole(chunk_shape) {
+        let (piece, chunk_shape) = (&call.piece, &self.workload.array.chunk_shape);
+        let is_inner_chunk = self.workload.array.is_sharded() && piece.is_whole(chunk_shape);
+        if let (Some(indexes), true) = (&call.indexes, is_inner_chunk) {
             let decoded = self.calls.inner_chunk_by(indexes, &piece.chunk()).await.map_err(failed)?;
             return output.copy(piece, chunk_shape, &decoded.into_fixed().map_err(Failure::measurement)?);
         }
         let (subset, local) = boxed(piece, chunk_shape, |_, start| start)?;
-        let decoded = self.calls.subset_by(indexes, &subset).await.map_err(failed)?;
+        let decoded = self.subset(call.indexes.as_deref(), &subset).await?;
         output.copy(&local, subset.shape(), &decoded.into_fixed().map_err(Failure::measurement)?)
+    }
+
+    async fn subset(&self, indexes: Option<&Indexes>, subset: &ArraySubset) -> Outcome<ArrayBytes<'static>> {
+        let retrieved = match indexes {
+            Some(indexes) => self.calls.subset_by(indexes, subset).await,
+            None => self.calls.subset(subset).await,
+        };
+        retrieved.map_err(failed)
     }
 }
 
