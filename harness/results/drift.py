@@ -59,7 +59,7 @@ def _control_change(row: RowRecord, base: RowRecord, before: str, after: str) ->
 
 
 def largest_move(found: Sequence[ControlChange], before: str, after: str) -> float:
-    """Return how many times faster or slower a control got from one version to another: 1 where the machine held still."""
+    """Return how many times faster or slower a control got between two versions: 1 where the machine held still."""
     ratios = [move.ratio for move in found if move.drifted and (move.before, move.after) == (before, after)]
     return max((max(ratio, 1 / ratio) for ratio in ratios), default=1.0)
 

@@ -94,20 +94,36 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def scaling(cells: Iterable[MeasuredCell]) -> dict[str, Scaling]:
-    """Return what more cores do to each reader, from what was measured with several numbers of them, all else equal."""
-    groups: dict[tuple[str, str, int, Place], list[MeasuredCell]] = {}
+    """Return what more cores do to each reader, from what was measured with several numbers of them, all else alike."""
+    rows: dict[tuple[str, str, bool], list[MeasuredCell]] = {}
     for cell in cells:
-        place = msgspec.structs.replace(cell.place, cores=1)
-        groups.setdefault((*cell.row, cell.in_flight, place), []).append(cell)
-    found: dict[str, list[tuple[MeasuredCell, MeasuredCell]]] = {}
-    for group in groups.values():
-        few, *_, many = sorted([*group, group[0]], key=lambda one: one.place.cores)
-        if few.place.cores < many.place.cores:
-            found.setdefault(few.reader, []).append((few, many))
+        rows.setdefault((*cell.row, cell.place.encrypted), []).append(cell)
+    found: dict[str, list[Pair]] = {}
+    for (reader, *_), row in rows.items():
+        if pairs := _pairs(row):
+            found.setdefault(reader, []).extend(pairs)
     return {reader: _scaling(pairs) for reader, pairs in found.items()}
 
 
-def _scaling(pairs: Sequence[tuple[MeasuredCell, MeasuredCell]]) -> Scaling:
+Pair = tuple[MeasuredCell, MeasuredCell]
+"""Cells of a row, the first of which has fewer cores."""
+
+
+def _pairs(row: Sequence[MeasuredCell]) -> list[Pair]:
+    """Return each cell with the fewest cores beside the likest with the most, and the other way round."""
+    cores = [cell.place.cores for cell in row]
+    few, many = ([cell for cell in row if cell.place.cores == number] for number in (min(cores), max(cores)))
+    if min(cores) == max(cores):
+        return []
+
+    def likest(cell: MeasuredCell, of: Sequence[MeasuredCell]) -> MeasuredCell:
+        return max(of, key=lambda other: _likeness(other, cell.place, cell.in_flight))
+
+    pairs = [(cell, likest(cell, many)) for cell in few] + [(likest(cell, few), cell) for cell in many]
+    return list({(id(one), id(other)): (one, other) for one, other in pairs}.values())
+
+
+def _scaling(pairs: Sequence[Pair]) -> Scaling:
     """Return what more cores do: the median power, and whether turns explain times better where the CPU binds."""
     every = list(itertools.chain.from_iterable(pairs))
     bound = list(itertools.chain.from_iterable(pair for pair in pairs if _is_bound_by_cpu(pair[0])))
@@ -166,6 +182,21 @@ def _costs(cell: MeasuredCell, place: Place, known: Told) -> Costs:
         cpu_seconds=max(0.0, costs.cpu_seconds + sign * tls.cpu.of(costs)),
         busiest_thread_seconds=None if busiest is None else max(0.0, busiest + sign * tls.busiest_thread.of(costs)),
         store_cpu_seconds=max(0.0, costs.store_cpu_seconds + sign * tls.store_cpu.of(costs)),
+    )
+
+
+def _expected(cells: Sequence[MeasuredCell], nearest: MeasuredCell, place: Place, in_flight: int, known: Told) -> Costs:
+    """Return what a row's reads cost at a place: what the nearest cell has, with the CPU seconds of the likest ones."""
+    alike = [one for one in cells if one.place.encrypted == nearest.place.encrypted]
+    every = [_costs(one, place, known) for one in alike]
+    weights = [_likeness(one, place, in_flight) for one in alike]
+    threads = [costs.busiest_thread_seconds for costs in every]
+    told = [seconds for seconds in threads if seconds is not None]
+    return msgspec.structs.replace(
+        _costs(nearest, place, known),
+        cpu_seconds=statistics.fmean([costs.cpu_seconds for costs in every], weights),
+        busiest_thread_seconds=statistics.fmean(told, weights) if len(told) == len(threads) else None,
+        store_cpu_seconds=statistics.fmean([costs.store_cpu_seconds for costs in every], weights),
     )
 
 
@@ -256,10 +287,10 @@ def _is_bound_by_cpu(cell: MeasuredCell) -> bool:
 def project(cells: Sequence[MeasuredCell], place: Place, in_flight: int, known: Told | None = None) -> Projection:
     """Return what a row is expected to take elsewhere.
 
-    The overlap and the shape are those which explain the measured times best, and the factor is what is left over. The
-    interval holds what every cell by itself would say, no and full overlap with the factors that suit them, and, where
-    nothing tells whether threads take turns, both; widened by the interval of the measured times, or by twice how
-    far the row's own cells lie from the explanation where that is more.
+    The overlap and the shape are those which explain the measured times best, and the factor is what is left over, of
+    the likest cells the most. The interval holds what every cell by itself would say, no and full overlap with the
+    factors that suit them, and, where nothing tells whether threads take turns, both; widened by the interval of the
+    measured times, or by twice how far the row's own cells lie from the explanation where that is more.
 
     Parameters
     ----------
@@ -279,7 +310,7 @@ def project(cells: Sequence[MeasuredCell], place: Place, in_flight: int, known: 
     """
     nearest = _nearest(cells, place, in_flight)
     known = known or told(cells)[nearest.reader]
-    costs = _costs(nearest, place, known)
+    costs = _expected(cells, nearest, place, in_flight, known)
     in_turns = known.scaling.in_turns if known.scaling is not None else None
     if not _may_take_turns(cells):
         in_turns = False
@@ -288,7 +319,7 @@ def project(cells: Sequence[MeasuredCell], place: Place, in_flight: int, known: 
     found = stages(nearest, costs, place, in_flight, seen, shape)
     own = _own(cells, shape)
     overlap = _fitted(own)
-    factor = _factor(own, overlap)
+    factor = _factor(own, overlap, [_likeness(one, place, in_flight) for one in cells])
     seconds = factor * together(found, overlap)
     others = [_said([one], found) for one in own] + [_factor(own, end) * together(found, end) for end in (0.0, 1.0)]
     if in_turns is None:
@@ -342,9 +373,10 @@ def _fitted(own: Sequence[Own], step: int = 1) -> float:
     return min((tried / _STEPS for tried in range(0, _STEPS + 1, step)), key=lambda overlap: _distance(own, overlap))
 
 
-def _factor(own: Sequence[Own], overlap: float) -> float:
+def _factor(own: Sequence[Own], overlap: float, weights: Sequence[float] | None = None) -> float:
     """Return the geometric mean of measured times over those of the stages."""
-    return math.exp(statistics.fmean(math.log(seconds / together(found, overlap)) for found, seconds in own))
+    left = [math.log(seconds / together(found, overlap)) for found, seconds in own]
+    return math.exp(statistics.fmean(left, weights))
 
 
 def _least_distance(cells: Iterable[MeasuredCell], shape: Shape) -> float:
@@ -409,6 +441,14 @@ def _seen(cells: Sequence[MeasuredCell], in_flight: int) -> float:
     beyond = [seen for asked, seen in known if seen > _BEYOND * asked]
     most = -min(held_back)[1] if held_back else math.inf
     return max(1.0, *beyond, min(float(in_flight), most))
+
+
+def _likeness(one: MeasuredCell, place: Place, in_flight: int) -> float:
+    """Return how much a cell says of another: less by e for each doubling of cores, link or requests in flight."""
+    apart = [_apart(one.in_flight, in_flight), _apart(one.place.cores, place.cores)]
+    if one.place.link_gbit_s and place.link_gbit_s:
+        apart.append(_apart(one.place.link_gbit_s, place.link_gbit_s))
+    return math.exp(-math.hypot(*apart) / math.log(2))
 
 
 def _apart(one: float, other: float) -> float:
