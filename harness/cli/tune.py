@@ -71,7 +71,11 @@ def _settings(trial: Trial) -> tuple[str, str]:
     """Return what a candidate changes, and the settings beside it, which what it is held against has too."""
     same = {name: value for name, value in trial.settings.items() if trial.against.get(name) == value}
     changed = {name: value for name, value in trial.settings.items() if name not in same}
-    gone = [f"without {name}" for name in trial.against if name not in trial.settings]
+    gone = [
+        f"not {in_words({name: value})}" if name in changed else f"without {name}"
+        for name, value in trial.against.items()
+        if name not in same
+    ]
     return ", ".join([*([in_words(changed)] if changed else []), *gone]), in_words(same)
 
 

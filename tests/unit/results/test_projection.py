@@ -1,6 +1,7 @@
 """Projections: each stage by its formula, what binds, what overlap does, and intervals that are honest about reach."""
 
 import json
+import math
 import re
 
 import msgspec
@@ -185,8 +186,10 @@ def _busy(place, in_turns, in_flight):
 
 
 @pytest.mark.parametrize("in_turns", [False, True])
-def test_two_numbers_of_cores_tell_whether_threads_take_turns(in_turns):
-    known = [_busy(place, in_turns, asked) for place in (HERE, ONE_CORE) for asked in (10, 100)]
+@pytest.mark.parametrize("with_one", [(10, 100), (20, 60)], ids=["all else equal", "all else alike"])
+def test_two_numbers_of_cores_tell_whether_threads_take_turns(in_turns, with_one):
+    known = [_busy(HERE, in_turns, asked) for asked in (10, 100)]
+    known += [_busy(ONE_CORE, in_turns, asked) for asked in with_one]
     said = project(known, MANY_CORES, 100)
     assert said.in_turns == in_turns
     assert said.binds == ("CPU of threads in turns" if in_turns else "CPU of one thread")
@@ -250,6 +253,24 @@ def test_costs_are_those_of_the_most_similar_number_in_flight():
     assert said.stages["requests per prefix"] == 1
     chosen = best([cell(5.0, in_flight=10), cell(0.6)], HERE, None)
     assert chosen.in_flight == 100
+
+
+FAR = math.exp(-2)
+"""What a cell counts that is two doublings away, where one at the place itself counts 1."""
+
+
+def test_cpu_time_is_that_of_the_likest_cells():
+    known = [cell(costs=msgspec.structs.replace(COSTS, cpu_seconds=0.8), in_flight=25), cell()]
+    of_both = [project(known, HERE, asked).stages["CPU of all cores"] * 2 - 0.1 for asked in (25, 50, 100)]
+    assert of_both == pytest.approx([(0.8 + 0.4 * FAR) / (1 + FAR), 0.6, (0.4 + 0.8 * FAR) / (1 + FAR)])
+
+
+def test_what_the_stages_leave_over_is_that_of_the_likest_cells():
+    bound = msgspec.structs.replace(COSTS, fetched_bytes=800e6)  # by the link, which takes 3.2 s
+    known = [cell(4.0, costs=bound, in_flight=25), cell(8.0, costs=bound)]
+    said = [project(known, HERE, asked).seconds for asked in (25, 50, 100)]
+    share = FAR / (1 + FAR)
+    assert said == pytest.approx([4 * 2**share, 4 * 2**0.5, 8 / 2**share], rel=0.03)
 
 
 def test_one_number_of_cores_does_not_tell_whether_threads_take_turns():
