@@ -55,8 +55,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 @pytest.fixture(autouse=True)
-def _without_settings() -> None:
+def _without_settings() -> Iterator[None]:
     """Let no test see what a library or a reader set in this process before, as dask does for its workers."""
+    _forget_settings()
+    yield
+    _forget_settings()  # what the next module's tests share is made before the first of them
+
+
+def _forget_settings() -> None:
     for name in environment.left_out():
         os.environ.pop(name, None)
     if "zarr" in sys.modules:

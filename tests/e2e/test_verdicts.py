@@ -109,7 +109,7 @@ def test_pairs_alternate_in_random_order_and_processes_are_replaced(one_workload
 
 
 def test_a_slower_head_is_slower_and_the_exit_code_says_so(one_workload, changed_head, tmp_path):
-    changed_head("time.sleep(0.05)")  # far above what a busy machine adds to both sides
+    changed_head("time.sleep(0.2)")  # far above what a busy machine adds to both sides
     done = compare("--json", "--markdown", str(tmp_path / "c.md"), "--html", str(tmp_path / "v.html"))
     assert isinstance(done.exception, AnswerIsNoError)
     verdict = report(done)
