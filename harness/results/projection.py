@@ -112,9 +112,9 @@ Pair = tuple[MeasuredCell, MeasuredCell]
 def _pairs(row: Sequence[MeasuredCell]) -> list[Pair]:
     """Return each cell with the fewest cores beside the likest with the most, and the other way round."""
     cores = [cell.place.cores for cell in row]
-    few, many = ([cell for cell in row if cell.place.cores == number] for number in (min(cores), max(cores)))
     if min(cores) == max(cores):
         return []
+    few, many = ([cell for cell in row if cell.place.cores == number] for number in (min(cores), max(cores)))
 
     def likest(cell: MeasuredCell, of: Sequence[MeasuredCell]) -> MeasuredCell:
         return max(of, key=lambda other: _likeness(other, cell.place, cell.in_flight))
@@ -190,12 +190,11 @@ def _expected(cells: Sequence[MeasuredCell], nearest: MeasuredCell, place: Place
     alike = [one for one in cells if one.place.encrypted == nearest.place.encrypted]
     every = [_costs(one, place, known) for one in alike]
     weights = [_likeness(one, place, in_flight) for one in alike]
-    threads = [costs.busiest_thread_seconds for costs in every]
-    told = [seconds for seconds in threads if seconds is not None]
+    threads = [costs.busiest_thread_seconds for costs in every if costs.busiest_thread_seconds is not None]
     return msgspec.structs.replace(
         _costs(nearest, place, known),
         cpu_seconds=statistics.fmean([costs.cpu_seconds for costs in every], weights),
-        busiest_thread_seconds=statistics.fmean(told, weights) if len(told) == len(threads) else None,
+        busiest_thread_seconds=statistics.fmean(threads, weights) if len(threads) == len(every) else None,
         store_cpu_seconds=statistics.fmean([costs.store_cpu_seconds for costs in every], weights),
     )
 
