@@ -39,7 +39,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     """``faster`` and ``slower`` are for sure: the intervals of the two medians are apart, and both rest on enough
     samples, or processes; where one was measured in a single process, they differ by more than `ONE_PROCESS`,
-    and where the machine drifted, by more than the control that moved most.
+    and where the machine drifted, by that many times more as the control did that moved most.
     ``undecided`` has too few, or medians that differ while that is not so."""
     reader: str
     pattern: str
@@ -150,7 +150,7 @@ def answer(passes: Sequence[PassRecord], under_test: Collection[str]) -> Answer:
         place=cells.place(passes[0]),
         versions=list(versions),
         steps=[
-            _step(before, after, found, versions, under_test, drift.largest_move(moved, before, after))
+            _step(before, after, found, versions, under_test, _largest_move(moved, before, after))
             for before, after in itertools.pairwise(versions)
         ],
         farthest=_farthest(newest, under_test),
@@ -218,6 +218,12 @@ def _step(
         findings=findings,
         command=_command(versions[before][-1], versions[after][-1], undecided) if undecided else None,
     )
+
+
+def _largest_move(moved: Iterable[drift.ControlChange], before: str, after: str) -> float:
+    """Return how many times faster or slower a control got between two versions: 1 where the machine held still."""
+    between = (move for move in moved if (move.before, move.after) == (before, after))
+    return max((times(move.ratio) for move in between if move.drifted), default=1.0)
 
 
 def _finding(row: RowRecord, base: RowRecord, drifted: float) -> Finding | None:

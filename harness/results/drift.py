@@ -58,12 +58,6 @@ def _control_change(row: RowRecord, base: RowRecord, before: str, after: str) ->
     )
 
 
-def largest_move(found: Sequence[ControlChange], before: str, after: str) -> float:
-    """Return how many times faster or slower a control got between two versions: 1 where the machine held still."""
-    ratios = [move.ratio for move in found if move.drifted and (move.before, move.after) == (before, after)]
-    return max((max(ratio, 1 / ratio) for ratio in ratios), default=1.0)
-
-
 def drift_notices(found: Sequence[ControlChange]) -> list[str]:
     """Say in one sentence per pair of versions whether the machine held still between them."""
     pairs: dict[tuple[str, str], list[ControlChange]] = {}

@@ -95,13 +95,12 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
 
 def scaling(cells: Iterable[MeasuredCell]) -> dict[str, Scaling]:
     """Return what more cores do to each reader, from what was measured with several numbers of them, all else alike."""
-    rows: dict[tuple[str, str, bool], list[MeasuredCell]] = {}
-    for cell in cells:
-        rows.setdefault((*cell.row, cell.place.encrypted), []).append(cell)
+    every = list(cells)
     found: dict[str, list[Pair]] = {}
-    for (reader, *_), row in rows.items():
-        if pairs := _pairs(row):
-            found.setdefault(reader, []).extend(pairs)
+    for encrypted in (False, True):
+        for row in by_row(cell for cell in every if cell.place.encrypted == encrypted):
+            if pairs := _pairs(row):
+                found.setdefault(row[0].reader, []).extend(pairs)
     return {reader: _scaling(pairs) for reader, pairs in found.items()}
 
 

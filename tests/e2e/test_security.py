@@ -166,6 +166,16 @@ def test_a_repository_with_a_password_is_shown_without(monkeypatch, tmp_path, ca
     assert "planted-password" not in err
 
 
+def test_without_a_store_nothing_is_cloned(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("ZCB_STATE_DIR", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["zcb", "pr", "1", "--repo", "https://127.0.0.1:9/zarr.git"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 3
+    assert "zcb store start" in capsys.readouterr().err
+    assert not (tmp_path / "repositories").exists()
+
+
 # --- names
 
 

@@ -106,16 +106,14 @@ impl Stock {
             self.shard_shape.iter().zip(chunk_shape).map(|(shard, chunk)| shard / chunk).collect();
         let mut caches: BTreeMap<_, Arc<Indexes>> = BTreeMap::new();
         let calls = pieces(read, chunk_shape).map(|piece| {
-            if self.kept.is_some() {
-                return Call { piece, indexes: self.kept.clone() };
-            }
-            let shares = match self.settings.shard_cache {
-                ShardCache::Read => Some(Vec::new()),
-                ShardCache::Shard => Some(piece.shard(&per_shard)),
-                ShardCache::None => None,
+            let mut cache = |shares| Arc::clone(caches.entry(shares).or_insert_with(|| Arc::new(self.calls.indexes())));
+            let indexes = match (&self.kept, self.settings.shard_cache) {
+                (Some(kept), _) => Some(Arc::clone(kept)),
+                (None, ShardCache::Read) => Some(cache(Vec::new())),
+                (None, ShardCache::Shard) => Some(cache(piece.shard(&per_shard))),
+                (None, ShardCache::None) => None,
             };
-            let cache = |shares| Arc::clone(caches.entry(shares).or_insert_with(|| Arc::new(self.calls.indexes())));
-            Call { piece, indexes: shares.map(cache) }
+            Call { piece, indexes }
         });
         calls.collect()
     }
