@@ -116,6 +116,13 @@ class Zarrs(_RustReader):
             meaning="Who shares a cache of shard indexes, which ends with the read: all of its calls, those for a "
             "shard, or nobody.",
         ),
+        Setting(
+            name="sync_threads",
+            of=CALLS,
+            default="none: its asynchronous API",
+            values=(CORES, 16, IN_FLIGHT),
+            meaning="Threads from which its synchronous API is called instead, each of which a request blocks.",
+        ),
         TOKIO_THREADS,
     )
     holds_back = HOLDS_BACK

@@ -7,13 +7,13 @@ import os
 import uuid
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from harness.measure.process import WorkerProcess
 from harness.measure.timelines import record_timeline
 from harness.readers import reader_class
+from harness.readers.settings import Given
 from harness.targets.resolve import resolve
 from harness.verdict import crates
 from harness.workload.create import create_workload
@@ -22,6 +22,7 @@ from tests.readers.test_zarrs_reader import cases, demand_the_truth, workload_of
 from tests.support.data import create
 
 ENGINES = ("zarrs", "zarrs-planned")
+BLOCKING = "zarrs by its synchronous API"
 REAL = os.environ.get(crates.REPOSITORY_VARIABLE, "")
 pytestmark = [
     pytest.mark.slow,
@@ -51,6 +52,9 @@ def target(embedded_store):
 @pytest.fixture(scope="module")
 def workers(kept):
     processes = {name: WorkerProcess(reader_class(name)) for engine in ENGINES for name in (engine, f"{engine}+main")}
+    by_threads = Given({}, {"sync_threads": 3})
+    for main in ("", "+main"):
+        processes[BLOCKING + main] = WorkerProcess(reader_class("zarrs" + main), {}, by_threads)
     yield processes
     for process in processes.values():
         process.stop()
@@ -62,7 +66,7 @@ def test_arrays_equal_zarr_pythons(target, workers, case):
     demand_the_truth(target, {name: worker for name, worker in workers.items() if name.endswith("+main")}, case)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [*ENGINES, BLOCKING])
 @pytest.mark.parametrize("dataset", ["tiny/small", "tiny/large"])
 @pytest.mark.parametrize(
     ("pattern", "asked"),
@@ -77,7 +81,7 @@ def test_requests_and_bytes_are_those_of_the_release(target, workers, engine, da
     workload = create_workload(pattern, target, dataset=dataset, parameters=Parameters(**asked))
     counts = {}
     for name in (engine, f"{engine}+main"):
-        versions = workers[name].ask({"op": "open", "workload": msgspec.to_builtins(workload)}, timeout=60)["versions"]
+        versions = workers[name].open(workload, timeout=60)["versions"]
         assert ("zarrs_commit" in versions) == name.endswith("+main")
         counts[name] = workers[name].ask({"op": "sample"}, timeout=60)["timed"]["request_counts"]
     assert counts[f"{engine}+main"] == counts[engine]

@@ -182,7 +182,8 @@ def demand_the_truth(target, workers, case):
     assert [part.shape for part in expected] == [tuple(len(range(*axis)) for axis in read) for read in case["reads"]]
     asked = workload_of(target, key, case, expected)
     for name, worker in workers.items():
-        opened = worker.ask({"op": "open", "workload": asked}, timeout=60)
+        request = {"op": "open", "workload": asked, "settings": worker.given.opening}
+        opened = worker.ask(request, timeout=60)
         assert "versions" in opened, (name, opened)
         answer = worker.ask({"op": "sample"}, timeout=60)
         assert "timed" in answer, (name, answer)

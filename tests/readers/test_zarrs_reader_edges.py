@@ -102,7 +102,8 @@ def worker(rust_reader):
 def ways(rust_reader):
     by_shard = Worker(Zarrs, task_per_shard=True, shard_cache="shard")
     without = Worker(Zarrs, shard_cache="none")
-    started = [by_shard, Worker(Zarrs, shard_cache="shard"), without, Worker(TinyParts), Worker(OneGroup)]
+    blocking = [Worker(Zarrs, sync_threads=3), Worker(Zarrs, sync_threads=3, task_per_shard=True, shard_cache="shard")]
+    started = [by_shard, Worker(Zarrs, shard_cache="shard"), without, *blocking, Worker(TinyParts), Worker(OneGroup)]
     yield started
     for one in started:
         one.process.stop()
@@ -250,6 +251,9 @@ def test_stock_asks_for_the_size_before_each_partial_read(place, worker, control
         ({"shard_cache": "shard"}, (10, 2, 8)),
         ({"shard_cache": "shard", "task_per_shard": True}, (10, 2, 8)),
         ({"shard_cache": "none"}, (16, 8, 8)),  # an index and a chunk for each call
+        ({"sync_threads": 4}, (10, 2, 8)),
+        ({"sync_threads": 4, "shard_cache": "shard"}, (10, 2, 8)),
+        ({"sync_threads": 4, "shard_cache": "none"}, (16, 8, 8)),
     ],
 )
 def test_a_cache_for_each_shard_sends_what_one_sends_and_none_sends_more(place, worker, control, settings, sent):
@@ -263,10 +267,11 @@ def test_a_cache_for_each_shard_sends_what_one_sends_and_none_sends_more(place, 
     assert (seen.head, seen.get_index, seen.get_data) == sent
 
 
-def test_a_task_per_shard_is_a_call_per_shard(place, worker, control):
+@pytest.mark.parametrize("api", [{}, {"sync_threads": 2}])
+def test_a_task_per_shard_is_a_call_per_shard(place, worker, api):
     case = {**CASE, "reads": [((0, 9, 1), (0, 13, 1))]}
     _, workload = written(place, case)
-    ask = worker(Zarrs, task_per_shard=True)
+    ask = worker(Zarrs, task_per_shard=True, **api)
     ask(op="open", workload=workload)
     assert ask(op="sample")["timed"]["calls"] == 9
 
@@ -394,24 +399,49 @@ def _run(rust_reader, directory, workload, environment):
     )
 
 
-def test_reads_are_under_way_as_many_at_once_as_asked(rust_reader, worker, own_state):
-    # Each read is one chunk of an array without shards, so one request that takes 20 ms.
+@pytest.fixture
+def slow(own_state):
+    """A store whose requests take 20 ms, and a target in it."""
     store = lifecycle.start(StoreSettings(profile="s3"))
-    s3_client(store.endpoint).create_bucket(Bucket="reads")
-    target = Target(name="reads", url="s3://reads", endpoint=store.endpoint, region="us-east-1", anonymous=True)
-    case = {**CASE, "chunk": (2,), "shard": None, "shape": (12,)}
-    _, workload = written(target, {**case, "reads": [((i, i + 2, 1),) for i in range(0, 12, 2)]})
+    s3_client(store.endpoint).create_bucket(Bucket="slow")
+    target = Target(name="slow", url="s3://slow", endpoint=store.endpoint, region="us-east-1", anonymous=True)
+    with StoreControl(store.control) as control:
+        yield control, target
+
+
+SIX = {**CASE, "chunk": (2,), "shard": None, "shape": (12,)}
+"""Six chunks without shards."""
+
+
+def asked_of(control, ask):
+    """Return what a warm execution asks for."""
+    ask(op="sample", discard=True)
+    control.mark("asked", log=True)
+    ask(op="sample")
+    return control.requests("asked")
+
+
+def test_reads_are_under_way_as_many_at_once_as_asked(rust_reader, worker, slow):
+    control, target = slow
+    _, workload = written(target, {**SIX, "reads": [((i, i + 2, 1),) for i in range(0, 12, 2)]})
     for reader in (Zarrs, ZarrsPlanned):
         ask = worker(reader)
         for at_once in (1, 2, 6):
             ask(op="open", workload={**workload, "concurrent_reads": at_once})
-            ask(op="sample", discard=True)
-            with StoreControl(store.control) as control:
-                control.mark("reads", log=True)
-                ask(op="sample")
-                asked = control.requests("reads")
+            asked = asked_of(control, ask)
             assert len(asked) == 6
             assert keep_to(asked, at_once), reader.name
+
+
+def test_requests_of_the_synchronous_api_are_under_way_as_many_at_once_as_there_are_threads(rust_reader, worker, slow):
+    control, target = slow
+    _, workload = written(target, {**SIX, "reads": [((0, 12, 2),), ((1, 12, 2),)]})
+    for threads in (1, 2, 6):
+        ask = worker(Zarrs, sync_threads=threads)
+        ask(op="open", workload={**workload, "concurrent_reads": 2})
+        asked = asked_of(control, ask)
+        assert len(asked) == 2 * 2 * 6  # a HEAD before each part of a chunk
+        assert keep_to(asked, threads), threads
 
 
 def test_the_report_holds_the_workload_without_its_truth(rust_reader, place, tmp_path):

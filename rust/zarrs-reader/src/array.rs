@@ -4,8 +4,10 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use object_store::prefix::PrefixStore;
+use tokio::runtime::Handle;
 use zarrs::array::{Array, ArrayError, ArraySubset, DataType, FillValue};
 use zarrs_object_store::AsyncObjectStore;
+use zarrs_storage::storage_adapter::async_to_sync::{AsyncToSyncBlockOn, AsyncToSyncStorageAdapter};
 
 use crate::client::Client;
 use crate::failure::{Failure, Outcome, one_line};
@@ -15,6 +17,19 @@ use crate::zarrs_api::inner_chunk_shape;
 
 pub type Store = AsyncObjectStore<PrefixStore<Arc<dyn object_store::ObjectStore>>>;
 pub type OpenArray = Array<Store>;
+
+/// The same for zarrs' synchronous API: a thread that asks for bytes waits until they are there.
+pub type BlockingStore = AsyncToSyncStorageAdapter<Store, OnRuntime>;
+pub type BlockingArray = Array<BlockingStore>;
+
+/// The runtime that sends requests, for threads that are not its own.
+pub struct OnRuntime(Handle);
+
+impl AsyncToSyncBlockOn for OnRuntime {
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.0.block_on(future)
+    }
+}
 
 /// More than any array's metadata have.
 const MOST_METADATA_BYTES: u64 = 16 << 20;
@@ -56,6 +71,11 @@ pub async fn open(workload: &Workload, client: &Client) -> Outcome<Arc<OpenArray
     }
     workload.check_element(element)?;
     Ok(Arc::new(array))
+}
+
+/// An open array for the synchronous API, whose requests are sent by the runtime that this is called in.
+pub fn blocking(array: &OpenArray) -> BlockingArray {
+    array.with_storage(Arc::new(AsyncToSyncStorageAdapter::new(array.storage(), OnRuntime(Handle::current()))))
 }
 
 /// Bytes of an element.

@@ -34,10 +34,12 @@ const PLAIN: Settings = Settings {
     concurrent_target: None,
     chunk_concurrent_minimum: None,
     task_per_shard: false,
+    sync_threads: None,
     shard_cache: ShardCache::Read,
 };
 const STOCK: Way = (Kind::Stock, PLAIN);
 const BY_SHARD: Way = (Kind::Stock, Settings { task_per_shard: true, ..PLAIN });
+const BLOCKING: Way = (Kind::Stock, Settings { sync_threads: Some(2), ..PLAIN });
 const PLANNED: Way = (Kind::Planned, PLAIN);
 const LIMIT: Way = (Kind::NetworkLimit, PLAIN);
 
@@ -126,7 +128,7 @@ fn read_with(way: Way, entries: &[[u64; 2]]) -> Outcome<Arrays> {
 
 #[test]
 fn an_honest_shard_is_read_by_every_engine() {
-    for way in [STOCK, BY_SHARD, PLANNED, LIMIT] {
+    for way in [STOCK, BY_SHARD, BLOCKING, PLANNED, LIMIT] {
         let arrays = read_with(way, &honest()).expect("an array");
         assert_eq!(arrays.concat(), data(), "{way:?}");
     }
@@ -220,7 +222,7 @@ fn an_array_that_is_not_the_workloads_is_refused() {
     ] {
         let mut other = metadata(None, "end");
         *other.pointer_mut(pointer).expect("it is there") = value;
-        for way in [STOCK, BY_SHARD, PLANNED] {
+        for way in [STOCK, BY_SHARD, BLOCKING, PLANNED] {
             let shard = [data(), index(&honest())].concat();
             let outcome = runtime.block_on(read(way, &other, shard, workload(1, 8, 1), limits(8 << 20)));
             let why = outcome.expect_err("another array").to_string();

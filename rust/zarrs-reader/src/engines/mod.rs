@@ -134,7 +134,7 @@ pub async fn open(
         return Err(Failure::bad_use("only the engine stock has settings"));
     }
     Ok(match kind {
-        Kind::Stock => Arc::new(stock::Stock::open(workload, client, settings, limits.keeps_indexes).await?),
+        Kind::Stock => stock::open(workload, client, settings, limits.keeps_indexes).await?,
         Kind::Planned => Arc::new(planned::Planned::open(workload, client, limits).await?),
         Kind::NetworkLimit => Arc::new(NetworkLimit::open(workload, client, Bodies::Kept)),
         Kind::NetworkLimitThrownAway => Arc::new(NetworkLimit::open(workload, client, Bodies::ThrownAway)),

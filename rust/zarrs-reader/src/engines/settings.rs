@@ -14,6 +14,8 @@ pub struct Settings {
     pub chunk_concurrent_minimum: Option<usize>,
     /// Whether each shard is read by a task of its own, so that shards are decoded on several threads.
     pub task_per_shard: bool,
+    /// Threads from which the synchronous API is called, each of which a request blocks; none: the asynchronous API.
+    pub sync_threads: Option<usize>,
     /// Which calls for the chunks of one read share a cache of shard indexes.
     pub shard_cache: ShardCache,
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use zarrs::array::codec::ShardingCodec;
 use zarrs::array::{
-    ArrayBytesFixedDisjointView, ArrayError, ArrayShardedExt, ArraySubset, AsyncArrayShardedReadableExt,
-    AsyncArrayShardedReadableExtCache, ChunkShape, CodecChain, DataType, FillValue,
+    ArrayBytesFixedDisjointView, ArrayError, ArrayShardedExt, ArrayShardedReadableExt, ArrayShardedReadableExtCache,
+    ArraySubset, AsyncArrayShardedReadableExt, AsyncArrayShardedReadableExtCache, ChunkShape, CodecChain, DataType,
+    FillValue,
 };
 use zarrs::metadata::v3::MetadataV3;
 use zarrs::plugin::PluginCreateError;
@@ -18,7 +19,7 @@ use zarrs_codec::{
     BytesRepresentation, CodecError, CodecOptions, RecommendedConcurrency,
 };
 
-use crate::array::OpenArray;
+use crate::array::{BlockingArray, OpenArray};
 use crate::codecs::Timed;
 use crate::recording::Passed;
 
@@ -71,6 +72,49 @@ impl Calls {
     /// An inner chunk of a sharded array, by the index of its shard.
     pub async fn inner_chunk_by(&self, indexes: &Indexes, chunk: &[u64]) -> Result<ArrayBytes<'static>, ArrayError> {
         self.array.async_retrieve_subchunk_opt(&indexes.0, chunk, &self.options).await
+    }
+}
+
+/// An array as zarrs' synchronous API is asked.
+pub struct BlockingCalls {
+    array: BlockingArray,
+    options: CodecOptions,
+}
+
+/// The same as `Indexes`, for `BlockingCalls`.
+pub struct BlockingIndexes(ArrayShardedReadableExtCache);
+
+impl BlockingCalls {
+    pub fn new(array: BlockingArray, options: CodecOptions) -> Self {
+        Self { array, options }
+    }
+
+    pub fn indexes(&self) -> BlockingIndexes {
+        BlockingIndexes(ArrayShardedReadableExtCache::new(&self.array))
+    }
+
+    pub fn subset(&self, subset: &ArraySubset) -> Result<ArrayBytes<'static>, ArrayError> {
+        self.array.retrieve_array_subset_opt(subset, &self.options)
+    }
+
+    pub fn subset_into<'a>(
+        &self,
+        subset: &ArraySubset,
+        view: &'a mut ArrayBytesFixedDisjointView<'a>,
+    ) -> Result<(), ArrayError> {
+        self.array.retrieve_array_subset_into_opt(subset, view.into(), &self.options)
+    }
+
+    pub fn subset_by(
+        &self,
+        indexes: &BlockingIndexes,
+        subset: &ArraySubset,
+    ) -> Result<ArrayBytes<'static>, ArrayError> {
+        self.array.retrieve_array_subset_sharded_opt(&indexes.0, subset, &self.options)
+    }
+
+    pub fn inner_chunk_by(&self, indexes: &BlockingIndexes, chunk: &[u64]) -> Result<ArrayBytes<'static>, ArrayError> {
+        self.array.retrieve_subchunk_opt(&indexes.0, chunk, &self.options)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use zarrs::array::chunk_cache::AsyncChunkCachePartialDecoderLruChunkLimit;
+use zarrs::array::chunk_cache::{AsyncChunkCachePartialDecoderLruChunkLimit, ChunkCachePartialDecoderLruChunkLimit};
 use zarrs::array::codec::ShardingCodecBound;
 use zarrs::array::{
     ArrayBytesFixedDisjointView, ArrayCached, ArrayError, ArraySubset, ChunkGridCreateError, ChunkGridDecoded,
@@ -22,7 +22,7 @@ use zarrs_codec::{
     CodecOptions, RecommendedConcurrency, UnboundArrayToBytesCodecTraits,
 };
 
-use crate::array::{OpenArray, Store};
+use crate::array::{BlockingArray, BlockingStore, OpenArray, Store};
 use crate::codecs::Timed;
 use crate::recording::Passed;
 
@@ -87,6 +87,56 @@ impl Calls {
         match &indexes.0 {
             Some(cached) => cached.async_retrieve_subchunk(chunk).boxed(),
             None => self.0.async_retrieve_chunk(chunk).boxed(),
+        }
+    }
+}
+
+/// An array as zarrs' synchronous API is asked.
+pub struct BlockingCalls(Arc<BlockingArray>);
+
+/// The same as `Indexes`, for `BlockingCalls`.
+pub struct BlockingIndexes(Option<ArrayCached<BlockingStore, ChunkCachePartialDecoderLruChunkLimit>>);
+
+impl BlockingCalls {
+    pub fn new(array: BlockingArray, options: CodecOptions) -> Self {
+        Self(Arc::new(array.with_codec_options(options)))
+    }
+
+    pub fn indexes(&self) -> BlockingIndexes {
+        let array = &self.0;
+        let shards = array.chunk_grid_shape().iter().product();
+        let is_sharded = array.codecs_bound().array_to_bytes_codec().as_any().is::<ShardingCodecBound>();
+        let cached = || ArrayCached::new(Arc::clone(array), ChunkCachePartialDecoderLruChunkLimit::new(shards));
+        BlockingIndexes(is_sharded.then(cached))
+    }
+
+    pub fn subset(&self, subset: &ArraySubset) -> Result<ArrayBytes<'static>, ArrayError> {
+        self.0.retrieve_array_subset(subset)
+    }
+
+    pub fn subset_into<'a>(
+        &self,
+        subset: &ArraySubset,
+        view: &'a mut ArrayBytesFixedDisjointView<'a>,
+    ) -> Result<(), ArrayError> {
+        self.0.retrieve_array_subset_into(subset, view.into())
+    }
+
+    pub fn subset_by(
+        &self,
+        indexes: &BlockingIndexes,
+        subset: &ArraySubset,
+    ) -> Result<ArrayBytes<'static>, ArrayError> {
+        match &indexes.0 {
+            Some(cached) => cached.retrieve_array_subset(subset),
+            None => self.subset(subset),
+        }
+    }
+
+    pub fn inner_chunk_by(&self, indexes: &BlockingIndexes, chunk: &[u64]) -> Result<ArrayBytes<'static>, ArrayError> {
+        match &indexes.0 {
+            Some(cached) => cached.retrieve_subchunk(chunk),
+            None => self.0.retrieve_chunk(chunk),
         }
     }
 }
