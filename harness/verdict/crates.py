@@ -1,7 +1,8 @@
 """Sides that differ in the zarrs crate: our Rust reader, built against another zarrs.
 
-``crate:0.23.13`` is that release, ``crate:PATH`` a directory with a working tree of zarrs, ``crate:REVISION`` a commit,
-branch or tag of its repository, and ``=`` what the reader is built with anyway.
+``crate:0.23.13`` is that release, ``crate:PATH`` a directory with a working tree of zarrs or of any other crate that
+the reader is built with, ``crate:REVISION`` a commit, branch or tag of zarrs' repository, and ``=`` what the reader is
+built with anyway.
 """
 
 import logging
@@ -124,14 +125,16 @@ def _side(spec: str, folder: Path, environment: Mapping[str, str]) -> Side:
 
 
 def _members(tree: Path) -> tuple[dict[str, str], str]:
-    """Return how to depend on each crate of a workspace, and the section that lets other crates use them too."""
+    """Return how to depend on each crate of a directory, and the section that lets other crates use them too."""
     try:
-        members = tomllib.loads((tree / "Cargo.toml").read_text())["workspace"]["members"]
+        manifest = tomllib.loads((tree / "Cargo.toml").read_text())
+        members = manifest["workspace"]["members"] if "workspace" in manifest else ["."]
         names = {tomllib.loads((tree / one / "Cargo.toml").read_text())["package"]["name"]: one for one in members}
     except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
-        raise BadUseError(f"{tree.name} is not a workspace of crates: {error}") from error
-    if _PACKAGE not in names:
-        raise BadUseError(f"{tree.name} holds no crate {_PACKAGE}")
+        raise BadUseError(f"{tree.name} is neither a crate nor a workspace of crates: {error}") from error
+    needed = {one["name"] for one in tomllib.loads((WORKSPACE / "Cargo.lock").read_text())["package"]}
+    if not needed & names.keys():
+        raise BadUseError(f"{tree.name} holds no crate that {ZARRS_READER.called} is built with")
     paths = {name: f'path = "{tree / member}"' for name, member in names.items()}
     return paths, "\n[patch.crates-io]\n" + "".join(f"{name} = {{ {path} }}\n" for name, path in paths.items())
 
@@ -148,6 +151,7 @@ def _built(name: str, dependencies: Mapping[str, str], patches: str, commit: str
         shutil.copytree(WORKSPACE, sources, ignore=shutil.ignore_patterns("target"))
         _depend(sources, dependencies, patches)
         _compile(cargo, sources, {} if commit is None else {COMMIT_VARIABLE: commit})
+        _demand_used(sources / "Cargo.lock")
         folder.mkdir()
         shutil.copy2(_target() / "release" / ZARRS_READER.crate, folder)
         shutil.copy2(sources / "Cargo.lock", folder)
@@ -179,6 +183,15 @@ def _compile(cargo: str, sources: Path, variables: Mapping[str, str]) -> None:
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if line.startswith("error")), "no message")
         raise MeasurementError(f"the build failed: {reason}")
+
+
+def _demand_used(lock: Path) -> None:
+    """Raise MeasurementError where cargo took the registry's crate instead of ours, of which it only warns."""
+    told = tomllib.loads(lock.read_text())
+    taken = {one["name"]: one["version"] for one in told["package"]}
+    for left in told.get("patch", {}).get("unused", []):
+        if (name := left["name"]) in taken:
+            raise MeasurementError(f"{name} {left['version']} was not used: the reader needs {taken[name]}")
 
 
 def _target() -> Path:

@@ -68,6 +68,14 @@ def zarrs(tmp_path):
     return work
 
 
+def crate(folder, name):
+    """Return a repository of one crate."""
+    folder.mkdir()
+    (folder / "Cargo.toml").write_text(f'[package]\nname = "{name}"\nversion = "0.7.0"\n')
+    git(folder, "init", "-q")
+    return folder
+
+
 def locked():
     text = (rust.WORKSPACE / "Cargo.lock").read_text()
     return text.partition('name = "zarrs"\nversion = "')[2].partition('"')[0]
@@ -95,6 +103,34 @@ def test_a_working_tree_is_what_is_built_and_its_changes_are_another(built, zarr
     assert str(zarrs) in side.detail
     (zarrs / "zarrs" / "lib.rs").write_text("// changed")
     assert crates.make(f"crate:{zarrs}", {}).environment != side.environment
+
+
+def test_another_crate_of_the_reader_takes_the_place_of_the_registrys(built, tmp_path):
+    tree = crate(tmp_path / "store-work", "zarrs_object_store")
+    side = crates.make(f"crate:{tree}", {})
+    reader, workspace = built()[0]
+    assert f'zarrs_object_store = {{ path = "{tree}", default-features' in reader
+    assert 'zarrs = { version = "=' in reader
+    assert workspace.endswith(f'[patch.crates-io]\nzarrs_object_store = {{ path = "{tree}" }}\n')
+    assert side.detail == f"crate zarrs {locked()} ({tree})"
+
+
+def test_a_crate_that_the_reader_does_not_need_is_refused(built, tmp_path):
+    tree = crate(tmp_path / "work", "another")
+    with pytest.raises(BadUseError, match="holds no crate that the Rust reader is built with"):
+        crates.make(f"crate:{tree}", {})
+
+
+def test_a_crate_that_cargo_passes_over_is_no_comparison(tmp_path):
+    lock = tmp_path / "Cargo.lock"
+    lock.write_text(
+        '[[package]]\nname = "zarrs_storage"\nversion = "0.4.5"\n'
+        '[[patch.unused]]\nname = "zarrs_filesystem"\nversion = "0.3.0"\n'
+    )
+    crates._demand_used(lock)
+    lock.write_text(lock.read_text() + '[[patch.unused]]\nname = "zarrs_storage"\nversion = "0.5.0"\n')
+    with pytest.raises(MeasurementError, match=r"zarrs_storage 0\.5\.0 was not used: the reader needs 0\.4\.5"):
+        crates._demand_used(lock)
 
 
 def test_a_revision_is_built_from_its_own_files(built, zarrs, monkeypatch):
@@ -168,7 +204,7 @@ def test_a_build_that_fails_names_the_first_error_and_leaves_nothing(built):
         ("3.2.1", {}, "3.2.1 is no crate"),
         ("crate:0.1.2", {"async.concurrency": "1"}, "has no setting 'async.concurrency'"),
         ("crate:nonsense", {}, "no revision 'nonsense'"),
-        ("crate:.", {}, "holds no crate zarrs|is not a workspace"),
+        ("crate:.", {}, "is neither a crate nor a workspace of crates"),
     ],
 )
 def test_what_is_refused(built, zarrs, monkeypatch, spec, configured, reason):

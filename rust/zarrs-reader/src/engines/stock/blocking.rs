@@ -1,7 +1,7 @@
 //! zarrs' synchronous API: a call spreads over threads, each of which waits for the bytes that it asked for.
 //!
-//! zarrs has no synchronous store for S3, so the asynchronous one is behind its adapter, as in zarrs-python. A thread has
-//! one request under way, so there are as many threads as there may be requests.
+//! zarrs' stores for S3 are asynchronous, so one is behind zarrs' adapter, as in zarrs-python. A thread has one request
+//! under way, so there are as many threads as there may be requests.
 
 use std::sync::Arc;
 
