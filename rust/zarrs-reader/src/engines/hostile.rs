@@ -1,6 +1,7 @@
 //! Every engine on shards that say anything of themselves: an array or one line, whatever the bytes.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ const PLAIN: Settings = Settings {
 };
 const STOCK: Way = (Kind::Stock, PLAIN);
 const BY_SHARD: Way = (Kind::Stock, Settings { task_per_shard: true, ..PLAIN });
-const BLOCKING: Way = (Kind::Stock, Settings { sync_threads: Some(2), ..PLAIN });
+const BLOCKING: Way = (Kind::Stock, Settings { sync_threads: NonZeroUsize::new(2), ..PLAIN });
 const PLANNED: Way = (Kind::Planned, PLAIN);
 const LIMIT: Way = (Kind::NetworkLimit, PLAIN);
 

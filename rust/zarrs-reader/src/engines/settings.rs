@@ -1,5 +1,7 @@
 //! How zarrs is asked: its public settings, and what a user decides who writes the calls (docs/tuning.md).
 
+use std::num::NonZeroUsize;
+
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Outcome};
@@ -15,7 +17,7 @@ pub struct Settings {
     /// Whether each shard is read by a task of its own, so that shards are decoded on several threads.
     pub task_per_shard: bool,
     /// Threads from which the synchronous API is called, each of which a request blocks; none: the asynchronous API.
-    pub sync_threads: Option<usize>,
+    pub sync_threads: Option<NonZeroUsize>,
     /// Which calls for the chunks of one read share a cache of shard indexes.
     pub shard_cache: ShardCache,
 }
@@ -59,5 +61,6 @@ mod tests {
     fn a_setting_that_there_is_not_is_refused() {
         assert!(Settings::parse(r#"{"threads": 7}"#).is_err());
         assert!(Settings::parse(r#"{"shard_cache": "all"}"#).is_err());
+        assert!(Settings::parse(r#"{"sync_threads": 0}"#).is_err());
     }
 }

@@ -36,7 +36,7 @@ pub async fn open(
 ) -> Outcome<Arc<dyn Engine>> {
     let asked = Asked::of(array::open(&workload, &client).await?, workload, settings)?;
     Ok(match settings.sync_threads {
-        Some(threads) => Arc::new(blocking::Blocking::new(asked, threads, keeps_indexes)?),
+        Some(threads) => Arc::new(blocking::Blocking::new(asked, threads.get(), keeps_indexes)?),
         None => Arc::new(Stock::new(asked, keeps_indexes)),
     })
 }
