@@ -80,8 +80,9 @@ def compare(base: str, head: str, repo: str | None, **given: Any) -> None:
     """Say which of BASE and HEAD reads faster, by how much and how surely.
 
     Each is a release of zarr (3.2.1), a commit, branch or tag of zarr-python, a directory with a working tree
-    (../zarr-python), another package's version (obstore==0.11.0), a Python (python:3.14, python:3.14t, python:PATH), a
-    zarrs crate for the Rust readers (crate:0.23.13, crate:REVISION, crate:PATH), or = for this environment as it is.
+    (../zarr-python), another package's version (obstore==0.11.0), a wheel of any package (dist/NAME.whl), a Python
+    (python:3.14, python:3.14t, python:PATH), a zarrs crate for the Rust readers (crate:0.23.13, crate:REVISION,
+    crate:PATH), or = for this environment as it is.
     Exit code 1 means slower, 4 that something could not be measured or that data were wrong.
     """
     _compare(base, head, repo, given)

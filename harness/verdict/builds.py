@@ -23,7 +23,7 @@ from harness.machine import git
 from harness.machine.log import last_line
 from harness.machine.programs import called
 from harness.paths import ZARR_REPOSITORY_VARIABLE, repository_file, state_dir
-from harness.verdict.sides import AS_IT_IS, YANKED_FILE, ZARR, requirement, yanked
+from harness.verdict.sides import AS_IT_IS, YANKED_FILE, ZARR, is_wheel, requirement, yanked
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ def overlay(spec: str, repository: str | None) -> Path | None:
     Parameters
     ----------
     spec
-        A release of zarr (``3.2.1``), ``package==version``, a directory with a working tree, a revision of the
-        repository, or ``=`` for this environment as it is.
+        A release of zarr (``3.2.1``), ``package==version``, a wheel of any package, a directory with a working tree,
+        a revision of the repository, or ``=`` for this environment as it is.
     repository
         URL or path of zarr-python; None is `ZARR_REPOSITORY_VARIABLE`, else the one that asv.conf.json names.
 
@@ -53,6 +53,8 @@ def overlay(spec: str, repository: str | None) -> Path | None:
     if spec == AS_IT_IS:
         return None
     exact = requirement(spec)
+    if is_wheel(spec):
+        return _of_wheel(Path(spec).resolve())
     if exact is not None:
         return _of_release(exact)
     if _is_tree(spec):
@@ -93,6 +95,12 @@ def _of_release(exact: str) -> Path:
     if reason is not None:
         _log.warning(f"{exact.replace('==', ' ')} was yanked: {reason}")
     return folder
+
+
+def _of_wheel(wheel: Path) -> Path:
+    """Install a wheel, kept under the hash of its bytes: builds of one version have one name."""
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()[:12]
+    return cached_folder(f"wheel-{wheel.stem}-{digest}", lambda folder: _install(str(wheel), folder))
 
 
 def _is_tree(spec: str) -> bool:
@@ -154,6 +162,8 @@ def demand(spec: str) -> None:
     """Refuse what `overlay` would find no version of, before anything is cloned or built."""
     if spec != AS_IT_IS and requirement(spec) is None and not _is_tree(spec):
         demand_revision(spec)
+    if is_wheel(spec) and not Path(spec).is_file():
+        raise BadUseError(f"there is no wheel {spec}")
 
 
 def demand_revision(word: str) -> None:
@@ -279,7 +289,7 @@ def _install(what: str, folder: Path) -> None:
     done = called(command)
     if done.returncode:
         reason = pips_reason(done.stderr)
-        if "==" in what:
+        if "==" in what or is_wheel(what):
             raise BadUseError(_missing(what, done.stderr) or f"{what} cannot be installed: {reason}")
         raise MeasurementError(f"the build failed: {reason}")
     said = _YANKED.search(done.stderr)

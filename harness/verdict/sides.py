@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 import msgspec
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from harness.errors import BadUseError, MeasurementError
 from harness.machine.environment import sealed
@@ -59,13 +60,20 @@ def is_release(text: str) -> bool:
 def requirement(spec: str) -> str | None:
     """Return the exact requirement that `spec` names, or None where it names source code.
 
-    ``3.2.1`` is that release of zarr, ``obstore==0.11.0`` that version of another package.
+    ``3.2.1`` is that release of zarr, ``obstore==0.11.0`` that version of another package, and a wheel is what its
+    name says.
 
     Raises
     ------
     BadUseError
-        A requirement that does not name one version, or an interpreter.
+        A requirement that does not name one version, the name of no wheel, or an interpreter.
     """
+    if is_wheel(spec):
+        try:
+            name, version, *_ = parse_wheel_filename(Path(spec).name)
+        except InvalidWheelFilename as error:
+            raise BadUseError(str(error)) from error
+        return f"{name}=={version}"
     if _INTERPRETER.fullmatch(spec):
         raise BadUseError(f"{spec}: write python:{_INTERPRETER_NAME.sub('', spec)}")
     if is_release(spec):
@@ -80,6 +88,11 @@ def requirement(spec: str) -> str | None:
     if len(exact) != 1 or len(parsed.specifier) != 1 or parsed.extras or parsed.marker or parsed.url:
         raise BadUseError(f"{spec!r} does not name one version: write package==version")
     return f"{parsed.name}=={exact[0].version}"
+
+
+def is_wheel(spec: str) -> bool:
+    """Whether `spec` names a wheel, by its ending."""
+    return spec.endswith(".whl")
 
 
 def is_zarr(spec: str) -> bool:

@@ -11,8 +11,9 @@ import pytest
 
 from harness.errors import BadUseError, MeasurementError
 from harness.targets.resolve import resolve
+from harness.targets.target import Target
 from harness.verdict import builds, sides
-from harness.verdict.run import Request, prepare
+from harness.verdict.run import Request, prepare, usual_readers
 
 PYPROJECT = """
 [build-system]
@@ -92,6 +93,7 @@ def own(tmp_path, monkeypatch):
         ("3.2.1", "zarr==3.2.1"),
         ("3.2.0rc1", "zarr==3.2.0rc1"),
         ("obstore==0.11.0", "obstore==0.11.0"),
+        ("dist/zarrs-0.2.3-cp311-abi3-manylinux_2_34_x86_64.whl", "zarrs==0.2.3"),
         ("main", None),
         ("79d5b8fde^", None),
         ("v3.2.1", None),
@@ -102,10 +104,47 @@ def test_releases_and_versions_are_told_from_source_code(spec, exact):
     assert sides.requirement(spec) == exact
 
 
-@pytest.mark.parametrize("spec", ["obstore>=0.11", "obstore==0.11.*", "zarr[remote]==3.2.1", "=3", "a==1,!=2"])
+@pytest.mark.parametrize("spec", ["obstore>=0.11", "obstore==0.11.*", "zarr[remote]==3.2.1", "=3", "a==1,!=2", "a.whl"])
 def test_a_requirement_names_one_version(spec):
     with pytest.raises(BadUseError):
         sides.requirement(spec)
+
+
+def written(folder, name, version, module, tag="py3-none-any"):
+    """Write a wheel of one module, and return it."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}-{version}-{tag}.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}.py", module)
+        about = f"{name}-{version}.dist-info"
+        wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(f"{about}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        wheel.writestr(f"{about}/RECORD", "")
+    return path
+
+
+@pytest.mark.slow
+def test_two_builds_of_one_version_are_two_sides(tmp_path, own):
+    wheels = [written(tmp_path / build, "tensorstore", "9.9", f"BUILD = {build!r}") for build in ("before", "after")]
+    target = Target(name="t", url="s3://nowhere", endpoint="http://127.0.0.1:9", anonymous=True)
+    request = Request(base=str(wheels[0]), head=str(wheels[1]), target=target)
+    made = prepare(request)
+    assert usual_readers(request) == ["tensorstore"]
+    for side, wheel in zip(made.values(), wheels, strict=True):
+        assert side.label == str(wheel)
+        assert "tensorstore 9.9" in side.detail
+        assert wheel.parent.name in (side.overlay / "tensorstore.py").read_text()
+    assert builds.overlay(str(wheels[0]), None) == made["base"].overlay
+
+
+@pytest.mark.slow
+def test_a_wheel_that_is_not_there_or_of_another_machine_is_said_and_leaves_nothing(tmp_path, own):
+    with pytest.raises(BadUseError, match=r"^there is no wheel dist/obstore-1\.0-py3-none-any\.whl$"):
+        builds.demand("dist/obstore-1.0-py3-none-any.whl")
+    other = written(tmp_path / "dist", "obstore", "1.0", "", tag="cp311-cp311-win_amd64")
+    with pytest.raises(BadUseError, match=r"obstore-1\.0-cp311-cp311-win_amd64\.whl .* is not a supported wheel"):
+        builds.overlay(str(other), None)
+    assert list((own / "sides").iterdir()) == []
 
 
 @pytest.fixture
@@ -115,16 +154,7 @@ def index(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     links = ""
     for version, yanked in {"9.0": "", "9.1": 'data-yanked="it deletes data"', "9.9rc1": ""}.items():
-        name = f"zarr-{version}-py3-none-any.whl"
-        with zipfile.ZipFile(folder / name, "w") as wheel:
-            wheel.writestr("zarr.py", MODULE.format(extra=""))
-            wheel.writestr(
-                f"zarr-{version}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: zarr\nVersion: {version}\n"
-            )
-            wheel.writestr(
-                f"zarr-{version}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-            )
-            wheel.writestr(f"zarr-{version}.dist-info/RECORD", "")
+        name = written(folder, "zarr", version, MODULE.format(extra="")).name
         links += f'<a href="{name}" {yanked}>{name}</a>'
     (folder / "index.html").write_text(f"<!doctype html><html><body>{links}</body></html>")
     monkeypatch.setenv("PIP_INDEX_URL", f"file://{tmp_path}/simple")
