@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use zarrs::array::chunk_cache::{AsyncChunkCachePartialDecoderLruChunkLimit, ChunkCachePartialDecoderLruChunkLimit};
 use zarrs::array::codec::ShardingCodecBound;
 use zarrs::array::{
-    ArrayBytesFixedDisjointView, ArrayCached, ArrayError, ArraySubset, ChunkGridCreateError, ChunkGridDecoded,
+    Array, ArrayBytesFixedDisjointView, ArrayCached, ArrayError, ArraySubset, ChunkGridCreateError, ChunkGridDecoded,
     ChunkGridDecodedRef, ChunkShape, CodecChain, CodecChainBound, DataType, FillValue,
 };
 use zarrs::metadata::v3::MetadataV3;
@@ -37,8 +37,8 @@ pub fn is_exclusively_sharded(array: &OpenArray) -> bool {
     is_sharded(array) && codecs.array_to_array_codecs().is_empty() && codecs.bytes_to_bytes_codecs().is_empty()
 }
 
-fn is_sharded(array: &OpenArray) -> bool {
-    Codecs::of(array).are_sharding()
+fn is_sharded<S: ?Sized>(array: &Array<S>) -> bool {
+    Codecs(array.codecs_bound()).are_sharding()
 }
 
 /// An array as zarrs' documentation tells to ask it, with its options.
@@ -103,11 +103,9 @@ impl BlockingCalls {
     }
 
     pub fn indexes(&self) -> BlockingIndexes {
-        let array = &self.0;
-        let shards = array.chunk_grid_shape().iter().product();
-        let is_sharded = array.codecs_bound().array_to_bytes_codec().as_any().is::<ShardingCodecBound>();
-        let cached = || ArrayCached::new(Arc::clone(array), ChunkCachePartialDecoderLruChunkLimit::new(shards));
-        BlockingIndexes(is_sharded.then(cached))
+        let shards = self.0.chunk_grid_shape().iter().product();
+        let cached = || ArrayCached::new(Arc::clone(&self.0), ChunkCachePartialDecoderLruChunkLimit::new(shards));
+        BlockingIndexes(is_sharded(&self.0).then(cached))
     }
 
     pub fn subset(&self, subset: &ArraySubset) -> Result<ArrayBytes<'static>, ArrayError> {
