@@ -24,6 +24,7 @@ mod truth;
 mod worker;
 mod workload;
 mod zarrs_api;
+mod zstd_frames;
 
 use std::io::Write;
 use std::panic::catch_unwind;

@@ -1,7 +1,6 @@
 //! zarrs 0.23: options are arguments of each call, sharded arrays have traits of their own, and a codec is told with each
 //! call what it decodes.
 
-use std::borrow::Cow;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -150,11 +149,11 @@ impl Codecs {
 
     pub fn decode<'a>(
         &self,
-        encoded: &'a [u8],
+        encoded: ArrayBytesRaw<'a>,
         shape: &[NonZeroU64],
         options: &CodecOptions,
     ) -> Result<ArrayBytes<'a>, CodecError> {
-        self.chain.decode(Cow::Borrowed(encoded), shape, &self.data_type, &self.fill, options)
+        self.chain.decode(encoded, shape, &self.data_type, &self.fill, options)
     }
 }
 

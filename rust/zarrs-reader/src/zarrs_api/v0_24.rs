@@ -2,7 +2,6 @@
 //! decode before they are used.
 
 use std::any::Any;
-use std::borrow::Cow;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -166,11 +165,11 @@ impl Codecs {
 
     pub fn decode<'a>(
         &self,
-        encoded: &'a [u8],
+        encoded: ArrayBytesRaw<'a>,
         shape: &[NonZeroU64],
         options: &CodecOptions,
     ) -> Result<ArrayBytes<'a>, CodecError> {
-        self.0.decode(Cow::Borrowed(encoded), shape, options)
+        self.0.decode(encoded, shape, options)
     }
 }
 

@@ -8,6 +8,7 @@ use object_store::GetRange;
 use zarrs::array::codec::{ShardingCodecConfiguration, ShardingCodecConfigurationV1, ShardingIndexLocation};
 use zarrs::array::{BytesRepresentation, FillValue, data_type};
 use zarrs::metadata::ConfigurationSerialize;
+use zarrs::metadata::v3::MetadataV3;
 use zarrs_codec::CodecOptions;
 
 use crate::array::{OpenArray, element_size, fill_bytes};
@@ -16,6 +17,7 @@ use crate::plan::Stored;
 use crate::selection::Chunks;
 use crate::shard_index::{ChunkBytes, MISSING, check_apart, span};
 use crate::zarrs_api::{Codecs, is_exclusively_sharded};
+use crate::zstd_frames;
 
 /// Bytes of fill values that are copied at once.
 const FILL_BYTES: usize = 64 << 10;
@@ -39,7 +41,10 @@ pub struct Plan {
 
 /// What is decoded at once: an inner chunk of a shard, or a whole object where nothing smaller can be.
 pub struct Unit {
+    /// All of its codecs, or those that come after zstd.
     codecs: Codecs,
+    /// What zstd decodes it to, before `codecs`; None where that is theirs, or not known.
+    frame_bytes: Option<usize>,
     shape: Vec<NonZeroU64>,
     pub sizes: Vec<u64>,
     /// The fill value, as often as is copied at once.
@@ -75,13 +80,8 @@ impl Layout {
             return Ok(Self { unit: Unit::of(array, Codecs::of(array), shape)?, index: None, object_shape });
         }
         let sharding = sharding(array)?;
-        let inner = Codecs::from_metadata(&sharding.codecs, array.data_type(), array.fill_value());
         let index = Index::of(&sharding, &shape)?;
-        Ok(Self {
-            unit: Unit::of(array, inner.map_err(Failure::unsupported)?, sharding.chunk_shape)?,
-            index: Some(index),
-            object_shape,
-        })
+        Ok(Self { unit: Unit::inside(array, sharding)?, index: Some(index), object_shape })
     }
 
     /// Chunks of an object.
@@ -189,7 +189,7 @@ impl Index {
         let options = CodecOptions::default();
         let decoded = self
             .codecs
-            .decode(stored, &self.shape, &options)
+            .decode(stored.into(), &self.shape, &options)
             .and_then(|bytes| bytes.into_fixed().map_err(Into::into))
             .map_err(|error| one_line(&error))?;
         let word = |bytes: &[u8]| bytes.try_into().map_or(MISSING, u64::from_ne_bytes);
@@ -210,6 +210,7 @@ impl Unit {
             stored_bytes,
             expected_bytes,
             codecs,
+            frame_bytes: None,
             sizes,
             shape,
             fill_bytes: fill_bytes(array.fill_value(), element)?.repeat((FILL_BYTES / element).max(1)),
@@ -217,6 +218,24 @@ impl Unit {
             // All cores decode different chunks: a chunk itself is decoded by one.
             options: CodecOptions::default().with_concurrent_target(1),
         })
+    }
+
+    /// An inner chunk of a shard.
+    fn inside(array: &OpenArray, sharding: ShardingCodecConfigurationV1) -> Outcome<Self> {
+        let codecs = |metadata: &[MetadataV3]| {
+            Codecs::from_metadata(metadata, array.data_type(), array.fill_value()).map_err(Failure::unsupported)
+        };
+        let unit = Self::of(array, codecs(&sharding.codecs)?, sharding.chunk_shape)?;
+        let others = match sharding.codecs.split_last() {
+            Some((last, others)) if last.name() == "zstd" => codecs(others)?,
+            _ => return Ok(unit),
+        };
+        match others.encoded_representation(&unit.shape) {
+            Ok(BytesRepresentation::FixedSize(bytes)) => {
+                Ok(Self { codecs: others, frame_bytes: Some(bytes as usize), ..unit })
+            }
+            _ => Ok(unit),
+        }
     }
 
     pub fn decoded_bytes(&self) -> usize {
@@ -228,6 +247,10 @@ impl Unit {
     /// zarrs could decode into a view of its place, but copies there run by run as we do, and finds the runs at a fifth
     /// of all CPU time where they are short.
     pub fn decode<'a>(&self, encoded: &'a [u8]) -> Outcome<Cow<'a, [u8]>> {
+        let encoded = match self.frame_bytes {
+            Some(bytes) => zstd_frames::decompress(encoded, bytes).map_err(Failure::measurement)?.into(),
+            None => encoded.into(),
+        };
         let decoded = self
             .codecs
             .decode(encoded, &self.shape, &self.options)
