@@ -32,10 +32,19 @@ _SECONDS_OF_SESSION = 10.0
 @click.option("--target", default="embedded", show_default=True)
 @click.option("--in-flight", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @click.option("--sessions", type=click.IntRange(1, 1000), default=SESSIONS, show_default=True, help="Fresh processes.")
+@click.option(
+    "--trials",
+    type=click.IntRange(1, 100),
+    default=Plan.trials,
+    show_default=True,
+    help="Turns of each plan of the network limit, before its best is taken.",
+)
 @click.option("--readers", default=",".join(benchmarked()), metavar="A,B", help="Who takes part (default: all).")
 @click.option("--only", multiple=True, default=[""], metavar="TEXT", help="Workloads whose name contains one of these.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
-def survey(target: str, in_flight: int, sessions: int, readers: str, only: tuple[str, ...], output: Path) -> None:
+def survey(
+    target: str, in_flight: int, sessions: int, trials: int, readers: str, only: tuple[str, ...], output: Path
+) -> None:
     """Measure every reader on every case of workloads.toml that has a title for it."""
     show_progress(lambda line: click.echo(line, err=True))
     names = [reader_class(name).name for name in readers.split(",")]
@@ -53,7 +62,7 @@ def survey(target: str, in_flight: int, sessions: int, readers: str, only: tuple
         sessions=sessions,
         minimum=sessions,
         budget_seconds=_SECONDS_OF_SESSION * sessions,
-        trials=1,
+        trials=trials,
     )
     with Conductor(names, plan=plan) as conductor:
         found = dict(zip(work, conductor.measure_all(workloads), strict=True))

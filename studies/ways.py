@@ -88,7 +88,7 @@ def _zcb(place: Path, *words: str) -> None:
 
 def _surveyed(place: Path, asked: list[str]) -> list[Report]:
     survey = place / "survey.json"
-    _run(place, "-m", "studies.survey", "--sessions", "1", *asked, "-o", str(survey))
+    _run(place, "-m", "studies.survey", "--sessions", "1", "--trials", "1", *asked, "-o", str(survey))
     return load(survey)
 
 
