@@ -8,12 +8,14 @@ import resource
 import shutil
 import subprocess
 import sys
+import timeit
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import psutil
+from numcodecs.zstd import Zstd
 from packaging.requirements import Requirement
 
 from harness.datasets import presets
@@ -37,6 +39,7 @@ _RUST_VERSION = re.compile(r'^rust-version = "(\d+)\.(\d+)', re.MULTILINE)
 _FILES = 1024
 _BUSY = 0.25  # of all cores, before a benchmark starts
 _STEADY_CLOCKS = {"tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter", "xen"}
+_CONTEXT_SECONDS = 5e-6  # a tenth of what a chunk of 32 KiB takes to decode, or more
 _CLOCK = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 _CPUS = Path("/sys/devices/system/cpu")
 _STEADY_GOVERNOR = "performance"
@@ -53,6 +56,10 @@ _FEW_CORES = "expect CPU-bound rows: with one core the store slows the reader do
 _TO_HOST = (
     "expect arrays in new memory to take up to twice the time now and then (docs/results.md); "
     "prefer a host whose balloon has free page reporting off"
+)
+_DEAR_CONTEXTS = (
+    "expect small chunks to take up to half again as long with libraries that make a context for each: "
+    "docs/timelines.md, finding 6"
 )
 _SLOW_CLOCK = "timelines cost more here: prefer a machine whose clock source is tsc"
 _STORE = "`zcb store start --profile s3` (make bench does it)"
@@ -123,6 +130,7 @@ def _table(size_of: Callable[[], _Size], target: str | None) -> tuple[Row, ...]:
         Row("CPU governor", "figures with little noise", _governor, "`cpupower frequency-set -g performance` as root"),
         Row("other load", "figures with little noise", _other_load, "wait for other work to end before measuring"),
         Row("free pages", "figures with little noise", _free_pages, _TO_HOST),
+        Row("zstd contexts", "decoding small chunks", _zstd_contexts, _DEAR_CONTEXTS),
         Row("clock", "timelines: cheap stamps", _clock, _SLOW_CLOCK),
     )
 
@@ -245,6 +253,21 @@ def _other_load() -> Seen:
 def _free_pages() -> Seen:
     goes = is_given_to_host()
     return Seen(not goes, "go back to this virtual machine's host" if goes else "stay with this machine")
+
+
+def _zstd_contexts() -> Seen:
+    seconds = _context_seconds()
+    return Seen(seconds <= _CONTEXT_SECONDS, f"{seconds * 1e6:.1f} us each")
+
+
+def _context_seconds() -> float:
+    """Return what a new context of libzstd and the decoding of one byte take: the least of many.
+
+    Whenever it makes one libzstd asks the processor what it can do, which a virtual machine has its host answer.
+    """
+    codec = Zstd()
+    byte = codec.encode(b"0")
+    return min(timeit.repeat(lambda: codec.decode(byte), number=1, repeat=300))
 
 
 def _clock() -> Seen:

@@ -26,7 +26,7 @@ from harness.verdict.sides import Side
 from harness.verdict.statistics import ERROR_RATE, SMALLEST_EFFECT
 from harness.workload import cases
 from harness.workload import model as workloads
-from harness.workload.cases import Case, Use
+from harness.workload.cases import Case
 from harness.workload.create import create_workload
 from harness.workload.model import Workload
 from harness.workload.patterns import pattern
@@ -79,23 +79,24 @@ def plan(request: Request) -> tuple[list[str], list[Workload]]:
             parameters=case.parameters,
             in_flight=request.in_flight,
         )
-        for case in _work(request)
+        for case in cases_of(request)
     ]
 
 
-def _work(request: Request) -> list[Case]:
+def cases_of(request: Request) -> list[Case]:
     """Return the cases of the patterns that are named, or else of the comparison as a whole."""
     known = cases.load()
-    usual: Use = "verdict-quick" if request.quick else "verdict"
     if not request.patterns:
-        return known.needed(usual)
+        return known.needed("verdict-quick" if request.quick else "verdict")
     names = [pattern(name).name for name in request.patterns]
-    return [case for name in names for case in known.used(usual, pattern=name) or of_pattern(name)]
+    quick = {name: known.used("verdict-quick", pattern=name) if request.quick else [] for name in names}
+    return [case for name in names for case in quick[name] or of_pattern(name)]
 
 
 def of_pattern(name: str) -> list[Case]:
-    """Return the cases that a comparison has of a pattern; a BadUseError says that there are none."""
-    return cases.load().needed("verdict", "verdict-named", pattern=name)
+    """Return the cases that a comparison has of a pattern, the usual ones first; a BadUseError says that there are none."""
+    found = cases.load().needed("verdict", "verdict-named", pattern=name)
+    return sorted(found, key=lambda case: "verdict" not in case.uses)
 
 
 def usual_readers(request: Request) -> list[str]:

@@ -170,6 +170,14 @@ def test_pages_that_a_host_takes_back(monkeypatch, given, verdict):
     assert (pages.cure is not None) == given
 
 
+@pytest.mark.parametrize(("seconds", "verdict"), [(1.2e-6, "ok"), (1.2e-5, "warn")])
+def test_contexts_that_a_host_makes_dear(monkeypatch, seconds, verdict):
+    assert 0 < doctor._context_seconds() < 1
+    monkeypatch.setattr(doctor, "_context_seconds", lambda: seconds)
+    (contexts,) = [check for check in doctor.examine() if check.name == "zstd contexts"]
+    assert (contexts.verdict, contexts.found) == (verdict, f"{seconds * 1e6:.1f} us each")
+
+
 @pytest.mark.parametrize(
     ("governors", "verdict"), [([], "ok"), (["performance"] * 2, "ok"), (["performance", "powersave"], "warn")]
 )

@@ -8,7 +8,7 @@ import pytest
 from harness.paths import ROOT
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
-from harness.verdict.run import of_pattern
+from harness.verdict.run import Request, cases_of, of_pattern
 from harness.workload import cases
 from harness.workload.create import create_workload
 from harness.workload.patterns import PATTERNS, Parameters, pattern
@@ -73,6 +73,19 @@ def test_the_quick_comparison_is_part_of_the_whole_one():
     assert quick
     assert all(case in usual for case in quick)
     assert not any(case in usual for case in KNOWN.used("verdict-named"))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "quick", "datasets"),
+    [
+        (["whole_array"], False, ["large", "small"]),
+        (["whole_array"], True, ["large", "small"]),
+        ([], True, ["small"] * 3),
+    ],
+)
+def test_a_comparison_has_all_cases_of_a_pattern_that_is_named(patterns, quick, datasets):
+    request = Request(base="=", head="=", target=resolve("https://localhost/"), patterns=patterns, quick=quick)
+    assert [case.dataset for case in cases_of(request)] == datasets
 
 
 def test_every_pattern_has_a_quick_form():
