@@ -94,7 +94,7 @@ def cases_of(request: Request) -> list[Case]:
 
 
 def of_pattern(name: str) -> list[Case]:
-    """Return the cases that a comparison has of a pattern, the usual ones first; a BadUseError says that there are none."""
+    """Return the cases that a comparison has of a pattern, the usual first; a BadUseError says that there are none."""
     found = cases.load().needed("verdict", "verdict-named", pattern=name)
     return sorted(found, key=lambda case: "verdict" not in case.uses)
 
