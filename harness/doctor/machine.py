@@ -39,7 +39,7 @@ _RUST_VERSION = re.compile(r'^rust-version = "(\d+)\.(\d+)', re.MULTILINE)
 _FILES = 1024
 _BUSY = 0.25  # of all cores, before a benchmark starts
 _STEADY_CLOCKS = {"tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter", "xen"}
-_CONTEXT_SECONDS = 5e-6  # a tenth of what a chunk of 32 KiB takes to decode, or more
+_CONTEXT_SECONDS = 5e-6  # a fifth of what 32 KiB take to decode with a context that is there (docs/timelines.md)
 _CLOCK = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 _CPUS = Path("/sys/devices/system/cpu")
 _STEADY_GOVERNOR = "performance"

@@ -1,7 +1,7 @@
 //! zstd with a context per thread.
 //!
 //! zarrs' codec makes one per chunk. For each libzstd asks the processor what it can do, by `cpuid`, which a virtual
-//! machine has its host answer: of chunks of 32 KiB that may take a third of all decoding (docs/zarrs-reader.md).
+//! machine has its host answer: with chunks of 32 KiB that took a third of their decoding (docs/timelines.md, finding 6).
 
 use std::cell::RefCell;
 use std::io;
@@ -9,7 +9,7 @@ use std::io;
 use zstd::bulk::Decompressor;
 
 thread_local! {
-    static CONTEXT: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    static CONTEXT: RefCell<Decompressor<'static>> = RefCell::default();
 }
 
 /// Decodes one chunk's frames.
@@ -17,13 +17,7 @@ thread_local! {
 /// # Errors
 /// What libzstd says of damaged frames, and of those that hold more than `most_bytes`.
 pub fn decompress(frames: &[u8], most_bytes: usize) -> io::Result<Vec<u8>> {
-    CONTEXT.with_borrow_mut(|context| {
-        let context = match context {
-            Some(context) => context,
-            None => context.insert(Decompressor::new()?),
-        };
-        context.decompress(frames, most_bytes)
-    })
+    CONTEXT.with_borrow_mut(|context| context.decompress(frames, most_bytes))
 }
 
 #[cfg(test)]
