@@ -37,13 +37,11 @@ def _pairs(report: Report) -> Iterator[tuple[Interval, Interval]]:
 
 def _cells(pairs: list[tuple[Interval, Interval]]) -> list[str]:
     sizes = [times(one.median / other.median) - 1 for one, other in pairs]
-    apart = [size for size, (one, other) in zip(sizes, pairs, strict=True) if one.apart(other)]
     ranks = (len(sizes) // 2, 9 * len(sizes) // 10, -1)
     return [
         str(len(sizes)),
         *(f"{number(100 * sorted(sizes)[rank])} %" for rank in ranks),
-        str(len(apart)),
-        str(sum(size > ONE_PROCESS for size in apart)),
+        *(str(sum(one.apart(other, by) for one, other in pairs)) for by in (1.0, 1 + ONE_PROCESS)),
     ]
 
 

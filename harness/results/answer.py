@@ -38,7 +38,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Kind
     """``faster`` and ``slower`` are for sure: the intervals of the two medians are apart, and both rest on enough
-    samples, or processes; where one was measured in a single process, they differ by more than `ONE_PROCESS`,
+    samples, or processes; where one was measured in a single process, they are apart by more than `ONE_PROCESS`,
     and where the machine drifted, by that many times more as the control did that moved most.
     ``undecided`` has too few, or medians that differ while that is not so."""
     reader: str
@@ -252,11 +252,10 @@ def _finding(row: RowRecord, base: RowRecord, drifted: float) -> Finding | None:
 def _kind(new: Interval, old: Interval, drifted: float) -> Kind:
     if not (new.sure and old.sure):
         return "undecided"
-    size = times(new.median / old.median)
     same_code = 1 + ONE_PROCESS if 1 in (new.processes, old.processes) else 1.0
-    if new.apart(old) and size > same_code * drifted:
+    if new.apart(old, same_code * drifted):
         return "faster" if new.median < old.median else "slower"
-    return "undecided" if size > 1 + SMALLEST else "same"
+    return "undecided" if times(new.median / old.median) > 1 + SMALLEST else "same"
 
 
 def _median(row: RowRecord, key: str) -> float | None:

@@ -46,9 +46,9 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
             return ""
         return "better" if (self.median < 1) == (better == "lower") else "worse"
 
-    def apart(self, other: "Interval") -> bool:
-        """Whether the two intervals share no value."""
-        return self.high < other.low or other.high < self.low
+    def apart(self, other: "Interval", times: float = 1.0) -> bool:
+        """Whether the two intervals share no value, and even their nearer ends differ by more than so many times."""
+        return self.high * times < other.low or other.high * times < self.low
 
 
 @functools.cache
