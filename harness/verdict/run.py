@@ -85,18 +85,21 @@ def plan(request: Request) -> tuple[list[str], list[Workload]]:
 
 def cases_of(request: Request) -> list[Case]:
     """Return the cases of the patterns that are named, or else of the comparison as a whole."""
-    known = cases.load()
     if not request.patterns:
-        return known.needed("verdict-quick" if request.quick else "verdict")
+        return cases.load().needed("verdict-quick" if request.quick else "verdict")
     names = [pattern(name).name for name in request.patterns]
-    quick = {name: known.used("verdict-quick", pattern=name) if request.quick else [] for name in names}
-    return [case for name in names for case in quick[name] or of_pattern(name)]
+    return [case for name in names for case in of_pattern(name, quick=request.quick)]
 
 
-def of_pattern(name: str) -> list[Case]:
-    """Return the cases that a comparison has of a pattern, the usual first; a BadUseError says that there are none."""
-    found = cases.load().needed("verdict", "verdict-named", pattern=name)
-    return sorted(found, key=lambda case: "verdict" not in case.uses)
+def of_pattern(name: str, *, quick: bool = False) -> list[Case]:
+    """Return the cases that a comparison has of a pattern, the usual first; a BadUseError says that there are none.
+
+    A quick one has its quick cases alone, where there are any.
+    """
+    known = cases.load()
+    few = known.used("verdict-quick", pattern=name) if quick else []
+    every = known.needed("verdict", "verdict-named", pattern=name)
+    return few or sorted(every, key=lambda case: "verdict" not in case.uses)
 
 
 def usual_readers(request: Request) -> list[str]:
