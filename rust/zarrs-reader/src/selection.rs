@@ -167,35 +167,46 @@ impl Along {
     }
 }
 
-/// Copies a piece of a decoded chunk into the final array, row by row.
+/// Copies a piece of a decoded chunk into the final array, run by run.
 ///
-/// `put(out_offset, chunk bytes)` receives runs of bytes that lie together in both.
+/// `put(out_offset, chunk bytes)` receives runs of bytes that lie together in both: rows, or several where a row is a
+/// whole one of both. Both places are stepped and not computed anew for each, since rows may be of 64 bytes.
 pub fn scatter(piece: &Piece, chunk_shape: &[u64], out_shape: &[u64], element: usize, mut put: impl FnMut(usize, Run)) {
-    let axes = piece.parts.len();
-    if axes == 0 {
-        put(0, Run { start: 0, bytes: element });
-        return;
+    let (mut counted, mut bytes) = (piece.parts.len(), element);
+    while counted > 0 && piece.parts[counted - 1].step == 1 {
+        counted -= 1;
+        let count = piece.parts[counted].count;
+        bytes *= count as usize;
+        if count != chunk_shape[counted] || count != out_shape[counted] {
+            break;
+        }
     }
     let (in_strides, out_strides) = (strides(chunk_shape), strides(out_shape));
-    let last = &piece.parts[axes - 1];
-    let mut at = vec![0u64; axes];
+    let place = |strides: &[u64], first: fn(&Part) -> u64| -> usize {
+        piece.parts.iter().zip(strides).map(|(part, stride)| first(part) * stride).sum::<u64>() as usize * element
+    };
+    let (mut from, mut to) = (place(&in_strides, |part| part.inside), place(&out_strides, |part| part.out));
+    let steps: Vec<(usize, usize, u64)> = (0..counted)
+        .map(|d| (piece.parts[d].step * in_strides[d], out_strides[d], piece.parts[d].count))
+        .map(|(inside, out, count)| (inside as usize * element, out as usize * element, count))
+        .collect();
+    let mut at = vec![0; counted];
     loop {
-        let place = |strides: &[u64], first: fn(&Part) -> u64, step: fn(&Part) -> u64| -> u64 {
-            (0..axes).map(|d| (first(&piece.parts[d]) + at[d] * step(&piece.parts[d])) * strides[d]).sum()
-        };
-        let from = place(&in_strides, |p| p.inside, |p| p.step) as usize * element;
-        let to = place(&out_strides, |p| p.out, |_| 1) as usize * element;
-        let together = if last.step == 1 { last.count } else { 1 };
-        put(to, Run { start: from, bytes: together as usize * element });
-        at[axes - 1] += together;
-        let mut axis = axes - 1;
-        while at[axis] == piece.parts[axis].count {
+        put(to, Run { start: from, bytes });
+        let mut axis = counted;
+        loop {
             if axis == 0 {
                 return;
             }
-            at[axis] = 0;
             axis -= 1;
+            let (inside, out, count) = steps[axis];
             at[axis] += 1;
+            (from, to) = (from + inside, to + out);
+            if at[axis] < count {
+                break;
+            }
+            (from, to) = (from - inside * count as usize, to - out * count as usize);
+            at[axis] = 0;
         }
     }
 }
