@@ -182,14 +182,13 @@ pub fn scatter(piece: &Piece, chunk_shape: &[u64], out_shape: &[u64], element: u
         }
     }
     let (in_strides, out_strides) = (strides(chunk_shape), strides(out_shape));
+    let nbytes = |elements: u64| elements as usize * element;
     let place = |strides: &[u64], first: fn(&Part) -> u64| -> usize {
-        piece.parts.iter().zip(strides).map(|(part, stride)| first(part) * stride).sum::<u64>() as usize * element
+        nbytes(piece.parts.iter().zip(strides).map(|(part, stride)| first(part) * stride).sum())
     };
     let (mut from, mut to) = (place(&in_strides, |part| part.inside), place(&out_strides, |part| part.out));
-    let steps: Vec<(usize, usize, u64)> = (0..counted)
-        .map(|d| (piece.parts[d].step * in_strides[d], out_strides[d], piece.parts[d].count))
-        .map(|(inside, out, count)| (inside as usize * element, out as usize * element, count))
-        .collect();
+    let step = |(d, part): (usize, &Part)| (nbytes(part.step * in_strides[d]), nbytes(out_strides[d]), part.count);
+    let steps: Vec<(usize, usize, u64)> = piece.parts[..counted].iter().enumerate().map(step).collect();
     let mut at = vec![0; counted];
     loop {
         put(to, Run { start: from, bytes });
