@@ -258,6 +258,24 @@ mod tests {
         assert_eq!(runs, [(0, 0, 4)]);
     }
 
+    #[test]
+    fn rows_that_lie_together_in_chunk_and_array_are_one_run() {
+        let runs_of = |read: &[Axis], chunk_shape: &[u64]| {
+            let mut runs = Vec::new();
+            for piece in pieces(read, chunk_shape) {
+                scatter(&piece, chunk_shape, &shape_of(read), 2, |to, run| runs.push((to, run.start, run.bytes)));
+            }
+            runs
+        };
+        let (two, three, six) = (axis(0, 2, 1), axis(0, 3, 1), axis(0, 6, 1));
+        assert_eq!(runs_of(&[two, three], &[2, 3]), [(0, 0, 12)]);
+        assert_eq!(runs_of(&[six, two, three], &[3, 2, 3]), [(0, 0, 36), (36, 0, 36)]);
+        assert_eq!(runs_of(&[two, six, three], &[2, 3, 3]), [(0, 0, 18), (36, 18, 18), (18, 0, 18), (54, 18, 18)]);
+        // The chunk is longer than what is read of it: its rows do not lie together.
+        assert_eq!(runs_of(&[two, three], &[2, 4]), [(0, 0, 6), (6, 8, 6)]);
+        assert_eq!(runs_of(&[two, axis(0, 6, 2)], &[2, 6]).len(), 6);
+    }
+
     fn any_axis() -> impl Strategy<Value = (u64, Axis, u64)> {
         (1u64..30)
             .prop_flat_map(|size| (Just(size), 0..size, 1u64..5, 1u64..9))
