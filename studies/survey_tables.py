@@ -96,7 +96,7 @@ def _table(workload: str, readers: Mapping[str, Report], beside: Mapping[str, Re
         if report.samples:
             yield _line([name, *_cells(report), *(_cells_beside(beside.get(name)) if beside else ())])
     limits = [_limit(readers), "", "", "", *([_limit(beside), "", ""] if beside else [])]
-    yield _line([NETWORK_LIMIT, *limits])
+    yield _line([_limit_name(readers, beside), *limits])
     yield ""
     yield from _notes(readers)
 
@@ -115,6 +115,12 @@ def _limit(readers: Mapping[str, Report]) -> str:
     """Return the median of the network limit in ms; all readers of a workload have the same ones."""
     seconds = next(iter(readers.values())).network_limit.get("seconds", [])
     return number(1e3 * statistics.median(seconds)) if seconds else "-"
+
+
+def _limit_name(*surveys: Mapping[str, Report]) -> str:
+    """Return who took the network limit's turns: its client and plan in each survey."""
+    first = [next(iter(readers.values())).network_limit for readers in surveys if readers]
+    return ", ".join(dict.fromkeys(limit.get("variant") or NETWORK_LIMIT for limit in first))
 
 
 def _notes(readers: Mapping[str, Report]) -> Iterator[str]:

@@ -156,6 +156,7 @@ class Conductor:
         self._rotations: dict[str, Rotation | None] = {}
         self._rotation: Rotation | None = None
         self._told_of_others: Workload | None = None
+        self._told_of_absent: set[str] = set()
 
     def __enter__(self) -> "Conductor":
         return self
@@ -292,6 +293,12 @@ class Conductor:
                 "figures of this workload are disturbed"
             )
 
+    def _tell_of_absent(self, of: str, reason: str) -> None:
+        """Say once that a client of the limit is missing: ratios to what is left of it are not those of other runs."""
+        if reason not in self._told_of_absent:
+            self._told_of_absent.add(reason)
+            _log.warning(f"{of}: one of its clients is missing, and it may be slower for that: {reason}")
+
     def _execute(self, row: Row, candidate: Candidate, probe: Probe) -> Sample:
         """Return the sample of a warm execution: the second, or the first where it needed no new connection.
 
@@ -366,6 +373,8 @@ class Conductor:
                 versions |= {Candidate(name, variant): installed for variant in told(answer, "variants", list[str])}
         if not versions:
             return
+        if row.na is not None:
+            self._tell_of_absent(row.reader, row.na)
         row.na = row.error = None  # another client of the limit will do
         best = self._fastest(row, list(versions), probe)
         if best is not None:

@@ -51,6 +51,7 @@ def _report(row: Row, limit: Row) -> dict[str, Any]:
         "network_limit": {
             "seconds": [sample.seconds for sample in limit.samples],
             "versions": limit.versions,
+            "variant": limit.variant,
         },
     }
 

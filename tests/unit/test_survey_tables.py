@@ -15,7 +15,7 @@ GIB = 2**30
 LIMIT = 0.04
 
 
-def report(reader, median, *, target="embedded:s3", seed=1, settings=None, **reason):
+def report(reader, median, *, target="embedded:s3", seed=1, settings=None, plan="exact", **reason):
     """A report as a survey writes it: seven processes of three rounds; none where there is a reason."""
     draw = np.random.default_rng(seed)
     samples = [
@@ -37,7 +37,7 @@ def report(reader, median, *, target="embedded:s3", seed=1, settings=None, **rea
         "target": target,
         "settings": settings or {},
         "samples": msgspec.to_builtins(samples),
-        "network_limit": {"seconds": [LIMIT] * 8},
+        "network_limit": {"seconds": [LIMIT] * 8, "variant": f"network-limit+rust {plan}"},
     } | reason
 
 
@@ -74,7 +74,7 @@ def test_a_table_has_medians_ratios_and_reasons(printed):
     assert ratio.startswith("2.0")
     assert requests == "10, 98"
     assert cpu == "2, 0.500"
-    assert row(lines, "network-limit")[1] == "40"
+    assert row(lines, "network-limit+rust exact")[1] == "40"
     assert "`zarrs+tuned`: task_per_shard=True. `dask+tuned`: n/a: not tuned." in lines
     assert not any(line.startswith("| dask+tuned") for line in lines)
 
@@ -99,7 +99,7 @@ def test_a_short_table_has_a_row_for_each_workload_and_tuned_readers_apart(print
 def test_a_second_target_stands_beside_with_its_tail_and_what_turns_over(printed):
     here = [report("one", 0.05), report("other", 0.06, seed=2), report("third", 0.09, seed=3)]
     there = [
-        report(name, median, target="embedded:s3-tail", seed=seed)
+        report(name, median, target="embedded:s3-tail", seed=seed, plan="whole")
         for name, median, seed in (("one", 0.09, 4), ("other", 0.07, 5), ("third", 0.12, 6))
     ]
     lines = printed(here, there)
@@ -110,3 +110,4 @@ def test_a_second_target_stands_beside_with_its_tail_and_what_turns_over(printed
     turned = [line for line in lines if line.startswith("| chunks_of_one_shard, demo/small, gap 3 |")]
     assert len(turned) == 1
     assert "| one | other |" in turned[0]
+    assert row(lines, "network-limit+rust exact, network-limit+rust whole")[1:6:4] == ["40", "40"]

@@ -78,11 +78,11 @@ def workload(embedded_store):
 
 @pytest.fixture
 def conduct(workload, monkeypatch, logged):
-    def run(*hows, limit="limit", samples=3, sessions=1):
+    def run(*hows, limit="limit", samples=3, sessions=1, workloads=(workload,)):
         registry = {cls.name: cls for cls in map(fake, hows)} | {"network-limit": fake(limit, row=NETWORK_LIMIT)}
         monkeypatch.setattr(readers, "all_readers", lambda: registry)
         with Conductor(hows, plan=Plan(samples=samples, sessions=sessions)) as one:
-            rows = {row.reader: row for row in one.measure(workload)}
+            rows = {row.reader: row for row in one.measure_all(workloads)[-1]}
         return rows, logged
 
     return run
@@ -165,6 +165,14 @@ def test_a_client_of_the_limit_that_fails_leaves_it_to_the_others(conduct):
     assert rows["network-limit"].error is None
     assert {s.times_slower for s in rows["good"].samples} == {4.0}
     assert any("network-limit failed: ValueError: broken chunk" in line for line in said)
+
+
+def test_a_client_of_the_limit_that_is_missing_is_told_of_once(conduct, workload):
+    rows, said = conduct("good", "rival", limit="na", workloads=[workload, workload])
+    assert rows["network-limit"].variant == "network-limit+rust quick"
+    assert rows["network-limit"].na is None
+    missing = "network-limit: one of its clients is missing, and it may be slower for that: not for this stack"
+    assert [line for line in said if "missing" in line] == [missing]
 
 
 def test_a_sample_below_the_limit_is_marked(conduct):
