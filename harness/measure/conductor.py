@@ -393,7 +393,7 @@ class Conductor:
             return None
 
         patience = self._plan.reader_seconds or math.inf
-        best = fastest(candidates, seconds_of, trials=self._plan.trials, patience=patience)
+        best = fastest(candidates, seconds_of, probe, trials=self._plan.trials, patience=patience)
         if best is not None:
             row.error = None
         return best

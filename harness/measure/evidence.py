@@ -1,6 +1,7 @@
 """Counters around an execution, and what they say of it: a sample that counts, or the reason why it does not."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -91,6 +92,15 @@ class Probe:
     def sees_connections(self) -> bool:
         """Whether new connections are counted, so that a sample tells whether its reader was warm."""
         return self._control is not None
+
+    @contextlib.contextmanager
+    def in_round(self, number: int) -> Iterator[None]:
+        """Let executions meet another round's draws for a while."""
+        measured, self.round_number = self.round_number, number
+        try:
+            yield
+        finally:
+            self.round_number = measured
 
     def begin(self, *, log: bool = False) -> None:
         """Start counting, and rewind the store's random stream: every execution of a round gets the same draws.

@@ -19,6 +19,9 @@ _SECONDS_PER_GIB = 120.0
 """A turn slower than this (plus a constant) hangs rather than reads."""
 _TURN_SECONDS = 60.0
 
+_FIRST_TRIAL = 2**32
+"""Whose draws of service times the first trial meets, and the next ones each the next: those of no round."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -88,6 +91,7 @@ def executed(
 def fastest(
     candidates: Sequence[Candidate],
     seconds_of: Callable[[Candidate], float | None],
+    probe: Probe,
     *,
     trials: int,
     patience: float,
@@ -100,6 +104,9 @@ def fastest(
         Those that compete; one alone is not tried.
     seconds_of
         Executes a candidate and returns its seconds, or None where it failed, which ends its trials.
+    probe
+        Its rounds are as before afterwards. All candidates of a trial meet the same service times, and each trial
+        others: which plan is the fastest by a single draw says little where these have a tail.
     trials
         Executions of each.
     patience
@@ -112,10 +119,11 @@ def fastest(
     for trial in range(trials):
         if trial and time.monotonic() - begin >= patience:
             break
-        for candidate in list(seconds):
-            took = seconds_of(candidate)
-            if took is None:
-                del seconds[candidate]
-            else:
-                seconds[candidate].append(took)
+        with probe.in_round(_FIRST_TRIAL + trial):
+            for candidate in list(seconds):
+                took = seconds_of(candidate)
+                if took is None:
+                    del seconds[candidate]
+                else:
+                    seconds[candidate].append(took)
     return min(seconds, key=lambda candidate: statistics.median(seconds[candidate]), default=None)

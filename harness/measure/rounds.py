@@ -224,6 +224,7 @@ class _Table:
             seat.candidate = fastest(
                 variants,
                 lambda variant: self._executed(seat, variant).seconds,
+                self._probe,
                 trials=_TRIALS,
                 patience=self._rounds.patience,
             )

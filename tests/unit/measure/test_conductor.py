@@ -235,16 +235,16 @@ def test_a_round_without_anybody_is_not_begun(workload, monkeypatch):
     assert len(rows["network-limit"].samples) == 2
 
 
-def test_every_round_asks_for_draws_of_its_own(workload, monkeypatch):
+def test_every_round_and_every_trial_asks_for_draws_of_its_own(workload, monkeypatch):
     registry = {cls.name: cls for cls in map(fake, ("good",))} | {"network-limit": fake("limit")}
     monkeypatch.setattr(readers, "all_readers", lambda: registry)
     rounds = []
     begun = Probe.begin
     monkeypatch.setattr(Probe, "begin", lambda self: (rounds.append(self.round_number), begun(self))[1])
-    with Conductor(["good"], plan=Plan(samples=3, trials=1)) as one:
+    with Conductor(["good"], plan=Plan(samples=3, trials=2)) as one:
         one.measure(workload)
-    # Two trials of the limit before the first round; then the limit, the reader and the limit in each.
-    assert rounds == [0] * 2 + [1] * 3 + [2] * 3 + [3] * 3
+    # Two trials of the limit's two plans before the first round; then the limit, the reader and the limit in each.
+    assert rounds == [2**32] * 2 + [2**32 + 1] * 2 + [1] * 3 + [2] * 3 + [3] * 3
 
 
 def test_every_session_is_a_fresh_process_and_all_workloads_share_it(workload, monkeypatch):
