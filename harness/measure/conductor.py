@@ -108,6 +108,8 @@ class Row:
     """Why the reader cannot do this workload."""
     error: str | None = None
     """Why the measurement failed; such a row has no samples."""
+    missing: str | None = None
+    """Why a client of the network limit could not compete; others did."""
 
     network: Network | None = None
     """The interfaces whose counters the samples hold."""
@@ -156,7 +158,7 @@ class Conductor:
         self._rotations: dict[str, Rotation | None] = {}
         self._rotation: Rotation | None = None
         self._told_of_others: Workload | None = None
-        self._told_of_absent: set[str] = set()
+        self._told_of_missing: set[str] = set()
 
     def __enter__(self) -> "Conductor":
         return self
@@ -216,6 +218,7 @@ class Conductor:
             for row in rows.values():
                 row.network, row.seconds = probe.network, 0.0
                 self._open(row, opened, probe)
+            self._tell_of_missing(rows)
             self._rotation = rotation  # not before: candidates for the limit compete on the same objects
             probe.round_number = _last_round(rows.values())
             begin, rounds = time.monotonic(), 0
@@ -293,11 +296,12 @@ class Conductor:
                 "figures of this workload are disturbed"
             )
 
-    def _tell_of_absent(self, of: str, reason: str) -> None:
+    def _tell_of_missing(self, rows: dict[str, Row]) -> None:
         """Say once that a client of the limit is missing: ratios to what is left of it are not those of other runs."""
-        if reason not in self._told_of_absent:
-            self._told_of_absent.add(reason)
-            _log.warning(f"{of}: one of its clients is missing, and it may be slower for that: {reason}")
+        reason = rows[NETWORK_LIMIT].missing
+        if reason is not None and reason not in self._told_of_missing and self._left(rows):
+            self._told_of_missing.add(reason)
+            _log.warning(f"{NETWORK_LIMIT}: one of its clients is missing, and it may be slower for that: {reason}")
 
     def _execute(self, row: Row, candidate: Candidate, probe: Probe) -> Sample:
         """Return the sample of a warm execution: the second, or the first where it needed no new connection.
@@ -373,9 +377,7 @@ class Conductor:
                 versions |= {Candidate(name, variant): installed for variant in told(answer, "variants", list[str])}
         if not versions:
             return
-        if row.na is not None:
-            self._tell_of_absent(row.reader, row.na)
-        row.na = row.error = None  # another client of the limit will do
+        row.missing, row.na, row.error = row.na, None, None  # another client of the limit will do
         best = self._fastest(row, list(versions), probe)
         if best is not None:
             row.candidate = best

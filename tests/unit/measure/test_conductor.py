@@ -175,6 +175,12 @@ def test_a_client_of_the_limit_that_is_missing_is_told_of_once(conduct, workload
     assert [line for line in said if "missing" in line] == [missing]
 
 
+def test_a_missing_client_of_the_limit_is_not_told_of_where_nothing_is_measured(conduct):
+    rows, said = conduct("na", "rival", limit="na")
+    assert rows["na"].samples == []
+    assert not any("missing" in line for line in said)
+
+
 def test_a_sample_below_the_limit_is_marked(conduct):
     rows, _ = conduct("good", limit="good")
     rows["good"].samples[0].limit_seconds = None
