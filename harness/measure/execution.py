@@ -20,7 +20,8 @@ _SECONDS_PER_GIB = 120.0
 _TURN_SECONDS = 60.0
 
 _FIRST_TRIAL = 2**32
-"""Whose draws of service times the first trial meets, and the next ones each the next: those of no round."""
+"""The round whose draws of service times the first trial meets; each later one meets the next round's. No measured
+round has so high a number."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ def fastest(
     seconds_of
         Executes a candidate and returns its seconds, or None where it failed, which ends its trials.
     probe
-        Its rounds are as before afterwards. All candidates of a trial meet the same service times, and each trial
-        others: which plan is the fastest by a single draw says little where these have a tail.
+        Counts the executions. All candidates of a trial meet the same service times, and each trial others: which plan
+        is the fastest by a single draw says little where these have a tail.
     trials
         Executions of each.
     patience
@@ -120,10 +121,6 @@ def fastest(
         if trial and time.monotonic() - begin >= patience:
             break
         with probe.in_round(_FIRST_TRIAL + trial):
-            for candidate in list(seconds):
-                took = seconds_of(candidate)
-                if took is None:
-                    del seconds[candidate]
-                else:
-                    seconds[candidate].append(took)
+            took = {candidate: seconds_of(candidate) for candidate in seconds}
+        seconds = {candidate: [*seconds[candidate], one] for candidate, one in took.items() if one is not None}
     return min(seconds, key=lambda candidate: statistics.median(seconds[candidate]), default=None)
