@@ -70,6 +70,22 @@ class UnsupportedError(Exception):
     """A reader cannot carry out this workload at all; the message is the reason shown beside n/a."""
 
 
+def check_schema(fields: object, schema: int, origin: object) -> None:
+    """Refuse JSON of another version of a contract with a BadUseError; what is no object has none.
+
+    Parameters
+    ----------
+    fields
+        The JSON, parsed.
+    schema
+        The version that is read.
+    origin
+        The file, for the message.
+    """
+    if isinstance(fields, dict) and fields.get("schema") != schema:
+        raise BadUseError(f"{origin} has schema {fields.get('schema')!r}; this version reads {schema}")
+
+
 _LONGEST = 80
 
 

@@ -13,7 +13,7 @@ from harness.cli.values import FiniteRange
 from harness.cloud import metadata
 from harness.cloud.cost import Expected, Spent, StoragePrice, VmPrice, expect, load_prices, spent
 from harness.datasets import presets
-from harness.errors import AnswerIsNoError, BadUseError, ZcbError
+from harness.errors import AnswerIsNoError, BadUseError, ZcbError, check_schema
 from harness.results import records
 from harness.results.records import PassRecord
 from harness.results.sample import Sample
@@ -163,13 +163,14 @@ def _measured(path: Path) -> Iterator[_Measured]:
     if isinstance(found, dict) and "results_dir" in found:
         yield from _of_passes(records.load(path))
         return
+    given = found if isinstance(found, list) else [found]
     try:
-        reports = msgspec.convert(found if isinstance(found, list) else [found], list[_Report])
+        reports = msgspec.convert(given, list[_Report])
     except msgspec.ValidationError as error:
         raise BadUseError(f"{path} is no report of `zcb read --json` and no asv configuration: {error}") from error
+    for one in given:
+        check_schema(one, 1, path)
     for report in reports:
-        if report.schema != 1:
-            raise BadUseError(f"{path} has schema {report.schema}; this version reads 1")
         work = report.workload
         if report.samples:
             yield _Measured(

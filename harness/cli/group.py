@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import traceback
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def main() -> None:
         _fail(error.format_message(), error.exit_code)
     except Exception as error:  # the last resort: no traceback unless asked for
         if debug:
-            raise
+            traceback.print_exc()
         _fail(*_told(error))
 
 

@@ -11,6 +11,7 @@ from harness.errors import BadUseError
 from harness.timeline.model import Timeline, load
 from harness.timeline.pictures import ascii_picture, html_page, perfetto_trace, svg_picture
 from harness.timeline.schedule.analysis import best_schedule
+from harness.timeline.validity import contradiction
 
 _ONE: dict[str, Callable[[Timeline], bytes]] = {
     "ascii": lambda timeline: ascii_picture(timeline).encode() + b"\n",
@@ -43,10 +44,20 @@ def timeline(files: tuple[Path, ...], form: str, optimum: bool, output: Path | N
         raise BadUseError(f"{form} draws one timeline: name one file, or take --format html")
     if output is not None and output.exists() and any(file.exists() and output.samefile(file) for file in files):
         raise BadUseError(f"{str(output)[:200]!r} is the timeline to draw: name another file by -o")
-    loaded = [load(file) for file in files]
+    loaded = [_loaded(file) for file in files]
     shown = [best_schedule(one) for one in loaded] if optimum else loaded
     drawn = html_page(shown).encode() if form == "html" else _ONE[form](shown[0])
     if output is None:
         sys.stdout.buffer.write(drawn)
         return
     write_output(output, drawn)
+
+
+def _loaded(file: Path) -> Timeline:
+    """Return a timeline; one that contradicts itself is refused, unless it says itself that it is not valid."""
+    found = load(file)
+    if why := contradiction(found):
+        raise BadUseError(
+            f"{file} is not what was recorded: {why}; record it again by `zcb read READER w.json --timeline`"
+        )
+    return found

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import click
+import msgspec
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +18,8 @@ from harness.readers import reader_class, tuned
 from harness.readers.settings import TUNED, in_words
 from harness.readers.tunings import Trial, Tuning, keep
 from harness.results.text import cores_in_words
+
+SCHEMA = 1
 
 
 @click.command(epilog="Example: zcb tune zarrs w.json --seconds 300")
@@ -48,7 +51,7 @@ def tune(reader: str, workload: Path, seconds: float, timeout: float, env: tuple
         raise BadUseError(f"{named.name} cannot do this workload: {reason}") from reason
     file = keep(found)
     if as_json:
-        click.echo(pretty(found))
+        click.echo(pretty({"schema": SCHEMA, **msgspec.to_builtins(found)}))
     else:
         _show(found)
     click.echo(f"zcb tune: kept in {file}", err=True)

@@ -6,18 +6,19 @@ from typing import Any
 
 import msgspec
 
-from harness.errors import BadUseError
+from harness.errors import BadUseError, check_schema
 from harness.paths import contents
 from harness.results import records
 from harness.results.costs import MeasuredCell, measured_cell, place_of
 from harness.results.records import PassRecord
 from harness.results.sample import Sample
-from harness.results.sweeps import InFlightSweep
+from harness.results.sweeps import SCHEMA, InFlightSweep
 from harness.store.state import Profile
 from harness.targets.target import goes_by_tls
 from harness.workload.patterns import PATTERNS, Parameters
 
 _CONFIGURATION = ".conf.json"
+_REPORT_SCHEMA = 1
 
 
 class _Array(msgspec.Struct, kw_only=True):
@@ -74,8 +75,12 @@ def _of_json(path: Path) -> Iterator[MeasuredCell | None]:
     try:
         data = msgspec.json.decode(contents(path))
         if isinstance(data, dict) and data.get("kind") == "in-flight":
+            check_schema(data, SCHEMA, path)
             return of_sweep(msgspec.convert(data, InFlightSweep))
-        reports = msgspec.convert(data if isinstance(data, list) else [data], list[_Report])
+        given = data if isinstance(data, list) else [data]
+        reports = msgspec.convert(given, list[_Report])
+        for one in given:
+            check_schema(one, _REPORT_SCHEMA, path)
     except OSError as error:
         raise BadUseError(f"cannot read {path}: {error.strerror}") from error
     except (msgspec.MsgspecError, RecursionError) as error:

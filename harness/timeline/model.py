@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from harness.errors import BadUseError
+from harness.errors import BadUseError, check_schema
 from harness.paths import contents, write_atomically
 
 SCHEMA = 1
@@ -232,8 +232,7 @@ def decode(data: bytes, *, origin: str = "timeline") -> Timeline:
     """
     try:
         fields = msgspec.json.decode(data)
-        if isinstance(fields, dict) and fields.get("schema") != SCHEMA:
-            raise BadUseError(f"{origin} has schema {fields.get('schema')!r}; this version reads {SCHEMA}")
+        check_schema(fields, SCHEMA, origin)
         return msgspec.convert(fields, Timeline)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BadUseError(f"{origin} is not a timeline: {error}") from error

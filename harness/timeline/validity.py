@@ -1,5 +1,6 @@
 """What is checked of every recording; one that fails says so and is published nowhere."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -106,6 +107,24 @@ def examine(
         packets_dropped=packets_dropped,
         failures=failures,
     )
+
+
+def contradiction(timeline: Timeline) -> str | None:
+    """Return what a timeline says that cannot be, as after an edit by hand; None of one that says it is not valid."""
+    told = timeline.valid
+    linked = [chunk for chunk in timeline.chunks if chunk.request is not None]
+    found = itertools.chain(
+        _decreasing(timeline.chunks, timeline.requests),
+        _misplaced(linked, timeline.requests),
+        _unlike("requests", len(timeline.requests), told.requests_recorded),
+        _unlike("chunks with a request", len(linked), told.chunks_linked),
+    )
+    return next(found, None) if told.ok else None
+
+
+def _unlike(what: str, there: int, said: int) -> Iterator[str]:
+    if there != said:
+        yield f"{there} {what}, of {said} that it says were recorded"
 
 
 def _wrong_chunks(chunks: Sequence[Chunk], linked: Sequence[Chunk], want: Sequence[Wanted]) -> Iterator[str]:

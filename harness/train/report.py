@@ -97,7 +97,7 @@ def arm(row: Fed, step_ms: float) -> dict[str, Any]:
         "accelerators_fed": None if fed is None else fed.median,
         "accelerators_fed_interval": _ends(fed),
         "accelerators_fed_by_run": _by_run(row, step_ms),
-        "verified": bool(row.epochs),
+        "verified": True if row.epochs else None,
         "na": row.na,
         "error": row.error,
     }

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.datasets.array import MAX_CHUNKS, MAX_NBYTES, ArrayInfo, check_shapes, element_type
-from harness.errors import BadUseError, TooLargeError
+from harness.errors import BadUseError, TooLargeError, check_schema
 from harness.targets.target import Target
 from harness.workload import truth as truths
 from harness.workload.patterns import Parameters, selection_size
@@ -165,8 +165,7 @@ def decode(data: bytes | dict[str, Any], *, origin: str = "workload") -> Workloa
     """
     try:
         fields = msgspec.json.decode(data) if isinstance(data, bytes) else data
-        if isinstance(fields, dict) and fields.get("schema") != SCHEMA:
-            raise BadUseError(f"{origin} has schema {fields.get('schema')!r}; this version reads {SCHEMA}")
+        check_schema(fields, SCHEMA, origin)
         workload = msgspec.convert(fields, Workload)
         _check(workload)
     except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, SyntaxError, RecursionError) as error:

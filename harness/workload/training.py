@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from harness.errors import BadUseError
+from harness.errors import BadUseError, check_schema
 from harness.paths import contents
 from harness.targets.resolve import found_again
 from harness.targets.target import Target
@@ -213,8 +213,7 @@ def decode(data: bytes | dict[str, Any], *, origin: str = "training") -> Trainin
         fields = msgspec.json.decode(data) if isinstance(data, bytes) else data
         if not isinstance(fields, dict) or fields.get("pattern") != PATTERN:
             raise BadUseError(f"{origin} is not a training workload: `zcb workload training` makes one")
-        if fields.get("schema") != SCHEMA:
-            raise BadUseError(f"{origin} has schema {fields.get('schema')!r}; this version reads {SCHEMA}")
+        check_schema(fields, SCHEMA, origin)
         works = fields.get("workloads")
         if not isinstance(works, list) or not 1 <= len(works) <= 2:
             raise BadUseError(f"{origin} is not a training workload: it has no data set, or more than two")

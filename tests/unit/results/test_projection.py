@@ -346,12 +346,19 @@ def test_the_terminal_says_how_many_requests_wait_for_each_other(tmp_path):
     assert re.search(r"round trips: 1[23]\d in a row", " ".join(done.stdout.split()))
 
 
+OF_ANOTHER_VERSION = b"""[{"schema": 3, "reader": "zarrs", "cores": 2, "samples": [], "workload": {
+    "pattern": "whole_array", "parameters": {}, "array": {"key": "demo/small"}, "in_flight": 100, "reads": [],
+    "array_bytes": 1}}]"""
+
+
 @pytest.mark.parametrize(
     ("content", "arguments", "said"),
     [
         (b"{}", (), "neither an asv configuration"),
         (b"\xff", (), "neither an asv configuration"),
         (b"[]", (), "no samples of which requests"),
+        (b'{"schema": 2, "kind": "in-flight"}', (), "has schema 2; this version reads 1"),
+        (OF_ANOTHER_VERSION, (), "has schema 3; this version reads 1"),
         (None, (), "only what was read from the embedded store"),
         (b"{}", ("--vm", "nobody"), "no price of the VM 'nobody'"),
         (b"{}", ("--no-link",), "say how fast the link is"),

@@ -1,6 +1,7 @@
 """Pictures of a timeline: the seed's drawing, SVG, Perfetto's trace, and the page in a browser."""
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from itertools import pairwise
@@ -170,6 +171,38 @@ def test_wrong_use_is_a_line(tmp_path: Path, monkeypatch, arguments, complaint):
     done = CliRunner().invoke(zcb, ["timeline", *arguments])
     assert isinstance(done.exception, BadUseError)
     assert complaint in str(done.exception)
+
+
+def _too_early(timeline: Timeline) -> None:
+    timeline.chunks[1].decode_start_ns = timeline.begin_ns
+
+
+def _of_nobody(timeline: Timeline) -> None:
+    timeline.chunks[1].request = 99
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (_too_early, r"times decrease in 1 chunks, first \(1, 0\)"),
+        (_of_nobody, r"1 chunks are linked to a request that did not bring them, first \(1, 0\)"),
+        (lambda timeline: timeline.requests.append(timeline.requests[0]), "request ids are not unique"),
+        (lambda timeline: (timeline.requests.clear(), timeline.chunks.clear()), "0 requests, of 3 that it says"),
+        (lambda timeline: timeline.chunks.pop(), "2 chunks with a request, of 3 that it says"),
+    ],
+)
+def test_a_recording_that_contradicts_itself_is_drawn_only_if_it_says_so(tmp_path: Path, spoil, complaint):
+    timeline = made(3)
+    spoil(timeline)
+    save(tmp_path / "t.json", timeline)
+    done = CliRunner().invoke(zcb, ["timeline", str(tmp_path / "t.json")])
+    assert isinstance(done.exception, BadUseError)
+    assert re.search(complaint, str(done.exception))
+    timeline.valid.ok, timeline.valid.failures = False, ["something is wrong"]
+    save(tmp_path / "t.json", timeline)
+    done = CliRunner().invoke(zcb, ["timeline", str(tmp_path / "t.json")])
+    assert done.exit_code == 0, done.output
+    assert "NOT VALID: something is wrong" in done.stdout
 
 
 @pytest.mark.parametrize("width", [1280, 390])

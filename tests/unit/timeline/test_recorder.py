@@ -505,6 +505,7 @@ def test_a_reader_without_hooks_is_recorded_off_the_wire(target, tmp_path, monke
     timeline = model.load(file)
     assert (code, timeline.valid.ok, timeline.valid.chunks_linked) == (0, True, 4)
     assert (timeline.valid.packets_dropped, timeline.overhead) == (0, None)
+    assert "the fastest by one try of each" in timeline.notes[-1]
     assert {c.decode_start_ns for c in timeline.chunks} == {None}
 
 
