@@ -87,6 +87,9 @@ ZARR_SETTINGS = (
     ),
 )
 
+_BESIDE_GET = ("get_ranges", "get_ranges_sync", "get_sync")
+"""By these a store may fetch without its `get`, if its class has one of its own: zarr's go through `get`."""
+
 _SUFFIX = "bytes=-"
 _PARTIAL, _FAILURE, _TOO_MANY = 206, 500, 429
 
@@ -218,10 +221,11 @@ class ZarrPythonObstore(ZarrPython):
     def __init__(self) -> None:
         super().__init__()
         self._request_counts = RequestCounts()
+        self._sees_all_requests = True
 
     @override
-    def request_counts(self) -> RequestCounts:
-        return self._request_counts
+    def request_counts(self) -> RequestCounts | None:
+        return self._request_counts if self._sees_all_requests else None
 
     @override
     def reset_request_counts(self) -> None:
@@ -230,11 +234,14 @@ class ZarrPythonObstore(ZarrPython):
     def _store(self, workload: Workload) -> Any:
         reader = self
         suffixes = workload.target.knows_suffixes
+        kind = self._store_class(workload)
+        self._sees_all_requests = not _goes_past_get(kind)
 
-        class CountingStore(self._store_class(workload)):  # type: ignore[misc] # a class that zarr may lack
+        class CountingStore(kind):  # type: ignore[misc,valid-type] # a class that zarr may lack
             """Counts at the one method every read goes through: each call is one HTTP GET, as long as none is repeated.
 
-            Where the cloud knows no suffix ranges, it asks for the object's size first.
+            Where the cloud knows no suffix ranges, it asks for the object's size first. A zarr whose store goes past
+            `get` is not counted here, and the embedded store's counts stand for it.
             """
 
             async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
@@ -265,6 +272,13 @@ class ZarrPythonObstore(ZarrPython):
         from harness.targets.client import open_store
 
         return open_store(workload.target, prefix=workload.array.key, client=self.chosen_of(OBSTORE_CLIENT))
+
+
+def _goes_past_get(kind: type) -> bool:
+    """Whether a class of stores has a method of its own that may fetch without its `get`."""
+    from zarr.abc.store import Store
+
+    return any(getattr(kind, name, None) is not getattr(Store, name, None) for name in _BESIDE_GET)
 
 
 class ZarrPythonObstoreFused(ZarrPythonObstore):

@@ -17,6 +17,7 @@ from harness.datasets.shards import index_nbytes
 from harness.errors import BadUseError, MeasurementError, TooLargeError, UnsupportedError
 from harness.measure.conductor import Conductor, Plan
 from harness.readers import benchmarked, reader_class
+from harness.readers.worker import timed_reads
 from harness.results.sample import FLAG_NEW_CONNECTIONS, NETWORK_LIMIT
 from harness.targets.client import open_store
 from harness.targets.resolve import resolve
@@ -189,6 +190,35 @@ def test_a_pipeline_that_is_not_the_one_asked_for_is_not_measured(target, name, 
     asked = getattr(reader_class(name), "pipeline", None) or "zarrs.ZarrsCodecPipeline"
     with pytest.raises(UnsupportedError, match="decodes with BatchedCodecPipeline, not with"):
         zarr_python.demand_pipeline(FellBack, asked)
+
+
+@pytest.mark.parametrize("merges", [False, True])
+def test_a_zarr_whose_store_merges_requests_itself_is_not_counted_by_its_get(target, control, monkeypatch, merges):
+    import zarr.storage
+
+    class Merging(zarr.storage.ObjectStore):
+        """As zarr-python's documentation invites stores to be: with `get_ranges` of its own."""
+
+        async def get_ranges(self, key, byte_ranges, *, prototype, **_limits):
+            starts, ends = [asked.start for asked in byte_ranges], [asked.end for asked in byte_ranges]
+            found = await obstore.get_ranges_async(self.store, key, starts=starts, ends=ends, coalesce=MIB)
+            yield [(number, prototype.buffer.from_bytes(bytes(body))) for number, body in enumerate(found)]
+
+    if merges:
+        monkeypatch.setattr(zarr.storage, "ObjectStore", Merging)
+    workload = create_workload("chunks_of_one_shard", target, dataset="small", parameters=Parameters(gap=1))
+    reader = reader_class("zarr-python+obstore")()
+    reader.open(workload)
+    try:
+        control.mark("merged")
+        timed = timed_reads(reader, workload)
+    finally:
+        reader.close()
+    assert control.since("merged").requests == 2
+    if merges:
+        assert timed.request_counts is None
+    else:
+        assert timed.request_counts.requests == 2
 
 
 def test_a_damaged_chunk_fails_the_reader_instead_of_becoming_a_figure(target):
