@@ -173,7 +173,7 @@ def _measure(names: list[str], loaded: Workload, plan: Plan, environment: Mappin
     if as_json:
         click.echo(read_report(rows[0], limit) if len(rows) == 1 else read_reports(rows, limit))
     elif len(rows) == 1:
-        _show(rows[0])
+        _show(rows[0], limit)
     else:
         _compare([*rows, limit])
     if failed:
@@ -191,7 +191,7 @@ def _compare(rows: list[Row]) -> None:
     for row in rows:
         if row.na is not None:
             console.print(f"{row.reader}: {row.na}")
-    _explain(console, rows)
+    _explain(console, rows, rows[-1])
 
 
 def _without_samples(row: Row) -> str:
@@ -214,7 +214,7 @@ def _medians(row: Row) -> list[str]:
     return [*_shown(medians.values()), _letters(row.samples)]
 
 
-def _show(row: Row) -> None:
+def _show(row: Row, limit: Row) -> None:
     console = Console()
     work = row.workload
     table = _table(f"{row.reader}: {work.label} at {work.target.identity}")
@@ -225,7 +225,7 @@ def _show(row: Row) -> None:
         console.print(_rates(row))
         for line in over_time(row.samples[-1].windows or ()):
             console.print(line)
-    _explain(console, [row])
+    _explain(console, [row], limit)
 
 
 def _conclusions(rows: list[Row]) -> Iterator[str]:
@@ -254,11 +254,21 @@ def _letters(samples: Iterable[Sample]) -> str:
     return " ".join(flag.letter for flag in flags_of(samples))
 
 
-def _explain(console: Console, rows: list[Row]) -> None:
+def _limit_is(limit: Row) -> str:
+    """Return what the limit is, with its plan and what that took where it is known."""
+    requests = [sample.requests for sample in limit.samples if sample.requests is not None]
+    fetched = [sample.fetched_bytes for sample in limit.samples if sample.fetched_bytes is not None]
+    if not requests or not fetched or not limit.variant:
+        return LIMIT_IS
+    count, mib = statistics.median(requests), statistics.median(fetched) / 2**20
+    return f"{LIMIT_IS} Here {limit.variant}: {number(mib)} MiB, {count:g} requests."
+
+
+def _explain(console: Console, rows: list[Row], limit: Row) -> None:
     """Print what the limit is, what the flags mean, and the versions that took part."""
     for line in _conclusions(rows):
         console.print(line, markup=False)
-    console.print(LIMIT_IS)
+    console.print(_limit_is(limit))
     for flag in flags_of(sample for row in rows for sample in row.samples):
         console.print(f"{flag.letter}  {flag.key}: {flag.meaning}")
     for row in rows:

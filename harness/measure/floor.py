@@ -1,4 +1,7 @@
-"""The least that the embedded store's service time leaves: what no client can be faster than.
+"""The least that the embedded store's service time leaves: what no client can be faster than at its rates.
+
+The store lets what an idle link saves up in a millisecond pass at once, and the kernel a packet of 64 KiB of each
+connection: so a read may end some tenths of a millisecond below its floor.
 
 Each read waits for a first byte twice, for its index and for its data in any ranges, or once where a request brings a
 whole shard. What many shards wait for is the longest of their waits. The bytes pass the link and the connections in

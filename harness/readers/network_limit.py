@@ -1,4 +1,4 @@
-"""The network limit: the same bytes fetched without decoding, which no reader can be expected to beat."""
+"""The network limit: what is wanted fetched without decoding, which no reader can be expected to beat."""
 
 from __future__ import annotations
 

@@ -7,10 +7,10 @@ from typing import Literal
 import msgspec
 
 NETWORK_LIMIT = "network-limit"
-"""The reader whose time the others are held against: the same bytes, not decoded."""
+"""The reader whose time the others are held against: it fetches what is wanted and decodes nothing."""
 
 THROWN_AWAY = "network-limit-thrown-away"
-"""The same bytes, not even kept."""
+"""The same, but what is fetched is not even kept."""
 
 FLAG_NEW_CONNECTIONS = "new-connections"
 FLAG_IN_FLIGHT = "in-flight"

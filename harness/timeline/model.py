@@ -233,6 +233,10 @@ def decode(data: bytes, *, origin: str = "timeline") -> Timeline:
     try:
         fields = msgspec.json.decode(data)
         check_schema(fields, SCHEMA, origin)
+        if isinstance(fields, dict) and "reads" in fields:
+            raise BadUseError(
+                f"{origin} is not a timeline but a workload: `zcb read READER {origin} --timeline t.json` records one"
+            )
         return msgspec.convert(fields, Timeline)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BadUseError(f"{origin} is not a timeline: {error}") from error

@@ -12,6 +12,9 @@ FIVE = ("sent_ns", "first_byte_ns", "last_byte_ns", "decode_start_ns", "copied_n
 """The five events of the picture."""
 FIVE_NAMES = ("GET sent", "first byte", "last byte", "decompression starts", "copied into the final array")
 
+_MUCH = 1.2
+"""From so many times the wanted bytes on it is said how many were fetched."""
+
 
 class Row(NamedTuple):
     """One line of a picture."""
@@ -74,12 +77,18 @@ def facts(timeline: Timeline, analysis: Analysis) -> str:
     parts = [
         f"{len(timeline.chunks)} chunks, {len(timeline.requests)} requests",
         f"{analysis.in_flight} in flight" + (f" of {allowed}" if allowed else ""),
-        f"{analysis.fetched_bytes} bytes fetched for {analysis.wanted_bytes} wanted",
+        f"{analysis.fetched_bytes} bytes fetched for {analysis.wanted_bytes} wanted{_over_read(analysis)}",
         f"{analysis.index_bytes} of indexes" if analysis.index_bytes else "",
         lag(timeline),
         cost(timeline),
     ]
     return ", ".join(part for part in parts if part)
+
+
+def _over_read(analysis: Analysis) -> str:
+    """Return how many times the wanted bytes were fetched, where it is much more: they take time too."""
+    times = analysis.fetched_bytes / analysis.wanted_bytes if analysis.wanted_bytes else 0.0
+    return f" ({times:.3g} times)" if times >= _MUCH else ""
 
 
 def lag(timeline: Timeline) -> str:

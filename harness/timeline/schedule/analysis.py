@@ -16,7 +16,7 @@ _MOST = 0.5
 
 
 OPTIMUM_IS = "Optimum: computed, this recording's own requests, none in another's way."
-LIMIT_IS = "Network limit: measured, the same bytes fetched without decoding."
+LIMIT_IS = "Network limit: measured, what is wanted fetched without decoding, by the fastest of its plans."
 
 
 class StageTime(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from harness.timeline.model import Chunk, Request, Timeline, Validity
 
 _LEAST_NS = 1e-3
@@ -71,6 +73,7 @@ def _schedule(timeline: Timeline, in_flight: int, cores: int, *, in_turn: bool) 
         cores=cores,
         link_bytes_per_second=timeline.link_bytes_per_second,
         connection_bytes_per_second=timeline.connection_bytes_per_second,
+        capture=None if timeline.capture is None else msgspec.structs.replace(timeline.capture, lag={}),
         valid=Validity(ok=True, chunks_wanted=len(chunks), chunks_linked=len(chunks), requests_recorded=len(requests)),
         requests=[_request(request, times[request.id], timeline.begin_ns) for request in requests],
         chunks=chunks,

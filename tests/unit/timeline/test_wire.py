@@ -26,6 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import BadUseError, MeasurementError
+from harness.measure import timelines
 from harness.measure.timelines import record_timeline
 from harness.results.sample import NETWORK_LIMIT
 from harness.targets.client import open_store
@@ -838,13 +839,17 @@ def test_a_readers_recording_gets_the_wires_times(target, reader, pattern, param
 @pytest.mark.parametrize(
     ("pattern", "parameters"), [("chunks_of_many_shards", Parameters(shards=4)), ("whole_array", Parameters())]
 )
-def test_a_reader_without_hooks_has_the_wires_timeline(target, pattern, parameters):
+@pytest.mark.parametrize(("plan", "indexes_each"), [("exact", 1), ("whole", 0)])
+def test_a_reader_without_hooks_has_the_wires_timeline(target, monkeypatch, pattern, parameters, plan, indexes_each):
+    # Which of the limit's plans is the fastest is chance here.
+    monkeypatch.setattr(timelines._Session, "_tried", lambda self, variant: float(variant != plan))
     workload = create_workload(pattern, target, dataset="small", parameters=parameters)
     alone = record_timeline(NETWORK_LIMIT, workload, pairs=0, capture=capture)
     assert alone.valid.failures == []
     assert alone.valid.chunks_linked == workload.wanted_chunks == len({c.chunk for c in alone.chunks})
     assert alone.valid.requests_recorded == alone.valid.requests_counted
-    assert Counter(r.kind for r in alone.requests)["index"] == workload.wanted_shards
+    assert Counter(r.kind for r in alone.requests)["index"] == indexes_each * workload.wanted_shards
+    assert any(repr(plan) in note for note in alone.notes)
     by_id = {r.id: r for r in alone.requests}
     for chunk in alone.chunks:
         brought = by_id[chunk.request]

@@ -32,7 +32,7 @@ pub enum Kind {
     Stock,
     /// zarrs' codecs under our own I/O plan: what is possible.
     Planned,
-    /// The same bytes without decoding: what no reader can beat.
+    /// What is wanted without decoding: what no reader can be expected to beat.
     NetworkLimit,
     /// The same, and nothing is kept: what the network gives to a program that does nothing with it.
     NetworkLimitThrownAway,
