@@ -14,6 +14,9 @@ from harness.paths import state_dir
 KEY_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """Where a store that demands signatures takes its keys from, and a client its own."""
 
+CUSTOM = "custom"
+"""What the store calls a profile that is none of its presets."""
+
 _Z99 = 2.326_347_874_040_841  # 99th percentile of the normal distribution, as in the store
 
 
@@ -37,6 +40,21 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     idle_seconds: float | None = None
     """After how long a connection without a request is closed."""
     seed: int | None = None
+
+    @property
+    def label(self) -> str:
+        """What keeps figures of two service times apart: a preset's name, else with it all values that are set."""
+        if self.name != CUSTOM:
+            return self.name
+        tail = "" if self.first_byte_p99_ms is None else f"-{self.first_byte_p99_ms:g}"
+        values = {
+            f"{{:g}}{tail}ms": self.first_byte_ms,
+            "{:g}MB/s": self.connection_mb_s,
+            "{:g}Gbit/s": self.link_gbit_s,
+            "{:g}requests/s": self.requests_per_second_per_prefix,
+            "idle {:g}s": self.idle_seconds,
+        }
+        return f"{CUSTOM}({','.join(text.format(value) for text, value in values.items() if value is not None)})"
 
     @property
     def connection_bytes_per_second(self) -> float:

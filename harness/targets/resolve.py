@@ -142,7 +142,7 @@ def _at_running_store(url: str) -> Target:
         region=DEFAULT_REGION,
         anonymous=not store.auth,
         ca=store.ca,
-        profile=store.profile.name,
+        profile=store.profile.label,
         link=None if store.link.name == "lo" else store.link.name,
     )
 

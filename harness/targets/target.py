@@ -42,7 +42,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     nic: tuple[str, ...] = ()
     """Interfaces of this machine whose counters are read; empty is the one that the route to the service takes."""
     profile: str | None = None
-    """Service-time profile of the embedded store; None elsewhere."""
+    """Service-time profile of the embedded store, e.g. ``s3``, ``custom(5ms,90MB/s,10Gbit/s)``; None elsewhere."""
     link: str | None = None
     """Network that the embedded store serves on where it is not loopback: ``veth``."""
 

@@ -19,6 +19,9 @@ from harness.machine.network import NicCounters
 from harness.measure.conductor import Conductor, Plan
 from harness.measure.evidence import Probe
 from harness.readers import benchmarked, reader_class
+from harness.store import lifecycle
+from harness.store.lifecycle import StoreSettings
+from harness.store.state import Profile
 from harness.targets.client import open_store, reaching
 from harness.targets.fsspec import fsspec_location
 from harness.targets.obstore import obstore_store
@@ -125,6 +128,31 @@ def test_an_authority_stands_beside_the_table_and_is_no_part_of_the_work(named, 
 def test_ways_to_the_embedded_store_keep_figures_apart(store, identity):
     plain = {"anonymous": True, "endpoint": "http://127.0.0.1:1"}
     assert Target(name="embedded", url="s3://bench", profile="s3", **plain | store).identity == identity
+
+
+@pytest.mark.parametrize(
+    ("values", "label"),
+    [
+        ({"name": "s3", "first_byte_ms": 20, "link_gbit_s": 2}, "s3"),
+        (
+            {"name": "custom", "first_byte_ms": 20, "connection_mb_s": 90, "link_gbit_s": 10},
+            "custom(20ms,90MB/s,10Gbit/s)",
+        ),
+        ({"name": "custom", "first_byte_ms": 5.5, "first_byte_p99_ms": 80, "seed": 3}, "custom(5.5-80ms)"),
+        (
+            {"name": "custom", "requests_per_second_per_prefix": 5500, "idle_seconds": 5},
+            "custom(5500requests/s,idle 5s)",
+        ),
+        ({"name": "custom"}, "custom()"),
+    ],
+)
+def test_service_times_that_are_no_presets_are_told_apart(values, label):
+    assert Profile(**values).label == label
+
+
+def test_what_a_store_was_started_with_is_part_of_its_identity(own_state):
+    lifecycle.start(StoreSettings(profile="s3", link_gbit_s=10.0))
+    assert resolve("embedded").identity == "embedded:custom(20ms,90MB/s,10Gbit/s)"
 
 
 def test_a_way_that_is_demanded_is_that_of_the_running_store(embedded_store):
