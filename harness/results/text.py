@@ -58,7 +58,7 @@ def few(known: Interval) -> str:
 def coverage(rows: Iterable[RowRecord]) -> str:
     """Say what the intervals of rows rest on and cover, and that fewer values have none; empty without any.
 
-    As in ``It rests on 7 processes and covers 98.4 %. With fewer than 6 values (n=3) there is none.``
+    As in ``An interval rests on 7 processes and covers 98.4 %. With fewer than 6 values (n=3) there is none.``
     """
     found = {tuple(map(len, by_session(row.samples))) for row in rows if row.samples}
     kinds = sorted({(len(sizes) == 1, sizes[0] if len(sizes) == 1 else len(sizes)) for sizes in found})
@@ -70,7 +70,7 @@ def coverage(rows: Iterable[RowRecord]) -> str:
         if count >= FEWEST
     ]
     few = sorted({count for _, count in kinds if count < FEWEST})
-    said = [f"It rests on {', or '.join(enough)}."] if enough else []
+    said = [f"An interval rests on {', or '.join(enough)}."] if enough else []
     none = f"With fewer than {FEWEST} values ({', '.join(f'n={count}' for count in few)}) there is none."
     return " ".join([*said, none] if few else said)
 
