@@ -286,7 +286,7 @@ def _make_root(root: str) -> None:
     try:
         Path(root).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadUseError(f"cannot keep objects in {root}: {error.strerror}") from error
+        raise BadUseError(f"cannot keep objects in {root}: {error.strerror}; --root names another folder") from error
 
 
 def _when_ready(process: subprocess.Popen[bytes], ready: Path, log: Path) -> _Record:

@@ -121,7 +121,8 @@ def _complaint(target: Target, error: BaseException) -> str:
         return f"{target.url}: no such bucket"
     if isinstance(error, NotFoundError | FileNotFoundError):
         missing = _KEY.search(text)
-        return f"{target.url} holds no {missing[1] if missing else 'such object'}"
+        there = "" if target.is_http else f": `zcb data list --target {target.name}` shows what is there"
+        return f"{target.url} holds no {missing[1] if missing else 'such object'}{there}"
     return _trouble(target, text, code) or _unreachable(target, error)
 
 
@@ -130,7 +131,8 @@ def _lacking(target: Target) -> str:
     missing = [name for name in KEY_VARIABLES if not os.environ.get(name)]
     if not target.url.startswith("s3://") or target.anonymous or not missing:
         return ""
-    return f": {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
+    are = "is" if len(missing) == 1 else "are"
+    return f": {' and '.join(missing)} {are} not set (public data: `anonymous = true` in targets.toml)"
 
 
 def _trouble(target: Target, text: str, code: re.Match[str] | None) -> str | None:

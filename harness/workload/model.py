@@ -169,7 +169,7 @@ def decode(data: bytes | dict[str, Any], *, origin: str = "workload") -> Workloa
         workload = msgspec.convert(fields, Workload)
         _check(workload)
     except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, SyntaxError, RecursionError) as error:
-        raise BadUseError(f"{origin} is not a workload file: {error}") from error
+        raise BadUseError(f"{origin} is not a workload file: {error} (`zcb workload` makes one)") from error
     check_memory(workload.at_once_bytes, workload.held_bytes)
     return workload
 

@@ -159,7 +159,7 @@ def test_a_workload_finds_the_embedded_store_on_whatever_port_it_serves_now(zcb,
     for reader in ("zarr-python+obstore", "zarrs"):
         got, out, err = zcb("read", reader, "w.json", "--samples", "1", "--json")
         assert got == 0, err
-        assert json.loads(out)["target"] == f"embedded:{now.profile.name}"
+        assert json.loads(out)["target"] == "embedded:custom(1ms)"
 
 
 def _another(endpoint):

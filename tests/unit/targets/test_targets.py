@@ -354,13 +354,16 @@ def test_a_bucket_that_is_missing_is_said_alike_whatever_the_pattern(embedded_st
             create_workload("whole_array", target, dataset=dataset)
 
 
+PUBLIC = "(public data: `anonymous = true` in targets.toml)"
+
+
 @pytest.mark.parametrize(
     ("url", "keys", "said"),
     [
-        ("s3://b", {}, "s3://b refuses these credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set"),
-        ("s3://b", {"AWS_ACCESS_KEY_ID": "a"}, "s3://b refuses these credentials: AWS_SECRET_ACCESS_KEY is not set"),
-        ("s3://b", {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}, "s3://b refuses these credentials"),
-        ("gs://b", {}, "gs://b refuses these credentials"),
+        ("s3://b", {}, f": AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set {PUBLIC}"),
+        ("s3://b", {"AWS_ACCESS_KEY_ID": "a"}, f": AWS_SECRET_ACCESS_KEY is not set {PUBLIC}"),
+        ("s3://b", {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}, ""),
+        ("gs://b", {}, ""),
     ],
 )
 def test_keys_that_are_not_set_are_named_where_a_bucket_refuses(monkeypatch, url, keys, said):
@@ -370,4 +373,4 @@ def test_keys_that_are_not_set_are_named_where_a_bucket_refuses(monkeypatch, url
         monkeypatch.setenv(name, value)
     with pytest.raises(StoreError) as error, reaching(Target(name="x", url=url)):
         raise PermissionDeniedError("no")
-    assert str(error.value) == said
+    assert str(error.value) == f"{url} refuses these credentials{said}"
