@@ -81,9 +81,11 @@ def _basis(verdict: Verdict) -> list[str]:
     lines += [f"- {escaped(reason)}" for reason in verdict.reasons]
     lines.append(
         f"- Blocks of {PAIRS_PER_BLOCK} alternating pairs in random order, each with two new processes; the typical "
-        f"ratio with an interval over blocks, corrected for {verdict.comparisons} comparisons and every look: at most "
+        f"ratio with an interval over blocks. Faster, slower: it excludes equal speed, corrected for "
+        f"{verdict.comparisons} comparisons and every look, so that at most "
         f"{verdict.error_rate:.0%} of verdicts call a difference that is not there. "
-        f"Differences within {verdict.smallest_effect:.0%} count as none."
+        f"No difference: the interval, corrected for every look, lies within {verdict.smallest_effect:.0%}. "
+        "A true difference that is a little smaller may be called either."
     )
     return lines
 

@@ -8,7 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from harness.timeline.pictures import svg_picture
 from harness.verdict.model import COUNTED, Finding, SideRecord, Verdict
 from harness.verdict.statistics import Answer
-from harness.verdict.words import answer_of, bounds, cautions, count_change, headline, milliseconds, settling
+from harness.verdict.words import (
+    answer_of,
+    bounds,
+    cautions,
+    count_change,
+    headline,
+    milliseconds,
+    settling,
+    what_intervals_hold,
+)
 
 _WIDTH, _HEIGHT, _LEFT = 720, 150, 40
 _MIDDLE = 66
@@ -57,8 +66,8 @@ def page(verdict: Verdict) -> str:
 <tr><th>machine</th><td colspan="2">{_e(verdict.machine)}; {_e(verdict.started)}; {verdict.seconds:.0f} s</td></tr>
 <tr><th>command</th><td colspan="2"><code>{_e(verdict.command)}</code></td></tr></table></div>
 <p class="soft">Each dot is a pair: head's seconds over base's, measured right after one another. The line is
-the interval of the median; the band holds differences that do not matter ({verdict.smallest_effect:.0%}).
-All intervals hold together in all but {verdict.error_rate:.0%} of verdicts.</p>
+the interval of the typical ratio, by blocks; within the band there is no difference larger than
+{verdict.smallest_effect:.0%}. {_e(what_intervals_hold(verdict))}</p>
 {body}
 </body></html>
 """

@@ -94,7 +94,8 @@ def judge_blocks(
     """Return what the blocks so far allow to say; nothing before the first of `LOOKS`.
 
     An interval within the smallest effect that matters says that there is no difference larger than that, even where
-    it excludes 1: a sure difference of half a percent is none.
+    it excludes 1: a sure difference of half a percent is none. One that excludes 1 before it is so narrow says faster
+    or slower, so that a difference of two percent may be called either (docs/verdicts.md has how often).
 
     Parameters
     ----------

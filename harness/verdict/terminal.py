@@ -13,7 +13,16 @@ from rich.text import Text
 
 from harness.verdict.model import Finding, Verdict
 from harness.verdict.statistics import Answer
-from harness.verdict.words import answer_of, bounds, cautions, count_change, headline, milliseconds, settling
+from harness.verdict.words import (
+    answer_of,
+    bounds,
+    cautions,
+    count_change,
+    headline,
+    milliseconds,
+    settling,
+    what_intervals_hold,
+)
 
 _STYLES = {Answer.FASTER: "green", Answer.SLOWER: "bold red", Answer.SAME: "", Answer.UNKNOWN: "dim"}
 _WIDTH = 118
@@ -43,8 +52,8 @@ def show(verdict: Verdict, console: Console) -> None:
     for reason in (*verdict.reasons, *cautions(verdict)):
         console.print(Text(reason))
     console.print(
-        f"Times are medians. Intervals hold together in all but {verdict.error_rate:.0%} of verdicts. "
-        f"Target {verdict.target}, {verdict.machine}, {verdict.seconds:.0f} s.",
+        " ".join(filter(None, ("Times are medians.", what_intervals_hold(verdict))))
+        + f" Target {verdict.target}, {verdict.machine}, {verdict.seconds:.0f} s.",
         highlight=False,
     )
     command = settling(verdict)

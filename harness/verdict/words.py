@@ -98,6 +98,17 @@ def headline(verdict: Verdict) -> str:
     return "; ".join(filter(None, parts)) or "nothing was measured"
 
 
+def what_intervals_hold(verdict: Verdict) -> str:
+    """Say how often intervals miss; empty where none is shown."""
+    if not any(bounds(finding) for finding in verdict.findings):
+        return ""
+    rate = f"{verdict.error_rate:.0%}"
+    return (
+        f"The intervals of faster and slower hold together in all but {rate} of verdicts, any other by itself in all "
+        f"but {rate}."
+    )
+
+
 def cautions(verdict: Verdict) -> list[str]:
     """Say of each side what its times must not be taken for; none where nothing has to be said.
 

@@ -135,6 +135,16 @@ def test_no_word_and_no_number_of_the_table_is_cut(width):
     assert ("|" in shown) is (width == 120)
 
 
+def test_how_often_intervals_miss_is_said_where_there_are_some():
+    said = (
+        "The intervals of faster and slower hold together in all but 1% of verdicts, any other by itself in all but 1%."
+    )
+    for shown in (" ".join(drawn(EVERYTHING, 118).split()), " ".join(page(EVERYTHING).split())):
+        assert said in shown
+    for shown in (drawn(verdict(failed("no")), 118), page(verdict(failed("no")))):
+        assert "hold together" not in shown
+
+
 def test_long_times_are_not_written_as_powers_of_ten():
     assert [milliseconds(seconds) for seconds in (None, 0.0012345, 0.1, 12.3456)] == ["-", "1.234", "100", "12346"]
 
