@@ -25,6 +25,7 @@ from harness.targets.timeouts import allowed_silence
 
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
+_CLIENT_ERROR = re.compile(r"status code: 4\d\d\b")
 _REFUSED = re.compile(r"status code: 40[13]\b")
 _KEY = re.compile(r"Object at location (\S+) not found")
 _DUMP = "\n\nDebug source"
@@ -76,6 +77,12 @@ def reaching(target: Target) -> Iterator[None]:
 def lacks_bucket(error: BaseException) -> bool:
     """Whether the store answered that there is no such bucket: obstore has no one exception for that."""
     return any(code in str(error) for code in _NO_BUCKET)
+
+
+def is_an_answer(error: BaseException) -> bool:
+    """Whether the store refused, or has no such object (a status of 4xx), rather than not being there or broken."""
+    refused = isinstance(error, NotFoundError | FileNotFoundError | PermissionDeniedError | UnauthenticatedError)
+    return refused or _CLIENT_ERROR.search(str(error)) is not None
 
 
 def require(target: Target, key: str) -> None:
