@@ -38,7 +38,7 @@ RUN = ROOT / "cloud" / "run.sh"
 SKY = ROOT / "cloud" / "sky.yaml"
 CLOUD_INIT = ROOT / "cloud" / "cloud-init.yaml"
 CONFIGS = list(configurations.FILES)
-STEPS = ["arm", "install", "check", "cost", "data", "warm", "bench"]
+STEPS = ["arm", "install", "check", "cost", "data", "warm", "bench", "throughput"]
 
 
 def load(path):
@@ -260,6 +260,11 @@ def settings(tmp_path):
     return {"ZCB_TARGET": "embedded:loopback", "ZCB_CONFIG": str(path), "ZCB_SHUTDOWN": "yes"} | {
         "ZCB_ALSO": "",
         "ZCB_WARM": "100",
+        "ZCB_STREAM_GIB": "0.004",
+        "ZCB_STREAM_READERS": "network-limit,zarrs-planned",
+        "ZCB_STREAM_SAMPLES": "1",
+        "ZCB_SWEEP_READERS": "network-limit",
+        "ZCB_SWEEP_VALUES": "100,400",
     }
 
 
@@ -278,7 +283,12 @@ def test_a_run_from_beginning_to_end(programs, state, settings, tmp_path):
     ]
     (brought,) = home.iterdir()
     names = {str(path.relative_to(brought)) for path in brought.rglob("*") if path.is_file()}
-    assert names == {"results/box/passes/one.pass", "html/index.html", "log.txt", "cost.txt"}
+    throughput = {f"throughput/{name}" for name in ("read.json", "sweep.json", "sweep.svg")}
+    assert names == {"results/box/passes/one.pass", "html/index.html", "log.txt", "cost.txt"} | throughput
+    read, sweep = (json.loads((brought / "throughput" / f"{name}.json").read_text()) for name in ("read", "sweep"))
+    assert [row["reader"] for row in read] == ["network-limit", "zarrs-planned"]
+    assert [(row["workload"]["pattern"], row["workload"]["in_flight"]) for row in read] == [("stream", 400)] * 2
+    assert [value["in_flight"] for value in sweep["readers"][0]["values"]] == [100, 400]
     assert "Dollars per TiB" in (brought / "cost.txt").read_text()
     assert json.loads(conf.read_text())["matrix"]["env_nobuild"]["ZCB_TARGET"] == ["embedded:loopback"]
     assert CliRunner().invoke(data, ["verify", "--target", "embedded", "--preset", "tiny"]).exit_code == 0
@@ -296,6 +306,67 @@ def test_a_row_that_failed_does_not_cost_the_others_their_figures(programs, stat
     assert "FAILED in step bench (exit code 2)" in done.stdout
     assert "Dollars per TiB" in (state / "cloud" / "cost.txt").read_text()
     assert programs.calls[-1] == "shutdown -P now"
+
+
+@pytest.fixture
+def written(state):
+    """Data sets that the steps after `data` read."""
+    assert CliRunner().invoke(data, ["create", "--target", "embedded", "--preset", "tiny"]).exit_code == 0
+
+
+def test_steps_after_a_row_that_failed_are_done_and_the_run_fails(programs, state, settings, written):
+    programs.add("make", left_by_asv(programs, code=2), interpreter=sys.executable)
+    done = cloud_run(programs, "bench", "throughput", **settings)
+    assert done.returncode == 2
+    assert reached(done) == ["bench", "throughput"]
+    assert "FAILED in step bench (exit code 2)" in done.stdout
+    assert (state / "cloud" / "throughput" / "sweep.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kept", "code"),
+    [
+        ({"ZCB_STREAM_READERS": "no-such-reader"}, ["sweep.json", "sweep.svg"], 2),
+        ({"ZCB_SWEEP_VALUES": "none"}, ["read.json"], 2),
+        ({"ZCB_STREAM_GIB": "none"}, [], 2),
+    ],
+)
+def test_what_fails_of_throughput_costs_nothing_else(programs, state, settings, written, tmp_path, wrong, kept, code):
+    home = tmp_path / "home"
+    done = cloud_run(programs, "throughput", "home", **settings | wrong, ZCB_HOME=str(home))
+    assert done.returncode == code
+    assert reached(done) == ["throughput", "home"]
+    assert f"FAILED in step throughput (exit code {code})" in done.stdout
+    brought = (path for path in home.rglob("throughput/*") if path.stat().st_size)
+    assert sorted(path.name for path in brought) == kept
+
+
+def test_a_price_that_cannot_be_told(programs, state, settings):
+    (state / "cloud").mkdir(exist_ok=True)
+    asked = settings | {"ZCB_VM": "", "AWS_EC2_METADATA_DISABLED": "true"}
+    stays = cloud_run(programs, "cost", "bench", **asked | {"ZCB_SHUTDOWN": "no"})
+    assert stays.returncode == 0, stays.stdout
+    assert "WARNING: what this may cost cannot be told; ZCB_VM names the type" in stays.stdout
+    assert "WARNING: what reading a TiB cost cannot be told" in stays.stdout
+    goes_down = cloud_run(programs, "cost", **asked)
+    assert goes_down.returncode == 2
+    assert "FAILED in step cost (exit code 2)" in goes_down.stdout
+    misspelt = cloud_run(programs, "cost", **settings | {"ZCB_VM": "c6in.33xlarge", "ZCB_SHUTDOWN": "no"})
+    assert misspelt.returncode == 2
+
+
+def test_a_dry_run_prints_steps_and_settings_and_does_nothing(programs, own_state, settings):
+    done = cloud_run(programs, "--dry-run", **settings | {"ZCB_HOURS": "0.5"})
+    assert done.returncode == 0, done.stderr
+    steps, _, values = done.stdout.removeprefix("Steps:\n").partition("Settings:\n")
+    assert re.findall(r"^  (\w+): \S", steps, re.MULTILINE) == [*STEPS, "home"]
+    told = dict(line.strip().split("=", 1) for line in values.splitlines())
+    assert set(told) == settings_of_run()
+    assert (told["ZCB_HOURS"], told["ZCB_PRESET"], told["ZCB_TARGET"]) == ("0.5", "tiny", "embedded:loopback")
+    assert programs.calls == []
+    assert not (own_state / "cloud").exists()
+    assert "step check" not in cloud_run(programs, "--dry-run", "check", **settings).stdout
+    assert "no step is called arms" in cloud_run(programs, "--dry-run", "arms", **settings).stderr
 
 
 def test_a_run_that_may_cost_too_much_goes_home_and_down(programs, state, settings, tmp_path):
