@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 _VERSIONS = re.compile(r"\(from versions: ([^)]*)\)")
 _YANKED = re.compile(r"^Reason for being yanked: (.*)$", re.MULTILINE)
 _PULL_REQUESTS = "+refs/pull/*/head:refs/pull/*/head"
+_MAIN = "main"
 
 
 def overlay(spec: str, repository: str | None) -> Path | None:
@@ -177,13 +178,36 @@ def demand_revision(word: str) -> None:
 def commit_of(clone: Path, revision: str) -> str:
     """Return the full hash of a revision; a BadUseError says that the repository does not hold it."""
     demand_revision(revision)
-    for candidate in (revision, f"refs/remotes/origin/{revision}"):
-        found = git.ask(clone, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{candidate}^{{commit}}")
-        if found:
-            return found
-    raise BadUseError(
-        f"{clone.name} holds no revision {revision!r}: name a release (3.2.1), a commit, a branch or a directory"
-    )
+    own, origins = _commit_at(clone, revision), _commit_at(clone, f"refs/remotes/origin/{revision}")
+    if own and origins and revision == _MAIN and own != origins and _is_ancestor(clone, own, origins):
+        behind = git.run(clone, "rev-list", "--count", f"{own}..{origins}")
+        _log.info(f"main is {clone}'s own ({own[:9]}), {behind} commits behind origin/main: name that to take it")
+    found = own or origins
+    if found is None:
+        raise BadUseError(
+            f"{clone.name} holds no revision {revision!r}: name a release (3.2.1), a commit, a branch or a directory"
+        )
+    return found
+
+
+def _commit_at(clone: Path, revision: str) -> str | None:
+    return git.ask(clone, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+
+
+def _is_ancestor(clone: Path, commit: str, descendant: str) -> bool:
+    return git.ask(clone, "merge-base", "--is-ancestor", commit, descendant) is not None
+
+
+def _newest_main(clone: Path) -> str:
+    """Return main as it was last fetched, or the clone's own where that is ahead of it.
+
+    Against a main that was not pulled for long a pull request would be charged with the commits of others.
+    """
+    origins = _commit_at(clone, f"refs/remotes/origin/{_MAIN}")
+    if origins is None:
+        return commit_of(clone, _MAIN)
+    own = _commit_at(clone, f"refs/heads/{_MAIN}")
+    return own if own and _is_ancestor(clone, origins, own) else origins
 
 
 class PullRequest(NamedTuple):
@@ -206,21 +230,38 @@ def pull_request(clone: Path, number: int) -> PullRequest:
     BadUseError
         The repository holds no such pull request.
     """
-    main = commit_of(clone, "main")
+    main = _newest_main(clone)
     subject = rf"(\(#{number}\)$|^Merge pull request #{number} )"
     merged = git.ask(clone, "log", main, "--first-parent", "-1", "--format=%H", "-E", f"--grep={subject}")
     if merged:
-        return PullRequest(commit_of(clone, f"{merged}^1"), merged, _merged_title(clone, merged, number))
-    head = git.ask(clone, "rev-parse", "--verify", "--quiet", f"refs/pull/{number}/head^{{commit}}")
+        parent = commit_of(clone, f"{merged}^1")
+        _log.info(f"base {parent[:9]} is the parent of the commit that merged it, of {_day(clone, merged)}")
+        return PullRequest(parent, merged, _merged_title(clone, merged, number))
+    head = _commit_at(clone, f"refs/pull/{number}/head")
     if head is None:
-        raise BadUseError(
-            f"{clone.name} holds no pull request {number}: a mirror does (git clone --mirror), a plain clone does not"
-        )
+        raise BadUseError(_no_pull_request(clone, number))
     base = git.ask(clone, "merge-base", main, head)
     if base is None:
         raise BadUseError(f"pull request {number} and main have no commit in common")
     commits = git.run(clone, "log", "--format=%s", f"{base}..{head}").splitlines()
+    _log.info(
+        f"base {base[:9]} is the merge base with main of {_day(clone, main)}; "
+        f"commits in the pull request: {len(commits)}"
+    )
     return PullRequest(base, head, commits[0] if len(commits) == 1 else None)
+
+
+def _day(clone: Path, commit: str) -> str:
+    return git.run(clone, "log", "-1", "--format=%cs", commit)
+
+
+def _no_pull_request(clone: Path, number: int) -> str:
+    """Say that there is none, and whether that is the number's fault or the clone's."""
+    listed = git.run(clone, "for-each-ref", "--format=%(refname)", "refs/pull/*/head").splitlines()
+    numbers = [int(part) for name in listed if (part := name.split("/")[2]).isdecimal()]
+    if numbers:
+        return f"{clone} has no pull request {number}; its newest is {max(numbers)}: fetch, or there is none"
+    return f"{clone.name} holds no pull request {number}: a mirror does (git clone --mirror), a plain clone does not"
 
 
 def _merged_title(clone: Path, commit: str, number: int) -> str | None:

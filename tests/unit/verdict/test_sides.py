@@ -222,6 +222,42 @@ def test_an_open_pull_request_is_its_merge_base_against_its_head(history):
     assert builds.pull_request(work, 7) == (commits["first"], commits["head"], "feature")
 
 
+def test_a_main_that_was_not_pulled_for_long_charges_no_pull_request_with_the_commits_of_others(history, logged):
+    work, commits = history
+    newest = git(work, "rev-parse", "main")
+    git(work, "checkout", "-q", "feature")
+    git(work, "reset", "-q", "--hard", "main")
+    git(work, "update-ref", "refs/pull/9/head", commit(work, "9.6", "newer"))
+    git(work, "update-ref", "refs/remotes/origin/main", newest)
+    git(work, "branch", "-qf", "main", commits["first"])
+    assert builds.pull_request(work, 9)[:2] == (newest, git(work, "rev-parse", "feature"))
+    assert any(f"{newest[:9]} is the merge base with main of 20" in line for line in logged)
+    assert any(line.endswith("commits in the pull request: 1") for line in logged)
+    assert builds.commit_of(work, "main") == commits["first"]
+    assert any(f"own ({commits['first'][:9]}), 3 commits behind origin/main" in line for line in logged)
+    git(work, "branch", "-qf", "main", "feature")
+    logged.clear()
+    assert builds.commit_of(work, "main") == git(work, "rev-parse", "feature")
+    assert logged == []
+
+
+def test_a_main_that_is_ahead_of_its_origin_is_taken_and_one_that_went_its_own_way_is_not(history):
+    work, commits = history
+    git(work, "update-ref", "refs/remotes/origin/main", commits["first"])
+    assert builds.pull_request(work, 6)[:2] == (commits["second"], commits["squashed"])
+    git(work, "update-ref", "refs/remotes/origin/main", commits["head"])
+    assert builds.pull_request(work, 7).base == commits["head"]
+
+
+def test_a_number_that_nobody_gave_is_told_from_a_clone_without_pull_requests(history):
+    work, _ = history
+    with pytest.raises(BadUseError, match=rf"^{work} has no pull request 99; its newest is 7: fetch, or there is none"):
+        builds.pull_request(work, 99)
+    git(work, "update-ref", "-d", "refs/pull/7/head")
+    with pytest.raises(BadUseError, match="holds no pull request 99: a mirror does"):
+        builds.pull_request(work, 99)
+
+
 def test_a_squashed_pull_request_is_its_commit_against_the_parent(history):
     work, commits = history
     assert builds.pull_request(work, 6) == (commits["second"], commits["squashed"], "Read faster")
