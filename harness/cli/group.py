@@ -103,7 +103,7 @@ def main() -> None:
         _fail(error.format_message(), error.exit_code)
     except Exception as error:  # the last resort: no traceback unless asked for
         if debug:
-            traceback.print_exc()
+            click.echo(redacted(traceback.format_exc()), err=True)
         _fail(*_told(error))
 
 
