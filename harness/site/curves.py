@@ -44,7 +44,7 @@ class Plot:
     mark: Mark | None = None
 
 
-_EDGE, _LEFT, _HEAD, _HIGH, _FOOT, _BETWEEN = 12, 34, 40, 110, 42, 16
+_EDGE, _LEFT, _HEAD, _HIGH, _FOOT, _BETWEEN = 12, 50, 40, 110, 42, 16
 _COLUMN = 260
 """Width that a plot has at least, where the picture has room for more than one."""
 _STEPS = (1, 2, 2.5, 5, 10)
@@ -85,7 +85,7 @@ def _plot(sweep: InFlightSweep, reader: SweptReader, of_limit: SweptReader | Non
     curves = [Curve(kind="own", points=_points(sweep, reader))]
     if of_limit is not None and reader.reader != NETWORK_LIMIT:
         curves.insert(0, Curve(kind="limit", points=_points(sweep, of_limit)))
-    mark = None if found is None else Mark(x=found.value, low=found.low, high=found.high)
+    mark = None if found is None or found.is_last else Mark(x=found.value, low=found.low, high=found.high)
     return Plot(heading=reader.reader, note=knee_in_words(found), curves=curves, mark=mark)
 
 
@@ -95,11 +95,13 @@ def _points(sweep: InFlightSweep, reader: SweptReader) -> list[tuple[float, Inte
 
 
 def knee_in_words(found: Knee | None) -> str:
-    """Return a knee with its interval, e.g. ``knee at 20 [10, 50]``."""
+    """Return a knee with its interval, e.g. ``knee at 20 [10, 50]``; the largest value that was measured is none."""
     if found is None:
         return "nothing measured"
+    if found.is_last:
+        return f"no knee up to {found.value}: still rising"
     within = f" [{found.low}, {found.high}]" if found.sure else f" (n={found.count})"
-    return f"knee at {found.value}{within}{', still rising' if found.is_last else ''}"
+    return f"knee at {found.value}{within}"
 
 
 def of_gaps(sweep: GapSweep) -> str:
@@ -185,7 +187,9 @@ class _Drawing:
             x = self._x(tick, left)
             yield f'<path class="line" d="M{x:.1f} {top:.1f}v{_HIGH}"/>'
             yield svg_text(x, bottom + 14, f"{tick:g}", "soft", anchor="middle")
-        yield svg_text(left + self._room, bottom + 28, f"{self._y_is}, by {self._x_is}", "soft", anchor="end")
+        yield svg_text(left + self._room, bottom + 28, self._x_is, "soft", anchor="end")
+        upwards = f"translate({left - _LEFT + 9:.1f} {top + _HIGH / 2:.1f}) rotate(-90)"
+        yield f'<text transform="{upwards}" text-anchor="middle" class="soft">{escape(self._y_is)}</text>'
 
     def _mark(self, mark: Mark, left: float, top: float) -> Iterator[str]:
         x = self._x(mark.x, left)
