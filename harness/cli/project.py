@@ -1,5 +1,6 @@
 """``zcb project``: what measured reads would take with another link, other cores and another store."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def project(
         report = {"schema": SCHEMA, "rows": found}
         click.echo(pretty(report))
     else:
-        _show(found)
+        _show(found, cells)
 
 
 def _place(row: Sequence[MeasuredCell], asked: dict[str, float | None]) -> Place:
@@ -116,8 +117,8 @@ def _place(row: Sequence[MeasuredCell], asked: dict[str, float | None]) -> Place
     return msgspec.structs.replace(place, first_byte_p99_ms=tail * place.first_byte_ms)
 
 
-def _show(found: Sequence[Projection]) -> None:
-    """Print a table for each workload."""
+def _show(found: Sequence[Projection], cells: Sequence[MeasuredCell]) -> None:
+    """Print a table for each workload, and what lies beyond what was measured."""
     console = Console(highlight=False)
     place = found[0].place  # what is asked for is the same in all
     by_tls = ", by TLS" if all(one.place.encrypted for one in found) else ""
@@ -126,10 +127,51 @@ def _show(found: Sequence[Projection]) -> None:
     console.print(f"Assumed of the store: {'; '.join(dict.fromkeys(_service(one.place) for one in found))}.")
     for label in dict.fromkeys(one.label for one in found):
         console.print(_table(label, [one for one in found if one.label == label]))
+    beyond = _beyond(found, cells)
+    if beyond is not None:
+        console.print(beyond, markup=False)
     untold = dict.fromkeys(one.reader for one in found if one.in_turns is None)
     if untold:
         console.print(f"{', '.join(untold)}: {_UNTOLD}", markup=False)
     console.print("Its model, and how far it was off where it was checked: docs/projection.md.")
+
+
+def _beyond(found: Sequence[Projection], cells: Sequence[MeasuredCell]) -> str | None:
+    """Return a line that names what is asked for and lies beyond the range that was measured; None where nothing does.
+
+    A link that was measured without a limit counts as none of those that were measured.
+    """
+    place = found[0].place
+    asked_and_measured = (
+        ("{} in flight", [one.in_flight for one in found], [cell.in_flight for cell in cells]),
+        ("{} Gbit/s", [place.link_gbit_s], [cell.place.link_gbit_s for cell in cells]),
+        ("{} cores", [place.cores], [cell.place.cores for cell in cells]),
+    )
+    asked, measured = [], []
+    for words, wanted, seen in asked_and_measured:
+        known = [value for value in seen if value is not None]
+        far = max((value for value in wanted if value is not None), key=lambda value: _distance(value, known))
+        if _distance(far, known):
+            asked.append(words.format(f"{far:g}"))
+            ends = dict.fromkeys(f"{end:g}" for end in (min(known), max(known))) if known else ()
+            measured.append(words.format(" to ".join(ends)) if known else "a link without a limit")
+    if not asked:
+        return None
+    verb = "lies" if len(asked) == 1 else "lie"
+    said = f"{_listed(asked)} {verb} beyond what was measured: {', '.join(measured)}."
+    return said.replace(" 1 cores", " 1 core")
+
+
+def _distance(value: float, known: Sequence[float]) -> float:
+    """Return how many times a value is beyond the lowest or the highest of those that are known; 0 within them."""
+    if not known:
+        return math.inf
+    times = max(min(known) / value, value / max(known))
+    return times if times > 1 else 0.0
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _service(place: Place) -> str:

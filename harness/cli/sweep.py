@@ -40,6 +40,10 @@ from harness.workload.model import MOST_IN_FLIGHT
 
 _MOST_VALUES = 40
 
+_UNPUBLISHED = (
+    "; `asv publish` makes a page of it once benchmarks have been run there (`make bench`): until then, -o draws it"
+)
+
 
 class Values(click.ParamType["tuple[int, ...]"]):
     """Whole numbers within bounds, separated by commas."""
@@ -84,7 +88,11 @@ def sweep() -> None:
 @ENV
 @click.option("--json", "as_json", is_flag=True, help="Print all samples, figures and knees as JSON.")
 @click.option("-o", "--output", type=OutputFile(), help="Draw it into this SVG file too.")
-@click.option("--keep", is_flag=True, help="Keep it beside asv's results: `asv publish` makes a page of it.")
+@click.option(
+    "--keep",
+    is_flag=True,
+    help="Keep it beside asv's results: `asv publish` makes a page of it, once a `make bench` was done.",
+)
 @click.option(
     "--config", type=click.Path(path_type=Path), help="With --keep: asv configuration (default: the releases)."
 )
@@ -124,9 +132,10 @@ def in_flight(
         raise _nothing(swept, failed)
     if output is not None:
         write_output(output, curves.of_sweep(swept).encode())
-    if found_config is not None:
+    if found_config is not None and conf is not None:
         kept = sweeps.keep(conf, found_config.parent, Machine.get_unique_machine_name(), swept)
-        click.echo(f"zcb sweep: kept in {kept}", err=True)
+        published = found_config.parent / conf.results_dir / "benchmarks.json"
+        click.echo(f"zcb sweep: kept in {kept}{'' if published.is_file() else _UNPUBLISHED}", err=True)
     if failed:
         raise MeasurementError("; ".join(failed))
 

@@ -77,6 +77,10 @@ def _of_json(path: Path) -> Iterator[MeasuredCell | None]:
         if isinstance(data, dict) and data.get("kind") == "in-flight":
             check_schema(data, SCHEMA, path)
             return of_sweep(msgspec.convert(data, InFlightSweep))
+        if isinstance(data, dict) and "arms" in data:
+            raise BadUseError(
+                f"{path} holds results of `zcb train`, which cannot be projected: only those of reads can"
+            )
         given = data if isinstance(data, list) else [data]
         reports = msgspec.convert(given, list[_Report])
         for one in given:

@@ -41,6 +41,7 @@ def test_a_sweep_measures_draws_and_is_kept(work, tmp_path):
     asked = ("--readers", f"zarr-python+obstore,{NETWORK_LIMIT}", "--values", "3,1", "--samples", 2)
     done = run("in-flight", work, *asked, "--json", "-o", picture, "--keep", "--config", config)
     assert done.exit_code == 0, done.output
+    assert "once benchmarks have been run there (`make bench`): until then, -o draws it" in done.stderr
     told = json.loads(done.stdout)
     assert [reader["reader"] for reader in told["readers"]] == ["zarr-python+obstore", NETWORK_LIMIT]
     for reader in told["readers"]:
@@ -50,6 +51,32 @@ def test_a_sweep_measures_draws_and_is_kept(work, tmp_path):
         assert reader["knee"]["value"] in (1, 3)
     assert picture.read_text().startswith("<svg")
     assert len(list(tmp_path.glob("results/*/sweeps/*.sweep"))) == 1
+    (tmp_path / "results" / "benchmarks.json").touch()  # as asv leaves it
+    again = run("in-flight", work, *asked, "--keep", "--config", config)
+    assert again.stderr.strip().endswith(".sweep")
+
+
+def test_what_lies_beyond_a_sweep_stands_below_its_projection(work, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    kept = tmp_path / "sweep.json"
+    kept.write_text(
+        run("in-flight", work, "--readers", "tensorstore", "--values", "1,4", "--samples", 1, "--json").stdout
+    )
+    sweep = json.loads(kept.read_text())
+    link, cores = sweep["service"]["link_gbit_s"] or 10, min(sweep["cores"], sweep["machine_cores"])
+
+    def said(*asked):
+        done = CliRunner().invoke(zcb, ["project", str(kept), *map(str, asked)])
+        assert done.exit_code == 0, done.output
+        return [line for line in done.stdout.splitlines() if "beyond what was measured" in line]
+
+    (far,) = said("--link-gbit-s", 1000, "--cores", 4096, "--in-flight", 800)
+    assert far.startswith("800 in flight, 1000 Gbit/s and 4096 cores lie beyond what was measured: 1 to 4 in flight, ")
+    assert far.endswith(f", {cores} cores." if cores > 1 else ", 1 core.")
+    if sweep["service"]["link_gbit_s"]:
+        assert said("--link-gbit-s", link, "--cores", cores, "--in-flight", 2) == []
+        (one,) = said("--link-gbit-s", link, "--cores", cores, "--in-flight", 5)
+        assert one == "5 in flight lies beyond what was measured: 1 to 4 in flight."
 
 
 @pytest.mark.parametrize("columns", [80, 120])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import BadUseError
 from harness.results import measured_cells
 from harness.store.state import Profile
 from tests.support.passes import WORKLOADS, record, rows
@@ -24,3 +25,10 @@ def test_a_pass_tells_its_cores_and_those_that_it_shares_with_the_store(monkeypa
     monkeypatch.setattr(measured_cells.records, "load", lambda path: [passed])
     places = {cell.place for cell in measured_cells.load(Path("asv.conf.json"))}
     assert [(place.cores, place.shared_cores) for place in places] == [(cores, shared)]
+
+
+def test_results_of_a_training_loop_are_refused_by_name(tmp_path):
+    path = tmp_path / "train.json"
+    path.write_text('{"schema": 1, "workload": {}, "arms": []}')
+    with pytest.raises(BadUseError, match="results of `zcb train`, which cannot be projected"):
+        measured_cells.load(path)
