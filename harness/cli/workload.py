@@ -149,6 +149,12 @@ def _write_training(
     write_output(output, trainings.encode(made))
     crops = len(made.workloads[0].reads)
     click.echo(f"{made.label}: {crops} samples, {made.tensor_bytes} bytes an epoch -> {output}", err=True)
+    from harness.train.batches import lead_of, too_short  # loads what tensors take, which other workloads do without
+
+    if (why := too_short(made, lead_of(made))) is not None:
+        click.echo(
+            f"zcb workload: arms of `zcb train` that read ahead will refuse it: {why}: ask for more --batches", err=True
+        )
 
 
 def _size(made: workloads.Workload) -> str:

@@ -134,8 +134,12 @@ def check_shapes(
         if min(lengths) < 1:
             raise ValueError(f"{name} {short(lengths)} has a length below 1: it is empty")
     _check_divides("chunks", chunks, "shards", shards)
-    if whole_shards:
-        _check_divides("shards", shards, "shape", shape)
+    if whole_shards and any(length % part for part, length in zip(shards, shape, strict=True)):
+        nearest = [max(1, round(length / part)) * part for part, length in zip(shards, shape, strict=True)]
+        raise ValueError(
+            f"shards {short(shards)} do not divide shape {short(shape)}: "
+            f"the nearest that they divide is {short(nearest)}"
+        )
     per_shard = math.prod(grid(shards, chunks))
     if per_shard > MAX_CHUNKS_PER_SHARD:
         raise ValueError(f"{per_shard} chunks in a shard exceed the limit of {MAX_CHUNKS_PER_SHARD}")

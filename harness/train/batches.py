@@ -37,6 +37,20 @@ def lead_of(training: Training) -> int:
     return wave * math.ceil(allowed / wave)
 
 
+def too_short(training: Training, lead: int) -> str | None:
+    """Return why an epoch does not show how fast batches are made, where `lead` may be there with the first; or None.
+
+    They are no rate: while the first one waits for connections the others become ready.
+    """
+    fewest = _FEWEST_ROUNDS * lead
+    if training.batches >= fewest:
+        return None
+    return (
+        f"{lead} batches may be ready with the first one: an epoch of {training.batches} is too short to "
+        f"see how fast it makes them ({fewest} or more are not)"
+    )
+
+
 class Arm(ABC):
     """A way to feed batches. Its life: `open` once, then `epoch` for each epoch in order, then `close`."""
 
@@ -44,16 +58,10 @@ class Arm(ABC):
     """Batches that may be under way or ready when the first one is there, itself among them (`begin_with`)."""
 
     def begin_with(self, batches: int, training: Training) -> None:
-        """Take note of how many batches may be there with the first one; an UnsupportedError says: most of an epoch.
-
-        They are no rate: while the first one waits for connections the others become ready.
-        """
-        self.lead, fewest = batches, _FEWEST_ROUNDS * batches
-        if training.batches < fewest:
-            raise UnsupportedError(
-                f"{batches} batches may be ready with the first one: an epoch of {training.batches} is too short to "
-                f"see how fast it makes them ({fewest} or more are not)"
-            )
+        """Take note of how many batches may be there with the first one; an UnsupportedError says: most of an epoch."""
+        self.lead = batches
+        if (why := too_short(training, batches)) is not None:
+            raise UnsupportedError(why)
 
     @abstractmethod
     def open(self, training: Training) -> None:

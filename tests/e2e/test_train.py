@@ -51,6 +51,18 @@ def listed(target, tmp_path_factory):
     return file
 
 
+@pytest.mark.parametrize(("batches", "warned"), [(15, True), (16, False)])
+def test_an_epoch_that_arms_would_refuse_is_warned_of_when_it_is_written(target, tmp_path, batches, warned):
+    asked = ["--dataset", "tiny/small", "--batch", "4", "--batches", str(batches), "-o", str(tmp_path / "tr.json")]
+    made = CliRunner().invoke(zcb, ["workload", "training", "--target", "embedded", *asked])
+    assert made.exit_code == 0, made.output
+    warnings = [line for line in made.stderr.splitlines() if "will refuse it" in line]
+    assert len(warnings) == warned
+    if warned:
+        assert "8 batches may be ready with the first one: an epoch of 15 is too short" in warnings[0]
+        assert warnings[0].endswith("(16 or more are not): ask for more --batches")
+
+
 def trained(file, *options):
     done = CliRunner().invoke(zcb, ["train", str(file), *options, "--json"])
     assert done.exit_code == 0, done.output
