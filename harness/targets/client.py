@@ -18,6 +18,7 @@ from obstore.store import ObjectStore
 
 from harness.errors import StoreError
 from harness.machine.environment import direct
+from harness.store import state
 from harness.store.state import KEY_VARIABLES
 from harness.targets.obstore import Store, obstore_store
 from harness.targets.target import Target
@@ -42,6 +43,8 @@ _BAD_ANSWERS = {
     "Content-Length Header missing": "does not say how long an object is (no Content-Length)",
 }
 """What a library says of an answer that it cannot use -> what the server did."""
+_FULL = "no storage space"
+"""What the embedded store says where its disk is full."""
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 
 
@@ -151,12 +154,18 @@ def _trouble(target: Target, text: str, code: re.Match[str] | None) -> str | Non
         return f"no answer from {host}" + ("" if seconds is None else f" within {seconds:g} s")
     if code:
         said = _MESSAGE.search(text)
-        return f"{where} answers {code[1]}{f': {said[1]}' if said else ''}"
+        return f"{where} answers {code[1]}{f': {said[1]}' if said else ''}{_full_disk(target, text)}"
     bad = next((words for sign, words in _BAD_ANSWERS.items() if sign in text), None)
     if bad:
         return f"{where} {bad}"
     status = _STATUS.search(text)
     return f"{where} answers {status[1]}" if status else None
+
+
+def _full_disk(target: Target, text: str) -> str:
+    """Return whose disk it is where the embedded store found it full."""
+    store = state.running() if target.profile is not None and _FULL in text else None
+    return "" if store is None else f": make room on the disk of {store.root}"
 
 
 def _unreachable(target: Target, error: BaseException) -> str:

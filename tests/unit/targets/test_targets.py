@@ -11,7 +11,7 @@ import msgspec
 import psutil
 import pytest
 import tensorstore
-from obstore.exceptions import PermissionDeniedError
+from obstore.exceptions import GenericError, PermissionDeniedError
 
 from harness.errors import BadUseError, StoreError
 from harness.machine import network
@@ -373,4 +373,18 @@ def test_keys_that_are_not_set_are_named_where_a_bucket_refuses(monkeypatch, url
         monkeypatch.setenv(name, value)
     with pytest.raises(StoreError) as error, reaching(Target(name="x", url=url)):
         raise PermissionDeniedError("no")
+<<<<<<< HEAD
     assert str(error.value) == f"{url} refuses these credentials{said}"
+=======
+    assert str(error.value) == said
+
+
+def test_a_full_disk_of_the_embedded_store_is_named(embedded_store):
+    said = "<Code>InternalError</Code><Message>the store failed: no storage space</Message>"
+    with pytest.raises(StoreError) as own, reaching(resolve("embedded")):
+        raise GenericError(said)
+    assert str(own.value).endswith(f"no storage space: make room on the disk of {embedded_store.root}")
+    with pytest.raises(StoreError) as other, reaching(Target(name="t", url="s3://bucket")):
+        raise GenericError(said)
+    assert str(other.value).endswith("no storage space")
+>>>>>>> 2a347d9 (A full disk of the embedded store is named in the error)
