@@ -31,6 +31,8 @@ _VERSIONS = re.compile(r"\(from versions: ([^)]*)\)")
 _YANKED = re.compile(r"^Reason for being yanked: (.*)$", re.MULTILINE)
 _PULL_REQUESTS = "+refs/pull/*/head:refs/pull/*/head"
 _MAIN = "main"
+_UNTAGGED = re.compile(r"zarr-(0\.1\.dev.*|0\.0\.0.*)\.dist-info")
+"""The folder of a zarr whose version no tag is behind: setuptools-scm's, and what others write."""
 
 
 def overlay(spec: str, repository: str | None) -> Path | None:
@@ -277,14 +279,30 @@ def _of_commit(clone: Path, commit: str) -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             source = Path(scratch, "source")
             git.check_out(clone, commit, source)
-            _install(str(source), folder)
+            _build(source, clone, folder)
 
     return cached_folder(f"zarr-{commit[:12]}", build)
 
 
 def _of_tree(tree: Path) -> Path:
-    """Build a working tree, uncommitted changes included; kept under the hash of its files."""
-    return cached_folder(f"tree-{tree_digest(tree)}", lambda folder: _install(str(tree), folder))
+    """Build a working tree, uncommitted changes included; kept under the hash of its files and its place in history.
+
+    The latter is part of what is built: zarr's version is made of tags.
+    """
+    digest = tree_digest(tree)  # says where it is no git tree
+    described = git.ask(tree, "describe", "--tags", "--always") or ""
+    place = hashlib.sha256(described.encode()).hexdigest()[:8]
+    return cached_folder(f"tree-{digest}-{place}", lambda folder: _build(tree, tree, folder))
+
+
+def _build(source: Path, repository: Path, folder: Path) -> None:
+    """Install zarr from its sources, and refuse one whose repository has no tags to make its version of."""
+    _install(str(source), folder)
+    version = next((found[1] for path in folder.glob("zarr-*.dist-info") if (found := _UNTAGGED.match(path.name))), "")
+    if version:
+        shallow = git.ask(repository, "rev-parse", "--is-shallow-repository") == "true"
+        command = f"git fetch --tags{' --unshallow' if shallow else ''}"
+        raise BadUseError(f"{repository} has no v* tags, so its version is {version}: {command} there")
 
 
 def tree_digest(tree: Path) -> str:

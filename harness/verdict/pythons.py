@@ -12,10 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from importlib.metadata import requires
 from pathlib import Path
-
-from packaging.requirements import Requirement
 
 from harness.errors import BadUseError, MeasurementError
 from harness.machine.log import last_line
@@ -112,7 +109,7 @@ def _told(spec: str, program: Path) -> str:
 def _install(program: Path, folder: Path, lock: str) -> None:
     _run([program, "-m", "venv", folder])
     entries = _entries(lock)
-    needed = [name for name in _needed_by_zarr() if name in entries]
+    needed = [name for name in sides.required_by(sides.ZARR) if name in entries]
     without = _wheels(folder, entries)
     for name in needed:
         if name in without:
@@ -132,12 +129,6 @@ def _entries(lock: str) -> dict[str, str]:
     """Return the entry of each package in a lock, with its hashes."""
     found = re.findall(r"^([\w.-]+)(==.*\n(?:[ \t]+.*\n)*)", lock, re.MULTILINE)
     return {name: name + rest for name, rest in found}
-
-
-def _needed_by_zarr() -> list[str]:
-    """Return what zarr requires in this environment, without its extras."""
-    parsed = map(Requirement, requires(sides.ZARR) or ())
-    return [one.name for one in parsed if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
 def _wheels(folder: Path, entries: Mapping[str, str]) -> set[str]:

@@ -7,11 +7,12 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
+from packaging.utils import canonicalize_name
 
 from harness.errors import BadUseError
 from harness.machine.environment import let_in
@@ -107,37 +108,52 @@ def usual_readers(request: Request) -> list[str]:
     if _compares_crates(request):
         return crates.readers()
     of_packages = [name for name in benchmarked() if _packages(request).intersection(reader_class(name).packages)]
-    usual = of_packages or representatives()[ZARR_PYTHON]
+    affected = [name for name in representatives()[ZARR_PYTHON] if _is_affected(name, request)]
+    usual = of_packages or affected or [name for name in benchmarked() if _is_affected(name, request)]
     return usual[: 1 if request.quick else None]
 
 
 def _readers(request: Request) -> list[str]:
     of_crates = _compares_crates(request)
     readers = list(request.readers or usual_readers(request))
+    packages = _packages(request)
+    if not readers:
+        used = sorted({package for name in benchmarked() for package in reader_class(name).packages})
+        raise BadUseError(
+            f"no reader uses {' or '.join(sorted(packages))}, so there is nothing to compare: "
+            f"readers use {', '.join(used)} and what these require"
+        )
     for name in readers:
         reader_class(name)  # says what there is
         if of_crates and name not in crates.readers():
             raise BadUseError(f"{name} does not read with the zarrs crate: choose from {', '.join(crates.readers())}")
         if not of_crates and not _is_affected(name, request):
             able = [one for one in benchmarked() if _is_affected(one, request)]
-            what = " or ".join(sorted(_packages(request))) or (
-                "Python" if _compares_pythons(request) else "zarr-python"
-            )
+            what = " or ".join(sorted(packages)) or ("Python" if _compares_pythons(request) else "zarr-python")
             raise BadUseError(
-                f"{name} does not use {what}, so there is nothing to compare: choose from {', '.join(able)}"
+                f"{name} does not use {what}, so there is nothing to compare: "
+                f"choose from {', '.join(able) or 'none, no reader does'}"
             )
+    _tell_required(readers, packages)
     return readers
 
 
+def _tell_required(readers: Sequence[str], packages: Set[str]) -> None:
+    """Say of packages that no reader names that their part in a read is unknown."""
+    named = {package for name in readers for package in reader_class(name).packages}
+    for package in sorted(packages - named):
+        _log.info(f"{package} is required by packages of {', '.join(readers)}: whether it is loaded is not known")
+
+
 def _is_affected(reader: str, request: Request) -> bool:
-    """Whether what is compared can matter to a reader: zarr, or a package that readers name, to those that use it."""
+    """Whether what is compared can matter to a reader: zarr, or a package, to those that name it or require it."""
     if _compares_pythons(request):
         return reader not in crates.readers()
     named, of_zarr, packages = _named(request), reader_class(reader).uses_zarr_python(), _packages(request)
     if of_zarr and (request.base_config or request.head_config or any(map(sides.is_zarr, named))):
         return True
     if packages:
-        return not packages.isdisjoint(reader_class(reader).packages)
+        return not packages.isdisjoint(sides.with_required(reader_class(reader).packages))
     return not (request.base_config or request.head_config) and not any(map(sides.is_zarr, named))
 
 
@@ -146,10 +162,11 @@ def _named(request: Request) -> set[str]:
 
 
 def _packages(request: Request) -> set[str]:
-    """Return the packages but zarr whose versions are compared, of those that some reader names as its own."""
-    known = {package for name in benchmarked() for package in reader_class(name).packages}
+    """Return the packages but zarr whose versions are compared."""
+    if _compares_crates(request) or _compares_pythons(request):
+        return set()
     exact = [sides.requirement(spec) for spec in _named(request)]
-    return {name for one in exact if one and (name := one.partition("==")[0]) in known - {sides.ZARR}}
+    return {str(canonicalize_name(one.partition("==")[0])) for one in exact if one} - {sides.ZARR}
 
 
 def _compares_crates(request: Request) -> bool:

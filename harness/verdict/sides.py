@@ -4,6 +4,8 @@ All sides share this environment's pinned packages, file by file: what differs l
 the path of the side's processes.
 """
 
+import functools
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -14,7 +16,7 @@ from types import MappingProxyType
 
 import msgspec
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from harness.errors import BadUseError, MeasurementError
 from harness.machine.environment import sealed
@@ -99,6 +101,28 @@ def is_zarr(spec: str) -> bool:
     """Whether `spec`, which is not ``=``, names a zarr rather than another package's version."""
     exact = requirement(spec)
     return exact is None or exact.startswith(f"{ZARR}==")
+
+
+def required_by(package: str) -> list[str]:
+    """Return what an installed package requires here, without its extras; nothing of one that is not installed."""
+    try:
+        parsed = map(Requirement, importlib.metadata.requires(package) or ())
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    return [one.name for one in parsed if one.marker is None or one.marker.evaluate({"extra": ""})]
+
+
+@functools.cache
+def with_required(packages: tuple[str, ...]) -> frozenset[str]:
+    """Return packages with all that they require: what a process that imports them may load."""
+    found: set[str] = set()
+    left = [*packages]
+    while left:
+        name = canonicalize_name(left.pop())
+        if name not in found:
+            found.add(name)
+            left += required_by(name)
+    return frozenset(found)
 
 
 def settings(given: Mapping[str, str]) -> dict[str, str]:

@@ -89,8 +89,23 @@ def test_who_is_compared_unless_readers_are_named():
     two_of_obstore = Request(base="obstore==0.11.0", head="obstore==0.12.1", target=target)
     assert usual_readers(two_of_obstore) == [name for name in benchmarked() if "obstore" in reader_class(name).packages]
     assert "zarr-python+fsspec" not in usual_readers(two_of_obstore)
-    unknown = Request(base="=", head="yarl==1.0", target=target)  # no reader names it, so it may matter to any
-    assert usual_readers(unknown) == ["zarr-python+obstore", "zarr-python+fsspec"]
+    below = Request(base="=", head="google_crc32c==1.0", target=target)  # zarr requires it, and no reader names it
+    assert usual_readers(below) == ["zarr-python+obstore", "zarr-python+fsspec"]
+    of_one = Request(base="=", head="yarl==1.0", target=target)  # aiohttp requires it
+    assert usual_readers(of_one) == ["zarr-python+fsspec"]
+    assert usual_readers(Request(base="=", head="pandas==1.0", target=target)) == ["xarray", "dask"]
+
+
+def test_a_package_that_no_reader_requires_is_refused_and_one_that_is_only_required_is_said(monkeypatch, logged):
+    with pytest.raises(BadUseError, match=r"^no reader uses boto3, so .*: readers use .*zarrs and what these require$"):
+        plan(Request(base="boto3-1.0-py3-none-any.whl", head="=", target=PLACE))
+    with pytest.raises(BadUseError, match=r"^zarr-python\+obstore does not use attrs, .*: choose from zarr-python\+fs"):
+        plan(Request(base="attrs==26.1.0", head="=", target=PLACE, readers=["zarr-python+obstore"]))
+    monkeypatch.setattr(runs, "create_workload", lambda *_, **__: None)
+    for package in ("attrs", "aiohttp"):
+        assert plan(Request(base=f"{package}==1.0", head="=", target=PLACE))[0] == ["zarr-python+fsspec"]
+    said = [line for line in logged if "is not known" in line]
+    assert said == ["attrs is required by packages of zarr-python+fsspec: whether it is loaded is not known"]
 
 
 @pytest.mark.parametrize(

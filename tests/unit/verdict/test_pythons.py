@@ -49,7 +49,7 @@ def installs(monkeypatch):
         return subprocess.CompletedProcess(command, bool(lacking), "", said)
 
     monkeypatch.setattr(pythons, "called", called)
-    monkeypatch.setattr(pythons, "_needed_by_zarr", lambda: ["needed"])
+    monkeypatch.setattr(pythons.sides, "required_by", lambda _: ["needed"])
     return calls, without
 
 

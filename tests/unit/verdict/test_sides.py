@@ -217,6 +217,23 @@ def test_a_working_tree_with_uncommitted_changes_is_what_is_compared(history, ow
     assert sides.make("after", after, {}).detail == "zarr 9.9"
 
 
+@pytest.mark.slow
+def test_a_clone_without_tags_is_told_to_fetch_them_and_built_again_once_it_has(history, own):
+    work, _ = history
+    first = commit(work, "0.1.dev7+g5c98cef", "as a clone without tags is built")
+    for spec in (str(work), first):
+        with pytest.raises(
+            BadUseError,
+            match=rf"^{work} has no v\* tags, so its version is 0\.1\.dev7\+g5c98cef: git fetch --tags there$",
+        ):
+            builds.overlay(spec, str(work))
+    assert list((own / "sides").iterdir()) == []
+    commit(work, "9.7", "tagged")
+    before = builds.overlay(str(work), None)
+    git(work, "tag", "v9.7")
+    assert builds.overlay(str(work), None) != before
+
+
 def test_an_open_pull_request_is_its_merge_base_against_its_head(history):
     work, commits = history
     assert builds.pull_request(work, 7) == (commits["first"], commits["head"], "feature")
