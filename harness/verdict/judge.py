@@ -20,6 +20,7 @@ from harness.verdict.statistics import (
     SMALLEST_EFFECT,
     Answer,
     judge_blocks,
+    last_look,
     next_look,
 )
 from harness.workload.model import Workload
@@ -56,8 +57,16 @@ def judge(finding: Finding, pairs: Iterator[Pair], rules: Rules, clock: Callable
             finding.why = f"{blocks} blocks, the most that are taken, leave it open"
             return
         if clock() - begin >= rules.seconds:
-            finding.why = f"{blocks} blocks in {rules.seconds:.0f} s leave it open"
+            finding.why = _left_open(blocks, rules.seconds)
             return
+
+
+def _left_open(blocks: int, seconds: float) -> str:
+    if blocks < LOOKS[0]:
+        return (
+            f"an answer needs {LOOKS[0]} blocks; {blocks} {'was' if blocks == 1 else 'were'} taken in {seconds:.0f} s"
+        )
+    return f"{last_look(blocks)} blocks in {seconds:.0f} s leave it open"
 
 
 def look(finding: Finding, rules: Rules) -> None:

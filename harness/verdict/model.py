@@ -7,7 +7,7 @@ import msgspec
 from harness.errors import WRONG_DATA, blamed, wrong_data_first
 from harness.timeline.model import Timeline
 from harness.verdict.pairs import Pair
-from harness.verdict.statistics import PAIRS_PER_BLOCK, Answer
+from harness.verdict.statistics import PAIRS_PER_BLOCK, Answer, last_look
 
 SCHEMA = 1
 
@@ -72,6 +72,11 @@ class Finding(msgspec.Struct, kw_only=True):
         for pair in self.pairs:
             grouped.setdefault(pair.block, []).append(pair.log_ratio)
         return [block for block in grouped.values() if len(block) == PAIRS_PER_BLOCK]
+
+    @property
+    def looked_at(self) -> int:
+        """How many whole blocks its answer rests on: those that came after the last look have no part in it."""
+        return last_look(len(self.blocks()))
 
     def most_in_flight(self, side: str) -> int | None:
         """Return the most requests that ``base`` or ``head`` had in flight in any sample; None where nobody saw it."""

@@ -95,7 +95,7 @@ def _finding(finding: Finding, verdict: Verdict) -> str:
 {picture(finding, verdict.smallest_effect) if finding.pairs else ""}
 <div class="scroll"><table><tr><th>base, ms</th><th>head, ms</th><th>blocks</th>{_headings()}<th>byte ranges</th></tr>
 <tr><td>{milliseconds(finding.base_seconds)}</td><td>{milliseconds(finding.head_seconds)}</td>
-<td>{len(finding.blocks())}</td>{_counts(finding)}<td>{_plan(finding)}</td></tr></table></div>
+<td>{finding.looked_at}</td>{_counts(finding)}<td>{_plan(finding)}</td></tr></table></div>
 {_timelines(finding)}</section>"""
 
 

@@ -3,6 +3,7 @@
 import datetime
 import itertools
 import logging
+import math
 import platform
 import shlex
 import sys
@@ -36,6 +37,8 @@ _log = logging.getLogger(__name__)
 
 
 _QUICK_SECONDS = 20.0  # six blocks, the first look, take up to that long
+_MINUTES = 120.0
+"""From here on a duration is told in minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +224,7 @@ def run(request: Request, keep: Callable[[Verdict], None]) -> Verdict:
         After the partial verdict was kept, marked incomplete.
     """
     readers, work = plan(request)
+    _log.info(_duration([_budget(request, workload) for _, workload in itertools.product(readers, work)]))
     made = prepare(request)
     begin = time.monotonic()
     verdict = _empty(request, made, len(readers) * len(work))
@@ -240,6 +244,13 @@ def run(request: Request, keep: Callable[[Verdict], None]) -> Verdict:
         verdict.seconds = time.monotonic() - begin
         keep(verdict)
     return verdict
+
+
+def _duration(budgets: Sequence[float]) -> str:
+    """Say how long the comparisons can take together, before the first of them and before anything is built."""
+    total = sum(budgets)
+    said = f"{total:.0f} s" if total < _MINUTES else f"{math.ceil(total / 60)} min"
+    return f"{len(budgets)} comparison{'' if len(budgets) == 1 else 's'}, at most {said} beside what has to be built"
 
 
 def _budget(request: Request, workload: Workload) -> float:

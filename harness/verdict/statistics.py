@@ -129,6 +129,37 @@ def side_of_equal(found: Interval) -> Answer:
     return Answer.SLOWER if found.low > 1 else Answer.UNKNOWN
 
 
+def likely_look(found: Interval, comparisons: int, *, smallest: float = SMALLEST_EFFECT) -> int | None:
+    """Return the first later look that is likely to answer, if blocks go on as they did; None where none is.
+
+    Parameters
+    ----------
+    found
+        What the last look left open: its `coverage` and `count` are those of that look.
+    comparisons
+        Workloads times readers of the verdict.
+    smallest
+        The smallest relative difference that matters.
+    """
+    from scipy import stats  # slow to import, and every command imports this module
+
+    middle, reach = abs(math.log(found.high * found.low)) / 2, math.log(found.high / found.low) / 2
+    spread = reach * math.sqrt(found.count) / stats.t.ppf((1 + found.coverage) / 2, found.count - 1)
+    for look in (look for look in LOOKS if look > found.count):
+        own, shared = (
+            spread / math.sqrt(look) * stats.t.ppf((1 + confidence_of_a_look(shares)) / 2, look - 1)
+            for shares in (1, comparisons)
+        )
+        if middle + own <= math.log1p(smallest) or shared < middle:
+            return look
+    return None
+
+
+def last_look(blocks: int) -> int:
+    """Return how many of the blocks the last look saw; 0 before the first."""
+    return max((look for look in LOOKS if look <= blocks), default=0)
+
+
 def next_look(blocks: int) -> int | None:
     """Return the number of blocks at which to look next, or None when the looks are used up."""
     return next((look for look in LOOKS if look > blocks), None)

@@ -99,7 +99,7 @@ def _cells(finding: Finding, smallest: float, *, bars: bool) -> list[Text | str]
         Text("\n").join(filter(None, (said, Text(bounds(finding))))),
         *([bar(finding.ratio, finding.low, finding.high)] if bars else []),
         count_change(finding, "requests"),
-        str(len(finding.blocks())),
+        str(finding.looked_at),
     ]
 
 

@@ -1,20 +1,25 @@
 """A verdict in words: the first line of a comment, and the cells of every table."""
 
+import math
 import shlex
 from collections.abc import Collection, Sequence
 
 from harness.errors import WRONG_DATA
 from harness.readers.base import GLOBAL_LOCK
 from harness.readers.zarr_python import BOUND
+from harness.results.intervals import Interval
 from harness.verdict.model import Finding, Verdict
-from harness.verdict.statistics import LOOKS, Answer
+from harness.verdict.statistics import LOOKS, PAIRS_PER_BLOCK, Answer, confidence_of_a_look, likely_look
 
 _TWICE = 1.5
 """From here on "2.4x" reads better than a percentage."""
 _FOUR_DIGITS = 1e4
 _ARROW, _NOTHING = "→", "-"
-_QUICK = "--quick"
-_LONGER = 4
+_MARGIN = 1.1
+"""How much more time than so many blocks took is asked for: the last must not come a moment too late."""
+_ROUND_SECONDS = 10
+_BYTES_DIFFER = 1.1
+"""From here on the headline tells of more bytes, and of fewer."""
 
 
 def speed(ratio: float) -> str:
@@ -90,6 +95,7 @@ def headline(verdict: Verdict) -> str:
     }.items():
         if found := groups[answer]:
             parts.append(f"{said} in {_of(found)} ({request_changes(found)})")
+    parts += _changed_bytes(answered)
     failed = len(verdict.failures) - len(wrong)
     if failed:
         parts.append(f"{failed} not measured")
@@ -109,8 +115,23 @@ def what_intervals_hold(verdict: Verdict) -> str:
     )
 
 
+def _changed_bytes(findings: Sequence[Finding]) -> list[str]:
+    """Return how many times base's bytes head fetches, where that is many more or far fewer."""
+    counted = [count for f in findings if (count := f.counts.get("fetched_bytes")) and count.base and count.head]
+    ratios = [count.head / count.base for count in counted if count.base and count.head]
+    said = []
+    for found, strongest, direction in (
+        ([ratio for ratio in ratios if ratio > _BYTES_DIFFER], max, "up to "),
+        ([ratio for ratio in ratios if ratio < 1 / _BYTES_DIFFER], min, "down to "),
+    ):
+        if found:
+            size = f"{direction if len(found) > 1 else ''}{strongest(found):.3g}"
+            said.append(f"fetches {size} times the bytes in {_of(found)}")
+    return said
+
+
 def cautions(verdict: Verdict) -> list[str]:
-    """Say of each side what its times must not be taken for; none where nothing has to be said.
+    """Say what times must not be taken for, and which of them will stay open; none where nothing has to be said.
 
     A zarr may be unable to bound requests in flight, and a Python without a global lock may have it all the same.
     """
@@ -121,6 +142,11 @@ def cautions(verdict: Verdict) -> list[str]:
         if locked:
             names = ", ".join(dict.fromkeys(locked))
             said.append(f"{side}'s Python has no global lock, but a library of {names} asked for it, and it was on.")
+    if hopeless := [f.name for f in _open(verdict) if _blocks_to_settle(f, verdict) is None]:
+        said.append(
+            f"{LOOKS[-1]} blocks, the most that are taken, are unlikely to settle {'; '.join(hopeless)}: "
+            "a quieter machine or a larger --smallest may."
+        )
     return said
 
 
@@ -136,20 +162,41 @@ def _unbounded(side: str, verdict: Verdict) -> str:
 def settling(verdict: Verdict) -> str | None:
     """Return the command that is likely to settle what the times left open; None where it would be of no use.
 
-    A quick comparison is repeated with the usual budget, any other with four times its own, which halves an interval.
+    It is the same comparison with as many seconds as the blocks take that an answer is likely to need.
     """
-    left = [f for f in verdict.findings if f.answer is Answer.UNKNOWN and f.why and len(f.blocks()) < LOOKS[-1]]
-    if not left:
+    needed = [(f, blocks) for f in _open(verdict) if (blocks := _blocks_to_settle(f, verdict)) is not None]
+    if not needed:
         return None
-    words = shlex.split(verdict.command)
-    kept = _without(words, {"--readers", "--patterns", "--seconds"})
+    kept = _without(shlex.split(verdict.command), {"--readers", "--patterns", "--seconds"})
     readers, patterns = (
-        ",".join(dict.fromkeys(names)) for names in ([f.reader for f in left], [f.pattern for f in left])
+        ",".join(dict.fromkeys(names)) for names in ([f.reader for f, _ in needed], [f.pattern for f, _ in needed])
     )
-    longest = max(f.budget_seconds or 0.0 for f in left)
-    more = [] if _QUICK in kept else ["--seconds", f"{_LONGER * longest:.0f}"]
-    command = [word for word in kept if word != _QUICK]
-    return shlex.join([*command, "--readers", readers, "--patterns", patterns, *more])
+    seconds = _MARGIN * max(_seconds_of_a_block(f) * blocks for f, blocks in needed)
+    rounded = _ROUND_SECONDS * math.ceil(seconds / _ROUND_SECONDS)
+    return shlex.join([*kept, "--readers", readers, "--patterns", patterns, "--seconds", str(rounded)])
+
+
+def _open(verdict: Verdict) -> list[Finding]:
+    """Return the findings that a larger budget would have given more blocks."""
+    return [f for f in verdict.findings if f.answer is Answer.UNKNOWN and f.why and len(f.blocks()) < LOOKS[-1]]
+
+
+def _blocks_to_settle(finding: Finding, verdict: Verdict) -> int | None:
+    """Return how many blocks are likely to answer; None where the most that are taken are not."""
+    if finding.ratio is None or finding.low is None or finding.high is None or not finding.looked_at:
+        return LOOKS[0]
+    found = Interval(
+        median=finding.ratio,
+        low=finding.low,
+        high=finding.high,
+        coverage=finding.confidence or confidence_of_a_look(),
+        count=finding.looked_at,
+    )
+    return likely_look(found, verdict.comparisons, smallest=verdict.smallest_effect)
+
+
+def _seconds_of_a_block(finding: Finding) -> float:
+    return (finding.budget_seconds or 0.0) * PAIRS_PER_BLOCK / max(1, len(finding.pairs))
 
 
 def _without(words: Sequence[str], options: Collection[str]) -> list[str]:
@@ -181,5 +228,5 @@ def _log(finding: Finding) -> float:
     return max(ratio, 1 / ratio)
 
 
-def _of(findings: list[Finding]) -> str:
+def _of(findings: Sequence[object]) -> str:
     return f"{len(findings)} workload{'s' if len(findings) > 1 else ''}"

@@ -17,6 +17,8 @@ from harness.verdict.statistics import (
     interval,
     is_within,
     judge_blocks,
+    last_look,
+    likely_look,
     next_look,
     side_of_equal,
 )
@@ -143,6 +145,27 @@ def test_equal_sides_are_found_equal_and_a_slowdown_is_found(noise):
     slower = [simulated(noise, 0.05, 12, rng)[0] for _ in range(250)]
     assert slower.count(Answer.SLOWER) >= 0.98 * len(slower)
     assert Answer.FASTER not in slower
+
+
+@pytest.mark.parametrize(("scatter", "middle"), [(0.02, 0.0), (0.03, 0.002), (0.04, 0.04), (0.05, 0.03)])
+def test_the_look_that_is_likely_to_answer_is_the_one_that_does_if_blocks_go_on_as_they_did(scatter, middle):
+    blocks = [[middle + scatter * (1 if number % 2 else -1)] for number in range(LOOKS[-1])]
+    said = {look: judge_blocks(blocks[:look], comparisons=12) for look in LOOKS}
+    first = said[LOOKS[0]].interval
+    assert said[LOOKS[0]].answer is Answer.UNKNOWN
+    assert first is not None
+    answered = next(look for look in LOOKS if said[look].answer is not Answer.UNKNOWN)
+    assert LOOKS.index(likely_look(first, 12) or 0) - LOOKS.index(answered) in (0, 1)  # six spread a little more
+
+
+def test_no_look_is_likely_to_answer_where_the_interval_is_far_too_wide():
+    whole = Interval(median=0.98, low=0.614, high=1.557, coverage=confidence_of_a_look(), count=9)
+    assert likely_look(whole, 12) is None
+    assert likely_look(whole, 12, smallest=1.0) == 14
+
+
+def test_what_came_after_the_last_look_has_no_part_in_an_answer():
+    assert [last_look(blocks) for blocks in (0, 5, 6, 8, 9, 107, 108)] == [0, 0, 6, 6, 9, 72, 108]
 
 
 def test_pairs_judged_as_if_they_were_independent_raise_false_alarms():

@@ -1,12 +1,14 @@
 """What a verdict says: wrong data first, counts beside times, what would settle the rest, at any usual width."""
 
 import io
+import itertools
 
 import pytest
 from rich.console import Console
 
 from harness.cli.compare import _judge
 from harness.errors import AnswerIsNoError, MeasurementError
+from harness.verdict.judge import Rules, judge
 from harness.verdict.markdown import markdown
 from harness.verdict.model import Count, Finding, SideRecord, Verdict
 from harness.verdict.page import page
@@ -101,10 +103,13 @@ def test_equal_counts_are_said_once_and_unknown_ones_not_at_all():
 @pytest.mark.parametrize(
     ("command", "settles"),
     [
-        (COMMAND, "zcb compare 3.2.1 3.3.0 --readers zarr-python+obstore --patterns chunks_of_one_shard"),
+        (
+            COMMAND,  # its cases are kept: nobody asked for others
+            "zcb compare 3.2.1 3.3.0 --quick --readers zarr-python+obstore --patterns chunks_of_one_shard --seconds 40",
+        ),
         (
             "zcb pr 3004 --patterns=whole_array,chunks_of_one_shard --seconds 60 --readers a --repo 'my clone'",
-            "zcb pr 3004 --repo 'my clone' --readers zarr-python+obstore --patterns chunks_of_one_shard --seconds 80",
+            "zcb pr 3004 --repo 'my clone' --readers zarr-python+obstore --patterns chunks_of_one_shard --seconds 40",
         ),
     ],
 )
@@ -121,6 +126,62 @@ def test_nothing_is_offered_where_nothing_is_open_or_no_more_blocks_are_taken():
     assert settling(verdict(finding("whole_array small", Answer.SAME))) is None
     assert settling(verdict(undecided(blocks=LOOKS[-1]))) is None
     assert settling(verdict(failed("head failed: ValueError"))) is None
+
+
+def test_seconds_are_those_of_the_blocks_that_an_answer_is_likely_to_need():
+    asked = [settling(verdict(undecided(low=1 / high, high=high, ratio=1.0))) for high in (1.03, 1.1, 1.2, 1.4)]
+    assert [one and one.rpartition(" ")[2] for one in asked] == ["40", "80", "270", None]
+    none = undecided(blocks=1, low=None, high=None, ratio=None, budget_seconds=5.0)
+    assert str(settling(verdict(none))).endswith("--seconds 40")  # six blocks, of five seconds each
+
+
+def test_what_no_number_of_blocks_is_likely_to_settle_has_a_sentence_and_no_command():
+    one = verdict(undecided("whole_array large", low=0.614, high=1.557))
+    assert settling(one) is None
+    said = "108 blocks, the most that are taken, are unlikely to settle zarr-python+obstore, whole_array large: "
+    assert [line[: len(said)] for line in cautions(one)] == [said]
+    assert said in " ".join(drawn(one, 118).split())
+    assert said in markdown(one)
+    assert said in page(one)
+    both = verdict(undecided("whole_array large", low=0.614, high=1.557), undecided())
+    assert "--patterns chunks_of_one_shard --seconds" in str(settling(both))
+    assert "one_shard" not in cautions(both)[0]
+
+
+def test_many_more_and_far_fewer_bytes_are_in_the_headline():
+    def fetched(base, head):
+        one = finding("whole_array small")
+        one.counts["fetched_bytes"] = Count(base=base, head=head)
+        return one
+
+    findings = [fetched(77_226, 935_382), fetched(100, 109), fetched(None, 9), fetched(0, 9)]
+    assert headline(verdict(*findings)).endswith("; fetches 12.1 times the bytes in 1 workload")
+    findings += [fetched(100, 200), fetched(100, 25), fetched(100, 50)]
+    said = "fetches up to 12.1 times the bytes in 2 workloads; fetches down to 0.25 times the bytes in 2 workloads"
+    assert headline(verdict(*findings)).endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "why", "shown"),
+    [
+        (5, "an answer needs 6 blocks; 1 was taken in 5 s", "0"),
+        (8, "an answer needs 6 blocks; 2 were taken in 8 s", "0"),
+        (28, "6 blocks in 28 s leave it open", "6"),
+    ],
+)
+def test_a_budget_that_ends_before_a_look_is_said_and_the_table_has_the_blocks_that_were_looked_at(pairs, why, shown):
+    one = finding("whole_array small", Answer.UNKNOWN, blocks=0, ratio=None, low=None, high=None)
+    slow = passes.sample(0.2, 0.05, 2**20)
+    endless = (
+        Pair(block=n // PAIRS_PER_BLOCK, head_first=False, base=PAIR, head=slow if n // 4 % 2 else PAIR)
+        for n in itertools.count()
+    )
+    judge(one, endless, Rules(comparisons=1, seconds=pairs), clock=itertools.count().__next__)
+    assert len(one.pairs) == pairs
+    assert one.why == why
+    line = next(line for line in drawn(verdict(one), 118).splitlines() if line.strip().startswith("whole_array"))
+    assert line.split()[-1] == shown
+    assert f"<td>{shown}</td>" in page(verdict(one))
 
 
 @pytest.mark.parametrize("width", [80, 120])
