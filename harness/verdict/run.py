@@ -250,7 +250,8 @@ def _duration(budgets: Sequence[float]) -> str:
     """Say how long the comparisons can take together, before the first of them and before anything is built."""
     total = sum(budgets)
     said = f"{total:.0f} s" if total < _MINUTES else f"{math.ceil(total / 60)} min"
-    return f"{len(budgets)} comparison{'' if len(budgets) == 1 else 's'}, at most {said} beside what has to be built"
+    comparisons = f"{len(budgets)} comparison{'' if len(budgets) == 1 else 's'}"
+    return f"{comparisons}, at most {said} of pairs, beside builds and the start of each"
 
 
 def _budget(request: Request, workload: Workload) -> float:

@@ -82,7 +82,7 @@ def report(done) -> Verdict:
 def test_a_setting_that_stops_merging_shows_in_the_counts_even_where_times_tie(one_workload):
     done = compare("--head-config", "array.sharding_coalesce_max_gap_bytes=-1", "--seconds", "5", "--json")
     verdict = report(done)
-    assert "1 comparison, at most 5 s beside what has to be built" in done.stderr.splitlines()[0]
+    assert "1 comparison, at most 5 s of pairs, beside builds and the start of each" in done.stderr.splitlines()[0]
     (finding,) = verdict.findings
     assert finding.counts["requests"].base == 2
     assert finding.counts["requests"].head == 5
