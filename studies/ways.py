@@ -20,6 +20,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from harness.machine.interrupts import terminated_with_cleaning
 from harness.measure.conductor import SESSIONS
 from harness.paths import contents, write_atomically
 from harness.results.intervals import Interval, of_processes
@@ -53,12 +54,12 @@ def main() -> None:
 @click.option("--way", "ways", multiple=True, default=tuple(WAYS), metavar="WAY[@GBIT_S]", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def record(sessions: int, readers: str, only: tuple[str, ...], ways: tuple[str, ...], output: Path) -> None:
-    """Survey every way once in each session."""
+    """Survey every way once in each session; the file has all sessions that were finished, however this ends."""
     asked = ["--readers", readers, *(word for text in only for word in ("--only", text))]
     switches = {way: _switches(way) for way in ways}
     found: Recorded = {way: [] for way in ways}
     os.environ |= {variable: secrets.token_hex(16) for variable in KEY_VARIABLES}  # of stores that end with this
-    with tempfile.TemporaryDirectory() as folder:
+    with terminated_with_cleaning(), tempfile.TemporaryDirectory() as folder:
         places = {way: Path(folder) / str(place) for place, way in enumerate(ways)}
         try:
             for way, place in places.items():
@@ -69,10 +70,10 @@ def record(sessions: int, readers: str, only: tuple[str, ...], ways: tuple[str, 
                 for way in draw.sample(ways, len(ways)):
                     click.echo(f"session {session}: {way}", err=True)
                     found[way].append(_surveyed(places[way], asked))
+                write_atomically(output, msgspec.json.encode(found) + b"\n")
         finally:
             for place in places.values():
                 _zcb(place, "store", "stop")
-    write_atomically(output, msgspec.json.encode(found) + b"\n")
 
 
 def _switches(way: str) -> list[str]:

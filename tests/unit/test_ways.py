@@ -1,10 +1,14 @@
 """What studies/ways.py prints of the surveys of stores that took turns."""
 
+import os
+import signal
+
 import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from studies import ways
 from studies.reports import Report
 from studies.ways import WAYS, table
 from tests.support import passes
@@ -59,3 +63,25 @@ def test_tls_is_held_against_plain_http_behind_the_same_link(tmp_path):
         "TLS@10: times plain@10": 1.2,
         "TLS@50: times plain@2": 0.9,
     }
+
+
+def test_a_recording_that_is_stopped_keeps_what_was_finished_and_stops_its_stores(tmp_path, monkeypatch):
+    done, said = [], []
+
+    def surveyed(place, asked):
+        if len(done) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        done.append(place)
+        return survey(0.1, 4)
+
+    monkeypatch.setattr(ways, "_zcb", lambda place, *words: said.append(words[:2]))
+    monkeypatch.setattr(ways, "_surveyed", surveyed)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    file = tmp_path / "ways.json"
+    asked = ["--readers", "zarrs", "--only", "large", "--way", "plain@2", "--way", "TLS@2", "-o", str(file)]
+    assert CliRunner().invoke(ways.record, asked).exit_code == 128 + signal.SIGTERM
+    assert {way: len(sessions) for way, sessions in msgspec.json.decode(file.read_bytes()).items()} == {
+        "plain@2": 1,
+        "TLS@2": 1,
+    }
+    assert said[-2:] == [("store", "stop")] * 2
