@@ -224,8 +224,8 @@ def run(request: Request, keep: Callable[[Verdict], None]) -> Verdict:
         After the partial verdict was kept, marked incomplete.
     """
     readers, work = plan(request)
+    made = prepare(request)  # what it refuses is told in one line
     _log.info(_duration([_budget(request, workload) for _, workload in itertools.product(readers, work)]))
-    made = prepare(request)
     begin = time.monotonic()
     verdict = _empty(request, made, len(readers) * len(work))
     try:
@@ -247,11 +247,11 @@ def run(request: Request, keep: Callable[[Verdict], None]) -> Verdict:
 
 
 def _duration(budgets: Sequence[float]) -> str:
-    """Say how long the comparisons can take together, before the first of them and before anything is built."""
+    """Say how long the comparisons can take together, before the first of them."""
     total = sum(budgets)
     said = f"{total:.0f} s" if total < _MINUTES else f"{math.ceil(total / 60)} min"
     comparisons = f"{len(budgets)} comparison{'' if len(budgets) == 1 else 's'}"
-    return f"{comparisons}, at most {said} of pairs, beside builds and the start of each"
+    return f"{comparisons}, at most {said} of pairs, beside the start of each"
 
 
 def _budget(request: Request, workload: Workload) -> float:
