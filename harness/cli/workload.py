@@ -153,7 +153,7 @@ def _write_training(
 
     if (why := too_short(made, lead_of(made))) is not None:
         click.echo(
-            f"zcb workload: arms of `zcb train` that read ahead will refuse it: {why}: ask for more --batches", err=True
+            f"zcb workload: arms of `zcb train` that read ahead will refuse it: {why} (--batches)", err=True
         )
 
 

@@ -47,7 +47,7 @@ def too_short(training: Training, lead: int) -> str | None:
         return None
     return (
         f"{lead} batches may be ready with the first one: an epoch of {training.batches} is too short to "
-        f"see how fast it makes them ({fewest} or more are not)"
+        f"see how fast it makes them: it needs {fewest}"
     )
 
 

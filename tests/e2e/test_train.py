@@ -60,7 +60,7 @@ def test_an_epoch_that_arms_would_refuse_is_warned_of_when_it_is_written(target,
     assert len(warnings) == warned
     if warned:
         assert "8 batches may be ready with the first one: an epoch of 15 is too short" in warnings[0]
-        assert warnings[0].endswith("(16 or more are not): ask for more --batches")
+        assert warnings[0].endswith("it needs 16 (--batches)")
 
 
 def trained(file, *options):
