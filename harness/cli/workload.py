@@ -152,9 +152,7 @@ def _write_training(
     from harness.train.batches import lead_of, too_short  # loads what tensors take, which other workloads do without
 
     if (why := too_short(made, lead_of(made))) is not None:
-        click.echo(
-            f"zcb workload: arms of `zcb train` that read ahead will refuse it: {why} (--batches)", err=True
-        )
+        click.echo(f"zcb workload: arms of `zcb train` that read ahead will refuse it: {why} (--batches)", err=True)
 
 
 def _size(made: workloads.Workload) -> str:
