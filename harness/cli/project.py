@@ -1,6 +1,7 @@
 """``zcb project``: what measured reads would take with another link, other cores and another store."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -143,23 +144,23 @@ def _beyond(found: Sequence[Projection], cells: Sequence[MeasuredCell]) -> str |
     """
     place = found[0].place
     asked_and_measured = (
-        ("{} in flight", [one.in_flight for one in found], [cell.in_flight for cell in cells]),
-        ("{} Gbit/s", [place.link_gbit_s], [cell.place.link_gbit_s for cell in cells]),
-        ("{} cores", [place.cores], [cell.place.cores for cell in cells]),
+        ("in flight", [one.in_flight for one in found], [cell.in_flight for cell in cells]),
+        ("Gbit/s", [place.link_gbit_s], [cell.place.link_gbit_s for cell in cells]),
+        ("cores", [place.cores], [cell.place.cores for cell in cells]),
     )
     asked, measured = [], []
-    for words, wanted, seen in asked_and_measured:
+    for unit, wanted, seen in asked_and_measured:
         known = [value for value in seen if value is not None]
         far = max((value for value in wanted if value is not None), key=lambda value: _distance(value, known))
         if _distance(far, known):
-            asked.append(words.format(f"{far:g}"))
+            asked.append(f"{far:g} {unit}")
             ends = dict.fromkeys(f"{end:g}" for end in (min(known), max(known))) if known else ()
-            measured.append(words.format(" to ".join(ends)) if known else "a link without a limit")
+            measured.append(f"{' to '.join(ends)} {unit}" if known else "a link without a limit")
     if not asked:
         return None
     verb = "lies" if len(asked) == 1 else "lie"
     said = f"{_listed(asked)} {verb} beyond what was measured: {', '.join(measured)}."
-    return said.replace(" 1 cores", " 1 core")
+    return re.sub(r"\b1 cores\b", "1 core", said)
 
 
 def _distance(value: float, known: Sequence[float]) -> float:

@@ -256,8 +256,7 @@ def _letters(samples: Iterable[Sample]) -> str:
 
 def _limit_is(limit: Row) -> str:
     """Return what the limit is, with its plan and what that took where it is known."""
-    requests = [sample.requests for sample in limit.samples if sample.requests is not None]
-    fetched = [sample.fetched_bytes for sample in limit.samples if sample.fetched_bytes is not None]
+    requests, fetched = _known(limit, "requests"), _known(limit, "fetched")
     if not requests or not fetched or not limit.variant:
         return LIMIT_IS
     count, mib = statistics.median(requests), statistics.median(fetched) / 2**20

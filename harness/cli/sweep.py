@@ -278,7 +278,7 @@ def _cells(swept: InFlightSweep, value: SweptValue, most: float) -> list[str | T
 def _note(value: SweptValue, found: Knee | None) -> str:
     if not value.samples:
         return "failed" if value.error else "n/a"
-    return "knee" if found is not None and not found.is_last and found.value == value.in_flight else ""
+    return "knee" if found is not None and found.is_at(value.in_flight) else ""
 
 
 def _knees(swept: InFlightSweep) -> Iterator[str]:

@@ -134,12 +134,8 @@ def check_shapes(
         if min(lengths) < 1:
             raise ValueError(f"{name} {short(lengths)} has a length below 1: it is empty")
     _check_divides("chunks", chunks, "shards", shards)
-    if whole_shards and any(length % part for part, length in zip(shards, shape, strict=True)):
-        nearest = [max(1, round(length / part)) * part for part, length in zip(shards, shape, strict=True)]
-        raise ValueError(
-            f"shards {short(shards)} do not divide shape {short(shape)}: "
-            f"the nearest that they divide is {short(nearest)}"
-        )
+    if whole_shards:
+        _check_divides("shards", shards, "shape", shape)
     per_shard = math.prod(grid(shards, chunks))
     if per_shard > MAX_CHUNKS_PER_SHARD:
         raise ValueError(f"{per_shard} chunks in a shard exceed the limit of {MAX_CHUNKS_PER_SHARD}")
@@ -147,7 +143,11 @@ def check_shapes(
 
 def _check_divides(inner: str, part: Sequence[int], outer: str, whole: Sequence[int]) -> None:
     if any(b % a for a, b in zip(part, whole, strict=True)):
-        raise ValueError(f"{inner} {short(part)} do not divide {outer} {short(whole)}")
+        nearest = [max(1, round(b / a)) * a for a, b in zip(part, whole, strict=True)]
+        raise ValueError(
+            f"{inner} {short(part)} do not divide {outer} {short(whole)}: "
+            f"the nearest that they divide is {short(nearest)}"
+        )
 
 
 def short(value: object) -> str:

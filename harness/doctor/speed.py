@@ -14,6 +14,7 @@ import msgspec
 import obstore
 from obstore.exceptions import BaseError
 
+from harness.datasets.array import METADATA_NAMES
 from harness.errors import BadUseError
 from harness.store.state import Profile
 from harness.targets.client import is_an_answer, lacks_bucket, open_store, reaching
@@ -93,7 +94,9 @@ def measure(target: Target) -> Speed:
     with measurement_lock(target), reaching(target):
         store = open_store(target, retry=False)
         if target.is_http:
-            _ask(store)
+            refusal = _refusal(store)
+            if refusal is not None and not is_an_answer(refusal):
+                raise refusal
             raise BadUseError("a place that is read by plain HTTP cannot list, so no object is known to be there")
         sizes = _largest(store, target)
         if not sizes:
@@ -101,22 +104,19 @@ def measure(target: Target) -> Speed:
         return asyncio.run(_measured(store, sizes))
 
 
-def _ask(store: Store) -> None:
-    """Ask a place that cannot list for something that may not be there: also a refusal says that it answers."""
-    try:
-        obstore.get(store, "zarr.json")
-    except (BaseError, FileNotFoundError) as error:
-        if not is_an_answer(error):
-            raise
-
-
-def _reads(store: Store) -> bool:
-    """Whether an array at the address itself can be read, as of public data that nobody may list."""
-    try:
-        obstore.get(store, "zarr.json")
-    except (BaseError, FileNotFoundError):
-        return False
-    return True
+def _refusal(store: Store) -> Exception | None:
+    """Return why no array of either format can be read at the address itself; None where one can."""
+    refusal: Exception | None = None
+    for name in METADATA_NAMES.values():
+        try:
+            obstore.get(store, name)
+        except (BaseError, FileNotFoundError) as error:
+            refusal = error
+            if not is_an_answer(error):
+                break
+        else:
+            return None
+    return refusal
 
 
 def _largest(store: Store, target: Target) -> dict[str, int]:
@@ -128,7 +128,7 @@ def _largest(store: Store, target: Target) -> dict[str, int]:
     except BaseError as error:
         if target.name == EMBEDDED and lacks_bucket(error):  # `zcb data create` makes it there
             return {}
-        if not _reads(store):
+        if _refusal(store) is not None:  # public data may be read by their address where nobody may list
             raise
         raise BadUseError("an array can be read there, but nothing can be listed") from error
     found = {meta["path"]: meta["size"] for meta in itertools.chain.from_iterable(first) if meta["size"] >= _SHORTEST}

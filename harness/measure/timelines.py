@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.errors import UnsupportedError
 from harness.measure.evidence import Probe
-from harness.measure.execution import OPEN_SECONDS, turn_deadline
+from harness.measure.execution import OPEN_SECONDS, Candidate, fastest, turn_deadline
 from harness.measure.floor import service_of
 from harness.measure.process import WorkerProcess, told
 from harness.readers import reader_class
@@ -188,9 +188,9 @@ class _Session:
 
     def _fastest(self, variants: Sequence[str]) -> str:
         """Return the way to read that takes least, tried once each: what is measured is the fastest, by more tries."""
-        if len(variants) < 2:
-            return next(iter(variants), "")
-        return min(variants, key=self._tried)
+        ways = [Candidate(self._reader, variant) for variant in variants or [""]]
+        best = fastest(ways, lambda way: self._tried(way.variant), self._probe, trials=1, patience=0)
+        return "" if best is None else best.variant
 
     def _tried(self, variant: str) -> float:
         self._variant = variant

@@ -42,6 +42,10 @@ class Knee(msgspec.Struct, frozen=True, kw_only=True):
         """Whether there is an interval."""
         return self.low is not None
 
+    def is_at(self, value: int) -> bool:
+        """Whether a value is the knee; the largest that was measured is none, since more may be faster still."""
+        return value == self.value and not self.is_last
+
 
 def knee(values: Sequence[int], processes: Sequence[Rounds]) -> Knee | None:
     """Return the knee of medians, with an interval by a bootstrap over processes and rounds; None without a sample.

@@ -112,6 +112,8 @@ def examine(
 def contradiction(timeline: Timeline) -> str | None:
     """Return what a timeline says that cannot be, as after an edit by hand; None of one that says it is not valid."""
     told = timeline.valid
+    if not told.ok:
+        return None
     linked = [chunk for chunk in timeline.chunks if chunk.request is not None]
     found = itertools.chain(
         _decreasing(timeline.chunks, timeline.requests),
@@ -119,7 +121,7 @@ def contradiction(timeline: Timeline) -> str | None:
         _unlike("requests", len(timeline.requests), told.requests_recorded),
         _unlike("chunks with a request", len(linked), told.chunks_linked),
     )
-    return next(found, None) if told.ok else None
+    return next(found, None)
 
 
 def _unlike(what: str, there: int, said: int) -> Iterator[str]:

@@ -81,7 +81,7 @@ def _basis(verdict: Verdict) -> list[str]:
     lines += [f"- {escaped(reason)}" for reason in verdict.reasons]
     lines.append(
         f"- Blocks of {PAIRS_PER_BLOCK} alternating pairs in random order, each with two new processes; the typical "
-        f"ratio with an interval over blocks. Faster, slower: it excludes equal speed, corrected for "
+        "ratio with an interval over blocks. Faster, slower: it excludes equal speed, corrected for "
         f"{verdict.comparisons} comparisons and every look, so that at most "
         f"{verdict.error_rate:.0%} of verdicts call a difference that is not there. "
         f"No difference: the interval, corrected for every look, lies within {verdict.smallest_effect:.0%}. "

@@ -247,9 +247,10 @@ def test_plain_http_that_is_dead_cannot_be_measured(address, url, says):
     assert says in row["found"]
 
 
-def test_public_data_that_nobody_may_list_can_be_read(monkeypatch):
+@pytest.mark.parametrize("name", ["zarr.json", ".zarray"])
+def test_public_data_that_nobody_may_list_can_be_read(monkeypatch, name):
     store = MemoryStore()
-    store.put("zarr.json", b"{}")
+    store.put(name, b"{}")
 
     def refused(*_, **__):
         raise PermissionDeniedError("status code: 403 <Code>AccessDenied</Code>")
@@ -259,6 +260,6 @@ def test_public_data_that_nobody_may_list_can_be_read(monkeypatch):
     target = Target(name="public", url="s3://bucket/a.zarr", anonymous=True)
     with pytest.raises(BadUseError, match="can be read there, but nothing can be listed"):
         speed.measure(target)
-    store.delete("zarr.json")
+    store.delete(name)
     with pytest.raises(StoreError, match="AccessDenied"):
         speed.measure(target)

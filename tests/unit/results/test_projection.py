@@ -346,6 +346,27 @@ def test_the_terminal_says_how_many_requests_wait_for_each_other(tmp_path):
     assert re.search(r"round trips: 1[23]\d in a row", " ".join(done.stdout.split()))
 
 
+@pytest.mark.parametrize(
+    ("link", "cores", "in_flight", "said"),
+    [
+        (2, 2, 50, None),
+        (2, 2, 800, "800 in flight lies beyond what was measured: 1 to 100 in flight."),
+        (2, 1, 10, "1 core lies beyond what was measured: 2 cores."),
+        (100, 64, 1, "100 Gbit/s and 64 cores lie beyond what was measured: 2 Gbit/s, 2 cores."),
+    ],
+)
+def test_what_lies_beyond_what_was_measured_is_named(tmp_path, monkeypatch, link, cores, in_flight, said):
+    monkeypatch.setenv("COLUMNS", "200")
+    path = tmp_path / "x.json"
+    service = Profile(name="s3", first_byte_ms=20, link_gbit_s=2)
+    path.write_bytes(msgspec.json.encode(report(swept(service=service, cores=2))))
+    asked = ["--link-gbit-s", str(link), "--cores", str(cores), "--in-flight", str(in_flight)]
+    done = CliRunner().invoke(zcb, ["project", str(path), *asked])
+    assert done.exit_code == 0, done.output
+    told = [line for line in done.stdout.splitlines() if "beyond what was measured" in line]
+    assert told == ([] if said is None else [said])
+
+
 OF_ANOTHER_VERSION = b"""[{"schema": 3, "reader": "zarrs", "cores": 2, "samples": [], "workload": {
     "pattern": "whole_array", "parameters": {}, "array": {"key": "demo/small"}, "in_flight": 100, "reads": [],
     "array_bytes": 1}}]"""

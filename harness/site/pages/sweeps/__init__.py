@@ -51,7 +51,7 @@ def _reader(sweep: InFlightSweep, reader: SweptReader) -> dict[str, Any]:
         "knee": curves.knee_in_words(found),
         "versions": reader.versions,
         "values": [
-            _value(sweep, value) | {"is_knee": found and not found.is_last and found.value == value.in_flight}
+            _value(sweep, value) | {"is_knee": found is not None and found.is_at(value.in_flight)}
             for value in reader.values
         ],
     }
