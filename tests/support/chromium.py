@@ -65,6 +65,12 @@ def visit(browser: Browser, url: str, *, width: int = 1280, dark: bool = False) 
     assert heard.complaints == []
 
 
+def follow(page: Page, link: str) -> None:
+    """Click on a link, and wait until the page that it leads to is quiet: one left earlier gives up what it asked for."""
+    with page.expect_navigation(wait_until="networkidle"):
+        page.click(link)
+
+
 def _opened(browser: Browser, url: str, width: int, dark: bool) -> tuple[Page, _Heard]:
     """Return a page that was loaded, and what became known of it."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light")
