@@ -66,7 +66,7 @@ def visit(browser: Browser, url: str, *, width: int = 1280, dark: bool = False) 
 
 
 def follow(page: Page, link: str) -> None:
-    """Click on a link, and wait until the page that it leads to is quiet: one left earlier gives up what it asked for."""
+    """Click on a link, and wait until its page is quiet: one that is left earlier gives up what it asked for."""
     with page.expect_navigation(wait_until="networkidle"):
         page.click(link)
 
