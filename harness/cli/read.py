@@ -2,7 +2,7 @@
 
 import functools
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -20,6 +20,7 @@ from harness.errors import (
     wrong_data_first,
 )
 from harness.machine.environment import admit
+from harness.machine.interrupts import shown_when_interrupted
 from harness.measure.conductor import Conductor, Plan, Row
 from harness.measure.report import read_report, read_reports
 from harness.measure.timelines import record_several, record_with_wire
@@ -160,9 +161,12 @@ def _is_prepared(name: str, loaded: Workload) -> bool:
 
 
 def _measure(names: list[str], loaded: Workload, plan: Plan, environment: Mapping[str, str], as_json: bool) -> None:
-    with Conductor(names, plan=plan, environment=environment) as conductor:
-        by_name = {row.reader: row for row in conductor.measure(loaded)}
-    rows, limit = [by_name[name] for name in names], by_name[NETWORK_LIMIT]
+    def show(measured: Sequence[Sequence[Row]]) -> None:
+        _report(*_in_order(names, measured), as_json)
+
+    with Conductor(names, plan=plan, environment=environment) as conductor, shown_when_interrupted(show):
+        measured = conductor.measure_all([loaded])
+    rows, limit = _in_order(names, measured)
     if all(row.na is not None for row in rows):
         raise BadUseError("; ".join(f"{row.reader} cannot do this workload: {row.na}" for row in rows))
     failed = sorted((blamed(row.reader, row.error) for row in rows if row.error is not None), key=wrong_data_first)
@@ -170,14 +174,24 @@ def _measure(names: list[str], loaded: Workload, plan: Plan, environment: Mappin
         raise MeasurementError("; ".join(failed))
     if limit.error is not None:
         click.echo(f"zcb: the network limit could not be measured: {limit.error}", err=True)
+    _report(rows, limit, as_json)
+    if failed:
+        raise MeasurementError("; ".join(failed))
+
+
+def _in_order(names: Sequence[str], measured: Sequence[Sequence[Row]]) -> tuple[list[Row], Row]:
+    """Return the rows of the one workload as they were asked for, and the network limit's."""
+    by_name = {row.reader: row for row in measured[0]}
+    return [by_name[name] for name in names], by_name[NETWORK_LIMIT]
+
+
+def _report(rows: list[Row], limit: Row, as_json: bool) -> None:
     if as_json:
         click.echo(read_report(rows[0], limit) if len(rows) == 1 else read_reports(rows, limit))
     elif len(rows) == 1:
         _show(rows[0], limit)
     else:
         _compare([*rows, limit])
-    if failed:
-        raise MeasurementError("; ".join(failed))
 
 
 def _compare(rows: list[Row]) -> None:

@@ -1,7 +1,7 @@
 """``zcb sweep``: one setting over several values, for readers that take turns with it."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from harness.cli.values import (
 )
 from harness.errors import BadUseError, MeasurementError, blamed, wrong_data_first
 from harness.machine.environment import admit
+from harness.machine.interrupts import shown_when_interrupted
 from harness.measure import gaps as gap_sweeps
 from harness.measure import sweep as sweeping
 from harness.readers import benchmarked, named
@@ -122,12 +123,11 @@ def in_flight(
     found_config = config or default_config() if keep else None
     conf = None if found_config is None else configuration(found_config)
     loaded = opened(workload, timeout)
-    swept = sweeping.in_flight(names, loaded, values, rounds, admit(env))
+    show = _as_json(sweeps.report) if as_json else _show
+    with shown_when_interrupted(show):
+        swept = sweeping.in_flight(names, loaded, values, rounds, admit(env))
     failed = _failures(swept)
-    if as_json:
-        click.echo(pretty(sweeps.report(swept)))
-    else:
-        _show(swept)
+    show(swept)
     if not any(value.samples for reader in swept.readers for value in reader.values):
         raise _nothing(swept, failed)
     if output is not None:
@@ -191,7 +191,9 @@ def gap(
     names = gap_sweeps.with_merge_setting() if readers is None else named(readers.split(","))
     loaded = opened(workload, timeout)
     gap_sweeps.check(names, loaded)
-    swept = gap_sweeps.sweep(names, loaded, gaps, first_byte_ms, connection_mb_s, rounds, admit(env))
+    show = _as_json(gap_results.report) if as_json else _show_gaps
+    with shown_when_interrupted(show):
+        swept = gap_sweeps.sweep(names, loaded, gaps, first_byte_ms, connection_mb_s, rounds, admit(env))
     failed = sorted(
         {blamed(cell.reader, pair.error) for cell in swept.cells for pair in cell.pairs if pair.error},
         key=wrong_data_first,
@@ -199,14 +201,15 @@ def gap(
     reasons = {f"{cell.reader}: {pair.na}" for cell in swept.cells for pair in cell.pairs if pair.na}
     if all(cell.best_gap() is None for cell in swept.cells):
         raise MeasurementError("; ".join(failed)) if failed else BadUseError("; ".join(sorted(reasons)))
-    if as_json:
-        click.echo(pretty(gap_results.report(swept)))
-    else:
-        _show_gaps(swept)
+    show(swept)
     if output is not None:
         write_output(output, curves.of_gaps(swept).encode())
     if failed:
         raise MeasurementError("; ".join(failed))
+
+
+def _as_json[Swept](report: Callable[[Swept], dict[str, Any]]) -> Callable[[Swept], None]:
+    return lambda swept: click.echo(pretty(report(swept)))
 
 
 def _demand_svg(output: Path | None) -> None:

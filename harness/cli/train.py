@@ -12,6 +12,7 @@ from harness.cli.recorded import record_into
 from harness.cli.values import ENV, FiniteRange, OutputFile, timeout_option
 from harness.errors import BadUseError, MeasurementError, blamed, wrong_data_first
 from harness.machine.environment import admit
+from harness.machine.interrupts import shown_when_interrupted
 from harness.measure.timelines import record_with_wire
 from harness.results.text import number
 from harness.targets.client import require
@@ -102,16 +103,21 @@ def train(
         _record(names, training, timeline, environment)
         return
     plan = _plan(step == _GPU, step_ms, other_steps_ms, runs, feed)
-    rows = measure(training, names, plan, environment)
+
+    def show(rows: list[Fed]) -> None:
+        if as_json:
+            click.echo(report.report(training, rows, plan.step_ms, plan.device))
+        else:
+            _show(training, rows, plan)
+
+    with shown_when_interrupted(show):
+        rows = measure(training, names, plan, environment)
     if all(row.na is not None for row in rows):
         raise BadUseError("; ".join(f"{row.arm} cannot do this: {row.na}" for row in rows))
     failed = sorted((blamed(row.arm, row.error) for row in rows if row.error is not None), key=wrong_data_first)
     if failed and len(failed) == len(rows):
         raise MeasurementError("; ".join(failed))
-    if as_json:
-        click.echo(report.report(training, rows, plan.step_ms, plan.device))
-    else:
-        _show(training, rows, plan)
+    show(rows)
     if failed:
         raise MeasurementError("; ".join(failed))
 

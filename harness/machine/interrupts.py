@@ -7,10 +7,11 @@ its own keeps the main thread from hearing of Ctrl-C for as long, so another thr
 import contextlib
 import os
 import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 EXIT_CODE = 130
 """Of a command that was interrupted, as shells have it."""
@@ -19,6 +20,15 @@ GRACE_SECONDS = 1.0
 """What an interrupted command has for cleaning up."""
 
 _LINE = b"zcb: interrupted\n"
+
+
+class Interrupted[Found](KeyboardInterrupt):
+    """Ctrl-C during a measurement that had found something until then."""
+
+    def __init__(self, found: Found) -> None:
+        super().__init__()
+        self.found = found
+        """What the measurement would have returned, without what was under way."""
 
 
 def end_at_once() -> None:
@@ -41,6 +51,17 @@ def let_clean_up() -> None:
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     threading.Thread(target=_end_after_grace, args=(heard,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def shown_when_interrupted(show: Callable[[Any], None]) -> Iterator[None]:
+    """Show what a measurement had found when Ctrl-C ends it: an hour of a rented machine is not lost."""
+    try:
+        yield
+    except Interrupted as stopped:
+        show(stopped.found)
+        sys.stdout.flush()  # this process may be ended before Python does it
+        raise
 
 
 @contextlib.contextmanager

@@ -24,12 +24,14 @@ from harness.errors import UnsupportedError, ZcbError
 from harness.machine import log
 from harness.machine.cpu import allowed_cores
 from harness.machine.environment import let_in
+from harness.machine.interrupts import Interrupted
 from harness.machine.network import Network
 from harness.measure.evidence import Probe, attach_limit
 from harness.measure.execution import OPEN_SECONDS, Candidate, executed, fastest, warm_up
 from harness.measure.floor import floor_of
 from harness.measure.process import WorkerProcess, told
 from harness.measure.rotation import Rotation
+from harness.measure.rounds import whole_round
 from harness.readers import clients, limit_clients, reader_class
 from harness.readers.settings import Value
 from harness.readers.tunings import given_for
@@ -189,12 +191,19 @@ class Conductor:
         ------
         StoreError
             The embedded store is not running, or ended: nothing can be measured.
+        Interrupted
+            Ctrl-C came after a round; it has the rows with the samples of the rounds that were finished.
         """
         rows = [self._rows(workload) for workload in workloads]
-        for session in range(1, self._plan.sessions + 1):
-            self._begin(session)
-            for workload, of in zip(workloads, rows, strict=True):
-                self._measure(workload, of)
+        try:
+            for session in range(1, self._plan.sessions + 1):
+                self._begin(session)
+                for workload, of in zip(workloads, rows, strict=True):
+                    self._measure(workload, of)
+        except KeyboardInterrupt as stop:
+            if any(row.samples for of in rows for row in of.values()):
+                raise Interrupted([list(of.values()) for of in rows]) from stop
+            raise
         return [list(of.values()) for of in rows]
 
     def _begin(self, session: int) -> None:
@@ -225,7 +234,8 @@ class Conductor:
             while not self._plan.enough(rounds, time.monotonic() - begin) and self._left(rows):
                 rounds += 1
                 probe.round_number += 1
-                self._round(rows, probe)
+                with whole_round([row.samples for row in rows.values()], probe.round_number):
+                    self._round(rows, probe)
                 self._tell_of_round(workload, rows, rounds, probe.round_number)
         self._rotation = None
 

@@ -10,6 +10,7 @@ import msgspec
 
 from harness.errors import BadUseError
 from harness.machine.cpu import cores
+from harness.machine.interrupts import Interrupted
 from harness.measure.rounds import Measured, Point, Rounds, take
 from harness.readers import all_readers, reader_class
 from harness.readers.settings import MERGE_BYTES, MERGE_GAP, Value
@@ -82,30 +83,34 @@ def sweep(
         A gap that does not fit into a shard.
     StoreError
         The embedded store is not running, or does not start anew.
+    Interrupted
+        Ctrl-C came when a service time of a reader was measured; it has what was finished.
     """
-    started, cells, versions = sweeps.now(), list[GapCell](), dict[str, str]()
-    works = [_with_gap(workload, gap) for gap in sorted(set(gaps_in_chunks))]
-    with lifecycle.restarting() as again:
-        for first_byte, rate in itertools.product(sorted(set(first_bytes_ms)), sorted(set(connections_mb_s))):
-            here = _served(again, works, first_byte, rate)
-            for reader in readers:
-                measured = take(
-                    list(_points(reader, here)), rounds, environment, label=f"{reader}, {first_byte} ms, {rate} MB/s"
-                )
-                versions |= {name: version for one in measured for name, version in one.versions.items()}
-                pairs = [_pair(*of) for of in itertools.batched(measured, 2)]
-                cells.append(GapCell(reader=reader, first_byte_ms=first_byte, connection_mb_s=rate, pairs=pairs))
-    return GapSweep(
+    swept = GapSweep(
         schema=gaps.SCHEMA,
-        started=started,
+        started=sweeps.now(),
         label=_with_gap_unsaid(workload).label,
         target=workload.target.identity,
         cores=cores(),
         in_flight=workload.in_flight,
         sessions=rounds.sessions,
-        versions=versions,
-        cells=cells,
+        versions={},
+        cells=[],
     )
+    works = [_with_gap(workload, gap) for gap in sorted(set(gaps_in_chunks))]
+    with lifecycle.restarting() as again:
+        for first_byte, rate in itertools.product(sorted(set(first_bytes_ms)), sorted(set(connections_mb_s))):
+            here = _served(again, works, first_byte, rate)
+            for reader in readers:
+                label = f"{reader}, {first_byte} ms, {rate} MB/s"
+                try:
+                    measured = take(list(_points(reader, here)), rounds, environment, label=label)
+                except Interrupted as stop:
+                    raise (Interrupted(swept) if swept.cells else KeyboardInterrupt) from stop
+                swept.versions.update(item for one in measured for item in one.versions.items())
+                pairs = [_pair(*of) for of in itertools.batched(measured, 2)]
+                swept.cells.append(GapCell(reader=reader, first_byte_ms=first_byte, connection_mb_s=rate, pairs=pairs))
+    return swept
 
 
 def _with_gap(workload: Workload, gap: int) -> Workload:

@@ -19,6 +19,7 @@ from typing import Any
 from harness.errors import UnsupportedError, ZcbError
 from harness.machine import log
 from harness.machine.cpu import allowed_cores
+from harness.machine.interrupts import Interrupted
 from harness.measure.evidence import Probe
 from harness.measure.execution import OPEN_SECONDS, Candidate, executed, fastest, turn_deadline
 from harness.measure.process import WorkerProcess, told
@@ -109,12 +110,29 @@ def take(
         The embedded store was asked to inject faults.
     StoreError
         The embedded store is not running, or ended.
+    Interrupted
+        Ctrl-C came; it has the samples of the rounds that were finished.
     """
     seats = [_Seat(point, Measured(point=point)) for point in points]
+    found = [seat.found for seat in seats]
     with Probe(points[0].workload.target) as probe:
         probe.demand_no_faults()
-        _Table(seats, rounds, environment, probe, label).run()
-    return [seat.found for seat in seats]
+        try:
+            _Table(seats, rounds, environment, probe, label).run()
+        except KeyboardInterrupt as stop:
+            raise Interrupted(found) from stop
+    return found
+
+
+@contextlib.contextmanager
+def whole_round(samples: Sequence[list[Sample]], number: int) -> Iterator[None]:
+    """Let Ctrl-C leave no samples of a round that it ends: what is shown then has equally many of each."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for of in samples:
+            of[:] = [sample for sample in of if sample.round_number != number]
+        raise
 
 
 class _Seat:
@@ -183,7 +201,8 @@ class _Table:
                 self._open()
                 for count in range(1, of_session + 1):
                     self._probe.round_number += 1
-                    self._round(session)
+                    with whole_round([seat.found.samples for seat in self._seats], self._probe.round_number):
+                        self._round(session)
                     done = (session - 1) * of_session + count
                     self._tell(done, self._rounds.sessions * of_session)
             finally:

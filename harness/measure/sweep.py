@@ -6,6 +6,7 @@ from types import MappingProxyType
 import msgspec
 
 from harness.machine.cpu import cores, machine_cores
+from harness.machine.interrupts import Interrupted
 from harness.measure.floor import service_of
 from harness.measure.rounds import Measured, Point, Rounds, take
 from harness.results import sweeps
@@ -43,17 +44,12 @@ def in_flight(
     ------
     BadUseError, StoreError
         As `take` does.
+    Interrupted
+        Ctrl-C came when readers were measured already; it has those, and what was measured of the next.
     """
-    started, found = sweeps.now(), []
-    ascending = sorted(set(values))
-    for reader in readers:
-        points = [
-            Point(reader=reader, workload=msgspec.structs.replace(workload, in_flight=value)) for value in ascending
-        ]
-        found.append(_of_reader(reader, take(points, rounds, environment, label=reader)))
-    return InFlightSweep(
+    swept = InFlightSweep(
         schema=sweeps.SCHEMA,
-        started=started,
+        started=sweeps.now(),
         label=workload.label,
         target=workload.target.identity,
         digest=workload.digest,
@@ -64,8 +60,20 @@ def in_flight(
         concurrent_reads=workload.concurrent_reads,
         array_bytes=workload.array_bytes,
         sessions=rounds.sessions,
-        readers=found,
+        readers=[],
     )
+    ascending = sorted(set(values))
+    for reader in readers:
+        points = [
+            Point(reader=reader, workload=msgspec.structs.replace(workload, in_flight=value)) for value in ascending
+        ]
+        try:
+            swept.readers.append(_of_reader(reader, take(points, rounds, environment, label=reader)))
+        except Interrupted as stop:
+            if any(one.samples for one in stop.found):
+                swept.readers.append(_of_reader(reader, stop.found))
+            raise (Interrupted(swept) if swept.readers else KeyboardInterrupt) from stop
+    return swept
 
 
 def _of_reader(reader: str, measured: Sequence[Measured]) -> SweptReader:

@@ -18,6 +18,7 @@ import msgspec
 import psutil
 
 from harness.errors import StoreError, UnsupportedError, ZcbError
+from harness.machine.interrupts import Interrupted
 from harness.measure.evidence import Probe
 from harness.measure.process import WorkerProcess, told
 from harness.readers import all_readers
@@ -135,6 +136,11 @@ class Fed:
         """Whether another run makes sense: it can do this, and did not fail."""
         return self.na is None and self.error is None
 
+    def keep(self, runs: int, epochs: int) -> None:
+        """Forget all but the first runs, of so many epochs each."""
+        del self.epochs[runs * epochs :], self.unpaused[runs:], self.shortest_step[runs:]
+        self.at_steps = {step: of[:runs] for step, of in self.at_steps.items() if runs}  # none of the first run's
+
     def fail(self, error: str) -> None:
         """Leave no figures: an arm that failed once has none."""
         self.error = error
@@ -170,6 +176,8 @@ def train(
     ------
     StoreError
         The embedded store is not running, or ended.
+    Interrupted
+        Ctrl-C came when a run was finished; it has the arms of which there is one.
     """
     rows = {name: Fed(arm=name) for name in arms}
     shuffled = random.Random(plan.seed)  # noqa: S311 - an order, not a secret
@@ -179,7 +187,12 @@ def train(
             shuffled.shuffle(order)
             probe.round_number = run + 1
             for name in order:
-                _run(rows[name], training, plan, environment, probe)
+                try:
+                    _run(rows[name], training, plan, environment, probe)
+                except KeyboardInterrupt as stop:
+                    rows[name].keep(run, training.epochs)
+                    found = [row for row in rows.values() if row.epochs or not row.measured]
+                    raise (Interrupted(found) if found else KeyboardInterrupt) from stop
     return list(rows.values())
 
 

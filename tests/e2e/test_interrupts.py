@@ -1,5 +1,6 @@
 """A server that never answers, and Ctrl-C: a command ends by its time-out or at once, in one line."""
 
+import json
 import os
 import signal
 import subprocess
@@ -104,6 +105,36 @@ def test_ctrl_c_ends_a_measurement_and_its_workers(work, tmp_path):
     assert not [line for line in talk if not line.startswith("zcb read: ")]
     assert took < 2
     assert psutil.wait_procs(workers, timeout=10)[1] == []
+
+
+def interrupt_after(running, said):
+    """Send SIGINT when a line with such words was on stderr; return what was on stdout, and the last line on stderr."""
+    for line in running.stderr:
+        if said in line:
+            break
+    os.killpg(running.pid, signal.SIGINT)
+    output, complaint = running.communicate(timeout=60)
+    return output, complaint.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_what_was_measured_until_ctrl_c_is_shown(work, tmp_path):
+    readers = "zarr-python+obstore,tensorstore"
+    running = start(tmp_path, "read", readers, "w.json", "--samples", "9999", "--json")
+    output, last = interrupt_after(running, ": round 3:")
+    assert (running.returncode, last) == (INTERRUPTED, "zcb: interrupted")
+    counts = {len(one["samples"]) for one in json.loads(output)}
+    assert len(counts) == 1  # whole rounds only
+    assert counts.pop() >= 3
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_interrupted_shows_the_readers_that_were_measured(work, tmp_path):
+    asked = ["--readers", "zarrs-planned,tensorstore", "--values", "1,10", "--samples", "9"]
+    running = start(tmp_path, "sweep", "in-flight", "w.json", *asked)
+    output, last = interrupt_after(running, "tensorstore: round 2 of 9")
+    assert (running.returncode, last) == (INTERRUPTED, "zcb: interrupted")
+    assert {line.split()[0] for line in output.splitlines() if "Gbit/s" in line and ":" in line} >= {"zarrs-planned"}
 
 
 READY = """

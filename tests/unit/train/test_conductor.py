@@ -1,5 +1,6 @@
 """What is made of an epoch that a worker's stopwatch saw."""
 
+from copy import deepcopy
 from types import SimpleNamespace
 
 import pytest
@@ -46,3 +47,19 @@ def test_the_shortest_step_is_found_from_above(busy, shortest, precision):
 def test_an_arm_that_keeps_no_step_busy_has_no_shortest_one():
     unpaused = SimpleNamespace(seconds=0.2, waits=[0.010] * 20)
     assert Modelled(lambda _: 0.5)._shortest_step("an arm", 0, unpaused) is None
+
+
+@pytest.mark.parametrize("runs", [0, 1, 2])
+def test_a_run_that_ctrl_c_ended_leaves_none_of_its_epochs(runs):
+    epochs = [f"run {run}, epoch {number}" for run in range(2) for number in range(3)]
+    done = conductor.Fed(arm="an arm", epochs=epochs[: 3 * runs], unpaused=["without a step"] * runs)
+    done.at_steps, done.shortest_step = ({5.0: ["5 ms"] * runs} if runs else {}), [0.01] * runs
+    row = deepcopy(done)
+    row.epochs += ["run 2, epoch 0"]
+    row.keep(runs, 3)
+    assert row == done
+    row.epochs += ["run 2, epoch 0", "epoch 1", "epoch 2"]
+    row.unpaused.append("of run 2")
+    row.at_steps.setdefault(5.0, []).append("of run 2")
+    row.keep(runs, 3)
+    assert row == done
