@@ -118,6 +118,7 @@ def interrupt_after(running, said):
 
 
 @pytest.mark.slow
+@pytest.mark.alone  # showing has a second
 def test_what_was_measured_until_ctrl_c_is_shown(work, tmp_path):
     readers = "zarr-python+obstore,tensorstore"
     running = start(tmp_path, "read", readers, "w.json", "--samples", "9999", "--json")
@@ -129,6 +130,7 @@ def test_what_was_measured_until_ctrl_c_is_shown(work, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_sweep_that_is_interrupted_shows_the_readers_that_were_measured(work, tmp_path):
     asked = ["--readers", "zarrs-planned,tensorstore", "--values", "1,10", "--samples", "9"]
     running = start(tmp_path, "sweep", "in-flight", "w.json", *asked)
