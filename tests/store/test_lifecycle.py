@@ -243,6 +243,19 @@ def test_who_does_not_trust_the_authority_or_speaks_no_tls_gets_nothing(own_stat
         connection.getresponse()
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_every_client_gets_the_cipher_that_s3_chooses(version):
+    store = lifecycle.start(msgspec.structs.replace(PLAIN, tls=True))
+    context = ssl.create_default_context(cafile=store.ca)
+    context.maximum_version = version
+    assert "AES_256" in context.get_ciphers()[0]["name"], "a client that would rather have another"
+    connection = http.client.HTTPSConnection(urlsplit(store.endpoint).netloc, context=context, timeout=60)
+    connection.connect()
+    cipher = connection.sock.cipher()
+    connection.close()
+    assert cipher[0].replace("_", "").replace("-", "").endswith("AES128GCMSHA256")
+
+
 def test_causes_of_errors_are_kept_on_demand():
     store = lifecycle.start(msgspec.structs.replace(PLAIN, log_errors=True))
     connection = http.client.HTTPConnection(urlsplit(store.endpoint).netloc, timeout=60)

@@ -19,7 +19,11 @@ use rcgen::{
 };
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::crypto::ring::cipher_suite::{
+    TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS13_AES_128_GCM_SHA256,
+};
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::{KeyLogFile, ServerConfig};
 use tokio_rustls::server::TlsStream;
@@ -105,14 +109,24 @@ fn served(
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, authority)?;
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.ignore_client_order = true;
     // Where SSLKEYLOGFILE names a file; else nothing is written.
     config.key_log = Arc::new(KeyLogFile::new());
     Ok(config)
+}
+
+/// AES with keys of 128 bits where a client has it, as S3 chooses whatever the client would rather have
+/// (docs/store.md): in the clients' own order libraries would be given different ciphers.
+fn provider() -> CryptoProvider {
+    let mut provider = ring::default_provider();
+    let first = [TLS13_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256];
+    provider.cipher_suites.sort_by_key(|suite| !first.contains(suite));
+    provider
 }
 
 impl Write for Socket<TlsStream<TcpStream>> {
