@@ -243,17 +243,24 @@ def test_who_does_not_trust_the_authority_or_speaks_no_tls_gets_nothing(own_stat
         connection.getresponse()
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_every_client_gets_the_cipher_that_s3_chooses(version):
+@pytest.mark.parametrize(
+    ("version", "chosen", "preferred"),
+    [
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+        (ssl.TLSVersion.TLSv1_3, "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384"),
+    ],
+)
+def test_a_client_that_prefers_another_cipher_gets_the_one_that_s3_chooses(version, chosen, preferred):
     store = lifecycle.start(msgspec.structs.replace(PLAIN, tls=True))
     context = ssl.create_default_context(cafile=store.ca)
     context.maximum_version = version
-    assert "AES_256" in context.get_ciphers()[0]["name"], "a client that would rather have another"
+    offered = [cipher["name"] for cipher in context.get_ciphers()]
+    assert offered.index(preferred) < offered.index(chosen)
     connection = http.client.HTTPSConnection(urlsplit(store.endpoint).netloc, context=context, timeout=60)
     connection.connect()
-    cipher = connection.sock.cipher()
+    agreed = connection.sock.cipher()
     connection.close()
-    assert cipher[0].replace("_", "").replace("-", "").endswith("AES128GCMSHA256")
+    assert agreed[0] == chosen
 
 
 def test_causes_of_errors_are_kept_on_demand():

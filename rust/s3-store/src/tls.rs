@@ -120,8 +120,8 @@ fn served(
     Ok(config)
 }
 
-/// AES with keys of 128 bits where a client has it, as S3 chooses whatever the client would rather have
-/// (docs/store.md): in the clients' own order libraries would be given different ciphers.
+/// AES with keys of 128 bits where a client has it, as S3 seems to choose whatever the client would rather
+/// have (docs/store.md): in the clients' own order libraries would be given different ciphers.
 fn provider() -> CryptoProvider {
     let mut provider = ring::default_provider();
     let first = [TLS13_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256];
