@@ -9,7 +9,8 @@
 #   arm       the machine goes down after ZCB_HOURS, whatever becomes of this script
 #   install   what is missing of the system's tools, Rust, Python; the environment and the Rust programs
 #   check     zcb doctor: the bucket's region, credentials, clock, interface, memory, disk
-#   cost      what this may cost; no start above ZCB_DOLLARS. Where nothing is shut down and no price is known: a warning
+#   cost      what this may cost and take; no start above ZCB_DOLLARS, or where asv alone takes longer than ZCB_HOURS.
+#             Where nothing is shut down and no price is known: a warning
 #   data      writes the data sets, or goes on with them; those that are finished are used as they are
 #   warm      reads with more and more requests in flight, so that the store has seen the prefixes under load
 #   bench     asv, and the dollars per TiB of what it measured
@@ -26,11 +27,11 @@
 : "${ZCB_HOURS:=3}"                            # for arm and cost
 : "${ZCB_DOLLARS:=60}"                         # for cost
 : "${ZCB_VM:=}"                                # type of the VM, for its price; empty: asked of the metadata service
-: "${ZCB_RELEASES:=3.2.1,3.3.0,latest}"        # of zarr, where ZCB_CONFIG measures releases
+: "${ZCB_RELEASES:=latest}"                    # of zarr, where ZCB_CONFIG measures releases
 : "${ZCB_CONFIG:=asv.releases.conf.json}"      # what asv measures
 : "${ZCB_WARM:=10 30 100}"                      # requests in flight for warm, one after the other
 : "${ZCB_SAMPLES:=21}"                         # per workload, in seven processes
-: "${ZCB_SECONDS:=}"                           # no new round of a workload after so long; empty: no limit
+: "${ZCB_SECONDS:=20}"                         # no new round of a workload after so long, but one in each process
 : "${ZCB_STREAM_DATASET:=large}"                # of throughput
 : "${ZCB_STREAM_GIB:=64}"                     # GiB of it that an execution reads
 : "${ZCB_STREAM_WINDOW_MIB:=}"                 # decoded at once; empty: 6144, or a fifth of the memory
@@ -137,7 +138,11 @@ step_check() {
 
 # A machine that is no VM, or of a type without a price, is measured all the same where it is not ours to shut down.
 step_cost() {
-  local code=0
+  local code=0 at_most=()
+  if [ "$ZCB_SHUTDOWN" != no ]; then at_most=(--at-most "$ZCB_HOURS"); fi
+  if is_of_releases; then
+    ZCB_SAMPLES=$ZCB_SAMPLES ZCB_WORKLOAD_SECONDS=$ZCB_SECONDS zcb cloud hours "$ZCB_RELEASES" "${at_most[@]}"
+  fi
   zcb cost ${ZCB_VM:+--vm "$ZCB_VM"} --preset "$ZCB_PRESET" --hours "$ZCB_HOURS" --at-most "$ZCB_DOLLARS" || code=$?
   if [ "$code" -eq 2 ] && [ -z "$ZCB_VM" ] && [ "$ZCB_SHUTDOWN" = no ]; then
     say "WARNING: what this may cost cannot be told; ZCB_VM names the type of VM whose price is meant"
@@ -169,7 +174,7 @@ step_warm() {
 # A row that failed makes the run fail at its end, but must not cost the other rows their pages and figures.
 step_bench() {
   local code=0
-  if grep -q '"\.zcb/history"' "$ZCB_CONFIG"; then
+  if is_of_releases; then
     zcb history --releases "$ZCB_RELEASES" -o .zcb/history
   fi
   zcb cloud config "$ZCB_CONFIG" -o "$STATE/asv.conf.json"
@@ -233,6 +238,7 @@ plan() {
   while read -r setting; do echo "  $setting=${!setting}"; done < <(sed -n 's/^: "${\([A-Z_]*\)[:=?].*/\1/p' cloud/run.sh)
 }
 
+is_of_releases() { grep -q '"\.zcb/history"' "$ZCB_CONFIG"; }
 as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi; }
 say() { echo "[cloud $(date -u +%H:%M:%S)] $*"; }
 fail() { say "$*" >&2; exit 2; }

@@ -1,9 +1,10 @@
 """What `zcb bench` measures: which readers and cases of which release, what of it is missing, and how long it takes."""
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from asv.config import Config
@@ -12,12 +13,13 @@ from packaging.version import Version
 
 from harness.asv import tracked
 from harness.asv.history import LATEST
+from harness.measure.conductor import Plan
 from harness.results import records
 from harness.results.intervals import FEWEST
 from harness.results.records import PassRecord
 from harness.results.sample import NETWORK_LIMIT
 from harness.workload import cases
-from harness.workload.cases import Case, PatternRules, Use
+from harness.workload.cases import Case, Use
 
 LOOPBACK_CONFIG, VETH_CONFIG = Path("asv.releases.conf.json"), Path("asv.veth.conf.json")
 """asv's configurations of the releases, one for each network of the embedded store."""
@@ -33,6 +35,8 @@ FULL = {"ZCB_SAMPLES": "21", "ZCB_SESSIONS": "7", "ZCB_WORKLOAD_SECONDS": "20"}
 
 `make bench FULL=1 SECONDS=0` takes three rounds of everything in each process."""
 
+_OPENING_SECONDS = 4.0
+"""What a case takes before its rounds, and each session besides."""
 _TIMELINES = "timeline"
 _TIMELINE_SECONDS = 35.0
 _OVERHEAD_SECONDS = 25.0  # an asv run: install, discover, look up
@@ -48,6 +52,8 @@ class Asked:
     full: bool
     recorded: bool = True
     """Whether timelines are recorded: in a quick job those of the oldest and the newest release show what changed."""
+    given: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that a person asks for, over the profile's."""
 
     @property
     def use(self) -> Use:
@@ -67,13 +73,21 @@ class Asked:
         """Return what is measured."""
         return cases.load().used(self.use)
 
+    @property
+    def profile(self) -> dict[str, str]:
+        """The environment variables that say how much is measured."""
+        return {**(FULL if self.full else QUICK), **self.given}
+
     def steps(self) -> dict[str, float]:
         """Return the steps that a pass reports, by name, with the seconds that each takes on two cores."""
-        known = cases.load()
-        part = (
-            0.45 if list(self.readers) == tracked.PLAIN_READERS else 1.0
-        )  # the network limit takes turns all the same
-        found = {case.label: part * _seconds(known.patterns[case.pattern], self.full) for case in self.cases()}
+        known, plan = cases.load(), tracked.plan_of(self.profile)
+        of_zarr_alone = list(self.readers) == tracked.PLAIN_READERS
+        part = 0.45 if of_zarr_alone else 1.0  # the network limit takes turns all the same
+        found = {
+            case.label: part * _OPENING_SECONDS * (1 + plan.sessions)
+            + _rounds_seconds(part * known.patterns[case.pattern].round_seconds, len(self.readers), plan)
+            for case in self.cases()
+        }
         timelines = [case.timeline for case in known.all if case.timeline and self.recorded]
         recorded = [how for how in timelines if self.full or how.quick]
         each = _FULL_TIMELINE_SECONDS if self.full else _TIMELINE_SECONDS
@@ -98,8 +112,11 @@ class Release(Asked):
         return f"v{self.version}"
 
 
-def _seconds(rules: PatternRules, full: bool) -> float:
-    return rules.full_seconds if full else rules.quick_seconds
+def _rounds_seconds(round_seconds: float, readers: int, plan: Plan) -> float:
+    """Return how long a case's rounds take: all, or those that its budget leaves, one in each session at least."""
+    each = round_seconds * (2 if plan.always_discards else 1)
+    budget = min(plan.budget_seconds or math.inf, readers * (plan.reader_seconds or math.inf))
+    return min(plan.samples * each, max(budget, plan.sessions * each))
 
 
 def versions(history: Path, asked: Iterable[str]) -> list[str]:
@@ -116,7 +133,7 @@ def versions(history: Path, asked: Iterable[str]) -> list[str]:
     return sorted({held[-1] if version == LATEST else version for version in asked}, key=Version)
 
 
-def plan(versions: Sequence[str], *, full: bool) -> list[Release]:
+def plan(versions: Sequence[str], *, full: bool, given: Mapping[str, str] | None = None) -> list[Release]:
     """Return the releases in the order in which they are measured: the oldest and the newest, then what lies between.
 
     In a quick job all but the newest have zarr-python's readers alone: nothing else changes with the release.
@@ -127,6 +144,8 @@ def plan(versions: Sequence[str], *, full: bool) -> list[Release]:
         Oldest first.
     full
         Whether everything is measured.
+    given
+        Environment variables that a person asks for, over the profile's.
     """
     newest = versions[-1]
     every, of_zarr = tuple(tracked.readers(quick=not full)), tuple(tracked.PLAIN_READERS)
@@ -137,9 +156,26 @@ def plan(versions: Sequence[str], *, full: bool) -> list[Release]:
             readers=every if full or version == newest else of_zarr,
             full=full,
             recorded=full or version in ends,
+            given=given or {},
         )
         for version in dict.fromkeys([*ends, *versions[1:-1]])
     ]
+
+
+def asked_of_asv(releases: Sequence[str], variables: Mapping[str, str]) -> list[Release]:
+    """Return what `asv run` measures of releases by environment variables alone: each reader at each, all benchmarks.
+
+    Parameters
+    ----------
+    releases
+        Versions.
+    variables
+        As ``ZCB_SAMPLES`` and ``ZCB_GRID``; those that are not there have asv's defaults, without a budget.
+    """
+    quick = tracked.is_quick(variables)
+    given = {name: variables.get(name, "") for name in {*QUICK, *FULL}}
+    readers = tuple(tracked.readers(quick=quick))
+    return [Release(version=version, readers=readers, full=not quick, given=given) for version in releases]
 
 
 def is_measured(release: Release, passes: Iterable[PassRecord], environments: Iterable[str]) -> bool:
@@ -174,17 +210,14 @@ def recorded(config: Path) -> list[PassRecord]:
     return records.of(Config.load(str(config)), Path())
 
 
-def variables(asked: Asked, given: Mapping[str, str], steps: Path) -> dict[str, str]:
+def variables(asked: Asked, steps: Path) -> dict[str, str]:
     """Return the environment variables of an `asv run`.
 
     Parameters
     ----------
     asked
         What is measured.
-    given
-        What the person asks for, over the profile.
     steps
         The file that passes append to how far they are.
     """
-    profile = FULL if asked.full else QUICK
-    return {**profile, **given, "ZCB_READERS": ",".join(asked.readers), tracked.STEPS_VARIABLE: str(steps)}
+    return {**asked.profile, "ZCB_READERS": ",".join(asked.readers), tracked.STEPS_VARIABLE: str(steps)}

@@ -33,9 +33,9 @@ STEPS_VARIABLE = "ZCB_STEPS"
 """Environment variable with the file that passes append to how far they are; `zcb bench` follows it."""
 
 
-def is_quick() -> bool:
+def is_quick(variables: Mapping[str, str] = os.environ) -> bool:
     """Whether the quick grid is asked for (``ZCB_GRID=quick``): the part of the cases that a quick `make bench` has."""
-    return os.environ.get("ZCB_GRID") == "quick"
+    return variables.get("ZCB_GRID") == "quick"
 
 
 def readers(*, quick: bool) -> list[str]:
@@ -58,6 +58,11 @@ Cell = dict[str, Any]
 
 
 def environment_plan(target: "Target") -> "Plan":
+    """Return how much the environment variables say to measure at a target: `plan_of`."""
+    return plan_of(os.environ, cold=_is_cold(target))
+
+
+def plan_of(variables: Mapping[str, str], *, cold: bool = False) -> "Plan":
     """Return how much to measure: ``ZCB_SAMPLES`` rounds per workload, at most ``ZCB_WORKLOAD_SECONDS`` each.
 
     They are spread over ``ZCB_SESSIONS`` fresh processes of each reader, seven unless there are fewer rounds. With the
@@ -69,17 +74,18 @@ def environment_plan(target: "Target") -> "Plan":
     from harness.errors import BadUseError
     from harness.measure.conductor import DEFAULT_SAMPLES, SESSIONS, Plan
 
+    quick = is_quick(variables)
     try:
-        samples = _count("ZCB_SAMPLES", DEFAULT_SAMPLES)
+        samples = _count(variables, "ZCB_SAMPLES", DEFAULT_SAMPLES)
         return Plan(
             samples=samples,
-            sessions=_count("ZCB_SESSIONS", 1 if is_quick() else min(SESSIONS, samples)),
-            budget_seconds=_seconds("ZCB_WORKLOAD_SECONDS"),
-            reader_seconds=_seconds("ZCB_READER_SECONDS"),
-            trials=2 if is_quick() else Plan.trials,
-            always_discards=not is_quick(),
-            cold=_is_cold(target),
-            readers_between_limits=3 if is_quick() else 1,
+            sessions=_count(variables, "ZCB_SESSIONS", 1 if quick else min(SESSIONS, samples)),
+            budget_seconds=_seconds(variables, "ZCB_WORKLOAD_SECONDS"),
+            reader_seconds=_seconds(variables, "ZCB_READER_SECONDS"),
+            trials=2 if quick else Plan.trials,
+            always_discards=not quick,
+            cold=cold,
+            readers_between_limits=3 if quick else 1,
         )
     except ValueError as error:
         raise BadUseError(
@@ -91,15 +97,15 @@ def _is_cold(target: "Target") -> bool:
     return target.profile is None and os.environ.get("ZCB_HOT") != "1"
 
 
-def _count(variable: str, default: int) -> int:
-    given = int(os.environ.get(variable) or default)
+def _count(variables: Mapping[str, str], name: str, default: int) -> int:
+    given = int(variables.get(name) or default)
     if given < 1:
-        raise ValueError(f"{variable}={given}")
+        raise ValueError(f"{name}={given}")
     return given
 
 
-def _seconds(variable: str) -> float | None:
-    given = os.environ.get(variable)
+def _seconds(variables: Mapping[str, str], name: str) -> float | None:
+    given = variables.get(name)
     return float(given) if given else None
 
 

@@ -81,12 +81,12 @@ class Results:
         self._config, self._conf = config, records.configuration(config)
         self._sessions = 1 if quick else SESSIONS
         self.machine: str = machine or Machine.get_unique_machine_name()
-        self.asked = Asked(readers=tuple(tracked.PLAIN_READERS), full=False, recorded=False)
+        self.asked = Asked(readers=tuple(tracked.PLAIN_READERS), full=False, recorded=False, given=self._given())
         named: dict[str, list[str]] = self._conf.matrix.get("env_nobuild", {})
         self.settings = {name: values[0] for name, values in named.items()}
         """Target and preset that the configuration names."""
 
-    def given(self) -> dict[str, str]:
+    def _given(self) -> dict[str, str]:
         """Return the variables of an `asv run` over those of its profile: three rounds in each of the processes."""
         if self._sessions == 1:
             return {}

@@ -80,7 +80,7 @@ class _Job:
         with self._course:
             versions = self._prepare()
             config = self._start_store(versions)
-            todo = [one for one in main_job.plan(versions, full=self._full) if not self._has(config, one)]
+            todo = [one for one in self._plan(versions) if not self._has(config, one)]
             self._course.forget(_MEASURING)
             for release in todo:
                 self._course.expect({_step(release, name): took for name, took in release.steps().items()})
@@ -101,7 +101,7 @@ class _Job:
         """Compile our programs and, meanwhile, build the releases; return these, oldest first."""
         self._course.expect(_SECONDS)
         if not Path("results").is_dir():  # else it is known soon enough what has to be measured
-            asked = main_job.plan(self._releases.split(","), full=self._full)
+            asked = self._plan(self._releases.split(","))
             self._course.expect({_MEASURING: sum(release.seconds for release in asked)})
         if all(program.is_built() for program in rust.PROGRAMS):
             self._course.forget(_PROGRAMS)
@@ -113,6 +113,9 @@ class _Job:
             versions = self._build()
             self._wait(compiling, lambda share: self._course.reach(_PROGRAMS, share), _SECONDS[_PROGRAMS])
         return versions
+
+    def _plan(self, versions: Sequence[str]) -> list[Release]:
+        return main_job.plan(versions, full=self._full, given=self._given)
 
     def _build(self) -> list[str]:
         with self._course.step(_BUILDS):
@@ -156,7 +159,7 @@ class _Job:
         """Measure a release; rows that fail are told at the end, since the others are right."""
         steps = self._programs.log.with_suffix(".steps")
         steps.write_bytes(b"")
-        asked = main_job.variables(release, self._given, steps)
+        asked = main_job.variables(release, steps)
         command = [program("asv"), "run", "--config", str(config), "--record-samples", "--bench", release.selection]
         self._programs.call([program("asv"), "machine", "--yes", "--config", str(config)])
         with self._programs.started([*command, f"{release.tag}^!"], asked) as running:

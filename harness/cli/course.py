@@ -10,6 +10,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 _PACE = (0.5, 3.0)
 """How many times slower than expected a machine may be taken to be, at least and at most."""
+_HOURS_FROM = 100 * 60.0
+"""Seconds that are said in hours."""
 _ENOUGH_SECONDS = 30.0
 """What has to be done before it tells of the machine."""
 
@@ -109,4 +111,6 @@ class Course:
 
 def duration(seconds: float) -> str:
     """Return a time as a person says it: ``about 7 min``."""
+    if seconds >= _HOURS_FROM:
+        return f"about {seconds / 3600:.1f} hours"
     return "less than a minute" if seconds < 45 else f"about {max(1, round(seconds / 60))} min"

@@ -162,8 +162,8 @@ class _Watched:
         self._programs.call([program("asv"), "machine", "--yes", *named])
 
     def _run_asv(self, commit: Commit) -> None:
-        asked, steps = self._results.asked, self._programs.log.with_suffix(".steps")
-        variables = main_job.variables(asked, self._results.given(), steps)
+        asked = self._results.asked
+        variables = main_job.variables(asked, self._programs.log.with_suffix(".steps"))
         command = [program("asv"), "run", "--config", str(self._config), "--machine", self._results.machine]
         selected = ["--record-samples", "--bench", asked.selection, f"{commit.commit}^!"]
         named = {ZARR_REPOSITORY_VARIABLE: str(self._clone)}

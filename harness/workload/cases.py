@@ -68,9 +68,8 @@ class PatternRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """asv's parameters after the reader: ``dataset``, and parameters of the pattern."""
     verdict_seconds: Annotated[float, msgspec.Meta(gt=0)]
     """A verdict's budget for each reader and case."""
-    quick_seconds: Annotated[float, msgspec.Meta(gt=0)]
-    full_seconds: Annotated[float, msgspec.Meta(gt=0)]
-    """What a case takes in a quick and in a full `make bench` with every reader on two cores."""
+    round_seconds: Annotated[float, msgspec.Meta(gt=0)]
+    """What an execution of every reader and of the network limit takes on two cores, all of them one by one."""
 
 
 class _Table(PatternRules, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -287,8 +287,7 @@ presets = ["tiny"]
 [chunks_of_one_shard]
 axes = ["dataset", "gap"]
 verdict_seconds = 180
-quick_seconds = 10
-full_seconds = 20
+round_seconds = 20
 """
 
 TARGETS = {
@@ -357,7 +356,7 @@ WRONG_CASES = {
     CASES + 'cases = [{ dataset = "small" }, { dataset = "small" }]': "stands there twice",
     CASES.replace("gap", "shards") + "cases = []": "no parameter 'shards', so it is no axis",
     CASES.replace("180", "0") + "cases = []": "verdict_seconds",
-    CASES.replace("= 20", "= 0") + "cases = []": "full_seconds",
+    CASES.replace("= 20", "= 0") + "cases = []": "round_seconds",
     CASES + 'cases = [{ dataset = "small", parameters = { gap = 1 } }]': "names no case with the use",
 }
 

@@ -278,7 +278,7 @@ def test_a_run_from_beginning_to_end(programs, state, settings, tmp_path):
     assert programs.calls == [
         "shutdown -P +180",
         "make .venv/.ready rust",
-        f"make measure CONFIG={conf} SAMPLES=21 SECONDS=",
+        f"make measure CONFIG={conf} SAMPLES=21 SECONDS=20",
         "shutdown -P now",
     ]
     (brought,) = home.iterdir()
@@ -353,6 +353,16 @@ def test_a_price_that_cannot_be_told(programs, state, settings):
     assert "FAILED in step cost (exit code 2)" in goes_down.stdout
     misspelt = cloud_run(programs, "cost", **settings | {"ZCB_VM": "c6in.33xlarge", "ZCB_SHUTDOWN": "no"})
     assert misspelt.returncode == 2
+
+
+def test_a_run_that_takes_longer_than_its_hours_does_not_begin(programs, state, settings):
+    (state / "cloud").mkdir(exist_ok=True)
+    asked = settings | {"ZCB_CONFIG": "asv.releases.conf.json", "ZCB_VM": "c6in.32xlarge", "ZCB_HOURS": "1"}
+    too_long = cloud_run(programs, "cost", **asked)
+    assert too_long.returncode == 1
+    assert re.search(r"asv: about [1-9]\.\d hours for 1 x 22 cases, more than the 1 ", too_long.stdout)
+    assert cloud_run(programs, "cost", **asked | {"ZCB_GRID": "quick"}).returncode == 0
+    assert cloud_run(programs, "cost", **asked | {"ZCB_SHUTDOWN": "no"}).returncode == 0  # nothing ends it
 
 
 def test_a_dry_run_prints_steps_and_settings_and_does_nothing(programs, own_state, settings):

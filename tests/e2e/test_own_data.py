@@ -19,8 +19,7 @@ presets = ["tiny"]
 [chunks_of_one_shard]
 axes = ["dataset", "gap"]
 verdict_seconds = 180
-quick_seconds = 10
-full_seconds = 20
+round_seconds = 20
 cases = [{ dataset = "custom/mine", parameters = { gap = 1, chunks = 2 }, uses = ["asv"] }]
 """
 ASV_PROCESS = """

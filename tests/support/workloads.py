@@ -16,7 +16,7 @@ def write_cases(path: Path, *cases: Case) -> None:
     for name in PATTERNS:
         of_pattern = [case for case in cases if case.pattern == name]
         lines += [f"[{name}]", f"axes = {_toml(rules[name].axes)}", "verdict_seconds = 180"]
-        lines += ["quick_seconds = 10", "full_seconds = 20", "cases = ["]
+        lines += ["round_seconds = 10", "cases = ["]
         for case in of_pattern:
             asked = ", ".join(f"{key} = {_toml(value)}" for key, value in case.parameters.given().items())
             uses = msgspec.json.encode(sorted(case.uses)).decode()

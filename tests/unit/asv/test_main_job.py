@@ -98,11 +98,12 @@ def test_what_is_missing_or_failed_is_measured(missing):
 
 
 def test_variables_choose_the_profile_and_a_person_has_the_last_word(tmp_path):
-    quick = main_job.variables(OLDEST, {"ZCB_SAMPLES": "1"}, tmp_path / "steps")
+    asked = main_job.plan(["3.2.1", "3.4.2"], full=False, given={"ZCB_SAMPLES": "1"})[0]
+    quick = main_job.variables(asked, tmp_path / "steps")
     assert quick["ZCB_GRID"] == "quick"
     assert quick["ZCB_SAMPLES"] == "1"
     assert quick["ZCB_READERS"].split(",") == list(OF_ZARR)
-    full = main_job.variables(main_job.plan(["3.2.1"], full=True)[0], {}, tmp_path / "steps")
+    full = main_job.variables(main_job.plan(["3.2.1"], full=True)[0], tmp_path / "steps")
     assert "ZCB_GRID" not in full
 
 
@@ -115,5 +116,28 @@ def test_latest_is_the_newest_that_the_history_holds(tmp_path):
     assert main_job.versions(tmp_path, ["latest", "3.2.1"]) == ["3.2.1", "3.10.0"]
 
 
-def test_every_case_of_the_quick_grid_has_a_time():
-    assert all(rules.quick_seconds < rules.full_seconds for rules in cases.load().patterns.values())
+NO_BUDGET = {"ZCB_WORKLOAD_SECONDS": "", "ZCB_READER_SECONDS": ""}
+
+
+def steps_of(full, **given):
+    """Return the seconds of each case at the newest of two releases."""
+    release = main_job.plan(["3.2.1", "3.4.2"], full=full, given=given)[1]
+    labels = {case.label for case in release.cases()}
+    return {name: took for name, took in release.steps().items() if name in labels}
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_time_that_is_said_follows_what_a_person_asks_for(full):
+    usual = steps_of(full)
+    hundred, twice = steps_of(full, ZCB_SAMPLES="100", **NO_BUDGET), steps_of(full, ZCB_SAMPLES="200", **NO_BUDGET)
+    assert all(hundred[name] > took for name, took in usual.items())
+    assert all(1.5 < twice[name] / took < 2 for name, took in hundred.items())
+    cheapest, dearest = min(usual, key=usual.__getitem__), max(usual, key=usual.__getitem__)
+    assert steps_of(full, ZCB_SAMPLES="100")[cheapest] < hundred[cheapest]  # the budget ends it
+    assert usual[dearest] / usual[cheapest] < hundred[dearest] / hundred[cheapest]
+
+
+def test_each_session_takes_at_least_a_round_whatever_the_budget_is():
+    few, many = (steps_of(True, ZCB_SESSIONS=sessions, ZCB_WORKLOAD_SECONDS="0.1") for sessions in ("1", "10"))
+    rounds = {case.label: cases.load().patterns[case.pattern].round_seconds for case in cases.load().all}
+    assert all(many[name] - took > 9 * rounds[name] for name, took in few.items())

@@ -129,8 +129,8 @@ def test_a_quick_result_is_enough_for_a_quick_watch_alone(config):
     keep(config, one.commit, sessions=1)
     assert Results(config, quick=True).missing([one]) == []
     assert Results(config, quick=False).missing([one]) == [one]
-    assert Results(config, quick=True).given() == {}
-    assert Results(config, quick=False).given()["ZCB_SESSIONS"] == "7"
+    assert Results(config, quick=True).asked.profile == main_job.QUICK
+    assert Results(config, quick=False).asked.profile["ZCB_SESSIONS"] == "7"
 
 
 def test_where_a_watch_goes_on(config, history):

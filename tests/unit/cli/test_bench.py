@@ -141,7 +141,7 @@ def test_where_bytes_on_the_wire_cannot_be_counted_it_is_said(programs, monkeypa
 def test_samples_and_seconds_of_ones_own_reach_asv(programs, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        main_job, "variables", lambda release, given, steps: seen.append(given) or {"ZCB_STEPS": str(steps)}
+        main_job, "variables", lambda release, steps: seen.append(release.given) or {"ZCB_STEPS": str(steps)}
     )
     assert run("--samples", "15", "--seconds", "0").exception is None
     assert seen[0] == {"ZCB_SAMPLES": "15", "ZCB_WORKLOAD_SECONDS": "", "ZCB_READER_SECONDS": ""}

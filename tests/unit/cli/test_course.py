@@ -81,6 +81,9 @@ def test_a_terminal_gets_a_bar():
     assert "50 %, less than a minute left" in console.file.getvalue()
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(3, "less than a minute"), (70, "about 1 min"), (400, "about 7 min")])
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(3, "less than a minute"), (70, "about 1 min"), (400, "about 7 min"), (13_860, "about 3.9 hours")],
+)
 def test_a_time_is_said_as_people_do(seconds, said):
     assert duration(seconds) == said
