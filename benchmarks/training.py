@@ -4,7 +4,7 @@ from harness.asv import fed, tracked
 
 
 class Training(fed.FedLoop):
-    """Batches of 16 crops of 4x128x128, four batches ahead, a step of 20 ms; docs/training.md."""
+    """Batches of 8 crops of 4x128x128, four batches ahead, a step of 20 ms; docs/training.md."""
 
     params = [fed.ARMS]
     param_names = ["arm"]

@@ -30,7 +30,7 @@ _OTHER_STEPS_MS = (5.0, 80.0)
 """Steps that the page shows beside it."""
 
 _CROP = (4, 128, 128)
-_BATCHES, _BATCH = 6, 16
+_BATCHES, _BATCH = 12, 8  # twice as many batches as may be ready with the first one, and two more
 _DIGITS = 6
 
 ARMS = [names.MEMORY, *names.of_readers()]

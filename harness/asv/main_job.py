@@ -11,7 +11,7 @@ from asv.config import Config
 from asv.environment import get_environments
 from packaging.version import Version
 
-from harness.asv import tracked
+from harness.asv import fed, tracked
 from harness.asv.history import LATEST
 from harness.measure.conductor import Plan
 from harness.results import records
@@ -42,6 +42,7 @@ _TIMELINE_SECONDS = 35.0
 _OVERHEAD_SECONDS = 25.0  # an asv run: install, discover, look up
 _FULL_TIMELINE_SECONDS = 150.0
 _PLAIN_SECONDS = 20.0
+_TRAINING_RUN_SECONDS = 200.0  # of all arms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,8 @@ class Asked:
     """Whether timelines are recorded: in a quick job those of the oldest and the newest release show what changed."""
     given: Mapping[str, str] = field(default_factory=dict)
     """Environment variables that a person asks for, over the profile's."""
+    every_class: bool = False
+    """Whether asv's own timings and the training loop are measured too, as they always are where all is `full`."""
 
     @property
     def use(self) -> Use:
@@ -96,8 +99,11 @@ class Asked:
     @property
     def seconds(self) -> float:
         """How long it takes on two cores."""
-        plain = _PLAIN_SECONDS * len(cases.load().used("plain")) if self.full else 0.0
-        return _OVERHEAD_SECONDS + plain + sum(self.steps().values())
+        besides = 0.0
+        if self.full or self.every_class:
+            besides = _training_seconds(tracked.plan_of(self.profile))
+            besides += _PLAIN_SECONDS * len(cases.load().used("plain"))
+        return _OVERHEAD_SECONDS + besides + sum(self.steps().values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +116,12 @@ class Release(Asked):
     def tag(self) -> str:
         """Its name in the history."""
         return f"v{self.version}"
+
+
+def _training_seconds(plan: Plan) -> float:
+    """Return how long the training loop takes: all runs, or two of each arm and those that an arm's budget leaves."""
+    with_budget = 2 * _TRAINING_RUN_SECONDS + len(fed.ARMS) * (plan.budget_seconds or math.inf)
+    return min(plan.samples * _TRAINING_RUN_SECONDS, with_budget)
 
 
 def _rounds_seconds(round_seconds: float, readers: int, plan: Plan) -> float:
@@ -175,7 +187,9 @@ def asked_of_asv(releases: Sequence[str], variables: Mapping[str, str]) -> list[
     quick = tracked.is_quick(variables)
     given = {name: variables.get(name, "") for name in {*QUICK, *FULL}}
     readers = tuple(tracked.readers(quick=quick))
-    return [Release(version=version, readers=readers, full=not quick, given=given) for version in releases]
+    return [
+        Release(version=version, readers=readers, full=not quick, given=given, every_class=True) for version in releases
+    ]
 
 
 def is_measured(release: Release, passes: Iterable[PassRecord], environments: Iterable[str]) -> bool:

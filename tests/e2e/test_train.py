@@ -1,6 +1,8 @@
 """`zcb train`: batches from the embedded store, by every arm, with what was counted around them."""
 
 import json
+import os
+import subprocess
 import sys
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ from click.testing import CliRunner
 from harness.asv import fed
 from harness.cli import zcb
 from harness.errors import MeasurementError, StoreError
+from harness.paths import ROOT
 from harness.results import records
 from harness.results import timelines as kept_timelines
 from harness.store.control import FaultRule
@@ -142,6 +145,34 @@ def test_asv_keeps_a_timeline_of_a_batch(listed, tmp_path, monkeypatch):
     conf = SimpleNamespace(results_dir="results", repo="nowhere", build_command=["true"])
     (kept,) = kept_timelines.of(conf, tmp_path)
     assert (kept.read, kept.timeline.reader) == (kept_timelines.BATCH_READ, "zarrs-planned")
+
+
+ASV_PROCESS = """
+import json
+from harness.asv import fed
+fed._CROP = (3, 20, 20)  # `tiny` has none of the size that is measured
+found = fed.run_pass(["memory", "zarr-python+obstore", "zarrs-planned"])
+print(json.dumps({arm: cell for (arm,), cell in found.items()}))
+"""
+"""What benchmarks/training.py does in asv's process."""
+
+
+@pytest.mark.slow
+def test_asv_tracks_a_loop_that_is_long_enough_for_its_arms(target):
+    """Its epochs are no shorter than an arm takes, and each arm has every metric."""
+    done = subprocess.run(
+        [sys.executable, "-c", ASV_PROCESS],
+        cwd=ROOT,
+        env={**os.environ, "ZCB_SAMPLES": "1", "ZCB_TARGET": "embedded", "ZCB_PRESET": "tiny"},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    cells = json.loads(done.stdout.splitlines()[-1])
+    metrics = {metric.key for metric in fed.METRICS}
+    assert {arm: set(cell) for arm, cell in cells.items()} == dict.fromkeys(
+        ["memory", "zarr-python+obstore", "zarrs-planned"], metrics
+    )
+    assert all(len(values) == 1 for cell in cells.values() for values in cell.values())
 
 
 @pytest.mark.parametrize("arms", ["memory", "tensorstore,zarrs-planned", CACHE_POOL])

@@ -137,6 +137,16 @@ def test_the_time_that_is_said_follows_what_a_person_asks_for(full):
     assert usual[dearest] / usual[cheapest] < hundred[dearest] / hundred[cheapest]
 
 
+def test_asv_by_itself_measures_more_than_a_quick_job_does():
+    (asked,) = main_job.asked_of_asv(["3.4.2"], {"ZCB_GRID": "quick", "ZCB_SAMPLES": "7", "ZCB_SESSIONS": "7"})
+    (chosen,) = main_job.plan(["3.4.2"], full=False, given={"ZCB_SAMPLES": "7", "ZCB_SESSIONS": "7", **NO_BUDGET})
+    assert asked.steps() == chosen.steps()
+    assert asked.seconds > chosen.seconds + 600  # asv's own timings, and the training loop
+    (everything,) = main_job.asked_of_asv(["3.4.2"], {})
+    (with_budget,) = main_job.asked_of_asv(["3.4.2"], main_job.FULL)
+    assert with_budget.seconds == main_job.plan(["3.4.2"], full=True)[0].seconds < everything.seconds / 2
+
+
 def test_each_session_takes_at_least_a_round_whatever_the_budget_is():
     few, many = (steps_of(True, ZCB_SESSIONS=sessions, ZCB_WORKLOAD_SECONDS="0.1") for sessions in ("1", "10"))
     rounds = {case.label: cases.load().patterns[case.pattern].round_seconds for case in cases.load().all}
