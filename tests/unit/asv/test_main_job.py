@@ -140,7 +140,7 @@ def test_the_time_that_is_said_follows_what_a_person_asks_for(full):
 def test_asv_by_itself_measures_more_than_a_quick_job_does():
     (asked,) = main_job.asked_of_asv(["3.4.2"], {"ZCB_GRID": "quick", "ZCB_SAMPLES": "7", "ZCB_SESSIONS": "7"})
     (chosen,) = main_job.plan(["3.4.2"], full=False, given={"ZCB_SAMPLES": "7", "ZCB_SESSIONS": "7", **NO_BUDGET})
-    assert asked.steps() == chosen.steps()
+    assert chosen.steps().items() < asked.steps().items()
     assert asked.seconds > chosen.seconds + 600  # asv's own timings, and the training loop
     (everything,) = main_job.asked_of_asv(["3.4.2"], {})
     (with_budget,) = main_job.asked_of_asv(["3.4.2"], main_job.FULL)
