@@ -68,7 +68,7 @@ class Asked:
     @property
     def selection(self) -> str:
         """The regular expression by which asv chooses its rows."""
-        if self.full:
+        if self.full or self.every_class:
             return "."
         names = "|".join(re.escape(repr(name)) for name in self.readers)
         left_out = "Plain|Training" if self.recorded else "Plain|Training|Timelines"

@@ -356,7 +356,6 @@ def test_a_price_that_cannot_be_told(programs, state, settings):
 
 
 def test_a_run_that_takes_longer_than_its_hours_does_not_begin(programs, state, settings):
-    (state / "cloud").mkdir(exist_ok=True)
     asked = settings | {"ZCB_CONFIG": "asv.releases.conf.json", "ZCB_VM": "c6in.32xlarge", "ZCB_HOURS": "1"}
     too_long = cloud_run(programs, "cost", **asked)
     assert too_long.returncode == 1
